@@ -1,0 +1,121 @@
+//! Something done, or to be done, about a lead.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    id::{ActivityId, LeadId},
+    input::{Input, Invalid},
+    lead::LeadStatus,
+    time::Timestamp,
+    user::UserRef,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ActivityType {
+    Note,
+    Call,
+    Email,
+    Meeting,
+    Task,
+    StatusChange,
+    Assignment,
+}
+
+impl ActivityType {
+    /// The types that clients may write; the others are the server's.
+    pub const FROM_CLIENTS: [Self; 5] = [Self::Note, Self::Call, Self::Email, Self::Meeting, Self::Task];
+    pub const ALL: [Self; 7] =
+        [Self::Note, Self::Call, Self::Email, Self::Meeting, Self::Task, Self::StatusChange, Self::Assignment];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "NOTE",
+            Self::Call => "CALL",
+            Self::Email => "EMAIL",
+            Self::Meeting => "MEETING",
+            Self::Task => "TASK",
+            Self::StatusChange => "STATUS_CHANGE",
+            Self::Assignment => "ASSIGNMENT",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    pub fn is_servers(self) -> bool {
+        !Self::FROM_CLIENTS.contains(&self)
+    }
+}
+
+/// What a client may write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivityFields {
+    #[serde(rename = "type")]
+    pub kind: ActivityType,
+    pub body: Option<String>,
+    pub due_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub meta: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Activity {
+    pub id: ActivityId,
+    pub lead_id: LeadId,
+    #[serde(flatten)]
+    pub fields: ActivityFields,
+    pub creator: UserRef,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl ActivityFields {
+    pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
+        let mut input = Input::new(body);
+        let kind = input.required("type", |input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str));
+        let body = input.text("body", 0, 10_000);
+        let due_at = input.time("dueAt");
+        let completed_at = input.time("completedAt");
+        let meta = input.object("meta").unwrap_or_default();
+        input.finish()?;
+        Ok(Self { kind: kind.expect("finish fails without it"), body, due_at, completed_at, meta })
+    }
+
+    /// The record of a lead's move from one status to another.
+    pub fn status_change(from: LeadStatus, to: LeadStatus) -> Self {
+        let body = format!("Status changed from {} to {}", from.as_str(), to.as_str());
+        Self::written_by_server(ActivityType::StatusChange, body, json!({"from": from, "to": to}))
+    }
+
+    /// The record of a lead's change of hands.
+    pub fn assignment(from: Option<&UserRef>, to: Option<&UserRef>) -> Self {
+        let body = match to {
+            Some(to) => format!("Assigned to {}", to.name),
+            None => "Unassigned".to_owned(),
+        };
+        let meta = json!({"fromOwnerId": from.map(|user| user.id), "toOwnerId": to.map(|user| user.id)});
+        Self::written_by_server(ActivityType::Assignment, body, meta)
+    }
+
+    /// The fields after a merge patch; the same ones when nothing changed.
+    pub fn update(&self, patch: &Map<String, Value>) -> Result<Self, Invalid> {
+        let mut merged = serde_json::to_value(self).expect("fields are plain JSON");
+        json_patch::merge(&mut merged, &Value::Object(patch.clone()));
+        let Value::Object(mut members) = merged else { unreachable!("merging objects makes an object") };
+        // As for leads: a nulled member must still have a known name.
+        for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
+            members.insert(key.clone(), Value::Null);
+        }
+        Self::parse(members)
+    }
+
+    fn written_by_server(kind: ActivityType, body: String, meta: Value) -> Self {
+        let Value::Object(meta) = meta else { unreachable!("meta is written as an object") };
+        Self { kind, body: Some(body), due_at: None, completed_at: None, meta }
+    }
+}

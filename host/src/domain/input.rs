@@ -1,0 +1,234 @@
+//! Reading a JSON object from outside: every problem is collected with the name of its field, and a
+//! member nobody asked for is a problem too.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::time::Timestamp;
+
+/// One problem with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The member's name; for nested data a path with dots.
+    pub field: String,
+    /// Stable and snake_case.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self { field: field.into(), code, message: message.into() }
+    }
+}
+
+/// Everything that is wrong with an input; never empty.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; "))]
+pub struct Invalid(pub Vec<FieldError>);
+
+impl Invalid {
+    pub fn one(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self(vec![FieldError::new(field, code, message)])
+    }
+}
+
+/// Integers above this are not exact in JavaScript.
+pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+const MAX_JSON_BYTES: usize = 32 * 1024;
+const MAX_JSON_DEPTH: usize = 8;
+
+/// An object being read. Each reader takes a member out, so that what is left at the end is unknown.
+pub struct Input {
+    members: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Input {
+    pub fn new(members: Map<String, Value>) -> Self {
+        Self { members, errors: Vec::new() }
+    }
+
+    /// Ends the reading: everything that was wrong, with the members that nobody read.
+    pub fn finish(mut self) -> Result<(), Invalid> {
+        for key in self.members.keys() {
+            let field: String = key.chars().take(100).collect();
+            self.errors.push(FieldError::new(&field, "unknown_field", format!("{field} is not a field that can be set here")));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Invalid(self.errors)) }
+    }
+
+    pub fn error(&mut self, field: &str, code: &'static str, message: impl Into<String>) {
+        self.errors.push(FieldError::new(field, code, message));
+    }
+
+    /// Reads with `read` and complains when there is nothing and nothing was complained of.
+    pub fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self, &'static str) -> Option<T>) -> Option<T> {
+        let errors = self.errors.len();
+        let value = read(self, key);
+        if value.is_none() && self.errors.len() == errors {
+            self.error(key, "required", format!("{key} is required"));
+        }
+        value
+    }
+
+    /// Complains when the member is there and null: it can be changed but not removed.
+    pub fn not_null(&mut self, key: &'static str) {
+        if self.members.get(key) == Some(&Value::Null) {
+            self.members.remove(key);
+            self.error(key, "required", format!("{key} cannot be removed"));
+        }
+    }
+
+    /// Refuses a member that has a way of its own.
+    pub fn refuse(&mut self, key: &'static str, code: &'static str, message: &str) {
+        if self.members.remove(key).is_some() {
+            self.error(key, code, message);
+        }
+    }
+
+    /// A text of `min` to `max` characters once trimmed; null and absent are nothing, and so is
+    /// an empty text where `min` is 0.
+    pub fn text(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
+        let text = self.string(key)?;
+        let text = text.trim();
+        if text.is_empty() && min == 0 {
+            return None;
+        }
+        self.sized(key, text, min, max)
+    }
+
+    /// A text that is taken as it is, spaces and all.
+    pub fn secret(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
+        let text = self.string(key)?;
+        self.sized(key, &text, min, max)
+    }
+
+    pub fn email(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text(key, 0, 254)?;
+        let options = email_address::Options::default().without_display_text().without_domain_literal();
+        match email_address::EmailAddress::parse_with_options(&text, options) {
+            Ok(_) => Some(text),
+            Err(_) => {
+                self.error(key, "invalid_email", format!("{key} must be an e-mail address"));
+                None
+            }
+        }
+    }
+
+    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Bool(flag) => Some(flag),
+            _ => self.wrong_type(key, "true or false"),
+        }
+    }
+
+    pub fn integer(&mut self, key: &'static str, min: i64, max: i64) -> Option<i64> {
+        let value = self.take(key)?;
+        match value.as_i64().or_else(|| whole(&value)) {
+            Some(number) if (min..=max).contains(&number) => Some(number),
+            Some(_) => {
+                self.error(key, "out_of_range", format!("{key} must be between {min} and {max}"));
+                None
+            }
+            None => self.wrong_type(key, "a whole number"),
+        }
+    }
+
+    pub fn time(&mut self, key: &'static str) -> Option<Timestamp> {
+        let text = self.string(key)?;
+        match text.parse::<Timestamp>() {
+            // Outside of these years the text form no longer sorts as the time does.
+            Ok(time) if text.len() <= 64 && (0..=253_402_300_799_999).contains(&time.millis()) => Some(time),
+            _ => {
+                self.error(key, "invalid_time", format!("{key} must be an RFC 3339 time between 1970 and 9999"));
+                None
+            }
+        }
+    }
+
+    /// One of a closed set of names.
+    pub fn one_of<T: Copy>(&mut self, key: &'static str, all: &[T], name: impl Fn(T) -> &'static str) -> Option<T> {
+        let text = self.string(key)?;
+        let found = all.iter().copied().find(|item| name(*item) == text);
+        if found.is_none() {
+            let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
+            self.error(key, "unknown_value", format!("{key} must be one of {}", names.join(", ")));
+        }
+        found
+    }
+
+    /// An object of the client's own making, bounded in size and depth.
+    pub fn object(&mut self, key: &'static str) -> Option<Map<String, Value>> {
+        let value = self.take(key)?;
+        let Value::Object(members) = &value else { return self.wrong_type(key, "an object") };
+        if depth(&value) > MAX_JSON_DEPTH {
+            self.error(key, "too_deep", format!("{key} may nest at most {MAX_JSON_DEPTH} levels"));
+        } else if value.to_string().len() > MAX_JSON_BYTES {
+            self.error(key, "too_long", format!("{key} may take at most {MAX_JSON_BYTES} bytes"));
+        } else if has_nul(&value) {
+            self.error(key, "invalid_characters", format!("{key} must not contain U+0000"));
+        } else {
+            return Some(members.clone());
+        }
+        None
+    }
+
+    pub fn string(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            _ => self.wrong_type(key, "a text"),
+        }
+    }
+
+    fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
+        let chars = text.chars().count();
+        if chars < min {
+            let message = if min == 1 { format!("{key} must not be empty") } else { format!("{key} must have at least {min} characters") };
+            self.error(key, "too_short", message);
+        } else if chars > max {
+            self.error(key, "too_long", format!("{key} may have at most {max} characters"));
+        } else if text.contains('\0') {
+            self.error(key, "invalid_characters", format!("{key} must not contain U+0000"));
+        } else {
+            return Some(text.to_owned());
+        }
+        None
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        // `shift_remove` keeps the rest in order, so that errors come in the order of the input.
+        self.members.shift_remove(key).filter(|value| !value.is_null())
+    }
+
+    fn wrong_type<T>(&mut self, key: &'static str, expected: &str) -> Option<T> {
+        self.error(key, "wrong_type", format!("{key} must be {expected}"));
+        None
+    }
+}
+
+/// `1e3` and `5.0` are whole numbers too.
+fn whole(value: &Value) -> Option<i64> {
+    let number = value.as_f64()?;
+    let exact = number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER as f64;
+    exact.then_some(number as i64)
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
+    }
+}

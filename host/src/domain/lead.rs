@@ -1,0 +1,251 @@
+//! A lead: what a valid one is, and what a change makes of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    id::LeadId,
+    input::{Input, Invalid, MAX_SAFE_INTEGER},
+    time::Timestamp,
+    user::UserRef,
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum LeadStatus {
+    #[default]
+    New,
+    Contacted,
+    Qualified,
+    Proposal,
+    Negotiation,
+    Won,
+    Lost,
+    Unqualified,
+}
+
+impl LeadStatus {
+    pub const ALL: [Self; 8] = [
+        Self::New,
+        Self::Contacted,
+        Self::Qualified,
+        Self::Proposal,
+        Self::Negotiation,
+        Self::Won,
+        Self::Lost,
+        Self::Unqualified,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "NEW",
+            Self::Contacted => "CONTACTED",
+            Self::Qualified => "QUALIFIED",
+            Self::Proposal => "PROPOSAL",
+            Self::Negotiation => "NEGOTIATION",
+            Self::Won => "WON",
+            Self::Lost => "LOST",
+            Self::Unqualified => "UNQUALIFIED",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// What a client may write. Members are in the order in which a lead shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadFields {
+    pub title: String,
+    pub status: LeadStatus,
+    pub contact_name: Option<String>,
+    pub company: Option<String>,
+    pub email: Option<String>,
+    pub phone: Option<String>,
+    pub source: Option<String>,
+    pub value_cents: Option<i64>,
+    pub currency: String,
+    pub description: Option<String>,
+    pub custom: Map<String, Value>,
+}
+
+/// A lead as it is stored and, before plugins shape it, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lead {
+    pub id: LeadId,
+    #[serde(flatten)]
+    pub fields: LeadFields,
+    pub owner: Option<UserRef>,
+    pub created_by: UserRef,
+    pub last_activity_at: Option<Timestamp>,
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// One line of a lead's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    pub field: &'static str,
+    pub from: Value,
+    pub to: Value,
+}
+
+/// The members a lead must keep.
+const KEPT: [&str; 3] = ["title", "status", "currency"];
+
+impl LeadFields {
+    pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
+        let mut input = Input::new(body);
+        let fields = Self::read(&mut input);
+        input.finish()?;
+        Ok(fields.expect("reading found no fault"))
+    }
+
+    /// Reads the fields out of `input` and leaves the rest there; `None` when a fault was noted.
+    fn read(input: &mut Input) -> Option<Self> {
+        input.refuse("ownerId", "read_only", "ownerId is changed by assigning the lead");
+        let title = input.required("title", |input, key| input.text(key, 1, 200));
+        let status = input.one_of("status", &LeadStatus::ALL, LeadStatus::as_str).unwrap_or_default();
+        let contact_name = input.text("contactName", 0, 200);
+        let company = input.text("company", 0, 200);
+        let email = input.email("email");
+        let phone = input.text("phone", 0, 40);
+        let source = input.text("source", 0, 100);
+        let value_cents = input.integer("valueCents", 0, MAX_SAFE_INTEGER);
+        let currency = currency(input).unwrap_or_else(|| "USD".into());
+        let description = input.text("description", 0, 10_000);
+        let custom = input.object("custom").unwrap_or_default();
+        Some(Self { title: title?, status, contact_name, company, email, phone, source, value_cents, currency, description, custom })
+    }
+
+    fn members(&self) -> Map<String, Value> {
+        let Value::Object(members) = serde_json::to_value(self).expect("fields are plain JSON") else {
+            unreachable!("a struct serialises to an object")
+        };
+        members
+    }
+
+    /// What differs, in the order of the fields.
+    pub fn changes(&self, next: &Self) -> Vec<FieldChange> {
+        const NAMES: [&str; 11] = [
+            "title", "status", "contactName", "company", "email", "phone", "source", "valueCents", "currency", "description", "custom",
+        ];
+        let (mut before, mut after) = (self.members(), next.members());
+        NAMES
+            .into_iter()
+            .map(|field| FieldChange {
+                field,
+                from: before.remove(field).unwrap_or_default(),
+                to: after.remove(field).unwrap_or_default(),
+            })
+            .filter(|change| change.from != change.to)
+            .collect()
+    }
+}
+
+fn currency(input: &mut Input) -> Option<String> {
+    let code = input.string("currency")?;
+    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Some(code);
+    }
+    input.error("currency", "invalid_currency", "currency must be an ISO 4217 code of three capital letters");
+    None
+}
+
+impl Lead {
+    /// The fields after a merge patch (RFC 7396), and what changed: nothing when nothing did.
+    pub fn update(&self, patch: &Map<String, Value>) -> Result<(LeadFields, Vec<FieldChange>), Invalid> {
+        let mut merged = Value::Object(self.fields.members());
+        json_patch::merge(&mut merged, &Value::Object(patch.clone()));
+        let Value::Object(mut members) = merged else { unreachable!("merging objects makes an object") };
+        // Merging drops what the patch nulls; put the nulls back, so that their names are checked as well.
+        for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
+            members.insert(key.clone(), Value::Null);
+        }
+        let mut input = Input::new(members);
+        for key in KEPT {
+            input.not_null(key);
+        }
+        let fields = LeadFields::read(&mut input);
+        input.finish()?;
+        let fields = fields.expect("reading found no fault");
+        let changes = self.fields.changes(&fields);
+        Ok((fields, changes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().expect("an object").clone()
+    }
+
+    fn lead() -> Lead {
+        let person = UserRef { id: super::super::id::UserId(uuid::Uuid::nil()), name: "Ann".into(), email: "ann@example.com".into() };
+        Lead {
+            id: LeadId(uuid::Uuid::nil()),
+            fields: LeadFields::parse(object(json!({"title": "Roof", "email": "a@b.example", "custom": {"a": 1, "b": {"c": 2}}})))
+                .expect("valid"),
+            owner: None,
+            created_by: person,
+            last_activity_at: None,
+            version: 1,
+            created_at: Timestamp::from_millis(0).expect("in range"),
+            updated_at: Timestamp::from_millis(0).expect("in range"),
+        }
+    }
+
+    fn codes(result: Result<impl Sized, Invalid>) -> Vec<(String, &'static str)> {
+        let Err(Invalid(errors)) = result else { return Vec::new() };
+        errors.into_iter().map(|error| (error.field, error.code)).collect()
+    }
+
+    #[test]
+    fn a_title_is_all_that_a_lead_needs() {
+        let fields = LeadFields::parse(object(json!({"title": "  Roof  "}))).expect("valid");
+        assert_eq!((fields.title.as_str(), fields.status, fields.currency.as_str()), ("Roof", LeadStatus::New, "USD"));
+        assert_eq!(codes(LeadFields::parse(Map::new())), [("title".into(), "required")]);
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let body = json!({"title": "", "status": "OPEN", "email": "nobody", "valueCents": -1, "currency": "usd", "ownerId": "x", "colour": 1});
+        let mut found = codes(LeadFields::parse(object(body)));
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                ("colour".into(), "unknown_field"),
+                ("currency".into(), "invalid_currency"),
+                ("email".into(), "invalid_email"),
+                ("ownerId".into(), "read_only"),
+                ("status".into(), "unknown_value"),
+                ("title".into(), "too_short"),
+                ("valueCents".into(), "out_of_range"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_patch_merges_and_tells_what_changed() {
+        let (fields, changes) = lead().update(&object(json!({"email": null, "custom": {"b": {"c": null}}, "title": "Roof"}))).expect("valid");
+        assert_eq!(fields.email, None);
+        assert_eq!(Value::Object(fields.custom), json!({"a": 1, "b": {}}));
+        assert_eq!(changes.iter().map(|change| change.field).collect::<Vec<_>>(), ["email", "custom"]);
+    }
+
+    #[test]
+    fn a_patch_cannot_null_what_a_lead_must_keep_nor_what_it_does_not_have() {
+        let mut found = codes(lead().update(&object(json!({"title": null, "status": null, "colour": null}))));
+        found.sort();
+        assert_eq!(found, [("colour".into(), "unknown_field"), ("status".into(), "required"), ("title".into(), "required")]);
+    }
+}

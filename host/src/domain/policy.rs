@@ -1,0 +1,198 @@
+//! Who may do what, and who may see what: pure tables, asked before anything is touched.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    activity::Activity,
+    event::{Actor, Audience},
+    id::UserId,
+    lead::Lead,
+    role::Role,
+};
+
+/// A command, as far as rights are concerned.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed<'a> {
+    CreateLead,
+    UpdateLead(&'a Lead),
+    DeleteLead,
+    RestoreLead,
+    /// The lead, and who shall own it.
+    AssignLead(&'a Lead, Option<UserId>),
+    CreateActivity,
+    /// To change or delete an activity.
+    ChangeActivity(&'a Activity),
+    Administer,
+}
+
+/// Why not, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Forbidden(pub &'static str);
+
+/// The table of rights. That the actor may read the lead is for [`Visibility`] to say, beforehand.
+pub fn may(actor: &Actor, deed: Deed<'_>) -> Result<(), Forbidden> {
+    use Role::{Admin, Manager, Sales, Viewer};
+
+    let unless = |allowed: bool, why| if allowed { Ok(()) } else { Err(Forbidden(why)) };
+    match (deed, actor.role) {
+        (Deed::Administer, role) => unless(role == Admin, "only an administrator may do this"),
+        (Deed::ChangeActivity(activity), _) if activity.fields.kind.is_servers() => {
+            Err(Forbidden("an activity written by the server cannot be changed"))
+        }
+        (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
+        (_, Admin | Manager) => Ok(()),
+        (Deed::CreateLead | Deed::CreateActivity, Sales) => Ok(()),
+        (Deed::UpdateLead(lead), Sales) => {
+            unless(owner_is(lead, actor) || lead.owner.is_none(), "a sales user may change only own and unassigned leads")
+        }
+        (Deed::DeleteLead | Deed::RestoreLead, Sales) => Err(Forbidden("a sales user may not delete or restore leads")),
+        (Deed::AssignLead(lead, owner), Sales) => unless(
+            (lead.owner.is_none() || owner_is(lead, actor)) && owner == Some(actor.id),
+            "a sales user may only take unassigned leads",
+        ),
+        (Deed::ChangeActivity(activity), Sales) => {
+            unless(activity.creator.id == actor.id, "a sales user may change only own activities")
+        }
+    }
+}
+
+fn owner_is(lead: &Lead, actor: &Actor) -> bool {
+    lead.owner.as_ref().is_some_and(|owner| owner.id == actor.id)
+}
+
+/// Which leads a role reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    #[default]
+    #[serde(rename = "all")]
+    All,
+    #[serde(rename = "own")]
+    Own,
+    #[serde(rename = "own+unassigned")]
+    OwnAndUnassigned,
+}
+
+/// `[visibility]` of the configuration: a scope a role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE", default, deny_unknown_fields)]
+pub struct Visibility {
+    pub admin: Scope,
+    pub manager: Scope,
+    pub sales: Scope,
+    pub viewer: Scope,
+}
+
+impl Visibility {
+    pub fn scope(&self, role: Role) -> Scope {
+        match role {
+            Role::Admin => self.admin,
+            Role::Manager => self.manager,
+            Role::Sales => self.sales,
+            Role::Viewer => self.viewer,
+        }
+    }
+
+    /// Whether a user sees a lead with that owner.
+    pub fn sees(&self, user: UserId, role: Role, owner: Option<UserId>) -> bool {
+        self.audience(role, owner).includes(user)
+    }
+
+    /// Who, of a role, sees a lead with that owner.
+    pub fn audience(&self, role: Role, owner: Option<UserId>) -> Audience {
+        match (self.scope(role), owner) {
+            (Scope::All, _) | (Scope::OwnAndUnassigned, None) => Audience::Everyone,
+            (Scope::Own, None) => Audience::Nobody,
+            (Scope::Own | Scope::OwnAndUnassigned, Some(owner)) => Audience::Only(BTreeSet::from([owner])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{
+        activity::{ActivityFields, ActivityType},
+        id::{ActivityId, LeadId},
+        lead::LeadFields,
+        time::Timestamp,
+        user::UserRef,
+    };
+
+    fn id(number: u128) -> UserId {
+        UserId(Uuid::from_u128(number))
+    }
+
+    fn person(number: u128) -> UserRef {
+        UserRef { id: id(number), name: "N".into(), email: "n@example.com".into() }
+    }
+
+    fn actor(role: Role) -> Actor {
+        Actor { id: id(1), email: "me@example.com".into(), role }
+    }
+
+    fn lead(owner: Option<u128>) -> Lead {
+        let start = Timestamp::from_millis(0).expect("in range");
+        Lead {
+            id: LeadId(Uuid::nil()),
+            fields: LeadFields::parse(json!({"title": "T"}).as_object().expect("object").clone()).expect("valid"),
+            owner: owner.map(person),
+            created_by: person(1),
+            last_activity_at: None,
+            version: 1,
+            created_at: start,
+            updated_at: start,
+        }
+    }
+
+    fn activity(kind: ActivityType, creator: u128) -> Activity {
+        let start = Timestamp::from_millis(0).expect("in range");
+        let fields = ActivityFields { kind, body: None, due_at: None, completed_at: None, meta: Map::new() };
+        let (id, lead_id) = (ActivityId(Uuid::nil()), LeadId(Uuid::nil()));
+        Activity { id, lead_id, fields, creator: person(creator), created_at: start, updated_at: start }
+    }
+
+    /// One row a deed; the columns are ADMIN, MANAGER, SALES, VIEWER.
+    #[test]
+    fn the_table_of_rights_is_the_contracts() {
+        let (own, free, others) = (lead(Some(1)), lead(None), lead(Some(2)));
+        let (mine, theirs) = (activity(ActivityType::Note, 1), activity(ActivityType::Note, 2));
+        let servers = activity(ActivityType::StatusChange, 1);
+        let rows = [
+            (Deed::CreateLead, [true, true, true, false]),
+            (Deed::UpdateLead(&own), [true, true, true, false]),
+            (Deed::UpdateLead(&free), [true, true, true, false]),
+            (Deed::UpdateLead(&others), [true, true, false, false]),
+            (Deed::DeleteLead, [true, true, false, false]),
+            (Deed::RestoreLead, [true, true, false, false]),
+            (Deed::AssignLead(&free, Some(id(1))), [true, true, true, false]),
+            (Deed::AssignLead(&free, Some(id(2))), [true, true, false, false]),
+            (Deed::AssignLead(&own, None), [true, true, false, false]),
+            (Deed::AssignLead(&others, Some(id(1))), [true, true, false, false]),
+            (Deed::CreateActivity, [true, true, true, false]),
+            (Deed::ChangeActivity(&mine), [true, true, true, false]),
+            (Deed::ChangeActivity(&theirs), [true, true, false, false]),
+            (Deed::ChangeActivity(&servers), [false; 4]),
+            (Deed::Administer, [true, false, false, false]),
+        ];
+        for (deed, expected) in rows {
+            let allowed = Role::ALL.map(|role| may(&actor(role), deed).is_ok());
+            assert_eq!(allowed, expected, "{deed:?}");
+        }
+    }
+
+    #[test]
+    fn visibility_narrows_by_owner() {
+        let visibility = Visibility { sales: Scope::OwnAndUnassigned, viewer: Scope::Own, ..Visibility::default() };
+        assert!(visibility.sees(id(1), Role::Sales, None));
+        assert!(visibility.sees(id(1), Role::Sales, Some(id(1))));
+        assert!(!visibility.sees(id(1), Role::Sales, Some(id(2))));
+        assert!(!visibility.sees(id(1), Role::Viewer, None));
+        assert!(visibility.sees(id(1), Role::Manager, Some(id(2))));
+    }
+}

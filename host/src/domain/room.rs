@@ -1,0 +1,43 @@
+//! Where events go: everyone, one user, or those who follow one lead.
+
+use std::{fmt, str::FromStr};
+
+use super::id::UserId;
+
+/// A lead's room takes any text, because a room tells nothing about the database.
+pub const MAX_LEAD_ROOM_CHARS: usize = 128;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Room {
+    Everyone,
+    User(UserId),
+    Lead(String),
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everyone => f.write_str("org:global"),
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Lead(id) => write!(f, "lead:{id}"),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a room: expected org:global, user:<id> or lead:<id>")]
+pub struct UnknownRoom(pub String);
+
+impl FromStr for Room {
+    type Err = UnknownRoom;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || UnknownRoom(text.into());
+        match text.split_once(':').ok_or_else(unknown)? {
+            ("org", "global") => Ok(Self::Everyone),
+            ("user", id) => id.parse().map(Self::User).map_err(|_| unknown()),
+            ("lead", id) if !id.is_empty() => Ok(Self::Lead(id.into())),
+            _ => Err(unknown()),
+        }
+    }
+}
