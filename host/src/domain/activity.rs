@@ -77,7 +77,8 @@ pub struct Activity {
 impl ActivityFields {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
         let mut input = Input::new(body);
-        let kind = input.required("type", |input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str));
+        let kind =
+            input.required("type", |input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str));
         let body = input.text("body", 0, 10_000);
         let due_at = input.time("dueAt");
         let completed_at = input.time("completedAt");

@@ -11,13 +11,34 @@ use super::{
 /// A change to leads and activities, the same from HTTP and from sockets.
 #[derive(Clone, Debug)]
 pub enum Command {
-    CreateLead { fields: LeadFields },
+    CreateLead {
+        fields: LeadFields,
+    },
     /// `version` is the one the client has seen, where it cares.
-    UpdateLead { lead: LeadId, patch: Map<String, Value>, version: Option<i64> },
-    DeleteLead { lead: LeadId },
-    RestoreLead { lead: LeadId },
-    AssignLead { lead: LeadId, owner: Option<UserId> },
-    CreateActivity { lead: LeadId, fields: ActivityFields },
-    UpdateActivity { activity: ActivityId, patch: Map<String, Value> },
-    DeleteActivity { activity: ActivityId },
+    UpdateLead {
+        lead: LeadId,
+        patch: Map<String, Value>,
+        version: Option<i64>,
+    },
+    DeleteLead {
+        lead: LeadId,
+    },
+    RestoreLead {
+        lead: LeadId,
+    },
+    AssignLead {
+        lead: LeadId,
+        owner: Option<UserId>,
+    },
+    CreateActivity {
+        lead: LeadId,
+        fields: ActivityFields,
+    },
+    UpdateActivity {
+        activity: ActivityId,
+        patch: Map<String, Value>,
+    },
+    DeleteActivity {
+        activity: ActivityId,
+    },
 }

@@ -71,20 +71,53 @@ pub enum NotificationKind {
 /// Something that happened, before the log has given it a number.
 #[derive(Clone, Debug)]
 pub enum Happening {
-    LeadCreated { lead: Lead, restored: bool },
-    LeadUpdated { before: Lead, lead: Lead, changes: Vec<&'static str> },
-    LeadDeleted { lead: Lead },
-    LeadAssigned { before: Lead, lead: Lead },
-    ActivityCreated { activity: Activity, lead: Lead },
-    ActivityUpdated { activity: Activity, lead: Lead },
-    ActivityDeleted { activity: Activity, lead: Lead },
-    Notification { to: UserId, kind: NotificationKind, lead: Lead },
+    LeadCreated {
+        lead: Lead,
+        restored: bool,
+    },
+    LeadUpdated {
+        before: Lead,
+        lead: Lead,
+        changes: Vec<&'static str>,
+    },
+    LeadDeleted {
+        lead: Lead,
+    },
+    LeadAssigned {
+        before: Lead,
+        lead: Lead,
+    },
+    ActivityCreated {
+        activity: Activity,
+        lead: Lead,
+    },
+    ActivityUpdated {
+        activity: Activity,
+        lead: Lead,
+    },
+    ActivityDeleted {
+        activity: Activity,
+        lead: Lead,
+    },
+    Notification {
+        to: UserId,
+        kind: NotificationKind,
+        lead: Lead,
+    },
     /// A lead left a user's sight under `[visibility]`.
-    LeadRevoked { to: UserId, lead: Lead },
+    LeadRevoked {
+        to: UserId,
+        lead: Lead,
+    },
     /// The user's role, name or standing changed; told to the user's own sockets.
-    SessionUpdated { user: User },
+    SessionUpdated {
+        user: User,
+    },
     /// Sessions ended: one, or all of the user's. An entry of the log without a room.
-    SessionsEnded { user: UserId, session: Option<super::id::SessionId> },
+    SessionsEnded {
+        user: UserId,
+        session: Option<super::id::SessionId>,
+    },
 }
 
 /// One line of the log, without its number.
@@ -131,7 +164,14 @@ impl Happening {
                     payload["restored"] = true.into();
                 }
                 let rooms = vec![Room::Everyone];
-                Draft { name: "lead:created", rooms, lead_id: Some(lead.id), payload, context: json!({"lead": lead}), at }
+                Draft {
+                    name: "lead:created",
+                    rooms,
+                    lead_id: Some(lead.id),
+                    payload,
+                    context: json!({"lead": lead}),
+                    at,
+                }
             }
             Self::LeadUpdated { before, lead, changes } => Draft {
                 name: "lead:updated",

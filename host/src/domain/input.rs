@@ -55,7 +55,11 @@ impl Input {
     pub fn finish(mut self) -> Result<(), Invalid> {
         for key in self.members.keys() {
             let field: String = key.chars().take(100).collect();
-            self.errors.push(FieldError::new(&field, "unknown_field", format!("{field} is not a field that can be set here")));
+            self.errors.push(FieldError::new(
+                &field,
+                "unknown_field",
+                format!("{field} is not a field that can be set here"),
+            ));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Invalid(self.errors)) }
     }
@@ -65,7 +69,11 @@ impl Input {
     }
 
     /// Reads with `read` and complains when there is nothing and nothing was complained of.
-    pub fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self, &'static str) -> Option<T>) -> Option<T> {
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
+    ) -> Option<T> {
         let errors = self.errors.len();
         let value = read(self, key);
         if value.is_none() && self.errors.len() == errors {
@@ -186,7 +194,11 @@ impl Input {
     fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
         let chars = text.chars().count();
         if chars < min {
-            let message = if min == 1 { format!("{key} must not be empty") } else { format!("{key} must have at least {min} characters") };
+            let message = if min == 1 {
+                format!("{key} must not be empty")
+            } else {
+                format!("{key} must have at least {min} characters")
+            };
             self.error(key, "too_short", message);
         } else if chars > max {
             self.error(key, "too_long", format!("{key} may have at most {max} characters"));

@@ -119,7 +119,19 @@ impl LeadFields {
         let currency = currency(input).unwrap_or_else(|| "USD".into());
         let description = input.text("description", 0, 10_000);
         let custom = input.object("custom").unwrap_or_default();
-        Some(Self { title: title?, status, contact_name, company, email, phone, source, value_cents, currency, description, custom })
+        Some(Self {
+            title: title?,
+            status,
+            contact_name,
+            company,
+            email,
+            phone,
+            source,
+            value_cents,
+            currency,
+            description,
+            custom,
+        })
     }
 
     fn members(&self) -> Map<String, Value> {
@@ -132,7 +144,17 @@ impl LeadFields {
     /// What differs, in the order of the fields.
     pub fn changes(&self, next: &Self) -> Vec<FieldChange> {
         const NAMES: [&str; 11] = [
-            "title", "status", "contactName", "company", "email", "phone", "source", "valueCents", "currency", "description", "custom",
+            "title",
+            "status",
+            "contactName",
+            "company",
+            "email",
+            "phone",
+            "source",
+            "valueCents",
+            "currency",
+            "description",
+            "custom",
         ];
         let (mut before, mut after) = (self.members(), next.members());
         NAMES
@@ -189,11 +211,17 @@ mod tests {
     }
 
     fn lead() -> Lead {
-        let person = UserRef { id: super::super::id::UserId(uuid::Uuid::nil()), name: "Ann".into(), email: "ann@example.com".into() };
+        let person = UserRef {
+            id: super::super::id::UserId(uuid::Uuid::nil()),
+            name: "Ann".into(),
+            email: "ann@example.com".into(),
+        };
         Lead {
             id: LeadId(uuid::Uuid::nil()),
-            fields: LeadFields::parse(object(json!({"title": "Roof", "email": "a@b.example", "custom": {"a": 1, "b": {"c": 2}}})))
-                .expect("valid"),
+            fields: LeadFields::parse(object(
+                json!({"title": "Roof", "email": "a@b.example", "custom": {"a": 1, "b": {"c": 2}}}),
+            ))
+            .expect("valid"),
             owner: None,
             created_by: person,
             last_activity_at: None,
@@ -236,7 +264,9 @@ mod tests {
 
     #[test]
     fn a_patch_merges_and_tells_what_changed() {
-        let (fields, changes) = lead().update(&object(json!({"email": null, "custom": {"b": {"c": null}}, "title": "Roof"}))).expect("valid");
+        let (fields, changes) = lead()
+            .update(&object(json!({"email": null, "custom": {"b": {"c": null}}, "title": "Roof"})))
+            .expect("valid");
         assert_eq!(fields.email, None);
         assert_eq!(Value::Object(fields.custom), json!({"a": 1, "b": {}}));
         assert_eq!(changes.iter().map(|change| change.field).collect::<Vec<_>>(), ["email", "custom"]);
@@ -246,6 +276,9 @@ mod tests {
     fn a_patch_cannot_null_what_a_lead_must_keep_nor_what_it_does_not_have() {
         let mut found = codes(lead().update(&object(json!({"title": null, "status": null, "colour": null}))));
         found.sort();
-        assert_eq!(found, [("colour".into(), "unknown_field"), ("status".into(), "required"), ("title".into(), "required")]);
+        assert_eq!(
+            found,
+            [("colour".into(), "unknown_field"), ("status".into(), "required"), ("title".into(), "required")]
+        );
     }
 }

@@ -45,9 +45,10 @@ pub fn may(actor: &Actor, deed: Deed<'_>) -> Result<(), Forbidden> {
         (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
         (_, Admin | Manager) => Ok(()),
         (Deed::CreateLead | Deed::CreateActivity, Sales) => Ok(()),
-        (Deed::UpdateLead(lead), Sales) => {
-            unless(owner_is(lead, actor) || lead.owner.is_none(), "a sales user may change only own and unassigned leads")
-        }
+        (Deed::UpdateLead(lead), Sales) => unless(
+            owner_is(lead, actor) || lead.owner.is_none(),
+            "a sales user may change only own and unassigned leads",
+        ),
         (Deed::DeleteLead | Deed::RestoreLead, Sales) => Err(Forbidden("a sales user may not delete or restore leads")),
         (Deed::AssignLead(lead, owner), Sales) => unless(
             (lead.owner.is_none() || owner_is(lead, actor)) && owner == Some(actor.id),
