@@ -1,1 +1,3 @@
-//! (to be written)
+//! The two ways in and out: HTTP and Socket.IO. No axum or socketioxide type leaves this module.
+
+pub mod http;
