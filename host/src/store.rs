@@ -1,1 +1,167 @@
-//! (to be written)
+//! The database: users, sessions, leads, activities, the log. Only this module knows SQL.
+//!
+//! [`Store::write`] is the only way to a transaction that writes. SQLite has one writer at a time, so
+//! there is one writing connection and a queue in front of it; readers see a snapshot of their own.
+
+use std::{path::PathBuf, time::Duration};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
+pub mod activity;
+mod error;
+pub mod idempotency;
+pub mod lead;
+pub mod log;
+mod row;
+pub mod session;
+pub mod user;
+
+pub use error::{Error, Result};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+const READERS: u32 = 8;
+/// How long a connection waits for another process's lock, and a caller for a free connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The open database.
+pub struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    epoch: String,
+    head: watch::Sender<u64>,
+}
+
+/// A snapshot of the database to read from.
+pub struct Reader {
+    tx: Transaction<'static, Sqlite>,
+}
+
+/// A transaction that holds the write lock; dropped without [`Tx::commit`], it changes nothing.
+pub struct Tx<'a> {
+    reader: Reader,
+    store: &'a Store,
+    /// The last seq this transaction appended.
+    appended: Option<u64>,
+}
+
+impl Store {
+    /// Opens the database, makes it where there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is not a database, or was written by a newer program.
+    pub async fn open(url: &str) -> Result<Self> {
+        let path = database_path(url)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An answered write must survive a power cut, not only a crash of this process.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(PATIENCE);
+        let open = |source| Error::Open { path: path.clone(), source };
+        let pool = |size, options: SqliteConnectOptions| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(PATIENCE)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .connect_with(options)
+        };
+        let writer = pool(1, options.clone()).await.map_err(open)?;
+        MIGRATIONS.run(&writer).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => Error::Newer(version),
+            error => Error::Migrate(error),
+        })?;
+        let (epoch, head) = log::open(&writer).await?;
+        let readers = pool(READERS, options).await.map_err(open)?;
+        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head) })
+    }
+
+    /// A consistent view for one or more queries.
+    pub async fn read(&self) -> Result<Reader> {
+        Ok(Reader { tx: self.readers.begin().await? })
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn write(&self) -> Result<Tx<'_>> {
+        // A deferred SQLite transaction starts as a reader; once another writer commits it can no longer write.
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Tx { reader: Reader { tx }, store: self, appended: None })
+    }
+
+    /// Names this log: seqs of one epoch belong together.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The newest committed seq this process knows of; it changes after each commit that appended.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// Looks for lines that another process appended, and wakes those who wait for new ones.
+    pub async fn refresh(&self) -> Result<u64> {
+        let head = self.read().await?.head().await?;
+        self.announce(head);
+        Ok(head)
+    }
+
+    /// Closes every connection, after which the files can be moved.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    fn announce(&self, seq: u64) {
+        self.head.send_if_modified(|head| {
+            let newer = seq > *head;
+            *head = seq.max(*head);
+            newer
+        });
+    }
+}
+
+impl Tx<'_> {
+    /// Makes the changes last and wakes those who wait for the log.
+    pub async fn commit(self) -> Result<()> {
+        self.reader.tx.commit().await?;
+        if let Some(seq) = self.appended {
+            self.store.announce(seq);
+        }
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for Tx<'_> {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl std::ops::DerefMut for Tx<'_> {
+    fn deref_mut(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+}
+
+/// The file that a database setting means.
+pub fn database_path(url: &str) -> Result<PathBuf> {
+    let path = match url.split_once(':') {
+        Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
+        Some((scheme, rest)) if rest.starts_with("//") && scheme.len() > 1 => return Err(Error::Url(url.into())),
+        _ => url,
+    };
+    if path.is_empty() || path == ":memory:" {
+        return Err(Error::Url(url.into()));
+    }
+    Ok(path.into())
+}

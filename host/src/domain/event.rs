@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     activity::Activity,
-    id::{LeadId, UserId},
+    id::{LeadId, SessionId, UserId},
     lead::Lead,
+    policy::Visibility,
     role::Role,
     room::Room,
     time::Timestamp,
@@ -116,7 +117,7 @@ pub enum Happening {
     /// Sessions ended: one, or all of the user's. An entry of the log without a room.
     SessionsEnded {
         user: UserId,
-        session: Option<super::id::SessionId>,
+        session: Option<SessionId>,
     },
 }
 
@@ -146,9 +147,17 @@ pub struct Event {
 }
 
 impl Event {
-    /// Who owned the lead after the event: what `[visibility]` goes by.
-    pub fn lead_owner(&self) -> Option<UserId> {
-        self.context.pointer("/lead/owner/id")?.as_str()?.parse().ok()
+    /// Who of a role may be told, before plugins narrow it further.
+    pub fn audience(&self, visibility: &Visibility, role: Role) -> Audience {
+        // A note to one user is about that user, and tells of no more than a lead's id.
+        let about_lead = self.rooms.iter().any(|room| !matches!(room, Room::User(_)));
+        match self.context.pointer("/lead/owner") {
+            Some(owner) if about_lead => {
+                let owner = owner.pointer("/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+                visibility.audience(role, owner)
+            }
+            _ => Audience::Everyone,
+        }
     }
 }
 

@@ -68,15 +68,14 @@ impl Input {
         self.errors.push(FieldError::new(field, code, message));
     }
 
-    /// Reads with `read` and complains when there is nothing and nothing was complained of.
+    /// Reads with `read` and complains when there is nothing and nothing was complained of so far.
     pub fn required<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
     ) -> Option<T> {
-        let errors = self.errors.len();
         let value = read(self, key);
-        if value.is_none() && self.errors.len() == errors {
+        if value.is_none() && !self.errors.iter().any(|error| error.field == key) {
             self.error(key, "required", format!("{key} is required"));
         }
         value

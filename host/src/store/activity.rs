@@ -1,0 +1,130 @@
+//! Activities.
+
+use sqlx::sqlite::SqliteRow;
+
+use super::{
+    Reader, Result, Tx,
+    row::{Columns, json},
+};
+use crate::domain::{
+    activity::{Activity, ActivityFields, ActivityType},
+    id::{ActivityId, LeadId},
+    time::Timestamp,
+};
+
+/// A place in a list that is sorted newest first: behind this activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ActivityPosition {
+    pub created_at: Timestamp,
+    pub id: ActivityId,
+}
+
+impl From<&Activity> for ActivityPosition {
+    fn from(activity: &Activity) -> Self {
+        Self { created_at: activity.created_at, id: activity.id }
+    }
+}
+
+impl Reader {
+    /// The activity, unless its lead is deleted.
+    pub async fn activity(&mut self, id: ActivityId) -> Result<Option<Activity>> {
+        let row = sqlx::query(
+            "SELECT a.*, u.name AS creator_name, u.email AS creator_email
+             FROM activities a JOIN users u ON u.id = a.creator_id JOIN leads l ON l.id = a.lead_id
+             WHERE a.id = ? AND l.deleted_at IS NULL",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.tx)
+        .await?;
+        row.as_ref().map(activity).transpose()
+    }
+
+    /// At most `limit` of a lead's activities, newest first, behind `after`.
+    pub async fn activities(
+        &mut self,
+        lead: LeadId,
+        after: Option<ActivityPosition>,
+        limit: u32,
+    ) -> Result<Vec<Activity>> {
+        // '~' sorts behind every time and every id.
+        let (created_at, id) = match after {
+            Some(after) => (after.created_at.to_string(), after.id.to_string()),
+            None => ("~".to_owned(), "~".to_owned()),
+        };
+        let rows = sqlx::query(
+            "SELECT a.*, u.name AS creator_name, u.email AS creator_email
+             FROM activities a JOIN users u ON u.id = a.creator_id
+             WHERE a.lead_id = ? AND (a.created_at, a.id) < (?, ?)
+             ORDER BY a.created_at DESC, a.id DESC LIMIT ?",
+        )
+        .bind(lead.to_string())
+        .bind(created_at)
+        .bind(id)
+        .bind(limit)
+        .fetch_all(&mut *self.tx)
+        .await?;
+        rows.iter().map(activity).collect()
+    }
+}
+
+impl Tx<'_> {
+    pub async fn insert_activity(&mut self, activity: &Activity) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, creator_id, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(activity.fields.kind.as_str())
+        .bind(&activity.fields.body)
+        .bind(activity.fields.due_at.map(|time| time.to_string()))
+        .bind(activity.fields.completed_at.map(|time| time.to_string()))
+        .bind(json(&activity.fields.meta))
+        .bind(activity.updated_at.to_string())
+        .bind(activity.id.to_string())
+        .bind(activity.lead_id.to_string())
+        .bind(activity.creator.id.to_string())
+        .bind(activity.created_at.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    pub async fn save_activity(&mut self, activity: &Activity) -> Result<()> {
+        sqlx::query(
+            "UPDATE activities SET type = ?, body = ?, due_at = ?, completed_at = ?, meta = ?, updated_at = ? WHERE id = ?",
+        )
+        .bind(activity.fields.kind.as_str())
+        .bind(&activity.fields.body)
+        .bind(activity.fields.due_at.map(|time| time.to_string()))
+        .bind(activity.fields.completed_at.map(|time| time.to_string()))
+        .bind(json(&activity.fields.meta))
+        .bind(activity.updated_at.to_string())
+        .bind(activity.id.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    pub async fn delete_activity(&mut self, id: ActivityId) -> Result<()> {
+        sqlx::query("DELETE FROM activities WHERE id = ?").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
+        Ok(())
+    }
+}
+
+fn activity(row: &SqliteRow) -> Result<Activity> {
+    let columns = Columns { table: "activities", row };
+    let fields = ActivityFields {
+        kind: columns.named("type", ActivityType::from_name)?,
+        body: columns.maybe_text("body")?,
+        due_at: columns.maybe("due_at")?,
+        completed_at: columns.maybe("completed_at")?,
+        meta: columns.json("meta")?,
+    };
+    Ok(Activity {
+        id: columns.parsed("id")?,
+        lead_id: columns.parsed("lead_id")?,
+        fields,
+        creator: columns.required_user("creator_id", "creator")?,
+        created_at: columns.parsed("created_at")?,
+        updated_at: columns.parsed("updated_at")?,
+    })
+}

@@ -1,0 +1,373 @@
+//! Leads, their lists and their history.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+
+use super::{
+    Reader, Result, Tx,
+    row::{Columns, json},
+};
+use crate::domain::{
+    event::Actor,
+    id::{LeadId, UserId},
+    lead::{FieldChange, Lead, LeadFields, LeadStatus},
+    policy::Scope,
+    time::Timestamp,
+};
+
+/// Which leads a list has, and in what order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeadFilter {
+    /// Any of these; all when empty.
+    pub statuses: Vec<LeadStatus>,
+    pub owner: Option<OwnerFilter>,
+    pub source: Option<String>,
+    pub created_after: Option<Timestamp>,
+    /// A text that one of the fields contains, letters' case aside.
+    pub text: Option<String>,
+    pub sort: LeadSort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum OwnerFilter {
+    Unassigned,
+    User(UserId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LeadSort {
+    pub key: LeadSortKey,
+    pub descending: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum LeadSortKey {
+    UpdatedAt,
+    CreatedAt,
+    LastActivityAt,
+    Title,
+    Company,
+    Status,
+    ValueCents,
+}
+
+impl LeadSortKey {
+    pub const ALL: [Self; 7] = [
+        Self::UpdatedAt,
+        Self::CreatedAt,
+        Self::LastActivityAt,
+        Self::Title,
+        Self::Company,
+        Self::Status,
+        Self::ValueCents,
+    ];
+
+    /// The lead's member that it sorts by.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::UpdatedAt => "updatedAt",
+            Self::CreatedAt => "createdAt",
+            Self::LastActivityAt => "lastActivityAt",
+            Self::Title => "title",
+            Self::Company => "company",
+            Self::Status => "status",
+            Self::ValueCents => "valueCents",
+        }
+    }
+
+    /// What the database sorts by; never null, so that positions compare.
+    fn expression(self) -> &'static str {
+        match self {
+            Self::UpdatedAt => "l.updated_at",
+            Self::CreatedAt => "l.created_at",
+            Self::LastActivityAt => "coalesce(l.last_activity_at, '')",
+            Self::Title => "lower(l.title)",
+            Self::Company => "lower(coalesce(l.company, ''))",
+            Self::Status => "l.status",
+            Self::ValueCents => "coalesce(l.value_cents, -1)",
+        }
+    }
+}
+
+/// A place in a sorted list: behind the lead with this key and id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeadPosition {
+    pub key: SortValue,
+    pub id: LeadId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SortValue {
+    Number(i64),
+    Text(String),
+}
+
+/// The fields that `text` looks into, by the lead's member and by column.
+pub const SEARCHED: [(&str, &str); 6] = [
+    ("title", "l.title"),
+    ("contactName", "l.contact_name"),
+    ("company", "l.company"),
+    ("email", "l.email"),
+    ("phone", "l.phone"),
+    ("description", "l.description"),
+];
+
+/// Whose eyes a list is for.
+pub struct Viewpoint {
+    pub user: UserId,
+    pub scope: Scope,
+    /// The lead's members that `text` may look into.
+    pub searchable: Vec<&'static str>,
+}
+
+/// One line of a lead's history.
+pub struct HistoryEntry {
+    pub id: i64,
+    pub field: String,
+    pub from: Value,
+    pub to: Value,
+    pub actor: Value,
+    pub at: Timestamp,
+}
+
+const SELECT: &str =
+    "SELECT l.*, o.name AS owner_name, o.email AS owner_email, c.name AS creator_name, c.email AS creator_email";
+const FROM: &str = " FROM leads l LEFT JOIN users o ON o.id = l.owner_id JOIN users c ON c.id = l.created_by";
+
+impl Reader {
+    /// The lead, unless it is deleted.
+    pub async fn lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
+        self.lead_where(id, "l.deleted_at IS NULL").await
+    }
+
+    /// The lead, if it is deleted.
+    pub async fn deleted_lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
+        self.lead_where(id, "l.deleted_at IS NOT NULL").await
+    }
+
+    async fn lead_where(&mut self, id: LeadId, condition: &'static str) -> Result<Option<Lead>> {
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(FROM).push(" WHERE ").push(condition).push(" AND l.id = ").push_bind(id.to_string());
+        let row = query.build().fetch_optional(&mut *self.tx).await?;
+        row.as_ref().map(lead).transpose()
+    }
+
+    /// At most `limit` leads behind `after`, each with its position.
+    pub async fn leads(
+        &mut self,
+        filter: &LeadFilter,
+        viewpoint: &Viewpoint,
+        after: Option<&LeadPosition>,
+        limit: u32,
+    ) -> Result<Vec<(LeadPosition, Lead)>> {
+        let key = filter.sort.key.expression();
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(format_args!(", {key} AS sort_key")).push(FROM).push(" WHERE l.deleted_at IS NULL");
+        narrow(&mut query, filter, viewpoint);
+        let (comparison, direction) = if filter.sort.descending { ("<", "DESC") } else { (">", "ASC") };
+        if let Some(after) = after {
+            query.push(format_args!(" AND ({key}, l.id) {comparison} ("));
+            match &after.key {
+                SortValue::Number(number) => query.push_bind(*number),
+                SortValue::Text(text) => query.push_bind(text.clone()),
+            };
+            query.push(", ").push_bind(after.id.to_string()).push(")");
+        }
+        query.push(format_args!(" ORDER BY {key} {direction}, l.id {direction} LIMIT ")).push_bind(limit);
+        let rows = query.build().fetch_all(&mut *self.tx).await?;
+        rows.iter().map(|row| Ok((position(row, filter.sort.key)?, lead(row)?))).collect()
+    }
+
+    /// At most `limit` lines of history, newest first, older than `before`.
+    pub async fn history(&mut self, id: LeadId, before: Option<i64>, limit: u32) -> Result<Vec<HistoryEntry>> {
+        let rows = sqlx::query("SELECT * FROM lead_changes WHERE lead_id = ? AND id < ? ORDER BY id DESC LIMIT ?")
+            .bind(id.to_string())
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(limit)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        rows.iter().map(history_entry).collect()
+    }
+}
+
+fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
+    match viewpoint.scope {
+        Scope::All => {}
+        Scope::Own => {
+            query.push(" AND l.owner_id = ").push_bind(viewpoint.user.to_string());
+        }
+        Scope::OwnAndUnassigned => {
+            query.push(" AND (l.owner_id IS NULL OR l.owner_id = ").push_bind(viewpoint.user.to_string()).push(")");
+        }
+    }
+    if !filter.statuses.is_empty() {
+        query.push(" AND l.status IN (");
+        let mut names = query.separated(", ");
+        for status in &filter.statuses {
+            names.push_bind(status.as_str());
+        }
+        query.push(")");
+    }
+    match filter.owner {
+        None => {}
+        Some(OwnerFilter::Unassigned) => {
+            query.push(" AND l.owner_id IS NULL");
+        }
+        Some(OwnerFilter::User(id)) => {
+            query.push(" AND l.owner_id = ").push_bind(id.to_string());
+        }
+    }
+    if let Some(source) = &filter.source {
+        query.push(" AND l.source = ").push_bind(source.clone());
+    }
+    if let Some(time) = filter.created_after {
+        query.push(" AND l.created_at > ").push_bind(time.to_string());
+    }
+    if let Some(text) = &filter.text {
+        let pattern = format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        query.push(" AND (0");
+        for (_, column) in SEARCHED.iter().filter(|(field, _)| viewpoint.searchable.contains(field)) {
+            query.push(format_args!(" OR {column} LIKE ")).push_bind(pattern.clone()).push(" ESCAPE '\\'");
+        }
+        query.push(")");
+    }
+}
+
+impl Tx<'_> {
+    pub async fn insert_lead(&mut self, lead: &Lead) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO leads (title, status, contact_name, company, email, phone, source, value_cents, currency,
+                 description, custom, owner_id, last_activity_at, version, updated_at, id, created_by, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&lead.fields.title)
+        .bind(lead.fields.status.as_str())
+        .bind(&lead.fields.contact_name)
+        .bind(&lead.fields.company)
+        .bind(&lead.fields.email)
+        .bind(&lead.fields.phone)
+        .bind(&lead.fields.source)
+        .bind(lead.fields.value_cents)
+        .bind(&lead.fields.currency)
+        .bind(&lead.fields.description)
+        .bind(json(&lead.fields.custom))
+        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
+        .bind(lead.last_activity_at.map(|time| time.to_string()))
+        .bind(lead.version)
+        .bind(lead.updated_at.to_string())
+        .bind(lead.id.to_string())
+        .bind(lead.created_by.id.to_string())
+        .bind(lead.created_at.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Writes everything that can change about a lead.
+    pub async fn save_lead(&mut self, lead: &Lead) -> Result<()> {
+        sqlx::query(
+            "UPDATE leads SET title = ?, status = ?, contact_name = ?, company = ?, email = ?, phone = ?, source = ?,
+                 value_cents = ?, currency = ?, description = ?, custom = ?, owner_id = ?, last_activity_at = ?,
+                 version = ?, updated_at = ?
+             WHERE id = ?",
+        )
+        .bind(&lead.fields.title)
+        .bind(lead.fields.status.as_str())
+        .bind(&lead.fields.contact_name)
+        .bind(&lead.fields.company)
+        .bind(&lead.fields.email)
+        .bind(&lead.fields.phone)
+        .bind(&lead.fields.source)
+        .bind(lead.fields.value_cents)
+        .bind(&lead.fields.currency)
+        .bind(&lead.fields.description)
+        .bind(json(&lead.fields.custom))
+        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
+        .bind(lead.last_activity_at.map(|time| time.to_string()))
+        .bind(lead.version)
+        .bind(lead.updated_at.to_string())
+        .bind(lead.id.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Hides the lead, or shows it again.
+    pub async fn set_lead_deleted(&mut self, id: LeadId, at: Option<Timestamp>) -> Result<()> {
+        sqlx::query("UPDATE leads SET deleted_at = ? WHERE id = ?")
+            .bind(at.map(|time| time.to_string()))
+            .bind(id.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Adds lines to a lead's history.
+    pub async fn record(&mut self, id: LeadId, changes: &[FieldChange], actor: &Actor, at: Timestamp) -> Result<()> {
+        for change in changes {
+            sqlx::query(
+                "INSERT INTO lead_changes (lead_id, field, from_value, to_value, actor, changed_at)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(id.to_string())
+            .bind(change.field)
+            .bind(change.from.to_string())
+            .bind(change.to.to_string())
+            .bind(json(actor))
+            .bind(at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn lead(row: &SqliteRow) -> Result<Lead> {
+    let columns = Columns { table: "leads", row };
+    let fields = LeadFields {
+        title: columns.text("title")?,
+        status: columns.named("status", LeadStatus::from_name)?,
+        contact_name: columns.maybe_text("contact_name")?,
+        company: columns.maybe_text("company")?,
+        email: columns.maybe_text("email")?,
+        phone: columns.maybe_text("phone")?,
+        source: columns.maybe_text("source")?,
+        value_cents: columns.maybe_integer("value_cents")?,
+        currency: columns.text("currency")?,
+        description: columns.maybe_text("description")?,
+        custom: columns.json("custom")?,
+    };
+    Ok(Lead {
+        id: columns.parsed("id")?,
+        fields,
+        owner: columns.user("owner_id", "owner")?,
+        created_by: columns.required_user("created_by", "creator")?,
+        last_activity_at: columns.maybe("last_activity_at")?,
+        version: columns.integer("version")?,
+        created_at: columns.parsed("created_at")?,
+        updated_at: columns.parsed("updated_at")?,
+    })
+}
+
+fn position(row: &SqliteRow, key: LeadSortKey) -> Result<LeadPosition> {
+    let columns = Columns { table: "leads", row };
+    let value = match key {
+        LeadSortKey::ValueCents => SortValue::Number(columns.integer("sort_key")?),
+        _ => SortValue::Text(columns.text("sort_key")?),
+    };
+    Ok(LeadPosition { key: value, id: columns.parsed("id")? })
+}
+
+fn history_entry(row: &SqliteRow) -> Result<HistoryEntry> {
+    let columns = Columns { table: "lead_changes", row };
+    Ok(HistoryEntry {
+        id: columns.integer("id")?,
+        field: columns.text("field")?,
+        from: columns.json("from_value")?,
+        to: columns.json("to_value")?,
+        actor: columns.json("actor")?,
+        at: columns.parsed("changed_at")?,
+    })
+}
