@@ -1,3 +1,4 @@
 //! The two ways in and out: HTTP and Socket.IO. No axum or socketioxide type leaves this module.
 
 pub mod http;
+pub mod socket;
