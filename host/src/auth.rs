@@ -1,8 +1,48 @@
 //! Who is asking: passwords and tokens in, a user out; no transport and no plugin in here.
 //!
-//! `session.rs` tells the story (login, refresh, logout, authenticate); `token.rs` and `password.rs`
-//! are its tools. The role is always the database's, whatever a token claims.
+//! `session.rs` tells the story (login, refresh, logout, authenticate); `token.rs`, `password.rs` and
+//! `limit.rs` are its tools. The role is always the database's, whatever a token claims.
 
+use std::time::Duration;
+
+use crate::store;
+
+mod limit;
+pub mod password;
+pub mod session;
 pub mod settings;
+pub mod token;
 
+pub use session::{Auth, Authenticated, Clock, Grant};
 pub use settings::Settings;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the e-mail address or the password is wrong")]
+    InvalidCredentials,
+    /// No token, or one with anything wrong with it.
+    #[error("the token is not valid")]
+    Unauthenticated,
+    #[error("the refresh token was used before: its session has ended")]
+    RefreshTokenReused,
+    /// Who changes a password must know the one they have.
+    #[error("the current password is wrong")]
+    WrongPassword,
+    #[error("too many attempts")]
+    TooManyAttempts { retry_after: Duration },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("{doing} failed")]
+    Internal { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl Error {
+    fn internal(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal { doing, source: source.into() }
+    }
+}
+
+/// What is wrong with the `[auth]` settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSettings(pub String);

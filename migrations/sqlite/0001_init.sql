@@ -20,7 +20,7 @@ CREATE TABLE sessions (
     ended_at   TEXT
 ) STRICT;
 
-CREATE INDEX sessions_by_user ON sessions (user_id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_by_user ON sessions (user_id);
 
 CREATE TABLE refresh_tokens (
     hash       TEXT PRIMARY KEY,                     -- SHA-256 of the token, hex

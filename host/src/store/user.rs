@@ -113,7 +113,7 @@ fn taken(error: sqlx::Error) -> Error {
     }
 }
 
-fn user(row: &SqliteRow) -> Result<User> {
+pub(super) fn user(row: &SqliteRow) -> Result<User> {
     let columns = Columns { table: "users", row };
     Ok(User {
         id: columns.parsed("id")?,

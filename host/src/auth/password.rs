@@ -1,0 +1,116 @@
+//! Passwords: argon2id on blocking threads, only so many at once.
+//!
+//! Each run takes about 20 MiB and tens of milliseconds of a core. Unbounded, a burst of logins would
+//! take the machine's memory and starve the delivery of events; bounded, it only waits in line.
+
+use std::{sync::Arc, thread};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash as Phc,
+};
+use tokio::sync::Semaphore;
+
+use super::{Error, settings};
+
+#[derive(Clone)]
+pub struct Passwords {
+    params: Params,
+    places: Arc<Semaphore>,
+    /// A hash of nothing anybody knows, for accounts that do not exist.
+    decoy: Arc<str>,
+}
+
+/// What came of trying a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    /// `outdated`: it was hashed with other costs than the ones set today.
+    Right {
+        outdated: bool,
+    },
+}
+
+impl Passwords {
+    /// # Errors
+    /// When argon2 does not take these costs.
+    pub fn new(costs: &settings::PasswordHash) -> Result<Self, super::BadSettings> {
+        let params = Params::new(costs.memory_kib, costs.iterations, costs.parallelism, None)
+            .map_err(|error| super::BadSettings(format!("auth.password_hash: {error}")))?;
+        let decoy = hash(&params, &rand::random::<[u8; 32]>())
+            .map_err(|error| super::BadSettings(format!("auth.password_hash: {error}")))?;
+        // Half of the cores, so that the rest of the server keeps the other half.
+        let places = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        Ok(Self { params, places: Arc::new(Semaphore::new(places)), decoy: decoy.into() })
+    }
+
+    pub async fn hash(&self, password: String) -> Result<String, Error> {
+        let params = self.params.clone();
+        self.run(move || hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))).await?
+    }
+
+    /// Tries a password against the hash of an account; without an account it takes as long and is wrong.
+    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Verdict, Error> {
+        let (params, decoy) = (self.params.clone(), Arc::clone(&self.decoy));
+        self.run(move || {
+            let Some(stored) = stored else {
+                verify(&params, password.as_bytes(), &decoy);
+                return Verdict::Wrong;
+            };
+            verify(&params, password.as_bytes(), &stored)
+        })
+        .await
+    }
+
+    /// The permit goes along, so that the work of a caller who went away still counts.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+        let task = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        task.await.map_err(|error| Error::internal("waiting for the password hash", error))
+    }
+}
+
+fn hash(params: &Params, password: &[u8]) -> Result<String, argon2::password_hash::Error> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    argon2.hash_password(password).map(|hash| hash.to_string())
+}
+
+fn verify(params: &Params, password: &[u8], stored: &str) -> Verdict {
+    let Ok(stored) = Phc::new(stored) else { return Verdict::Wrong };
+    // The costs used are the stored hash's.
+    if Argon2::default().verify_password(password, &stored).is_err() {
+        return Verdict::Wrong;
+    }
+    let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+    Verdict::Right { outdated: Params::try_from(&stored).map_or(true, |used| costs(&used) != costs(params)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwords(iterations: u32) -> Passwords {
+        Passwords::new(&settings::PasswordHash { memory_kib: 64, iterations, parallelism: 1 }).expect("valid costs")
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_is_right() {
+        let passwords = passwords(1);
+        let stored = passwords.hash("correct horse".into()).await.expect("hashes");
+        assert!(stored.starts_with("$argon2id$"));
+        let right = passwords.verify("correct horse".into(), Some(stored.clone())).await.expect("runs");
+        assert_eq!(right, Verdict::Right { outdated: false });
+        assert_eq!(passwords.verify("wrong horse".into(), Some(stored)).await.expect("runs"), Verdict::Wrong);
+        assert_eq!(passwords.verify("correct horse".into(), None).await.expect("runs"), Verdict::Wrong);
+        assert_eq!(passwords.verify("x".into(), Some("not a hash".into())).await.expect("runs"), Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn a_hash_made_at_other_costs_is_right_but_outdated() {
+        let stored = passwords(1).hash("correct horse".into()).await.expect("hashes");
+        let verdict = passwords(2).verify("correct horse".into(), Some(stored)).await.expect("runs");
+        assert_eq!(verdict, Verdict::Right { outdated: true });
+    }
+}

@@ -1,0 +1,380 @@
+//! Tokens: signed ones that last minutes (JWT), and opaque ones that renew them.
+//!
+//! Each verification key is tied to one algorithm and one issuer, so a token cannot choose how it is
+//! checked. Of a refresh token only the SHA-256 is stored; what follows it is derived from it by HMAC.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    BadSettings,
+    settings::{MIN_SECRET_BYTES, Secret, Settings, TrustedKey},
+};
+use crate::domain::{
+    id::{SessionId, UserId},
+    time::Timestamp,
+};
+
+pub const ISSUER: &str = "leadwire";
+pub const AUDIENCE: &str = "leadwire";
+
+/// Ours are about 400 bytes; more than this is not even parsed.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+pub struct Tokens {
+    signer: EncodingKey,
+    header: Header,
+    keys: Vec<Key>,
+    /// What refresh tokens are derived with: today's secret, then the previous one.
+    secrets: Vec<Secret>,
+}
+
+struct Key {
+    kid: String,
+    algorithm: Algorithm,
+    key: DecodingKey,
+    issuer: String,
+}
+
+/// Who a good token speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Issued here, in a session.
+    Session(UserId, SessionId),
+    /// Issued elsewhere, for a user's id or e-mail address.
+    Elsewhere(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    sub: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<SessionId>,
+    #[serde(default)]
+    iat: i64,
+    exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    iss: String,
+    aud: OneOrMany,
+}
+
+/// RFC 7519 allows an audience to be one text or several.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Tokens {
+    pub fn new(settings: &Settings) -> Result<Self, BadSettings> {
+        let bad = |text: String| Err(BadSettings(text));
+        let Some(secret) = &settings.jwt_secret else { return bad("auth.jwt_secret is not set".into()) };
+        let kid = key_id("auth.jwt_secret", secret, settings.jwt_key_id.as_ref())?;
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(kid.clone());
+        let mut keys = vec![Key::own(kid, secret)];
+        let mut secrets = vec![secret.clone()];
+        if let Some(previous) = &settings.previous_jwt_secret {
+            let kid = key_id("auth.previous_jwt_secret", previous, settings.previous_jwt_key_id.as_ref())?;
+            keys.push(Key::own(kid, previous));
+            secrets.push(previous.clone());
+        }
+        for trusted in &settings.trusted_keys {
+            keys.push(Key::trusted(trusted)?);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            if keys[..at].iter().any(|other| other.kid == key.kid) {
+                return bad(format!("auth: two keys have the key id {:?}: expected each to have its own", key.kid));
+            }
+        }
+        Ok(Self { signer: EncodingKey::from_secret(secret.reveal().as_bytes()), header, keys, secrets })
+    }
+
+    /// Signs an access token for a session.
+    pub fn issue(&self, user: UserId, session: SessionId, now: Timestamp, expires_at: Timestamp) -> String {
+        let claims = Claims {
+            sub: user.to_string(),
+            sid: Some(session),
+            iat: now.seconds(),
+            exp: expires_at.seconds(),
+            nbf: None,
+            iss: ISSUER.into(),
+            aud: OneOrMany::One(AUDIENCE.into()),
+        };
+        jsonwebtoken::encode(&self.header, &claims, &self.signer).expect("an HMAC key signs any claims")
+    }
+
+    /// Who a token speaks of and until when; nothing if anything at all is wrong with it.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Option<(Subject, Timestamp)> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        let claims_and_key = |key: &Key| key.claims(token).map(|claims| (claims, key.issuer == ISSUER));
+        let (claims, ours) = self
+            .keys
+            .iter()
+            .filter(|key| key.algorithm == header.alg)
+            .filter(|key| header.kid.as_ref().is_none_or(|kid| *kid == key.kid))
+            .find_map(claims_and_key)?;
+        // To the second and without leeway: sockets are closed at this very moment as well.
+        if claims.exp <= now.seconds() || claims.nbf.is_some_and(|start| start > now.seconds()) {
+            return None;
+        }
+        let subject =
+            if ours { Subject::Session(claims.sub.parse().ok()?, claims.sid?) } else { Subject::Elsewhere(claims.sub) };
+        Some((subject, Timestamp::from_millis(claims.exp.checked_mul(1000)?)?))
+    }
+
+    /// What may follow a refresh token: under today's secret, then under the previous one.
+    pub fn successors(&self, refresh: &RefreshToken) -> impl Iterator<Item = RefreshToken> {
+        self.secrets.iter().map(|secret| {
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any length will do");
+            // No JWT has a colon, so this can never be the signature of one.
+            mac.update(b"refresh:");
+            mac.update(refresh.0.as_bytes());
+            RefreshToken(BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        })
+    }
+}
+
+impl Key {
+    fn own(kid: String, secret: &Secret) -> Self {
+        let key = DecodingKey::from_secret(secret.reveal().as_bytes());
+        Self { kid, algorithm: Algorithm::HS256, key, issuer: ISSUER.into() }
+    }
+
+    fn trusted(trusted: &TrustedKey) -> Result<Self, BadSettings> {
+        let TrustedKey { kid, public_key, issuer } = trusted;
+        let bad = |what: &str| BadSettings(format!("auth.trusted_keys {kid:?}: {what}"));
+        if issuer.is_empty() || issuer == ISSUER {
+            return Err(bad("issuer must be another's name"));
+        }
+        let key = if public_key.trim_start().starts_with("-----BEGIN") {
+            DecodingKey::from_ed_pem(public_key.as_bytes())
+        } else {
+            DecodingKey::from_ed_components(public_key.trim())
+        };
+        let key = key.map_err(|_| bad("public_key must be an Ed25519 key, as PEM or as the x of a JWK"))?;
+        // The verifier takes the first 32 bytes unseen, and would panic on fewer.
+        match key.try_get_as_bytes() {
+            Ok(bytes) if bytes.len() == 32 => {
+                Ok(Self { kid: kid.clone(), algorithm: Algorithm::EdDSA, key, issuer: issuer.clone() })
+            }
+            _ => Err(bad("public_key must be of 32 bytes")),
+        }
+    }
+
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let mut validation = Validation::new(self.algorithm);
+        validation.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[AUDIENCE]);
+        // Times are held against the server's own clock, in `verify`.
+        validation.validate_exp = false;
+        jsonwebtoken::decode(token, &self.key, &validation).ok().map(|data| data.claims)
+    }
+}
+
+fn key_id(name: &str, secret: &Secret, set: Option<&String>) -> Result<String, BadSettings> {
+    if secret.reveal().len() < MIN_SECRET_BYTES {
+        return Err(BadSettings(format!("{name} is too short: expected at least {MIN_SECRET_BYTES} bytes")));
+    }
+    let derived = || hex(&Sha256::digest(format!("kid:{}", secret.reveal()).as_bytes())[..4]);
+    Ok(set.cloned().unwrap_or_else(derived))
+}
+
+/// An opaque token: 32 bytes that nobody can guess.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RefreshToken(String);
+
+impl RefreshToken {
+    pub fn random() -> Self {
+        Self(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+    }
+
+    /// Any text can be presented as one.
+    pub fn presented(text: String) -> Self {
+        Self(text)
+    }
+
+    /// What is stored of it.
+    pub fn hashed(&self) -> String {
+        hex(&Sha256::digest(self.0.as_bytes()))
+    }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "ffffffffffffffffffffffffffffffff";
+    const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIDVGCPRoswzv5WdzNoFH4X3jYXV8ovgdoBIn04oKARN+\n-----END PRIVATE KEY-----\n";
+    const ED_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABQ/8wD8ATMKSCogZTcxVFRjl8uavW8V+vTepRWpF0TE=\n-----END PUBLIC KEY-----\n";
+
+    fn settings() -> Settings {
+        Settings { jwt_secret: Some(Secret::new(SECRET)), ..Settings::default() }
+    }
+
+    fn tokens(settings: &Settings) -> Tokens {
+        Tokens::new(settings).expect("valid settings")
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000).expect("in range")
+    }
+
+    fn ids() -> (UserId, SessionId) {
+        (UserId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)))
+    }
+
+    fn claims() -> Value {
+        let (user, session) = ids();
+        json!({"sub": user, "sid": session, "iat": 0, "exp": 100, "iss": ISSUER, "aud": AUDIENCE})
+    }
+
+    fn signed(claims: &Value, key: &EncodingKey, header: Header) -> String {
+        jsonwebtoken::encode(&header, claims, key).expect("signs")
+    }
+
+    fn hs256(claims: &Value) -> String {
+        signed(claims, &EncodingKey::from_secret(SECRET.as_bytes()), Header::default())
+    }
+
+    #[test]
+    fn a_token_lives_to_the_second() {
+        let (user, session) = ids();
+        let tokens = tokens(&settings());
+        let token = tokens.issue(user, session, at(0), at(100));
+        assert_eq!(tokens.verify(&token, at(99)), Some((Subject::Session(user, session), at(100))));
+        assert_eq!(tokens.verify(&token, at(100)), None);
+    }
+
+    #[test]
+    fn a_token_with_anything_wrong_is_nothing() {
+        let tokens = tokens(&settings());
+        assert!(tokens.verify(&hs256(&claims()), at(1)).is_some(), "the baseline is good");
+        let wrong = [
+            ("iss", json!("else")),
+            ("iss", json!(["leadwire"])),
+            ("aud", json!("else")),
+            ("aud", json!([])),
+            ("aud", Value::Null),
+            ("sub", json!("somebody")),
+            ("sub", Value::Null),
+            ("sid", Value::Null),
+            ("sid", json!(7)),
+            ("exp", Value::Null),
+            ("exp", json!("100")),
+            ("exp", json!(1e300)),
+            ("exp", json!(u64::MAX)),
+            ("exp", json!(i64::MAX)),
+            ("exp", json!(-1)),
+            ("nbf", json!(50)),
+            ("sub", json!("x".repeat(5000))),
+        ];
+        for (claim, value) in wrong {
+            let mut claims = claims();
+            claims[claim] = value.clone();
+            assert_eq!(tokens.verify(&hs256(&claims), at(1)), None, "{claim}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_token_cannot_choose_how_it_is_checked() {
+        let mut settings = settings();
+        settings.trusted_keys =
+            vec![TrustedKey { kid: "sso".into(), public_key: ED_PUBLIC.into(), issuer: "https://sso.example".into() }];
+        let tokens = tokens(&settings);
+        let secret = EncodingKey::from_secret(SECRET.as_bytes());
+        let good = hs256(&claims());
+        let parts: Vec<&str> = good.split('.').collect();
+        let none = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        let with_kid = |algorithm, kid: &str| Header { kid: Some(kid.into()), ..Header::new(algorithm) };
+        let bad = [
+            format!("{none}.{}.", parts[1]),
+            format!("{none}.{}.{}", parts[1], parts[2]),
+            format!("{}.{}.", parts[0], parts[1]),
+            signed(&claims(), &secret, Header::new(Algorithm::HS512)),
+            signed(&claims(), &secret, with_kid(Algorithm::HS256, "nobody's")),
+            // The public key, used as an HMAC secret.
+            signed(&claims(), &EncodingKey::from_secret(ED_PUBLIC.as_bytes()), with_kid(Algorithm::HS256, "sso")),
+            signed(&claims(), &EncodingKey::from_secret(OTHER.as_bytes()), Header::default()),
+            String::new(),
+            "..".into(),
+            "a.b.c.d".into(),
+            "x".repeat(100_000),
+        ];
+        for token in bad {
+            assert_eq!(tokens.verify(&token, at(1)), None, "{token:.60}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_issuer_speaks_for_users_but_never_as_us() {
+        let mut settings = settings();
+        settings.trusted_keys =
+            vec![TrustedKey { kid: "sso".into(), public_key: ED_PUBLIC.into(), issuer: "https://sso.example".into() }];
+        let tokens = tokens(&settings);
+        let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
+        let header = Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) };
+        let mut claims = claims();
+        assert_eq!(tokens.verify(&signed(&claims, &key, header.clone()), at(1)), None);
+        claims["iss"] = "https://sso.example".into();
+        claims["aud"] = json!(["other", "leadwire"]);
+        let subject = tokens.verify(&signed(&claims, &key, header), at(1)).expect("good").0;
+        assert_eq!(subject, Subject::Elsewhere(ids().0.to_string()));
+    }
+
+    #[test]
+    fn the_previous_secret_is_accepted_while_it_is_named() {
+        let (user, session) = ids();
+        let old = tokens(&settings()).issue(user, session, at(0), at(100));
+        let mut next = settings();
+        next.jwt_secret = Some(Secret::new(OTHER));
+        assert_eq!(tokens(&next).verify(&old, at(1)), None);
+        next.previous_jwt_secret = Some(Secret::new(SECRET));
+        assert!(tokens(&next).verify(&old, at(1)).is_some());
+    }
+
+    #[test]
+    fn a_refresh_token_always_has_the_same_successor() {
+        let tokens = tokens(&settings());
+        let first = RefreshToken::random();
+        let next: Vec<_> = tokens.successors(&first).map(RefreshToken::into_string).collect();
+        assert_eq!(next, tokens.successors(&first).map(RefreshToken::into_string).collect::<Vec<_>>());
+        assert_ne!(next[0], first.into_string());
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let refused = |settings: &Settings| Tokens::new(settings).err().expect("refused").to_string();
+        assert!(refused(&Settings::default()).contains("auth.jwt_secret is not set"));
+        let short = Settings { jwt_secret: Some(Secret::new("short")), ..Settings::default() };
+        assert!(refused(&short).contains("at least 32 bytes"));
+        for key in ["", "AAAA", "not base64!", "-----BEGIN nonsense"] {
+            let mut settings = settings();
+            settings.trusted_keys =
+                vec![TrustedKey { kid: "sso".into(), public_key: key.into(), issuer: "https://sso.example".into() }];
+            assert!(refused(&settings).contains("auth.trusted_keys \"sso\""), "{key:?}");
+        }
+        assert!(!format!("{:?}", settings()).contains(SECRET));
+    }
+}
