@@ -1,5 +1,6 @@
 //! Everything a user can ask for that changes something.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
@@ -9,7 +10,10 @@ use super::{
 };
 
 /// A change to leads and activities, the same from HTTP and from sockets.
-#[derive(Clone, Debug)]
+///
+/// Serialised, it tells one request from another.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     CreateLead {
         fields: LeadFields,

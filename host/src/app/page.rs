@@ -1,0 +1,92 @@
+//! Pages of a list, and the cursor that leads from one to the next.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Error, Result};
+
+pub const MAX_LIMIT: u32 = 200;
+pub const DEFAULT_LIMIT: u32 = 50;
+
+/// What a client asks of a list.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// 1 to [`MAX_LIMIT`].
+    pub limit: u32,
+    pub cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    pub items: Vec<Value>,
+    pub next_cursor: Option<String>,
+}
+
+/// A cursor belongs to one list: the same noun, filter and order.
+#[derive(Serialize, Deserialize)]
+struct Cursor<P> {
+    list: String,
+    position: P,
+}
+
+/// A list that plugins thin out reads on to fill its page, but not for ever.
+const MAX_BATCHES: usize = 10;
+
+impl PageRequest {
+    /// Reads batches with `fetch` and keeps what `show` lets through, until the page is full.
+    ///
+    /// `list` tells this list from others: the cursor of one is no use in another.
+    pub(super) async fn fill<P: Clone + Serialize + DeserializeOwned, T>(
+        &self,
+        list: &impl Serialize,
+        fetch: impl AsyncFn(Option<P>, u32) -> Result<Vec<(P, T)>>,
+        show: impl Fn(T) -> Result<Option<Value>>,
+    ) -> Result<Page> {
+        let limit = self.limit as usize;
+        let mut position = self.position(list)?;
+        let mut items = Vec::new();
+        for _ in 0..MAX_BATCHES {
+            // One more than fits tells whether there is a next page.
+            let batch = fetch(position.clone(), self.limit + 1).await?;
+            let is_last = batch.len() <= limit;
+            for (behind, item) in batch {
+                if items.len() == limit {
+                    return Ok(Page { items, next_cursor: position.map(|position| cursor(list, &position)) });
+                }
+                items.extend(show(item)?);
+                position = Some(behind);
+            }
+            if is_last {
+                return Ok(Page { items, next_cursor: None });
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(Page { items, next_cursor: position.map(|position| cursor(list, &position)) })
+    }
+
+    /// The place where the page begins; none for the first page.
+    fn position<P: DeserializeOwned>(&self, list: &impl Serialize) -> Result<Option<P>> {
+        let Some(text) = &self.cursor else { return Ok(None) };
+        let unreadable = || Error::query("cursor", "is not one that this server gave out");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unreadable())?;
+        let cursor: Cursor<P> = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
+        if cursor.list != mark(list) {
+            return Err(Error::query("cursor", "belongs to another list: keep filters and sort as they were"));
+        }
+        Ok(Some(cursor.position))
+    }
+}
+
+/// The cursor that goes on behind `position`.
+fn cursor<P: Serialize>(list: &impl Serialize, position: &P) -> String {
+    let cursor = Cursor { list: mark(list), position };
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).expect("positions are plain JSON"))
+}
+
+fn mark(list: &impl Serialize) -> String {
+    let digest = Sha256::digest(serde_json::to_vec(list).expect("filters are plain JSON"));
+    URL_SAFE_NO_PAD.encode(&digest[..6])
+}

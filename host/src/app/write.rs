@@ -1,0 +1,242 @@
+//! Commands inside of their transaction: load, check rights, decide, save, log.
+
+use serde_json::{Map, Value};
+
+use super::{Clock, Done, Error, Result};
+use crate::{
+    domain::{
+        activity::{Activity, ActivityFields},
+        command::Command,
+        event::{Actor, Happening, NotificationKind},
+        id::{ActivityId, LeadId, UserId},
+        input::Invalid,
+        lead::{FieldChange, Lead, LeadFields},
+        policy::{Deed, Scope, Visibility, may},
+        role::Role,
+        time::Timestamp,
+        user::UserRef,
+    },
+    store::Tx,
+};
+
+/// One command being carried out.
+pub(super) struct Write<'a, 's> {
+    pub(super) tx: &'a mut Tx<'s>,
+    pub(super) actor: &'a Actor,
+    pub(super) at: Timestamp,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) visibility: &'a Visibility,
+}
+
+pub(super) enum Written {
+    Done(Done),
+    /// The client's version is not the lead's any more.
+    Outdated(Lead),
+}
+
+impl Write<'_, '_> {
+    pub(super) async fn run(mut self, command: Command) -> Result<Written> {
+        let done = match command {
+            Command::CreateLead { fields } => self.create_lead(fields).await?,
+            Command::UpdateLead { lead, patch, version } => return self.update_lead(lead, &patch, version).await,
+            Command::DeleteLead { lead } => self.delete_lead(lead).await?,
+            Command::RestoreLead { lead } => self.restore_lead(lead).await?,
+            Command::AssignLead { lead, owner } => self.assign_lead(lead, owner).await?,
+            Command::CreateActivity { lead, fields } => self.create_activity(lead, fields).await?,
+            Command::UpdateActivity { activity, patch } => self.update_activity(activity, &patch).await?,
+            Command::DeleteActivity { activity } => self.delete_activity(activity).await?,
+        };
+        Ok(Written::Done(done))
+    }
+
+    async fn create_lead(&mut self, fields: LeadFields) -> Result<Done> {
+        may(self.actor, Deed::CreateLead)?;
+        let creator = self.me().await?;
+        let lead = Lead {
+            id: LeadId(self.clock.id()),
+            fields,
+            owner: (self.actor.role == Role::Sales).then(|| creator.clone()),
+            created_by: creator,
+            last_activity_at: None,
+            version: 1,
+            created_at: self.at,
+            updated_at: self.at,
+        };
+        self.tx.insert_lead(&lead).await?;
+        self.append(Happening::LeadCreated { lead: lead.clone(), restored: false }).await?;
+        Ok(Done::Lead(lead))
+    }
+
+    async fn update_lead(&mut self, id: LeadId, patch: &Map<String, Value>, version: Option<i64>) -> Result<Written> {
+        let before = self.lead(id).await?;
+        may(self.actor, Deed::UpdateLead(&before))?;
+        if version.is_some_and(|version| version != before.version) {
+            return Ok(Written::Outdated(before));
+        }
+        let (fields, changes) = before.update(patch)?;
+        if changes.is_empty() {
+            return Ok(Written::Done(Done::Lead(before)));
+        }
+        let lead = Lead { fields, version: before.version + 1, updated_at: self.at, ..before.clone() };
+        self.tx.save_lead(&lead).await?;
+        self.tx.record(id, &changes, self.actor, self.at).await?;
+        let (from, to) = (before.fields.status, lead.fields.status);
+        let changes = changes.iter().map(|change| change.field).collect();
+        self.append(Happening::LeadUpdated { before, lead: lead.clone(), changes }).await?;
+        if from != to {
+            self.log_activity(&lead, ActivityFields::status_change(from, to)).await?;
+        }
+        Ok(Written::Done(Done::Lead(lead)))
+    }
+
+    async fn delete_lead(&mut self, id: LeadId) -> Result<Done> {
+        let lead = self.lead(id).await?;
+        may(self.actor, Deed::DeleteLead)?;
+        self.tx.set_lead_deleted(id, Some(self.at)).await?;
+        let deleted = FieldChange { field: "deleted", from: false.into(), to: true.into() };
+        self.tx.record(id, &[deleted], self.actor, self.at).await?;
+        self.append(Happening::LeadDeleted { lead }).await?;
+        Ok(Done::Deleted)
+    }
+
+    async fn restore_lead(&mut self, id: LeadId) -> Result<Done> {
+        may(self.actor, Deed::RestoreLead)?;
+        let Some(deleted) = self.tx.deleted_lead(id).await? else {
+            return Ok(Done::Lead(self.lead(id).await?));
+        };
+        let lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted };
+        self.tx.set_lead_deleted(id, None).await?;
+        self.tx.save_lead(&lead).await?;
+        let restored = FieldChange { field: "deleted", from: true.into(), to: false.into() };
+        self.tx.record(id, &[restored], self.actor, self.at).await?;
+        self.append(Happening::LeadCreated { lead: lead.clone(), restored: true }).await?;
+        Ok(Done::Lead(lead))
+    }
+
+    async fn assign_lead(&mut self, id: LeadId, owner: Option<UserId>) -> Result<Done> {
+        let before = self.lead(id).await?;
+        may(self.actor, Deed::AssignLead(&before, owner))?;
+        let owner = match owner {
+            Some(owner) => Some(self.assignable(owner).await?),
+            None => None,
+        };
+        let previous = before.owner.clone();
+        if previous.as_ref().map(|user| user.id) == owner.as_ref().map(|user| user.id) {
+            return Ok(Done::Lead(before));
+        }
+        let lead = Lead { owner, version: before.version + 1, updated_at: self.at, ..before.clone() };
+        self.tx.save_lead(&lead).await?;
+        let to_json = |user: &Option<UserRef>| serde_json::to_value(user).expect("a user is plain JSON");
+        let change = FieldChange { field: "owner", from: to_json(&previous), to: to_json(&lead.owner) };
+        self.tx.record(id, &[change], self.actor, self.at).await?;
+        self.append(Happening::LeadAssigned { before: before.clone(), lead: lead.clone() }).await?;
+        self.log_activity(&lead, ActivityFields::assignment(previous.as_ref(), lead.owner.as_ref())).await?;
+        for (user, kind) in
+            [(&previous, NotificationKind::LeadUnassigned), (&lead.owner, NotificationKind::LeadAssigned)]
+        {
+            if let Some(user) = user {
+                self.append(Happening::Notification { to: user.id, kind, lead: lead.clone() }).await?;
+            }
+        }
+        self.revoke(&before, &lead).await?;
+        Ok(Done::Lead(lead))
+    }
+
+    /// Tells those who saw the lead before it changed hands and no longer do.
+    async fn revoke(&mut self, before: &Lead, lead: &Lead) -> Result<()> {
+        let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
+        for role in Role::ALL {
+            if self.visibility.scope(role) == Scope::All {
+                continue;
+            }
+            for user in self.tx.users_of_role(role).await? {
+                let sees = |lead| self.visibility.sees(user, role, owner(lead));
+                if sees(before) && !sees(lead) {
+                    self.append(Happening::LeadRevoked { to: user, lead: lead.clone() }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_activity(&mut self, lead: LeadId, fields: ActivityFields) -> Result<Done> {
+        let lead = self.lead(lead).await?;
+        may(self.actor, Deed::CreateActivity)?;
+        let lead = Lead { last_activity_at: Some(self.at), ..lead };
+        self.tx.save_lead(&lead).await?;
+        let activity = self.log_activity(&lead, fields).await?;
+        Ok(Done::Activity { activity, lead })
+    }
+
+    async fn update_activity(&mut self, id: ActivityId, patch: &Map<String, Value>) -> Result<Done> {
+        let (before, lead) = self.activity(id).await?;
+        may(self.actor, Deed::ChangeActivity(&before))?;
+        let fields = before.fields.update(patch)?;
+        if fields == before.fields {
+            return Ok(Done::Activity { activity: before, lead });
+        }
+        let activity = Activity { fields, updated_at: self.at, ..before };
+        self.tx.save_activity(&activity).await?;
+        self.append(Happening::ActivityUpdated { activity: activity.clone(), lead: lead.clone() }).await?;
+        Ok(Done::Activity { activity, lead })
+    }
+
+    async fn delete_activity(&mut self, id: ActivityId) -> Result<Done> {
+        let (activity, lead) = self.activity(id).await?;
+        may(self.actor, Deed::ChangeActivity(&activity))?;
+        self.tx.delete_activity(id).await?;
+        self.append(Happening::ActivityDeleted { activity, lead }).await?;
+        Ok(Done::Deleted)
+    }
+
+    /// Writes an activity of the actor's, or one that records what the actor did.
+    async fn log_activity(&mut self, lead: &Lead, fields: ActivityFields) -> Result<Activity> {
+        let activity = Activity {
+            id: ActivityId(self.clock.id()),
+            lead_id: lead.id,
+            fields,
+            creator: self.me().await?,
+            created_at: self.at,
+            updated_at: self.at,
+        };
+        self.tx.insert_activity(&activity).await?;
+        self.append(Happening::ActivityCreated { activity: activity.clone(), lead: lead.clone() }).await?;
+        Ok(activity)
+    }
+
+    async fn append(&mut self, happening: Happening) -> Result<()> {
+        self.tx.append(&happening.draft(self.actor, self.at)).await?;
+        Ok(())
+    }
+
+    /// The lead, if `[visibility]` lets the actor see it now that nobody else can change it.
+    async fn lead(&mut self, id: LeadId) -> Result<Lead> {
+        let lead = self.tx.lead(id).await?.ok_or(Error::NotFound("lead"))?;
+        let owner = lead.owner.as_ref().map(|owner| owner.id);
+        if !self.visibility.sees(self.actor.id, self.actor.role, owner) {
+            return Err(Error::NotFound("lead"));
+        }
+        Ok(lead)
+    }
+
+    async fn activity(&mut self, id: ActivityId) -> Result<(Activity, Lead)> {
+        let activity = self.tx.activity(id).await?.ok_or(Error::NotFound("activity"))?;
+        let lead = self.lead(activity.lead_id).await.map_err(|error| match error {
+            Error::NotFound(_) => Error::NotFound("activity"),
+            error => error,
+        })?;
+        Ok((activity, lead))
+    }
+
+    async fn me(&mut self) -> Result<UserRef> {
+        let user = self.tx.user(self.actor.id).await?;
+        user.map(|user| UserRef::from(&user)).ok_or(Error::NotFound("user"))
+    }
+
+    async fn assignable(&mut self, id: UserId) -> Result<UserRef> {
+        let user = self.tx.user(id).await?.filter(|user| user.active && user.role != Role::Viewer);
+        user.map(|user| UserRef::from(&user)).ok_or_else(|| {
+            Invalid::one("ownerId", "unknown_user", "ownerId must be an active user who may own leads").into()
+        })
+    }
+}
