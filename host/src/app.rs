@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    auth::password::Passwords,
     domain::{
         activity::Activity,
         command::Command,
@@ -29,6 +30,7 @@ mod idempotency;
 mod page;
 mod query;
 mod sight;
+mod user;
 mod write;
 
 pub use clock::{Clock, SystemClock};
@@ -45,6 +47,7 @@ struct Inner {
     store: Arc<Store>,
     plugins: Plugins,
     visibility: Visibility,
+    passwords: Passwords,
     clock: Arc<dyn Clock>,
 }
 
@@ -74,8 +77,14 @@ enum Done {
 }
 
 impl App {
-    pub fn new(store: Arc<Store>, plugins: Plugins, visibility: Visibility, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Inner { store, plugins, visibility, clock }))
+    pub fn new(
+        store: Arc<Store>,
+        plugins: Plugins,
+        visibility: Visibility,
+        passwords: Passwords,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Inner { store, plugins, visibility, passwords, clock }))
     }
 
     pub fn plugins(&self) -> &Plugins {

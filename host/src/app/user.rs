@@ -1,0 +1,130 @@
+//! Accounts: administrators make and change them, everyone may know who can own a lead.
+
+use serde_json::{Value, json};
+
+use super::{App, Error, IdempotencyKey, Page, PageRequest, Result};
+use crate::{
+    auth::{self, session},
+    domain::{
+        event::{Actor, Happening},
+        id::UserId,
+        input::Invalid,
+        policy::{Deed, may},
+        role::Role,
+        user::{NewUser, User, UserPatch},
+    },
+    store::Tx,
+};
+
+impl App {
+    /// Makes an account, once for each idempotency key.
+    pub async fn create_user(&self, actor: &Actor, new: NewUser, key: Option<IdempotencyKey>) -> Result<User> {
+        may(actor, Deed::Administer)?;
+        // Without the password: a fast hash of it must not lie in the database.
+        let key = key.map(|key| key.for_request(&("user", &new.email, &new.name, new.role, new.active)));
+        if let Some(key) = &key
+            && let Some(user) = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?
+        {
+            return Ok(user);
+        }
+        let hash = self.0.passwords.hash(new.password).await?;
+        let at = self.now();
+        let mut tx = self.0.store.write().await?;
+        if let Some(key) = &key
+            && let Some(user) = key.look_up(&mut tx, actor, at).await?
+        {
+            return Ok(user);
+        }
+        let id = UserId(self.0.clock.id());
+        let NewUser { email, name, role, active, .. } = new;
+        let user = User { id, email, name, role, active, created_at: at, updated_at: at };
+        tx.insert_user(&user, &hash).await?;
+        if let Some(key) = &key {
+            key.remember(&mut tx, actor, &user, at).await?;
+        }
+        tx.commit().await?;
+        Ok(user)
+    }
+
+    /// Changes an account; a new role, name or standing reaches open sockets at its place in the log.
+    pub async fn update_user(&self, actor: &Actor, id: UserId, patch: UserPatch) -> Result<User> {
+        may(actor, Deed::Administer)?;
+        let hash = match patch.password {
+            Some(password) => Some(self.0.passwords.hash(password).await?),
+            None => None,
+        };
+        let at = self.now();
+        let mut tx = self.0.store.write().await?;
+        let before = tx.user(id).await?.ok_or(Error::NotFound("user"))?;
+        let mut user = User {
+            email: patch.email.unwrap_or_else(|| before.email.clone()),
+            name: patch.name.unwrap_or_else(|| before.name.clone()),
+            role: patch.role.unwrap_or(before.role),
+            active: patch.active.unwrap_or(before.active),
+            ..before.clone()
+        };
+        if user == before && hash.is_none() {
+            return Ok(before);
+        }
+        keep_an_administrator(&mut tx, &before, &user).await?;
+        user.updated_at = at;
+        tx.save_user(&user).await?;
+        if let Some(hash) = &hash {
+            tx.save_password_hash(id, hash).await?;
+        }
+        if (user.role, &user.name, user.active) != (before.role, &before.name, before.active) {
+            tx.append(&Happening::SessionUpdated { user: user.clone() }.draft(actor, at)).await?;
+        }
+        if hash.is_some() || (before.active && !user.active) {
+            session::end_all(&mut tx, actor, id, at).await?;
+        }
+        tx.commit().await?;
+        Ok(user)
+    }
+
+    pub async fn user(&self, actor: &Actor, id: UserId) -> Result<User> {
+        may(actor, Deed::Administer)?;
+        self.0.store.read().await?.user(id).await?.ok_or(Error::NotFound("user"))
+    }
+
+    /// Every account, in the order of their making.
+    pub async fn users(&self, actor: &Actor, page: &PageRequest) -> Result<Page> {
+        may(actor, Deed::Administer)?;
+        let fetch = async |behind: Option<UserId>, limit| {
+            let users = self.0.store.read().await?.users(behind, limit).await?;
+            Ok(users.into_iter().map(|user| (user.id, user)).collect())
+        };
+        page.fill(&"users", fetch, |user| Ok(Some(json!(user)))).await
+    }
+
+    /// Those who can own a lead, as `{id, name}`, for anyone who is signed in.
+    pub async fn assignable_users(&self) -> Result<Vec<Value>> {
+        let users = self.0.store.read().await?.assignable_users().await?;
+        Ok(users.into_iter().map(|user| json!({"id": user.id, "name": user.name})).collect())
+    }
+}
+
+/// Nobody could undo it, if the last administrator went.
+async fn keep_an_administrator(tx: &mut Tx<'_>, before: &User, after: &User) -> Result<()> {
+    let is_admin = |user: &User| user.active && user.role == Role::Admin;
+    if !is_admin(before) || is_admin(after) || tx.users_of_role(Role::Admin).await?.len() > 1 {
+        return Ok(());
+    }
+    let field = if after.active { "role" } else { "active" };
+    Err(Invalid::one(field, "last_admin", "the last active administrator must stay one").into())
+}
+
+impl From<auth::Error> for Error {
+    fn from(error: auth::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            auth::Error::InvalidCredentials => Self::Unauthenticated { code: "invalid_credentials", message },
+            auth::Error::Unauthenticated => Self::Unauthenticated { code: "unauthenticated", message },
+            auth::Error::RefreshTokenReused => Self::Unauthenticated { code: "refresh_token_reused", message },
+            auth::Error::WrongPassword => Invalid::one("currentPassword", "wrong_password", message).into(),
+            auth::Error::TooManyAttempts { retry_after } => Self::RateLimited { retry_after },
+            auth::Error::Store(error) => error.into(),
+            error @ auth::Error::Internal { .. } => Self::Internal(error.into()),
+        }
+    }
+}
