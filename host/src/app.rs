@@ -182,3 +182,6 @@ impl App {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

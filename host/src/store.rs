@@ -165,3 +165,56 @@ pub fn database_path(url: &str) -> Result<PathBuf> {
     }
     Ok(path.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn open(dir: &tempfile::TempDir) -> Result<Store> {
+        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await
+    }
+
+    #[tokio::test]
+    async fn a_reopened_database_keeps_its_epoch_and_another_has_its_own() {
+        let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let first = open(&dir).await.expect("opens");
+        first.close().await;
+        assert_eq!(first.epoch(), open(&dir).await.expect("opens again").epoch());
+        assert_ne!(first.epoch(), open(&other).await.expect("opens").epoch());
+    }
+
+    #[tokio::test]
+    async fn a_database_from_the_future_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await.expect("opens");
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'of the future', 1, x'00', 0)",
+        )
+        .execute(&store.writer)
+        .await
+        .expect("pretends");
+        store.close().await;
+        assert!(matches!(open(&dir).await, Err(Error::Newer(9999))));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        std::fs::write(&path, "a shopping list, longer than the header of a database file by some way".repeat(10))
+            .expect("writes");
+        assert!(matches!(open(&dir).await, Err(Error::Open { .. } | Error::Migrate(_) | Error::Database(_))));
+        assert!(std::fs::read_to_string(&path).expect("still text").starts_with("a shopping list"));
+    }
+
+    #[test]
+    fn only_sqlite_databases_are_understood() {
+        for url in ["leads.db", "sqlite:leads.db", "sqlite://leads.db"] {
+            assert_eq!(database_path(url).expect("a path"), PathBuf::from("leads.db"));
+        }
+        for url in ["", "sqlite:", "sqlite::memory:", "mysql://localhost/leads"] {
+            assert!(matches!(database_path(url), Err(Error::Url(_))), "{url}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What commands and queries promise, without any transport.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    auth::settings::PasswordHash,
+    domain::{
+        activity::ActivityFields,
+        id::UserId,
+        lead::{LeadFields, LeadStatus},
+        policy::Scope,
+        role::Role,
+        user::{NewUser, UserPatch},
+    },
+    store::lead::{LeadFilter, LeadSort, LeadSortKey},
+};
+
+struct Desk {
+    app: App,
+    admin: Actor,
+    _dir: TempDir,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        Self::with(Visibility::default()).await
+    }
+
+    async fn with(visibility: Visibility) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let path = dir.path().join("test.db");
+        let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
+        let costs = PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 };
+        let passwords = Passwords::new(&costs).expect("valid costs");
+        let app = App::new(store, Plugins::none(), visibility, passwords, Arc::new(SystemClock));
+        let nobody = Actor { id: UserId(uuid::Uuid::nil()), email: "root@example.com".into(), role: Role::Admin };
+        let admin = user(&app, &nobody, "admin", Role::Admin).await;
+        Self { app, admin, _dir: dir }
+    }
+
+    async fn user(&self, name: &str, role: Role) -> Actor {
+        user(&self.app, &self.admin, name, role).await
+    }
+
+    async fn lead(&self, actor: &Actor, body: Value) -> Lead {
+        let fields = LeadFields::parse(object(body)).expect("valid");
+        self.seen_lead(self.app.execute(actor, Command::CreateLead { fields }, None).await)
+    }
+
+    async fn update(&self, actor: &Actor, lead: LeadId, patch: Value, version: Option<i64>) -> Result<Outcome> {
+        self.app.execute(actor, Command::UpdateLead { lead, patch: object(patch), version }, None).await
+    }
+
+    fn seen_lead(&self, outcome: Result<Outcome>) -> Lead {
+        let Ok(Outcome::Lead { lead, .. }) = outcome else { panic!("not a lead: {outcome:?}") };
+        serde_json::from_value(lead).expect("a lead")
+    }
+
+    async fn log(&self) -> Vec<(String, Vec<String>)> {
+        let events = self.app.store().read().await.expect("reads").events_after(0, 10_000).await.expect("reads");
+        let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
+        assert_eq!(seqs, (1..=events.len() as u64).collect::<Vec<_>>(), "seqs have no gap");
+        let rooms = |event: &crate::domain::event::Event| event.rooms.iter().map(ToString::to_string).collect();
+        events.iter().map(|event| (event.name.clone(), rooms(event))).collect()
+    }
+}
+
+async fn user(app: &App, admin: &Actor, name: &str, role: Role) -> Actor {
+    let email = format!("{name}@example.com");
+    let new = NewUser { email, name: name.into(), role, active: true, password: "a long password".into() };
+    Actor::from(&app.create_user(admin, new, None).await.expect("creates a user"))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().expect("an object").clone()
+}
+
+fn code(result: Result<impl Sized>) -> String {
+    result.err().expect("refused").code()
+}
+
+fn all_leads() -> LeadFilter {
+    LeadFilter {
+        statuses: Vec::new(),
+        owner: None,
+        source: None,
+        created_after: None,
+        text: None,
+        sort: LeadSort { key: LeadSortKey::UpdatedAt, descending: true },
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_status_is_an_event_a_history_and_an_activity() {
+    let desk = Desk::open().await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    let patched = desk.seen_lead(desk.update(&desk.admin, lead.id, json!({"status": "WON", "phone": "1"}), None).await);
+    assert_eq!((patched.version, patched.fields.status), (2, LeadStatus::Won));
+
+    let room = format!("lead:{}", lead.id);
+    let expected = [
+        ("lead:created".to_owned(), vec!["org:global".to_owned()]),
+        ("lead:updated".to_owned(), vec!["org:global".to_owned(), room.clone()]),
+        ("activity:created".to_owned(), vec![room]),
+    ];
+    assert_eq!(desk.log().await, expected);
+
+    let page = PageRequest { limit: 10, cursor: None };
+    let history = desk.app.history(&desk.admin, lead.id, &page).await.expect("reads").items;
+    let changed: Vec<_> = history.iter().map(|entry| (&entry["field"], &entry["from"], &entry["to"])).collect();
+    assert_eq!(
+        changed,
+        [(&json!("phone"), &json!(null), &json!("1")), (&json!("status"), &json!("NEW"), &json!("WON"))]
+    );
+    let activities = desk.app.activities(&desk.admin, lead.id, &page).await.expect("reads").items;
+    assert_eq!(
+        (&activities[0]["type"], &activities[0]["meta"]),
+        (&json!("STATUS_CHANGE"), &json!({"from": "NEW", "to": "WON"}))
+    );
+}
+
+#[tokio::test]
+async fn a_patch_that_changes_nothing_writes_nothing() {
+    let desk = Desk::open().await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof", "custom": {"a": 1}})).await;
+    let same =
+        desk.seen_lead(desk.update(&desk.admin, lead.id, json!({"title": "Roof", "custom": {"a": 1}}), None).await);
+    assert_eq!(same, lead);
+    assert_eq!(desk.log().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_outdated_version_is_refused_with_the_lead_as_it_is() {
+    let desk = Desk::open().await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    desk.update(&desk.admin, lead.id, json!({"title": "Wall"}), Some(1)).await.expect("the version is right");
+    let Err(Error::Conflict { current, .. }) =
+        desk.update(&desk.admin, lead.id, json!({"title": "Door"}), Some(1)).await
+    else {
+        panic!("not a conflict")
+    };
+    assert_eq!((&current["title"], &current["version"]), (&json!("Wall"), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_sales_user_takes_an_unassigned_lead_and_both_owners_are_notified_of_the_next_move() {
+    let desk = Desk::open().await;
+    let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    let assign = |actor: Actor, owner: Option<UserId>| {
+        let app = desk.app.clone();
+        async move { app.execute(&actor, Command::AssignLead { lead: lead.id, owner }, None).await }
+    };
+    assert_eq!(desk.seen_lead(assign(ann.clone(), Some(ann.id)).await).owner.map(|owner| owner.id), Some(ann.id));
+    assert_eq!(code(assign(bob.clone(), Some(bob.id)).await), "forbidden");
+    assign(desk.admin.clone(), Some(bob.id)).await.expect("an administrator assigns");
+
+    let names: Vec<_> = desk.log().await.into_iter().skip(1).collect();
+    let room = format!("lead:{}", lead.id);
+    let assigned = || ("lead:assigned".to_owned(), vec!["org:global".to_owned(), room.clone()]);
+    let activity = || ("activity:created".to_owned(), vec![room.clone()]);
+    let note = |user: &Actor| ("notification".to_owned(), vec![format!("user:{}", user.id)]);
+    assert_eq!(names, [assigned(), activity(), note(&ann), assigned(), activity(), note(&ann), note(&bob)]);
+}
+
+#[tokio::test]
+async fn a_lead_cannot_be_given_to_who_cannot_own_it() {
+    let desk = Desk::open().await;
+    let viewer = desk.user("vic", Role::Viewer).await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    for owner in [viewer.id, UserId(uuid::Uuid::now_v7())] {
+        let result =
+            desk.app.execute(&desk.admin, Command::AssignLead { lead: lead.id, owner: Some(owner) }, None).await;
+        assert_eq!(code(result), "invalid");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_lead_is_gone_with_its_activities_until_it_is_restored() {
+    let desk = Desk::open().await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    let fields = ActivityFields::parse(object(json!({"type": "NOTE", "body": "hi"}))).expect("valid");
+    let created = desk.app.execute(&desk.admin, Command::CreateActivity { lead: lead.id, fields }, None).await;
+    let Ok(Outcome::Activity { id: activity, .. }) = created else { panic!("{created:?}") };
+    desk.app.execute(&desk.admin, Command::DeleteLead { lead: lead.id }, None).await.expect("deletes");
+    assert_eq!(code(desk.app.lead(&desk.admin, lead.id).await), "lead_not_found");
+    assert_eq!(code(desk.app.activity(&desk.admin, activity).await), "activity_not_found");
+    let restored = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id }, None).await;
+    assert_eq!(desk.seen_lead(restored).version, 2);
+    desk.app.activity(&desk.admin, activity).await.expect("it is back");
+    let again = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id }, None).await;
+    assert_eq!(desk.seen_lead(again).version, 2, "restoring twice is restoring once");
+}
+
+#[tokio::test]
+async fn a_key_carries_a_command_out_once() {
+    let desk = Desk::open().await;
+    let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
+    let create = |title: &str| Command::CreateLead {
+        fields: LeadFields::parse(object(json!({"title": title}))).expect("valid"),
+    };
+    let (first, second) = tokio::join!(
+        desk.app.execute(&desk.admin, create("Roof"), key()),
+        desk.app.execute(&desk.admin, create("Roof"), key())
+    );
+    let first = desk.seen_lead(first);
+    assert_eq!(first, desk.seen_lead(second));
+    desk.update(&desk.admin, first.id, json!({"title": "Wall"}), None).await.expect("updates");
+    let later = desk.app.execute(&desk.admin, create("Roof"), key()).await;
+    assert_eq!(desk.seen_lead(later), first, "the first outcome, not the lead of today");
+    assert_eq!(code(desk.app.execute(&desk.admin, create("Door"), key()).await), "idempotency_key_reused");
+    let other = desk.user("ann", Role::Manager).await;
+    let theirs = desk.app.execute(&other, create("Roof"), key()).await;
+    assert_ne!(desk.seen_lead(theirs).id, first.id, "keys of two users have nothing to do with each other");
+}
+
+#[tokio::test]
+async fn visibility_hides_leads_and_revokes_those_that_change_hands() {
+    let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
+    let desk = Desk::with(visibility).await;
+    let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    desk.app.lead(&bob, lead.id).await.expect("unassigned leads are seen");
+    desk.app.execute(&ann, Command::AssignLead { lead: lead.id, owner: Some(ann.id) }, None).await.expect("takes it");
+    assert_eq!(code(desk.app.lead(&bob, lead.id).await), "lead_not_found");
+    assert_eq!(code(desk.update(&bob, lead.id, json!({"title": "Mine"}), None).await), "lead_not_found");
+    let page = PageRequest { limit: 10, cursor: None };
+    assert!(desk.app.leads(&bob, &all_leads(), &page).await.expect("reads").items.is_empty());
+    let revoked: Vec<_> = desk.log().await.into_iter().filter(|(name, _)| name == "lead:revoked").collect();
+    assert_eq!(revoked, [("lead:revoked".to_owned(), vec![format!("user:{}", bob.id)])]);
+}
+
+#[tokio::test]
+async fn what_stays_as_it_is_appears_once_in_a_walk_under_writes() {
+    let desk = Desk::open().await;
+    let mut steady = BTreeSet::new();
+    let mut busy = Vec::new();
+    for number in 0..40 {
+        let lead = desk.lead(&desk.admin, json!({"title": format!("Lead {number}")})).await;
+        if number % 4 == 0 { busy.push(lead.id) } else { assert!(steady.insert(lead.id.to_string())) }
+    }
+    let (mut cursor, mut seen) = (None, Vec::new());
+    loop {
+        let page = desk.app.leads(&desk.admin, &all_leads(), &PageRequest { limit: 7, cursor }).await.expect("reads");
+        seen.extend(page.items.iter().map(|lead| lead["id"].as_str().expect("an id").to_owned()));
+        let Some(next) = page.next_cursor else { break };
+        cursor = Some(next);
+        if let Some(id) = busy.pop() {
+            desk.update(&desk.admin, id, json!({"description": "changed in the meantime"}), None)
+                .await
+                .expect("updates");
+        }
+    }
+    let found: Vec<_> = seen.iter().filter(|id| steady.contains(*id)).collect();
+    assert_eq!(found.len(), steady.len());
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>().len(), steady.len());
+}
+
+#[tokio::test]
+async fn a_cursor_is_no_use_in_another_list() {
+    let desk = Desk::open().await;
+    for _ in 0..3 {
+        desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    }
+    let page = desk.app.leads(&desk.admin, &all_leads(), &PageRequest { limit: 1, cursor: None }).await.expect("reads");
+    let other = LeadFilter { text: Some("Roof".into()), ..all_leads() };
+    assert_eq!(
+        code(desk.app.leads(&desk.admin, &other, &PageRequest { limit: 1, cursor: page.next_cursor }).await),
+        "invalid_query"
+    );
+    let forged = PageRequest { limit: 1, cursor: Some("e30".into()) };
+    assert_eq!(code(desk.app.leads(&desk.admin, &all_leads(), &forged).await), "invalid_query");
+}
+
+#[tokio::test]
+async fn a_search_takes_percent_signs_for_what_they_are() {
+    let desk = Desk::open().await;
+    desk.lead(&desk.admin, json!({"title": "50% off"})).await;
+    desk.lead(&desk.admin, json!({"title": "500 off"})).await;
+    let filter = LeadFilter { text: Some("50% OFF".into()), ..all_leads() };
+    let found =
+        desk.app.leads(&desk.admin, &filter, &PageRequest { limit: 10, cursor: None }).await.expect("reads").items;
+    assert_eq!(found.iter().map(|lead| &lead["title"]).collect::<Vec<_>>(), ["50% off"]);
+}
+
+#[tokio::test]
+async fn concurrent_writers_leave_no_gap_in_the_log() {
+    let desk = Desk::open().await;
+    let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
+    let writers = (0..32).map(|writer| {
+        let (app, admin) = (desk.app.clone(), desk.admin.clone());
+        tokio::spawn(async move {
+            for round in 0..5 {
+                let patch = object(json!({"description": format!("{writer}.{round}")}));
+                let command = Command::UpdateLead { lead: lead.id, patch, version: None };
+                app.execute(&admin, command, None).await.expect("updates");
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("no writer panics");
+    }
+    assert_eq!(desk.log().await.len(), 161);
+    assert_eq!(desk.app.lead(&desk.admin, lead.id).await.expect("reads").version, 161);
+}
+
+#[tokio::test]
+async fn the_last_administrator_stays_one() {
+    let desk = Desk::open().await;
+    let demote = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
+    assert_eq!(code(desk.app.update_user(&desk.admin, desk.admin.id, demote.clone()).await), "invalid");
+    desk.user("eve", Role::Admin).await;
+    desk.app.update_user(&desk.admin, desk.admin.id, demote).await.expect("there is another one");
+}
