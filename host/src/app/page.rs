@@ -39,12 +39,16 @@ impl PageRequest {
     /// Reads batches with `fetch` and keeps what `show` lets through, until the page is full.
     ///
     /// `list` tells this list from others: the cursor of one is no use in another.
-    pub(super) async fn fill<P: Clone + Serialize + DeserializeOwned, T>(
+    // A closure that returns a future, and no `AsyncFn`: of that, the compiler cannot tell that it is `Send`.
+    pub(super) async fn fill<P: Clone + Serialize + DeserializeOwned, T, F>(
         &self,
         list: &impl Serialize,
-        fetch: impl AsyncFn(Option<P>, u32) -> Result<Vec<(P, T)>>,
+        fetch: impl Fn(Option<P>, u32) -> F,
         show: impl Fn(T) -> Result<Option<Value>>,
-    ) -> Result<Page> {
+    ) -> Result<Page>
+    where
+        F: Future<Output = Result<Vec<(P, T)>>>,
+    {
         let limit = self.limit as usize;
         let mut position = self.position(list)?;
         let mut items = Vec::new();

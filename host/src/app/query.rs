@@ -47,16 +47,18 @@ impl App {
             searchable: searchable.filter(|field| !hidden.covers(&format!("/lead/{field}"))).collect(),
         };
 
-        let fetch = async |behind: Option<LeadPosition>, limit| {
-            Ok(self.0.store.read().await?.leads(filter, &viewpoint, behind.as_ref(), limit).await?)
+        let viewpoint = &viewpoint;
+        let fetch = |behind: Option<LeadPosition>, limit| async move {
+            Ok(self.0.store.read().await?.leads(filter, viewpoint, behind.as_ref(), limit).await?)
         };
         page.fill(filter, fetch, |lead| self.lead_for(actor, &lead)).await
     }
 
     pub async fn activities(&self, actor: &Actor, lead: LeadId, page: &PageRequest) -> Result<Page> {
         let (lead, _) = self.visible_lead(actor, lead).await?;
-        let fetch = async |behind: Option<ActivityPosition>, limit| {
-            let activities = self.0.store.read().await?.activities(lead.id, behind, limit).await?;
+        let id = lead.id;
+        let fetch = |behind: Option<ActivityPosition>, limit| async move {
+            let activities = self.0.store.read().await?.activities(id, behind, limit).await?;
             Ok(activities.into_iter().map(|activity| (ActivityPosition::from(&activity), activity)).collect())
         };
         page.fill(&("activities", lead.id), fetch, |activity| self.activity_for(actor, &activity, &lead)).await
@@ -72,7 +74,7 @@ impl App {
     /// Who changed what, newest first; what the lead hides from the actor, its history hides.
     pub async fn history(&self, actor: &Actor, lead: LeadId, page: &PageRequest) -> Result<Page> {
         self.visible_lead(actor, lead).await?;
-        let fetch = async |before: Option<i64>, limit| {
+        let fetch = |before: Option<i64>, limit| async move {
             let entries = self.0.store.read().await?.history(lead, before, limit).await?;
             Ok(entries.into_iter().map(|entry| (entry.id, entry)).collect())
         };

@@ -90,7 +90,7 @@ impl App {
     /// Every account, in the order of their making.
     pub async fn users(&self, actor: &Actor, page: &PageRequest) -> Result<Page> {
         may(actor, Deed::Administer)?;
-        let fetch = async |behind: Option<UserId>, limit| {
+        let fetch = |behind: Option<UserId>, limit| async move {
             let users = self.0.store.read().await?.users(behind, limit).await?;
             Ok(users.into_iter().map(|user| (user.id, user)).collect())
         };

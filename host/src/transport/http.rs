@@ -1,5 +1,129 @@
 //! The HTTP interface under `/api`: routes beside their handlers, a file a noun.
+//!
+//! Handlers turn a request into a command or a query and its outcome into JSON; what is allowed and what
+//! is seen is decided below, in `app`. The layers here are the same for every route.
 
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::CompressionLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+use tracing::Instrument;
+
+use crate::{app::App, auth::Auth, plugin::Plugins};
+
+mod activity;
+mod auth;
+pub mod extract;
+mod health;
+mod lead;
+mod plugin;
+pub mod problem;
 pub mod settings;
+mod user;
 
+use problem::Problem;
 pub use settings::Settings;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Tells why something is not ready, if it is not.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    pub app: App,
+    pub auth: Auth,
+    pub plugins: Plugins,
+    /// Whether the delivery of events keeps up with the log.
+    pub tail: Check,
+    pub settings: Arc<Settings>,
+}
+
+/// Every HTTP route, with its layers; [`cors`] is among them.
+pub fn router(api: Api) -> Router {
+    let cors = cors(&api.settings);
+    Router::new()
+        .merge(auth::routes())
+        .merge(user::routes())
+        .merge(lead::routes())
+        .merge(activity::routes())
+        .merge(plugin::routes())
+        .merge(health::routes())
+        .fallback(async || StatusCode::NOT_FOUND)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(api.clone(), envelope))
+        .layer(CompressionLayer::new())
+        .layer(cors)
+        .with_state(api)
+}
+
+/// Lets pages of the configured origins call.
+pub fn cors(settings: &Settings) -> CorsLayer {
+    let origins = &settings.cors_origins;
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    let idempotency_key = HeaderName::from_static("idempotency-key");
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, idempotency_key, REQUEST_ID])
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .max_age(Duration::from_secs(600))
+}
+
+/// What every request has: an id, a span, a deadline; and every answer: the id, no caching, one form of refusal.
+async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    // The query stays out of the span: it may hold what people searched for.
+    let path = request.uri().path();
+    let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path);
+    let under_api = path == "/api" || path.starts_with("/api/");
+
+    let answer = async {
+        let limit = api.settings.request_timeout;
+        let response = tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+            tracing::warn!(?limit, "answered 503: the request took too long");
+            let detail = "the request took too long and was given up";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).into_response()
+        });
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        response
+    };
+    let mut response = problem::write_out(answer.instrument(span).await, &id);
+    if under_api {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("ids are visible ASCII"));
+    response
+}
+
+/// The caller's id, if it is one that can stand in a log line; else a new one.
+fn request_id(request: &Request) -> String {
+    let sane = |id: &&str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        (1..=128).contains(&id.len()) && id.bytes().all(plain)
+    };
+    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "answered 500: a handler panicked");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,72 @@
+//! Activities: a lead's list under the lead, each one under `/api/activities`.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::Response,
+    routing::{get, patch},
+};
+
+use super::{
+    Api,
+    extract::{Caller, Id, Key, Named, Object, Params},
+    lead::answer,
+    problem::Problem,
+};
+use crate::{
+    app::{self, Page},
+    domain::{
+        activity::ActivityFields,
+        command::Command,
+        id::{ActivityId, LeadId},
+    },
+};
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/api/leads/{id}/activities", get(list).post(create))
+        .route("/api/activities/{id}", patch(update).delete(delete))
+}
+
+impl Named for ActivityId {
+    const NOUN: &'static str = "activity";
+}
+
+async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    mut params: Params,
+) -> Result<Json<Page>, Problem> {
+    let page = params.page()?;
+    params.finish()?;
+    Ok(Json(api.app.activities(&caller.actor(), lead, &page).await?))
+}
+
+async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    key: Key,
+    Object(body): Object,
+) -> Result<Response, Problem> {
+    let fields = ActivityFields::parse(body).map_err(app::Error::from)?;
+    let outcome = api.app.execute(&caller.actor(), Command::CreateActivity { lead, fields }, key.0).await?;
+    Ok(answer(StatusCode::CREATED, outcome))
+}
+
+async fn update(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(activity): Id<ActivityId>,
+    Object(patch): Object,
+) -> Result<Response, Problem> {
+    let outcome = api.app.execute(&caller.actor(), Command::UpdateActivity { activity, patch }, None).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}
+
+async fn delete(State(api): State<Api>, caller: Caller, Id(activity): Id<ActivityId>) -> Result<Response, Problem> {
+    let outcome = api.app.execute(&caller.actor(), Command::DeleteActivity { activity }, None).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}

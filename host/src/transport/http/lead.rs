@@ -1,0 +1,207 @@
+//! `/api/leads`: lists, one lead and its history, and the commands that change leads.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::Value;
+
+use super::{
+    Api,
+    extract::{Caller, Id, IfMatch, Key, MaybeObject, Named, Object, Params},
+    problem::Problem,
+};
+use crate::{
+    app::{self, Outcome, Page},
+    domain::{
+        command::Command,
+        event::Actor,
+        id::{LeadId, UserId},
+        input::Input,
+        lead::{LeadFields, LeadStatus},
+    },
+    store::lead::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
+};
+
+/// What people type into a search box; also the longest value of any filter.
+const MAX_SEARCH_CHARS: usize = 200;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/api/leads", get(list).post(create))
+        .route("/api/leads/{id}", get(read).patch(update).delete(delete))
+        .route("/api/leads/{id}/restore", post(restore))
+        .route("/api/leads/{id}/assign", post(assign))
+        .route("/api/leads/{id}/history", get(history))
+}
+
+impl Named for LeadId {
+    const NOUN: &'static str = "lead";
+}
+
+async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<Json<Page>, Problem> {
+    let filter = filter(&mut params)?;
+    let page = params.page()?;
+    params.finish()?;
+    Ok(Json(api.app.leads(&caller.actor(), &filter, &page).await?))
+}
+
+async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {
+    let fields = LeadFields::parse(body).map_err(app::Error::from)?;
+    let outcome = api.app.execute(&caller.actor(), Command::CreateLead { fields }, key.0).await?;
+    Ok(answer(StatusCode::CREATED, outcome))
+}
+
+async fn read(State(api): State<Api>, caller: Caller, Id(id): Id<LeadId>) -> Result<Response, Problem> {
+    let seen = api.app.lead(&caller.actor(), id).await?;
+    Ok(with_version(StatusCode::OK, seen.version, seen.lead))
+}
+
+async fn update(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    if_match: IfMatch,
+    Object(patch): Object,
+) -> Result<Response, Problem> {
+    let actor = caller.actor();
+    let version = expected_version(&api, &actor, lead, if_match).await?;
+    let outcome = api.app.execute(&actor, Command::UpdateLead { lead, patch, version }, None).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}
+
+async fn delete(State(api): State<Api>, caller: Caller, Id(lead): Id<LeadId>) -> Result<Response, Problem> {
+    let outcome = api.app.execute(&caller.actor(), Command::DeleteLead { lead }, None).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}
+
+async fn restore(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    key: Key,
+    MaybeObject(body): MaybeObject,
+) -> Result<Response, Problem> {
+    Input::new(body).finish().map_err(app::Error::from)?;
+    let outcome = api.app.execute(&caller.actor(), Command::RestoreLead { lead }, key.0).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}
+
+async fn assign(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    key: Key,
+    Object(body): Object,
+) -> Result<Response, Problem> {
+    let owner = new_owner(body).map_err(app::Error::from)?;
+    let outcome = api.app.execute(&caller.actor(), Command::AssignLead { lead, owner }, key.0).await?;
+    Ok(answer(StatusCode::OK, outcome))
+}
+
+async fn history(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id<LeadId>,
+    mut params: Params,
+) -> Result<Json<Page>, Problem> {
+    let page = params.page()?;
+    params.finish()?;
+    Ok(Json(api.app.history(&caller.actor(), id, &page).await?))
+}
+
+/// What a command led to, as a response; `status` is for things that are still there.
+pub(super) fn answer(status: StatusCode, outcome: Outcome) -> Response {
+    let (location, mut response) = match outcome {
+        Outcome::Lead { id, version, lead } => (format!("/api/leads/{id}"), with_version(status, version, lead)),
+        Outcome::Activity { id, activity } => {
+            (format!("/api/activities/{id}"), (status, Json(activity)).into_response())
+        }
+        Outcome::Deleted => return StatusCode::NO_CONTENT.into_response(),
+    };
+    if status == StatusCode::CREATED {
+        let location = HeaderValue::from_str(&location).expect("ids are visible ASCII");
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn with_version(status: StatusCode, version: i64, lead: Value) -> Response {
+    let tag = HeaderValue::from_str(&format!("\"{version}\"")).expect("digits and quotes are visible ASCII");
+    (status, [(header::ETAG, tag)], Json(lead)).into_response()
+}
+
+/// The one version that a change may build on. Of several, the one that is current; no version is 0.
+async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMatch) -> Result<Option<i64>, Problem> {
+    let IfMatch::Versions(versions) = allowed else { return Ok(None) };
+    if let [version] = versions[..] {
+        return Ok(Some(version));
+    }
+    let current = api.app.lead(actor, lead).await?.version;
+    Ok(Some(if versions.contains(&current) { current } else { 0 }))
+}
+
+/// `ownerId` must be there: to take an owner away takes an explicit null.
+fn new_owner(mut body: serde_json::Map<String, Value>) -> Result<Option<UserId>, crate::domain::input::Invalid> {
+    let unassign = body.get("ownerId") == Some(&Value::Null);
+    if unassign {
+        body.shift_remove("ownerId");
+    }
+    let mut input = Input::new(body);
+    let mut owner = None;
+    if !unassign {
+        let text = input.required("ownerId", Input::string);
+        owner = text.as_deref().and_then(|text| text.parse().ok());
+        if text.is_some() && owner.is_none() {
+            input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
+        }
+    }
+    input.finish()?;
+    Ok(owner)
+}
+
+fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
+    let mut statuses = Vec::new();
+    for name in params.all("status") {
+        let status = LeadStatus::from_name(&name).ok_or_else(|| {
+            app::Error::query(
+                "status",
+                format!("must be one of {}", LeadStatus::ALL.map(LeadStatus::as_str).join(", ")),
+            )
+        })?;
+        if !statuses.contains(&status) {
+            statuses.push(status);
+        }
+    }
+    let short = |text: &str| (text.chars().count() <= MAX_SEARCH_CHARS).then(|| text.to_owned());
+    let short_text = format!("a text of at most {MAX_SEARCH_CHARS} characters");
+    Ok(LeadFilter {
+        statuses,
+        owner: params.parsed("ownerId", "the id of a user, or none", |text| match text {
+            "none" => Some(OwnerFilter::Unassigned),
+            id => id.parse().ok().map(OwnerFilter::User),
+        })?,
+        source: params.parsed("source", &short_text, short)?,
+        created_after: params.parsed("createdAfter", "an RFC 3339 time", |text| text.parse().ok())?,
+        text: params
+            .parsed("q", &short_text, short)?
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty()),
+        sort: params
+            .parsed("sort", &sortable(), sort)?
+            .unwrap_or(LeadSort { key: LeadSortKey::UpdatedAt, descending: true }),
+    })
+}
+
+fn sort(text: &str) -> Option<LeadSort> {
+    let (descending, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
+    let key = LeadSortKey::ALL.into_iter().find(|key| key.field() == name)?;
+    Some(LeadSort { key, descending })
+}
+
+fn sortable() -> String {
+    format!("one of {}, with - before it to sort downwards", LeadSortKey::ALL.map(LeadSortKey::field).join(", "))
+}
