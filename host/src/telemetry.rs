@@ -1,1 +1,56 @@
-//! (to be written)
+//! Logs: the one place that picks their form. They go to stderr; stdout belongs to results.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// `[log]` of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// A level, or directives such as `info,leadwire::plugin=debug`.
+    pub level: String,
+    pub format: Format,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: "info".into(), format: Format::Text }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// # Errors
+    /// When `level` is neither a level nor a list of directives.
+    pub fn filter(&self) -> anyhow::Result<EnvFilter> {
+        EnvFilter::builder().parse(&self.level).with_context(|| {
+            format!("log.level: expected a level or directives such as \"info,leadwire=debug\", found {:?}", self.level)
+        })
+    }
+}
+
+/// Starts logging for the rest of the process; the first caller's choice stands.
+///
+/// # Errors
+/// When the level cannot be read.
+pub fn start(settings: &Settings) -> anyhow::Result<()> {
+    let subscriber = fmt()
+        .with_env_filter(settings.filter()?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second start is refused by tracing; tests start many servers in one process.
+    let _ = match settings.format {
+        Format::Text => subscriber.try_init(),
+        Format::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}

@@ -39,15 +39,11 @@ impl Serialize for Secret {
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Signs access tokens (HS256), and derives the successors of refresh tokens. `serve` fills it in when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt_secret: Option<Secret>,
     /// The `kid` of tokens signed with `jwt_secret`; derived from the secret when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt_key_id: Option<String>,
     /// Accepted as well while a secret is being replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_jwt_secret: Option<Secret>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_jwt_key_id: Option<String>,
     #[serde(with = "humantime_serde")]
     pub access_token_ttl: Duration,

@@ -9,12 +9,18 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The longest request body that is read, in bytes.
     pub body_limit: usize,
+    /// How long a client may take to send a request's head.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
     /// How long a request body may take to arrive.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
     /// How long a request may take in all.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
+    /// How long bytes sent to a client may stay unacknowledged before its connection is cut.
+    #[serde(with = "humantime_serde")]
+    pub tcp_user_timeout: Duration,
     /// The origins whose pages may call; `"*"` lets any in. None by default.
     pub cors_origins: Vec<String>,
 }
@@ -23,8 +29,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             body_limit: 256 * 1024,
+            header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            tcp_user_timeout: Duration::from_secs(30),
             cors_origins: Vec::new(),
         }
     }

@@ -1,0 +1,173 @@
+// Starts the real server on a free port, with users of its own, and talks to it as clients do.
+//
+// Nothing here waits for a time: `until` and `next` wait for what is to happen, and say what did not.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { io } from 'socket.io-client';
+
+const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../../..');
+export const binary = process.env.LEADWIRE_TEST_BIN ?? join(root, 'target/debug/leadwire');
+export const builtPlugins = process.env.LEADWIRE_TEST_PLUGINS ?? join(root, 'target/plugins');
+
+export const ROLES = ['ADMIN', 'MANAGER', 'SALES', 'VIEWER'];
+const PASSWORD = 'correct horse battery';
+const PATIENCE = 20_000;
+
+// Hashing is made cheap and logins are not counted: neither is what these tests are about.
+const SETTINGS = `
+[auth]
+password_hash_memory_kib = 64
+password_hash_iterations = 1
+login_attempts = 10000
+login_attempts_per_address = 10000
+`;
+
+export class Server {
+  constructor(t, { settings = '' } = {}) {
+    assert.ok(existsSync(binary), `${binary} is missing: cargo xtask plugins builds it`);
+    this.home = mkdtempSync(join(tmpdir(), 'leadwire-'));
+    this.plugins = join(this.home, 'plugins');
+    this.log = '';
+    this.sockets = [];
+    mkdirSync(this.plugins);
+    writeFileSync(join(this.home, 'leadwire.toml'), SETTINGS + settings);
+    t.after(() => this.close());
+  }
+
+  /** A server with one user a role, already serving. */
+  static async start(t, options = {}) {
+    const server = new Server(t, options);
+    for (const role of ROLES) server.addUser(role);
+    for (const [name, settings] of Object.entries(options.plugins ?? {})) server.plugin(name, settings);
+    await server.serve();
+    return server;
+  }
+
+  /** Runs a subcommand to its end. */
+  run(args, input = '') {
+    const done = spawnSync(binary, args, { cwd: this.home, env: environment(), input, encoding: 'utf8' });
+    assert.equal(done.status, 0, `leadwire ${args.join(' ')}: ${done.stderr}`);
+    return done.stdout;
+  }
+
+  addUser(role, email = emailOf(role)) {
+    const name = `${role[0]}${role.slice(1).toLowerCase()} User`;
+    this.run(['user', 'add', '--email', email, '--name', name, '--role', role, '--password-stdin'], PASSWORD + '\n');
+  }
+
+  /** Puts a built plugin, and its settings, where the server looks; the old file is replaced in one step. */
+  plugin(name, settings, file = join(builtPlugins, `${name}.wasm`)) {
+    assert.ok(existsSync(file), `${file} is missing: cargo xtask plugins builds it`);
+    if (settings !== undefined) this.replace(`${name}.toml`, settings);
+    const partial = join(this.plugins, `${name}.partial`);
+    copyFileSync(file, partial);
+    renameSync(partial, join(this.plugins, `${name}.wasm`));
+  }
+
+  replace(file, content) {
+    const partial = join(this.plugins, `${file}.partial`);
+    writeFileSync(partial, content);
+    renameSync(partial, join(this.plugins, file));
+  }
+
+  async serve(listen = '127.0.0.1:0') {
+    const args = ['serve', '--listen', listen, '--plugins', this.plugins];
+    this.process = spawn(binary, args, { cwd: this.home, env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process.stderr.setEncoding('utf8').on('data', (text) => (this.log += text));
+    const lines = createInterface({ input: this.process.stdout });
+    const ended = once(this.process, 'exit').then(([code]) => assert.fail(`serve ended with ${code}: ${this.log}`));
+    ended.catch(() => {});
+    const [line] = await Promise.race([once(lines, 'line'), ended]);
+    assert.match(line, /^leadwire listening on http:\/\/127\.0\.0\.1:\d+$/);
+    this.url = line.slice('leadwire listening on '.length);
+  }
+
+  async end(signal) {
+    if (!this.process || this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const ended = once(this.process, 'exit');
+    this.process.kill(signal);
+    await ended;
+  }
+
+  async close() {
+    for (const socket of this.sockets) socket.disconnect();
+    await this.end('SIGTERM');
+    rmSync(this.home, { recursive: true, force: true });
+    assert.doesNotMatch(this.log, /panicked/);
+  }
+
+  async login(role) {
+    const answer = await this.call('POST', '/api/auth/login', { body: { email: emailOf(role), password: PASSWORD } });
+    assert.equal(answer.status, 200, JSON.stringify(answer.body));
+    return answer.body;
+  }
+
+  async call(method, path, { token, body, headers = {} } = {}) {
+    const response = await fetch(this.url + path, {
+      method,
+      headers: {
+        ...(token ? { authorization: `Bearer ${token}` } : {}),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
+  }
+
+  /** A call that has to go well; answers with the body. */
+  async ok(method, path, options) {
+    const answer = await this.call(method, path, options);
+    assert.ok(answer.status < 300, `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    return answer.body;
+  }
+
+  /** Somebody of that role: `api` calls with their token, and `user` tells who it is. */
+  async person(role) {
+    const { accessToken: token, refreshToken, user } = await this.login(role);
+    const api = (method, path, body, headers) => this.ok(method, path, { token, body, headers });
+    return { role, token, refreshToken, user, api };
+  }
+
+  /** A stock client that is connected and keeps all that it was told. */
+  async socket(token, options = {}) {
+    const socket = io(this.url, { forceNew: true, auth: { token }, ...options });
+    this.sockets.push(socket);
+    socket.heard = [];
+    socket.onAny((name, data) => socket.heard.push({ name, data }));
+    await new Promise((fulfil, reject) => socket.once('connected', fulfil).once('connect_error', reject));
+    return socket;
+  }
+}
+
+export const emailOf = (role) => `${role.toLowerCase()}@example.com`;
+
+/** Waits until `look` answers something. */
+export async function until(what, look, patience = PATIENCE) {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > deadline) assert.fail(`waited in vain for ${typeof what === 'function' ? what() : what}`);
+    await new Promise((fulfil) => setTimeout(fulfil, 10));
+  }
+}
+
+/** The first event of that name which fits, heard already or yet to come. */
+export async function heard(socket, name, fits = () => true) {
+  const find = () => socket.heard.find((event) => event.name === name && fits(event.data));
+  return (await until(() => `${name}, heard: ${JSON.stringify(socket.heard)}`, find)).data;
+}
+
+export const events = (socket, name) => socket.heard.filter((event) => event.name === name).map((event) => event.data);
+
+function environment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LEADWIRE_')));
+}

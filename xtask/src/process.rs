@@ -1,0 +1,155 @@
+//! Child processes: shown before they start, in a group of their own, and stopped when we are.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// On Ctrl-C passes the wish on to every child; without one, ends this process.
+///
+/// The children are no members of our process group, so that each gets one signal, from us, whether it was typed
+/// in a terminal or sent to our process id alone.
+pub fn stop_children_on_signals() {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            let again = STOPPED.swap(true, Ordering::SeqCst);
+            let groups = groups();
+            if groups.is_empty() {
+                std::process::exit(130);
+            }
+            for group in groups.iter() {
+                // It may have ended on its own just now.
+                let _ = kill_process_group(*group, if again { Signal::KILL } else { Signal::TERM });
+            }
+        }
+    });
+}
+
+pub fn interrupted() -> bool {
+    STOPPED.load(Ordering::SeqCst)
+}
+
+/// A child whose group gets a SIGTERM, and then a SIGKILL, when this is dropped.
+pub struct Running {
+    pub child: Child,
+    group: Pid,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Result<Self> {
+        if interrupted() {
+            bail!("interrupted");
+        }
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{program} could not be started"))?;
+        let group = Pid::from_child(&child);
+        groups().push(group);
+        Ok(Self { child, group })
+    }
+
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let status = self.child.wait()?;
+        groups().retain(|group| *group != self.group);
+        if interrupted() && !status.success() {
+            bail!("interrupted");
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(self.group, Signal::TERM);
+            for _ in 0..100 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            let _ = kill_process_group(self.group, Signal::KILL);
+            let _ = self.child.wait();
+        }
+        groups().retain(|group| *group != self.group);
+    }
+}
+
+/// Shows the command, runs it, and fails when it does.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = status(command)?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{} {}", shown(command), ending(status))
+}
+
+/// Shows the command and runs it.
+pub fn status(command: &mut Command) -> Result<ExitStatus> {
+    println!("$ {}", shown(command));
+    Running::start(command)?.wait()
+}
+
+/// Shows the command, runs it and passes its standard output on, line by line, to the terminal and to `line`.
+pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
+    println!("$ {}", shown(command));
+    let mut running = Running::start(command.stdout(Stdio::piped()))?;
+    let mut stdout = BufReader::new(running.child.stdout.take().context("the output was not piped")?);
+    let mut bytes = Vec::new();
+    while stdout.read_until(b'\n', &mut bytes)? > 0 {
+        let text = String::from_utf8_lossy(&bytes);
+        print!("{text}");
+        line(text.trim_end());
+        bytes.clear();
+    }
+    running.wait()
+}
+
+/// Whether a program is there to be run.
+pub fn installed(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+pub fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended".into(),
+    }
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn groups() -> MutexGuard<'static, Vec<Pid>> {
+    GROUPS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,147 @@
+//! `cargo xtask test`: every check there is, in order and to the end, then one table.
+//!
+//! A step that cannot be done here says what is missing and how to get it, and counts as skipped. With `CI` set
+//! a skip fails the run: nothing is left out unseen.
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    docs, process,
+    report::{self, Outcome, Row},
+    workspace::{Profile, Workspace},
+};
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Workspace) -> Result<Outcome>,
+}
+
+const STEPS: [Step; 8] = [
+    Step { name: "fmt", about: "the code is formatted", run: fmt },
+    Step { name: "clippy", about: "clippy has no complaint", run: clippy },
+    Step { name: "doc", about: "the API documentation builds without warnings", run: doc },
+    Step { name: "build", about: "the server and the sample plugins build", run: build },
+    Step { name: "rust", about: "unit and integration tests, and the examples in the documentation", run: rust },
+    Step { name: "plugins", about: "the sample plugins' own tests", run: plugins },
+    Step { name: "node", about: "real clients against the real server", run: node },
+    Step { name: "docs", about: "every command in the documentation", run: docs::run },
+];
+
+pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
+    if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != *name)) {
+        bail!("there is no step {unknown:?}: expected one of {}", STEPS.map(|step| step.name).join(", "));
+    }
+    let steps = STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    if env::var_os(docs::INSIDE).is_some() {
+        // The documentation names this command, and its test runs all that it names.
+        steps.for_each(|step| println!("{:<10} {}", step.name, step.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = Vec::new();
+    for step in steps {
+        println!("\n==> {}: {}", step.name, step.about);
+        let begun = Instant::now();
+        let outcome = match (step.run)(workspace) {
+            Ok(outcome) => outcome,
+            Err(error) if process::interrupted() => return Err(error),
+            Err(error) => Outcome::fail(format!("{error:#}")),
+        };
+        rows.push(Row { step: step.name, outcome, took: begun.elapsed() });
+    }
+    println!("{}", report::summary(&rows));
+    let ci = env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    let bad = rows.iter().any(|row| row.outcome.failed > 0 || (ci && row.outcome.skipped > 0));
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn fmt(workspace: &Workspace) -> Result<Outcome> {
+    if !process::installed("rustfmt") {
+        return Ok(Outcome::skip("rustfmt is missing; get it with: rustup component add rustfmt"));
+    }
+    process::run(&mut workspace.cargo(["fmt", "--all", "--check"]))?;
+    for plugin in workspace.plugin_sources()? {
+        process::run(workspace.cargo(["fmt", "--check", "--manifest-path"]).arg(plugin.join("Cargo.toml")))?;
+    }
+    Ok(Outcome::default())
+}
+
+fn clippy(workspace: &Workspace) -> Result<Outcome> {
+    if !process::installed("cargo-clippy") {
+        return Ok(Outcome::skip("clippy is missing; get it with: rustup component add clippy"));
+    }
+    let deny = ["--all-targets", "--", "--deny", "warnings"];
+    process::run(workspace.cargo(["clippy", "--workspace"]).args(deny))?;
+    for plugin in workspace.plugin_sources()? {
+        let manifest = plugin.join("Cargo.toml");
+        process::run(workspace.cargo(["clippy", "--manifest-path"]).arg(manifest).args(deny))?;
+    }
+    Ok(Outcome::default())
+}
+
+fn doc(workspace: &Workspace) -> Result<Outcome> {
+    let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
+    process::run(doc.env("RUSTDOCFLAGS", "--deny warnings"))?;
+    Ok(Outcome::default())
+}
+
+fn build(workspace: &Workspace) -> Result<Outcome> {
+    workspace.build_plugins(Profile::Dev)?;
+    Ok(Outcome::default())
+}
+
+fn rust(workspace: &Workspace) -> Result<Outcome> {
+    counted(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
+}
+
+fn plugins(workspace: &Workspace) -> Result<Outcome> {
+    let mut total = Outcome::default();
+    for plugin in workspace.plugin_sources()? {
+        let manifest = plugin.join("Cargo.toml");
+        let outcome = counted(workspace.cargo(["test", "--no-fail-fast", "--manifest-path"]).arg(manifest))?;
+        total.passed += outcome.passed;
+        total.failed += outcome.failed;
+        total.skipped += outcome.skipped;
+        total.notes.extend(outcome.notes);
+    }
+    Ok(total)
+}
+
+fn node(workspace: &Workspace) -> Result<Outcome> {
+    if let Some(missing) = docs::missing_node() {
+        return Ok(Outcome::skip(missing));
+    }
+    let folder = workspace.root.join("host/tests/node");
+    process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+    let mut files: Vec<_> = folder
+        .read_dir()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    counted(
+        Command::new("node")
+            .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
+            .args(files)
+            .current_dir(folder)
+            .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
+            .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins")),
+    )
+}
+
+/// Runs a test runner and counts what it says it did; one that fails without naming a test has failed once.
+fn counted(command: &mut Command) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let status = process::tee(command, |line| outcome.read(line))?;
+    if !status.success() && outcome.failed == 0 {
+        outcome.failed = 1;
+        outcome.notes.push(format!("the test runner {}", process::ending(status)));
+    }
+    Ok(outcome)
+}
