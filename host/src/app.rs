@@ -24,6 +24,7 @@ use crate::{
     store::Store,
 };
 
+mod batch;
 pub mod clock;
 mod error;
 mod idempotency;
@@ -33,6 +34,7 @@ mod sight;
 mod user;
 mod write;
 
+pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;

@@ -3,17 +3,29 @@
 //! stdout bears the result and nothing else. What fails is one line on stderr and exit code 2.
 
 mod config;
+mod migrate;
+mod seed;
+mod serve;
+mod user;
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
-use crate::config::{Config, Flag, Mode};
+use crate::{
+    app::{App, SystemClock},
+    auth::password::Passwords,
+    config::{Config, Flag, Mode},
+    plugin::Plugins,
+    store::Store,
+};
 
 /// A realtime CRM server, extended with WebAssembly plugins.
 #[derive(Parser)]
@@ -27,6 +39,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve clients until told to stop
+    Serve(serve::Serve),
+    /// Add, list and change accounts
+    #[command(subcommand)]
+    User(user::Command),
+    /// Fill an empty database with four users, 200 leads and 600 activities to try things on
+    Seed,
+    /// Make the database's tables, or bring them up to date
+    Migrate,
     /// Check the configuration, or show what is in force
     #[command(subcommand)]
     Config(config::Command),
@@ -94,8 +115,21 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
+        Command::Serve(serve) => serve::run(serve, &cli.options),
+        Command::User(command) => user::run(command, &cli.options),
+        Command::Seed => seed::run(&cli.options),
+        Command::Migrate => migrate::run(&cli.options),
         Command::Config(command) => config::run(&command, &cli.options),
     }
+}
+
+/// The core without plugins, for what is done beside a running server.
+fn app(config: &Config, store: Arc<Store>, passwords: Passwords) -> App {
+    App::new(store, Plugins::none(), config.visibility, passwords, Arc::new(SystemClock))
+}
+
+fn runtime() -> Result<Runtime> {
+    Runtime::new().context("cannot start the runtime")
 }
 
 /// Writes a result to stdout.

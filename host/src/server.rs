@@ -1,1 +1,119 @@
-//! (to be written)
+//! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
+
+mod limits;
+mod line;
+mod listener;
+mod secret;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, Result};
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use self::listener::Listener;
+use crate::{
+    app::{App, SystemClock},
+    auth::Auth,
+    config::Config,
+    domain::time::Timestamp,
+    plugin::{self, Plugins},
+    store::Store,
+    transport::http,
+};
+
+/// A server that is serving. Dropped, it stops; [`Server::shutdown`] also waits until it has.
+pub struct Server {
+    address: SocketAddr,
+    app: App,
+    /// Ends the listener; what feeds clients ends after it.
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts everything, in an order that leaves nothing behind when the port is taken.
+    ///
+    /// # Errors
+    /// When the port, the data directory, the database or a key cannot be used.
+    pub async fn start(mut config: Config) -> Result<Self> {
+        let listener = Listener::bind(config.listen, &config.http).await?;
+        let address = listener.address()?;
+        limits::raise();
+        let data_dir = config.data_dir()?;
+        secret::make_data_dir(&data_dir)?;
+        if config.auth.jwt_secret.is_none() {
+            let (secret, made) = secret::keep(&data_dir)?;
+            if let Some(path) = made {
+                warn!("no auth.jwt_secret is set: made one, kept in {}", path.display());
+            }
+            config.auth.jwt_secret = Some(secret);
+        }
+
+        let store = Arc::new(Store::open(&config.database_url()?).await?);
+        let plugins = open_plugins(config.plugins, Arc::clone(&store)).await?;
+        let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
+        let passwords = auth.passwords().clone();
+        let app = App::new(Arc::clone(&store), plugins.clone(), config.visibility, passwords, Arc::new(SystemClock));
+        let api =
+            http::Api { app: app.clone(), auth, plugins, tail: Arc::new(|| Ok(())), settings: Arc::new(config.http) };
+        let router = http::router(api);
+
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, router, stop.clone(), store));
+        Ok(Self { address, app, stop, serving })
+    }
+
+    /// Where it listens: the port is the real one, also when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Waits until the server ends, which it does not do by itself.
+    ///
+    /// # Errors
+    /// When a part of it broke down.
+    pub async fn wait(&mut self) -> Result<()> {
+        (&mut self.serving).await.context("the server broke down")
+    }
+
+    /// Takes no more connections, lets requests under way finish, then ends the rest.
+    ///
+    /// # Errors
+    /// When a part of the server broke down.
+    pub async fn shutdown(mut self) -> Result<()> {
+        self.stop.cancel();
+        self.wait().await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken, store: Arc<Store>) {
+    listener.serve(router, stop).await;
+    store.close().await;
+}
+
+/// Compiles plugins on a thread that may block.
+async fn open_plugins(settings: plugin::Settings, store: Arc<Store>) -> Result<Plugins> {
+    let runtime = Handle::current();
+    let recent = Box::new(move |limit: usize| {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let events = runtime.block_on(async { store.read().await?.recent_events(limit).await });
+        events.unwrap_or_else(|error| {
+            warn!("cannot read recent events to try plugins on: {error}");
+            Vec::new()
+        })
+    });
+    let opened = tokio::task::spawn_blocking(|| Plugins::open(settings, recent)).await;
+    Ok(opened.context("loading plugins broke down")??)
+}

@@ -1,4 +1,5 @@
 //! The two ways in and out: HTTP and Socket.IO. No axum or socketioxide type leaves this module.
 
+pub mod connection;
 pub mod http;
 pub mod socket;

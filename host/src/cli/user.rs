@@ -1,0 +1,162 @@
+//! `leadwire user add|list|passwd|deactivate`: accounts, for whoever can write to the database.
+//!
+//! A running server learns of a change from the log, as it learns of its own.
+
+use std::{
+    io::{BufRead, IsTerminal},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{Options, app, runtime, say};
+use crate::{
+    app::App,
+    auth::password::Passwords,
+    config::Config,
+    domain::{
+        event::Actor,
+        id::UserId,
+        role::Role,
+        user::{NewUser, User, UserPatch},
+    },
+    store::Store,
+};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Add an account
+    Add {
+        #[arg(long)]
+        email: String,
+        /// What others see
+        #[arg(long)]
+        name: String,
+        /// ADMIN, MANAGER, SALES or VIEWER
+        #[arg(long, ignore_case = true)]
+        role: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// List the accounts
+    List,
+    /// Set a password; every session of the account ends
+    Passwd {
+        #[arg(long)]
+        email: String,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Deactivate an account; every session of it ends
+    Deactivate {
+        #[arg(long)]
+        email: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Password {
+    /// Read the password from the first line of stdin instead of asking for it
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+pub(super) fn run(command: Command, options: &Options) -> Result<()> {
+    let config = options.load()?;
+    runtime()?.block_on(async {
+        match command {
+            Command::Add { email, name, role, password } => add(&config, &email, &name, &role, &password).await,
+            Command::List => list(&config).await,
+            Command::Passwd { email, password } => passwd(&config, &email, &password).await,
+            Command::Deactivate { email } => deactivate(&config, &email).await,
+        }
+    })
+}
+
+async fn add(config: &Config, email: &str, name: &str, role: &str, password: &Password) -> Result<()> {
+    let role: Role = role.to_uppercase().parse()?;
+    let body = json!({"email": email, "name": name, "role": role, "password": password.read()?});
+    let new = NewUser::parse(object(body))?;
+    let app = open(config).await?;
+    let user = app.create_user(&operator(), new, None).await.with_context(|| format!("cannot add {email}"))?;
+    say(format_args!("added {} as {}", user.email, user.role))
+}
+
+async fn list(config: &Config) -> Result<()> {
+    let users = existing(config).await?.store().read().await?.users(None, u32::MAX).await?;
+    let width = users.iter().map(|user| user.email.chars().count()).max().unwrap_or(0).max(5);
+    say(format_args!("{:width$}  {:7}  ACTIVE  NAME", "EMAIL", "ROLE"))?;
+    users.iter().try_for_each(|user| {
+        let active = if user.active { "yes" } else { "no" };
+        say(format_args!("{:width$}  {:7}  {active:6}  {}", user.email, user.role.as_str(), user.name))
+    })
+}
+
+async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()> {
+    let app = existing(config).await?;
+    let user = account(&app, email).await?;
+    let patch = UserPatch::parse(object(json!({"password": password.read()?})))?;
+    app.update_user(&operator(), user.id, patch).await?;
+    say(format_args!("{} has a new password; its sessions ended", user.email))
+}
+
+async fn deactivate(config: &Config, email: &str) -> Result<()> {
+    let app = existing(config).await?;
+    let user = account(&app, email).await?;
+    if !user.active {
+        return say(format_args!("{} is deactivated already", user.email));
+    }
+    let patch = UserPatch { active: Some(false), ..UserPatch::default() };
+    app.update_user(&operator(), user.id, patch).await?;
+    say(format_args!("{} is deactivated; its sessions ended", user.email))
+}
+
+/// Whoever can write to the database may do what an administrator may.
+fn operator() -> Actor {
+    Actor { id: UserId(Uuid::nil()), email: "operator".into(), role: Role::Admin }
+}
+
+async fn open(config: &Config) -> Result<App> {
+    let store = Store::open(&config.database_url()?).await?;
+    Ok(app(config, Arc::new(store), Passwords::new(&config.auth.password_hash)?))
+}
+
+/// As [`open`], but the database has to be there: a mistyped path must not make one.
+async fn existing(config: &Config) -> Result<App> {
+    let file = config.database_file()?;
+    if !file.exists() {
+        bail!("there is no database {}", file.display());
+    }
+    open(config).await
+}
+
+async fn account(app: &App, email: &str) -> Result<User> {
+    let found = app.store().read().await?.user_by_email(email).await?;
+    found.map(|(user, _)| user).with_context(|| format!("there is no account {email:?}"))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    let Value::Object(members) = value else { unreachable!("bodies are written as objects") };
+    members
+}
+
+impl Password {
+    fn read(&self) -> Result<String> {
+        if self.password_stdin {
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).context("cannot read the password from stdin")?;
+            return Ok(line.trim_end_matches(['\n', '\r']).to_owned());
+        }
+        if !std::io::stdin().is_terminal() {
+            bail!("there is no terminal to ask for the password: give it with --password-stdin");
+        }
+        let password = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Once more: ")? != password {
+            bail!("the two passwords differ");
+        }
+        Ok(password)
+    }
+}

@@ -1,0 +1,94 @@
+//! An accepted TCP connection that can be cut from elsewhere, and that has to say something soon.
+
+use std::{
+    io::{Error, ErrorKind, IoSlice, Result},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// As many bytes as it takes to tell HTTP/1 from HTTP/2. Until they are there no timer of hyper's runs.
+const OPENING: usize = 24;
+
+pub(super) struct Line {
+    stream: TcpStream,
+    // One for each direction: they may be polled by two tasks, and a future wakes only the last that asked.
+    read_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    opening: Option<Opening>,
+}
+
+struct Opening {
+    deadline: Pin<Box<Sleep>>,
+    read: usize,
+}
+
+impl Line {
+    pub(super) fn new(stream: TcpStream, cut: &CancellationToken, opening: Duration) -> Self {
+        let cut = || Box::pin(cut.clone().cancelled_owned());
+        let opening = Opening { deadline: Box::pin(sleep(opening)), read: 0 };
+        Self { stream, read_cut: cut(), write_cut: cut(), opening: Some(opening) }
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        // An answer was due, so the opening is over, short as it may have been.
+        self.opening = None;
+        match self.write_cut.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was cut")),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let line = self.get_mut();
+        if line.read_cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut line.stream).poll_read(cx, buffer);
+        if let Some(opening) = &mut line.opening {
+            opening.read += buffer.filled().len() - before;
+            if opening.read >= OPENING {
+                line.opening = None;
+            } else if opening.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let line = self.get_mut();
+        line.poll_writable(cx)?;
+        Pin::new(&mut line.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        let line = self.get_mut();
+        line.poll_writable(cx)?;
+        Pin::new(&mut line.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

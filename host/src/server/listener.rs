@@ -1,0 +1,116 @@
+//! Takes connections and serves HTTP on them, until told to stop.
+//!
+//! `axum::serve` would do but for three things: it sets no timer for a client that sends its head slowly, gives
+//! no hold on a connection once it is a WebSocket, and cannot set options on the accepted socket.
+
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::{Router, body::Body, extract::ConnectInfo};
+use hyper::{Request, body::Incoming};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_user_timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::line::Line;
+use crate::transport::{connection::Connection, http};
+
+/// How long requests under way may take to finish once the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long to leave the listener alone when the process is out of file descriptors.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+pub(super) struct Listener {
+    tcp: TcpListener,
+    header_timeout: Duration,
+    tcp_user_timeout: Duration,
+}
+
+impl Listener {
+    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
+        let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        Ok(Self { tcp, header_timeout: settings.header_timeout, tcp_user_timeout: settings.tcp_user_timeout })
+    }
+
+    pub(super) fn address(&self) -> Result<SocketAddr> {
+        self.tcp.local_addr().context("cannot tell the address that was bound")
+    }
+
+    /// Serves until `stop`, then lets requests under way finish and cuts what is left, WebSockets included.
+    pub(super) async fn serve(self, router: Router, stop: CancellationToken) {
+        let cut = CancellationToken::new();
+        let graceful = GracefulShutdown::new();
+        while let Some((stream, peer)) = self.accept(&stop).await {
+            self.set_options(&stream);
+            let connection_cut = cut.child_token();
+            let line = Line::new(stream, &connection_cut, self.header_timeout);
+            let connection = Connection::new(connection_cut);
+            let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(connection.clone());
+                request.map(Body::new)
+            });
+            let builder = self.builder();
+            let watcher = graceful.watcher();
+            tokio::spawn(async move {
+                let served =
+                    builder.serve_connection_with_upgrades(TokioIo::new(line), TowerToHyperService::new(service));
+                if let Err(error) = watcher.watch(served.into_owned()).await {
+                    debug!(%peer, error, "a connection ended early");
+                }
+            });
+        }
+        // Closed before the wait, so that clients turn elsewhere at once.
+        drop(self);
+        if timeout(GRACE, graceful.shutdown()).await.is_err() {
+            debug!("some requests did not finish in time");
+        }
+        cut.cancel();
+    }
+
+    /// The next connection; nothing once the server stops.
+    async fn accept(&self, stop: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return None,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok(connection) => return Some(connection),
+                // The client was gone before it was taken.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    // Most likely out of file descriptors: connections that end give some back.
+                    warn!(%error, "cannot accept a connection");
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    /// Small packets leave at once, and a peer that takes nothing is not waited for.
+    fn set_options(&self, stream: &TcpStream) {
+        let millis = u32::try_from(self.tcp_user_timeout.as_millis()).unwrap_or(u32::MAX);
+        let set = set_tcp_nodelay(stream, true).and_then(|()| set_tcp_user_timeout(stream, millis));
+        if let Err(error) = set {
+            debug!(%error, "cannot set options of an accepted connection");
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
+        builder
+    }
+}
