@@ -1,1 +1,202 @@
-//! (to be written)
+//! The one task that tails the log: it shapes each event for the roles that listen and hands it to a [`Publisher`].
+//!
+//! Delivery knows the outside through that trait alone, and the log is the only way in: a socket that could
+//! not take an event reads it again through [`replay`], shaped by the same [`shape::Shaper`]. What changes
+//! somebody's rights is applied at its place in the tail, before any later event is shaped.
+
+pub mod replay;
+pub mod shape;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::yield_now, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::{
+    replay::{Line, Replay},
+    shape::{Shaper, Slice},
+};
+use crate::{
+    domain::{
+        event::Event,
+        id::{SessionId, UserId},
+        role::Role,
+        room::Room,
+        user::User,
+    },
+    store::{self, Store},
+};
+
+/// Names that Socket.IO keeps for itself: a stock client that receives one fails in a loop.
+pub const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Lines that are read from the log at once.
+const BATCH: u32 = 64;
+/// Appends by other processes wake nobody here, so the log is looked at this often at least.
+const POLL: Duration = Duration::from_secs(2);
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Those who listen, as far as delivery needs to know them.
+pub trait Publisher: Send + Sync + 'static {
+    /// Everything up to `seq` is being handed out: who has less from here on must read the log.
+    fn begin(&self, seq: u64);
+
+    /// The roles of those who listen to one of the rooms.
+    fn roles(&self, rooms: &[Room]) -> Vec<Role>;
+
+    /// Offers an event to those who listen to its rooms; never waits for any of them.
+    fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]);
+
+    /// Somebody's rights are different for every event that follows `seq`.
+    fn apply(&self, seq: u64, change: &RightsChange);
+
+    /// Lines of the log are gone that nobody was offered: everybody has to read the log.
+    fn lost(&self);
+}
+
+/// A line of the log that changes what somebody may see or do.
+#[derive(Clone, Debug)]
+pub enum RightsChange {
+    /// The account as it is now.
+    User(User),
+    /// One session of the user ended, or all of them.
+    SessionsEnded { user: UserId, session: Option<SessionId> },
+}
+
+impl RightsChange {
+    /// Whose rights they are.
+    pub fn user(&self) -> UserId {
+        match self {
+            Self::User(user) => user.id,
+            Self::SessionsEnded { user, .. } => *user,
+        }
+    }
+
+    /// What the event says about rights, if it is such a line.
+    pub fn of(event: &Event) -> Option<Self> {
+        let member = |pointer| event.context.pointer(pointer).cloned().unwrap_or_default();
+        match event.name.as_str() {
+            "session:updated" => serde_json::from_value(member("/user")).map(Self::User),
+            "session:ended" => serde_json::from_value(member("/userId")).and_then(|user| {
+                Ok(Self::SessionsEnded { user, session: serde_json::from_value(member("/sessionId"))? })
+            }),
+            _ => return None,
+        }
+        .inspect_err(|error| error!(event.seq = event.seq, "cannot read the rights in {}: {error}", event.name))
+        .ok()
+    }
+}
+
+/// The tail of the log.
+pub struct Delivery<P> {
+    store: Arc<Store>,
+    replay: Arc<Replay>,
+    shaper: Arc<Shaper>,
+    publisher: Arc<P>,
+    position: u64,
+}
+
+impl<P: Publisher> Delivery<P> {
+    /// Delivers what is appended from now on: build it before anybody can connect.
+    pub fn new(store: Arc<Store>, replay: Arc<Replay>, shaper: Arc<Shaper>, publisher: Arc<P>) -> Self {
+        let position = *store.appended().borrow();
+        publisher.begin(position);
+        Self { store, replay, shaper, publisher, position }
+    }
+
+    /// Runs until `stop`. A failing database is waited for; nothing is skipped.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let stopped = stop.clone();
+        stopped.run_until_cancelled(self.tail()).await;
+    }
+
+    async fn tail(&mut self) {
+        let mut appended = self.store.appended();
+        let mut pause = None;
+        loop {
+            let head = *appended.borrow_and_update();
+            match self.deliver(head).await {
+                Ok(()) => {
+                    if pause.take().is_some() {
+                        info!(seq = self.position, "reading the log again");
+                    }
+                }
+                Err(error) => {
+                    if pause.is_none() {
+                        error!(seq = self.position, "cannot read the log, trying again: {error}");
+                    }
+                    let wait = pause.map_or(MIN_PAUSE, |last: Duration| (last * 2).min(MAX_PAUSE));
+                    pause = Some(wait);
+                    sleep(wait).await;
+                    continue;
+                }
+            }
+            tokio::select! {
+                changed = appended.changed() => changed.expect("the store is ours"),
+                // A failure shows in the next read of the log.
+                () = sleep(POLL) => drop(self.store.refresh().await),
+            }
+        }
+    }
+
+    async fn deliver(&mut self, head: u64) -> Result<(), store::Error> {
+        while self.position < head {
+            let lines = self.replay.after(self.position, BATCH).await?;
+            let Some(first) = lines.first() else { return Ok(()) };
+            if first.event.seq != self.position + 1 {
+                warn!(seq = self.position, "the log goes on at {}", first.event.seq);
+                self.publisher.lost();
+            }
+            for line in &lines {
+                self.hand_out(line);
+                self.position = line.event.seq;
+                // Sockets drain between events, so that a burst does not fill their queues.
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&self, line: &Line) {
+        let event = &line.event;
+        self.publisher.begin(event.seq);
+        if let Some(change) = RightsChange::of(event) {
+            self.publisher.apply(event.seq, &change);
+        }
+        let roles = self.publisher.roles(&event.rooms);
+        if roles.is_empty() {
+            return;
+        }
+        self.publisher.publish(event, &self.shaper.slices(line, &roles));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    fn event(name: &str, context: serde_json::Value) -> Event {
+        let at = Timestamp::from_millis(0).expect("in range");
+        Event { seq: 1, name: name.into(), rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+    }
+
+    #[test]
+    fn an_ended_session_and_a_changed_user_change_rights() {
+        let id = "018f3f3e-0000-7000-8000-000000000001";
+        let user = json!({"id": id, "email": "a@b.example", "name": "A", "role": "VIEWER", "active": true,
+            "createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z"});
+        let changed = RightsChange::of(&event("session:updated", json!({"user": user})));
+        assert!(matches!(changed, Some(RightsChange::User(user)) if user.role == Role::Viewer));
+        let one = RightsChange::of(&event("session:ended", json!({"userId": id, "sessionId": id})));
+        assert!(matches!(one, Some(RightsChange::SessionsEnded { session: Some(_), .. })));
+        let all = RightsChange::of(&event("session:ended", json!({"userId": id, "sessionId": null})));
+        assert!(matches!(all, Some(RightsChange::SessionsEnded { session: None, .. })));
+        assert!(RightsChange::of(&event("lead:updated", json!({}))).is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! The log from an older seq on: what the tail reads, and what a socket that is behind reads again.
+//!
+//! Lines that are wanted now are kept for a while with what each role gets of them, so that a thousand
+//! sockets that catch up cost one read and one question to the plugins.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quick_cache::{Weighter, unsync::Cache};
+use serde_json::Value;
+
+use super::shape::Shapes;
+use crate::{
+    domain::event::Event,
+    store::{self, Store},
+};
+
+/// The memory that kept lines may take, roughly.
+const CAPACITY_BYTES: u64 = 32 * 1024 * 1024;
+const TYPICAL_LINE_BYTES: u64 = 16 * 1024;
+
+/// One line of the log, and what has been made of it.
+pub struct Line {
+    pub event: Event,
+    pub(super) shapes: Mutex<Shapes>,
+    weight: u64,
+}
+
+impl Line {
+    pub fn new(event: Event) -> Self {
+        // The event itself, and about as much again for each of two encoded forms.
+        let weight = 1024 + 3 * (size(&event.payload) + size(&event.context));
+        Self { event, shapes: Mutex::default(), weight }
+    }
+}
+
+pub struct Replay {
+    store: Arc<Store>,
+    lines: Mutex<Cache<u64, Arc<Line>, ByBytes>>,
+    /// Held by the one who reads the database: the others will find the lines in `lines`.
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Replay {
+    pub fn new(store: Arc<Store>) -> Self {
+        let items = (CAPACITY_BYTES / TYPICAL_LINE_BYTES) as usize;
+        let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, ByBytes));
+        Self { store, lines, reading: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Names the log that is read.
+    pub fn epoch(&self) -> &str {
+        self.store.epoch()
+    }
+
+    /// Some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.
+    ///
+    /// The first one is not `seq + 1` when the log is no longer kept that far back.
+    pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Arc<Line>>, store::Error> {
+        let kept = self.kept_after(seq, limit);
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
+        let _reading = self.reading.lock().await;
+        let kept = self.kept_after(seq, limit);
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
+        let events = self.store.read().await?.events_after(seq, limit).await?;
+        let mut lines = self.lines.lock();
+        Ok(events
+            .into_iter()
+            .map(|event| {
+                let seq = event.seq;
+                if let Some(line) = lines.get(&seq) {
+                    return line.clone();
+                }
+                let line = Arc::new(Line::new(event));
+                lines.insert(seq, line.clone());
+                line
+            })
+            .collect())
+    }
+
+    fn kept_after(&self, seq: u64, limit: u32) -> Vec<Arc<Line>> {
+        let lines = self.lines.lock();
+        (seq + 1..=seq.saturating_add(limit.into())).map_while(|seq| lines.get(&seq).cloned()).collect()
+    }
+}
+
+struct ByBytes;
+
+impl Weighter<u64, Arc<Line>> for ByBytes {
+    fn weight(&self, _: &u64, line: &Arc<Line>) -> u64 {
+        line.weight
+    }
+}
+
+/// About what a value takes in memory.
+fn size(value: &Value) -> u64 {
+    const NODE: u64 = 64;
+    match value {
+        Value::String(text) => NODE + text.len() as u64,
+        Value::Array(items) => NODE + items.iter().map(size).sum::<u64>(),
+        Value::Object(members) => {
+            NODE + members.iter().map(|(key, value)| NODE + key.len() as u64 + size(value)).sum::<u64>()
+        }
+        _ => NODE,
+    }
+}

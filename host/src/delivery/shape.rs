@@ -1,0 +1,176 @@
+//! What a role gets of a line of the log: plugins and `[visibility]` asked once, the payload encoded once.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{RESERVED, replay::Line};
+use crate::{
+    domain::{
+        event::{Audience, Event, stamped},
+        policy::Visibility,
+        role::Role,
+        user::User,
+    },
+    plugin::{Plugins, Shaped, Unavailable},
+};
+
+/// A failing plugin is asked again about a line after this long, however many sockets wait for it.
+const HELD_FOR: Duration = Duration::from_millis(200);
+
+/// Something to send: encoded once, whoever gets it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub name: Arc<str>,
+    pub body: Arc<RawValue>,
+}
+
+impl Message {
+    pub fn new(name: &str, body: &impl Serialize) -> Self {
+        let body = serde_json::value::to_raw_value(body).expect("what we send is plain JSON with text keys");
+        Self { name: name.into(), body: body.into() }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.body.get().len()
+    }
+}
+
+/// What one role gets of one line.
+#[derive(Debug)]
+pub enum Slice {
+    Sent {
+        message: Message,
+        audience: Audience,
+        revoked: Option<Revoked>,
+    },
+    /// A plugin gave no verdict: nobody of the role gets the line, nor any later one, until it does.
+    Held(Unavailable),
+}
+
+/// A change took a lead out of the sight of some: they are told so in place of the change.
+#[derive(Debug)]
+pub struct Revoked {
+    message: Message,
+    saw_it: Audience,
+}
+
+impl Slice {
+    /// What a user of the role gets; nothing where the line is not for them.
+    pub fn message_for(&self, user: &User) -> Option<&Message> {
+        let Self::Sent { message, audience, revoked } = self else { return None };
+        if audience.includes(user.id) {
+            return Some(message);
+        }
+        revoked.as_ref().filter(|revoked| revoked.saw_it.includes(user.id)).map(|revoked| &revoked.message)
+    }
+}
+
+/// What has been made of a line: by role, for one generation of plugins.
+#[derive(Default)]
+pub(super) struct Shapes {
+    generation: u64,
+    slices: Vec<(Role, Arc<Slice>, Instant)>,
+}
+
+pub struct Shaper {
+    plugins: Plugins,
+    visibility: Visibility,
+    epoch: String,
+}
+
+impl Shaper {
+    pub fn new(plugins: Plugins, visibility: Visibility, epoch: &str) -> Self {
+        Self { plugins, visibility, epoch: epoch.into() }
+    }
+
+    /// What each of the roles gets of the line; what is known already is not made again.
+    pub fn slices(&self, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+        let generation = self.plugins.generation();
+        let mut shapes = line.shapes.lock();
+        if shapes.generation != generation {
+            *shapes = Shapes { generation, slices: Vec::new() };
+        }
+        let now = Instant::now();
+        shapes.slices.retain(|(_, slice, at)| !(matches!(**slice, Slice::Held(_)) && now - *at >= HELD_FOR));
+        let known = |shapes: &Shapes, role| shapes.slices.iter().any(|(known, ..)| *known == role);
+        let missing: Vec<Role> = roles.iter().copied().filter(|role| !known(&shapes, *role)).collect();
+        if !missing.is_empty() {
+            let made = self.shape(&line.event, &missing);
+            shapes.slices.extend(made.into_iter().map(|(role, slice)| (role, Arc::new(slice), now)));
+        }
+        let wanted = shapes.slices.iter().filter(|(role, ..)| roles.contains(role));
+        wanted.map(|(role, slice, _)| (*role, slice.clone())).collect()
+    }
+
+    fn shape(&self, event: &Event, roles: &[Role]) -> Vec<(Role, Slice)> {
+        if RESERVED.contains(&event.name.as_str()) {
+            return Vec::new();
+        }
+        let shaped = match is_about_rights(event) {
+            // Plugins decide about leads; that a right was taken is told whatever they think of it.
+            true => roles.iter().map(|role| (*role, whole(event))).collect(),
+            false => self.plugins.shape(&event.name, &event.payload, &event.context, roles),
+        };
+        let mut encoded: Vec<(Arc<Value>, Message)> = Vec::new();
+        shaped.into_iter().map(|(role, shaped)| (role, self.slice(event, role, shaped, &mut encoded))).collect()
+    }
+
+    fn slice(&self, event: &Event, role: Role, shaped: Shaped, encoded: &mut Vec<(Arc<Value>, Message)>) -> Slice {
+        let (payload, audience) = match shaped {
+            Shaped::Sent { payload, audience } => (payload, audience),
+            Shaped::Held { plugin, reason } => return Slice::Held(Unavailable { plugin, reason }),
+        };
+        let revoked = match self.revoked(event, role, &audience) {
+            Ok(revoked) => revoked,
+            Err(unavailable) => return Slice::Held(unavailable),
+        };
+        // Roles whose edits are equal share one payload, and so one encoding.
+        let known = encoded.iter().find(|(known, _)| Arc::ptr_eq(known, &payload)).map(|(_, message)| message.clone());
+        let message = known.unwrap_or_else(|| {
+            let message = Message::new(&event.name, &stamped(&payload, event.seq, &self.epoch));
+            encoded.push((payload, message.clone()));
+            message
+        });
+        Slice::Sent { message, audience: audience.intersect(event.audience(&self.visibility, role)), revoked }
+    }
+
+    /// Whom a narrowed audience leaves out although they saw the lead as it was before.
+    ///
+    /// What `[visibility]` takes away has a line of the log of its own; this is about plugins.
+    fn revoked(&self, event: &Event, role: Role, audience: &Audience) -> Result<Option<Revoked>, Unavailable> {
+        let Some(before) = event.context.get("before").filter(|_| *audience != Audience::Everyone) else {
+            return Ok(None);
+        };
+        let mut payload = event.payload.clone();
+        if let Some(lead) = payload.get_mut("lead") {
+            *lead = before.clone();
+        }
+        let mut shaped = self.plugins.shape(&event.name, &payload, &json!({"lead": before}), &[role]);
+        let saw_it = match shaped.pop() {
+            Some((_, Shaped::Sent { audience, .. })) => audience,
+            Some((_, Shaped::Held { plugin, reason })) => return Err(Unavailable { plugin, reason }),
+            None => return Ok(None),
+        };
+        let owner = before.pointer("/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let saw_it = saw_it.intersect(self.visibility.audience(role, owner));
+        if saw_it == *audience || saw_it == Audience::Nobody {
+            return Ok(None);
+        }
+        let payload = json!({"leadId": event.lead_id, "timestamp": event.at});
+        let message = Message::new("lead:revoked", &stamped(&payload, event.seq, &self.epoch));
+        Ok(Some(Revoked { message, saw_it }))
+    }
+}
+
+fn is_about_rights(event: &Event) -> bool {
+    matches!(event.name.as_str(), "lead:revoked" | "session:updated")
+}
+
+fn whole(event: &Event) -> Shaped {
+    Shaped::Sent { payload: Arc::new(event.payload.clone()), audience: Audience::Everyone }
+}

@@ -1,0 +1,301 @@
+//! One connected socket, as delivery sees it: whose it is, which rooms it is in, and what waits to be sent.
+//!
+//! A client is *live* while it takes every event as it is handed out. When its outbox is full, or a failing
+//! plugin holds an event back, it is *behind*: nothing is pushed any more, and its [`Writer`] reads the log
+//! from its cursor on until it has caught up. Everything that is sent, replies too, goes through the outbox.
+//!
+//! [`Writer`]: super::outbox::Writer
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::{
+    delivery::{
+        RightsChange,
+        shape::{Message, Slice},
+    },
+    domain::{event::Event, id::SessionId, role::Role, room::Room, user::User},
+};
+
+pub(super) struct Client {
+    id: u64,
+    /// None when the token was issued elsewhere.
+    session: Option<SessionId>,
+    state: Mutex<State>,
+    limits: Limits,
+    /// There is something to do for the writer.
+    wake: Notify,
+    /// Something left the outbox.
+    room: Notify,
+    closed: CancellationToken,
+}
+
+struct State {
+    user: Arc<User>,
+    /// Each with the seq after which the client listens to it.
+    rooms: HashMap<Room, u64>,
+    /// Every line up to here was taken, or was not for this client.
+    cursor: u64,
+    /// The newest line about the user's rights that is in `user` and `has_ended`.
+    learned: u64,
+    is_live: bool,
+    has_ended: bool,
+    is_closed: bool,
+    outbox: VecDeque<Output>,
+    outbox_bytes: usize,
+}
+
+struct Limits {
+    packets: usize,
+    bytes: usize,
+}
+
+/// One packet to be sent.
+#[derive(Clone, Debug)]
+pub(super) enum Output {
+    Event(Message),
+    Ack(i64, Arc<serde_json::value::RawValue>),
+}
+
+impl Output {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(message) => message.bytes(),
+            Self::Ack(_, body) => body.get().len(),
+        }
+    }
+}
+
+impl Client {
+    /// A client of whom everything up to `cursor` is known; it starts behind, so that nothing is pushed
+    /// before its writer runs.
+    pub(super) fn new(user: User, session: Option<SessionId>, cursor: u64, settings: &Settings) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let state = State {
+            user: Arc::new(user),
+            rooms: HashMap::new(),
+            cursor,
+            learned: cursor,
+            is_live: false,
+            has_ended: false,
+            is_closed: false,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+        };
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            session,
+            state: Mutex::new(state),
+            limits: Limits { packets: settings.outbox_packets, bytes: settings.outbox_bytes },
+            wake: Notify::new(),
+            room: Notify::new(),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The user as the last line of the log that was applied has it.
+    pub(super) fn user(&self) -> Arc<User> {
+        self.state.lock().user.clone()
+    }
+
+    /// Whether its session is over; it is sent nothing of the log any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.lock().has_ended
+    }
+
+    pub(super) fn cursor(&self) -> u64 {
+        self.state.lock().cursor
+    }
+
+    /// Cancelled when the socket is gone.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Puts a reply into the outbox, and waits while that is full. A reply to a closed socket is dropped.
+    pub(super) async fn reply(&self, output: Output) {
+        loop {
+            let room = self.room.notified();
+            if self.try_reply(&output) {
+                return;
+            }
+            tokio::select! {
+                () = room => {}
+                () = self.closed.cancelled() => return,
+            }
+        }
+    }
+
+    /// Puts a reply into the outbox unless that is full.
+    pub(super) fn try_reply(&self, output: &Output) -> bool {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return true;
+        }
+        let pushed = state.push(&self.limits, output);
+        drop(state);
+        self.wake.notify_one();
+        pushed
+    }
+
+    /// Waits until there may be something to do for the writer.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn pop(&self) -> Option<Output> {
+        let mut state = self.state.lock();
+        let output = state.outbox.pop_front()?;
+        state.outbox_bytes -= output.bytes();
+        drop(state);
+        self.room.notify_one();
+        Some(output)
+    }
+
+    /// Takes an event that is being handed out, if it is for this client, which falls behind where it cannot.
+    pub(super) fn offer(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+        let mut state = self.state.lock();
+        if !state.is_live || !state.wants(event) {
+            return;
+        }
+        let role = state.user.role;
+        let slice = slices.iter().find(|(shaped, _)| *shaped == role).map(|(_, slice)| &**slice);
+        state.is_live = match slice {
+            None | Some(Slice::Held(_)) => false,
+            Some(slice) => match slice.message_for(&state.user) {
+                Some(message) => state.push(&self.limits, &Output::Event(message.clone())),
+                None => true,
+            },
+        };
+        // Lines between the cursor and this one were not for this client.
+        state.cursor = if state.is_live { event.seq } else { event.seq - 1 };
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The cursor of a client that is behind.
+    pub(super) fn behind(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (!state.is_live && !state.has_ended).then_some(state.cursor)
+    }
+
+    /// Whether a line that is read again is for this client, who is then the one to shape it for.
+    pub(super) fn wants(&self, event: &Event) -> Option<Arc<User>> {
+        let state = self.state.lock();
+        state.wants(event).then(|| state.user.clone())
+    }
+
+    /// Notes that everything up to `seq` was taken.
+    pub(super) fn advance(&self, seq: u64) {
+        let mut state = self.state.lock();
+        state.cursor = state.cursor.max(seq);
+    }
+
+    /// Lets the client take events as they come, unless one was handed out that it has not read.
+    ///
+    /// `position` is asked while the client is locked: an event is handed out only after the position
+    /// says so, and is offered under this lock. Whichever comes first, the client takes it once.
+    pub(super) fn go_live(&self, position: impl FnOnce() -> u64) -> bool {
+        let mut state = self.state.lock();
+        state.is_live = state.cursor >= position();
+        state.is_live
+    }
+
+    pub(super) fn fall_behind(&self) {
+        self.state.lock().is_live = false;
+        self.wake.notify_one();
+    }
+
+    /// Takes over what line `seq` of the log says of the user's rights, unless that is old news.
+    ///
+    /// Returns the client's rooms with the role before and after, where that changed.
+    pub(super) fn learn(&self, seq: u64, change: &RightsChange) -> Option<(Vec<Room>, Role, Role)> {
+        let mut state = self.state.lock();
+        if state.is_closed || change.user() != state.user.id || seq <= state.learned {
+            return None;
+        }
+        state.learned = seq;
+        match change {
+            RightsChange::SessionsEnded { session, .. } => {
+                state.has_ended |= session.is_none() || *session == self.session;
+                None
+            }
+            // The handshake may have read a later state than this line's.
+            RightsChange::User(user) if user.updated_at < state.user.updated_at => None,
+            RightsChange::User(user) => {
+                let from = state.user.role;
+                state.user = Arc::new(user.clone());
+                state.has_ended |= !user.active;
+                (from != user.role).then(|| (state.rooms.keys().cloned().collect(), from, user.role))
+            }
+        }
+    }
+
+    pub(super) fn is_in(&self, room: &Room) -> bool {
+        self.state.lock().rooms.contains_key(room)
+    }
+
+    pub(super) fn rooms(&self) -> usize {
+        self.state.lock().rooms.len()
+    }
+
+    /// Enters a room; the role to count there, unless the client is closed or in it already.
+    pub(super) fn enter(&self, room: &Room, since: u64) -> Option<Role> {
+        let mut state = self.state.lock();
+        if state.is_closed || state.rooms.contains_key(room) {
+            return None;
+        }
+        state.rooms.insert(room.clone(), since);
+        Some(state.user.role)
+    }
+
+    pub(super) fn exit(&self, room: &Room) -> Option<Role> {
+        let mut state = self.state.lock();
+        state.rooms.remove(room)?;
+        Some(state.user.role)
+    }
+
+    /// Leaves every room for good; which they were, and the role that was counted there.
+    pub(super) fn close(&self) -> (Vec<Room>, Role) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.is_live = false;
+        state.outbox = VecDeque::new();
+        state.outbox_bytes = 0;
+        self.closed.cancel();
+        (std::mem::take(&mut state.rooms).into_keys().collect(), state.user.role)
+    }
+}
+
+impl State {
+    fn wants(&self, event: &Event) -> bool {
+        let listens = |room| self.rooms.get(room).is_some_and(|since| *since < event.seq);
+        event.seq > self.cursor && !self.has_ended && event.rooms.iter().any(listens)
+    }
+
+    fn push(&mut self, limits: &Limits, output: &Output) -> bool {
+        let bytes = output.bytes();
+        // A packet that alone is over the limit still goes through an empty outbox.
+        let fits = self.outbox_bytes + bytes <= limits.bytes && self.outbox.len() < limits.packets;
+        if !fits && !self.outbox.is_empty() {
+            return false;
+        }
+        self.outbox_bytes += bytes;
+        self.outbox.push_back(output.clone());
+        true
+    }
+}

@@ -1,0 +1,175 @@
+//! Who listens to what: rooms to sockets, and the [`Publisher`] that offers each event to those of its rooms.
+//!
+//! socketioxide's own rooms cannot say which socket could not take a packet, and a packet lost without
+//! a word is what must not be. So this registry has the rooms, and socketioxide's own stay empty.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
+
+use super::client::Client;
+use crate::{
+    delivery::{Publisher, RightsChange, shape::Slice},
+    domain::{event::Event, role::Role, room::Room},
+};
+
+/// Every connected socket.
+#[derive(Default)]
+pub struct Registry {
+    /// The newest line that was, or is just being, handed out.
+    position: AtomicU64,
+    /// Locked before any client, never while one is locked.
+    rooms: RwLock<HashMap<Room, Members>>,
+}
+
+/// Those in one room.
+#[derive(Default)]
+struct Members {
+    clients: HashMap<u64, Arc<Client>>,
+    /// How many of each role, in the order of [`Role::ALL`].
+    roles: [usize; Role::ALL.len()],
+}
+
+/// A socket has all the rooms it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("at most {0} leads can be subscribed to at once")]
+pub(super) struct TooManyRooms(usize);
+
+impl Registry {
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Ordering::SeqCst)
+    }
+
+    /// Lets a client listen to the rooms it begins with.
+    pub(super) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = Room>) {
+        let mut index = self.rooms.write();
+        for room in rooms {
+            let since = client.cursor();
+            if let Some(role) = client.enter(&room, since) {
+                index.entry(room).or_default().add(client, role);
+            }
+        }
+    }
+
+    /// Lets a client listen to a room from the seq on that is returned.
+    ///
+    /// # Errors
+    /// When the client is in `limit` rooms already.
+    pub(super) fn join(&self, client: &Arc<Client>, room: Room, limit: usize) -> Result<u64, TooManyRooms> {
+        let mut index = self.rooms.write();
+        let since = self.position();
+        if client.is_in(&room) {
+            return Ok(since);
+        }
+        if client.rooms() >= limit {
+            return Err(TooManyRooms(limit));
+        }
+        if let Some(role) = client.enter(&room, since) {
+            index.entry(room).or_default().add(client, role);
+        }
+        Ok(since)
+    }
+
+    pub(super) fn leave(&self, client: &Client, room: &Room) {
+        let mut index = self.rooms.write();
+        if let Some(role) = client.exit(room) {
+            drop_member(&mut index, room, client.id(), role);
+        }
+    }
+
+    /// Forgets a client for good; it can enter no room any more.
+    pub(super) fn remove(&self, client: &Client) {
+        let mut index = self.rooms.write();
+        let (rooms, role) = client.close();
+        for room in &rooms {
+            drop_member(&mut index, room, client.id(), role);
+        }
+    }
+
+    /// Applies a line of the log about a user's rights to one of their sockets, unless it knows better already.
+    pub(super) fn apply_to(&self, client: &Client, seq: u64, change: &RightsChange) {
+        let mut index = self.rooms.write();
+        let Some((rooms, from, to)) = client.learn(seq, change) else { return };
+        for room in &rooms {
+            if let Some(members) = index.get_mut(room) {
+                members.roles[place(from)] -= 1;
+                members.roles[place(to)] += 1;
+            }
+        }
+    }
+
+    /// How many sockets listen to something.
+    pub fn clients(&self) -> usize {
+        self.rooms.read().get(&Room::Everyone).map_or(0, |members| members.clients.len())
+    }
+
+    /// How many rooms have somebody in them.
+    pub fn rooms(&self) -> usize {
+        self.rooms.read().len()
+    }
+
+    fn clients_of(&self, room: &Room) -> Vec<Arc<Client>> {
+        self.rooms.read().get(room).map_or_else(Vec::new, |members| members.clients.values().cloned().collect())
+    }
+}
+
+impl Publisher for Registry {
+    fn begin(&self, seq: u64) {
+        self.position.store(seq, Ordering::SeqCst);
+    }
+
+    fn roles(&self, rooms: &[Room]) -> Vec<Role> {
+        let index = self.rooms.read();
+        let members: Vec<&Members> = rooms.iter().filter_map(|room| index.get(room)).collect();
+        let listens = |at: &usize| members.iter().any(|members| members.roles[*at] > 0);
+        (0..Role::ALL.len()).filter(listens).map(|at| Role::ALL[at]).collect()
+    }
+
+    fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+        let index = self.rooms.read();
+        let members = event.rooms.iter().filter_map(|room| index.get(room));
+        for client in members.flat_map(|members| members.clients.values()) {
+            // A client in two of the rooms is offered the event twice, and takes it once.
+            client.offer(event, slices);
+        }
+    }
+
+    fn apply(&self, seq: u64, change: &RightsChange) {
+        for client in self.clients_of(&Room::User(change.user())) {
+            self.apply_to(&client, seq, change);
+        }
+    }
+
+    fn lost(&self) {
+        for client in self.clients_of(&Room::Everyone) {
+            client.fall_behind();
+        }
+    }
+}
+
+impl Members {
+    fn add(&mut self, client: &Arc<Client>, role: Role) {
+        self.clients.insert(client.id(), client.clone());
+        self.roles[place(role)] += 1;
+    }
+}
+
+fn drop_member(index: &mut HashMap<Room, Members>, room: &Room, client: u64, role: Role) {
+    let Some(members) = index.get_mut(room) else { return };
+    if members.clients.remove(&client).is_some() {
+        members.roles[place(role)] -= 1;
+    }
+    if members.clients.is_empty() {
+        index.remove(room);
+    }
+}
+
+fn place(role: Role) -> usize {
+    Role::ALL.iter().position(|known| *known == role).expect("ALL has every role")
+}

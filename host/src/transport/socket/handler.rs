@@ -1,0 +1,319 @@
+//! What a client may ask for, and the answers, in the order in which it asks.
+//!
+//! socketioxide spawns every handler, so that two packets of one socket may overtake each other. Here they
+//! go through one bounded queue to one task a socket instead.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use serde_json::{Map, Value, json, value::to_raw_value};
+use socketioxide::{adapter::LocalAdapter, handler::MessageHandler, socket::Socket};
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::{
+    Door, Settings,
+    client::{Client, Output},
+    refusal::Refusal,
+};
+use crate::{
+    app::{self, IdempotencyKey, Outcome},
+    delivery::shape::Message,
+    domain::{
+        activity::ActivityFields,
+        command::Command,
+        event::Actor,
+        id::LeadId,
+        input::{Input, Invalid, MAX_SAFE_INTEGER},
+        lead::{Lead, LeadFields},
+        room::{MAX_LEAD_ROOM_CHARS, Room},
+    },
+    plugin::Decision,
+};
+
+/// How many leads one socket may follow.
+const MAX_SUBSCRIPTIONS: usize = 4096;
+
+/// One event as it came: a JSON array of its name and its arguments.
+struct Packet {
+    json: Box<str>,
+    has_attachments: bool,
+    ack: Option<i64>,
+}
+
+/// The near end of the queue: takes every event of a socket, and refuses what does not fit.
+pub(super) struct Intake {
+    queue: mpsc::Sender<Packet>,
+    queued_bytes: Arc<AtomicUsize>,
+    max_bytes: usize,
+    client: Arc<Client>,
+}
+
+/// The far end of the queue.
+pub(super) struct Inbox {
+    queue: mpsc::Receiver<Packet>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+pub(super) fn queue(client: Arc<Client>, settings: &Settings) -> (Intake, Inbox) {
+    let (sender, receiver) = mpsc::channel(settings.inbound_packets);
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let max_bytes = settings.inbound_bytes;
+    let intake = Intake { queue: sender, queued_bytes: queued_bytes.clone(), max_bytes, client };
+    (intake, Inbox { queue: receiver, queued_bytes })
+}
+
+impl MessageHandler<LocalAdapter, Self> for Intake {
+    fn call(&self, _: Arc<Socket>, data: socketioxide_core::Value, ack: Option<i64>) {
+        let (json, has_attachments) = match data {
+            // Copied, because a slice would keep the whole buffer that it was read into.
+            socketioxide_core::Value::Str(text, attachments) => (text.as_str().into(), attachments.is_some()),
+            socketioxide_core::Value::Bytes(_) => (Box::default(), true),
+        };
+        if let Err(packet) = self.push(Packet { json, has_attachments, ack }) {
+            let refusal = Refusal::new("rate_limited", "too many packets are waiting, send them more slowly");
+            let name = packet.parse().ok().map(|(name, _)| name);
+            // A client that floods us and reads nothing has to do without answers.
+            for output in refused(&refusal, name.as_deref(), packet.ack) {
+                self.client.try_reply(&output);
+            }
+        }
+    }
+}
+
+impl Intake {
+    fn push(&self, packet: Packet) -> Result<(), Packet> {
+        let bytes = packet.json.len();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A packet that alone is over the limit still goes through an empty queue.
+        let fits = queued == 0 || queued + bytes <= self.max_bytes;
+        let pushed = match fits {
+            true => self.queue.try_send(packet).map_err(TrySendError::into_inner),
+            false => Err(packet),
+        };
+        if pushed.is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        pushed
+    }
+}
+
+/// Answers what the client asks for, until the socket is closed and everything it said is done.
+pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) {
+    let asker = Asker { door, client };
+    loop {
+        let packet = tokio::select! {
+            biased;
+            packet = inbox.queue.recv() => packet,
+            () = asker.client.closed().cancelled() => inbox.queue.try_recv().ok(),
+        };
+        let Some(packet) = packet else { return };
+        inbox.queued_bytes.fetch_sub(packet.json.len(), Ordering::Relaxed);
+        for output in asker.answer(packet).await {
+            asker.client.reply(output).await;
+        }
+    }
+}
+
+struct Asker {
+    door: Arc<Door>,
+    client: Arc<Client>,
+}
+
+/// What a request led to: an event that says so, where the request has one, and the ack.
+struct Answer {
+    event: Option<Message>,
+    ack: Value,
+}
+
+impl Asker {
+    /// Does what one packet asks for; what to send in return, in order.
+    async fn answer(&self, packet: Packet) -> Vec<Output> {
+        let ack = packet.ack;
+        let (name, payload) = match packet.parse() {
+            Ok(parsed) => parsed,
+            Err(refusal) => return refused(&refusal, None, ack),
+        };
+        match self.handle(&name, payload).await {
+            Ok(answer) => {
+                let event = answer.event.map(Output::Event);
+                event.into_iter().chain(ack.map(|id| self::ack(id, &answer.ack))).collect()
+            }
+            Err(refusal) => refused(&refusal, Some(&name), ack),
+        }
+    }
+
+    async fn handle(&self, name: &str, payload: Option<Value>) -> Result<Answer, Refusal> {
+        if self.client.has_ended() {
+            return Err(Refusal::new("unauthenticated", "Invalid authentication token"));
+        }
+        match name {
+            "lead:subscribe" => self.subscribe(object(payload)?).await,
+            "lead:unsubscribe" => self.unsubscribe(object(payload)?),
+            "lead:create" => self.create_lead(object(payload)?).await,
+            "lead:update" => self.update_lead(object(payload)?).await,
+            "lead:delete" => self.delete_lead(object(payload)?).await,
+            "lead:assign" => self.assign_lead(object(payload)?).await,
+            "activity:create" => self.create_activity(object(payload)?).await,
+            _ => Err(Refusal::new("unknown_event", "there is no such event")),
+        }
+    }
+
+    async fn subscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let lead_id = lead_id(&mut payload)?;
+        let (door, room) = (&self.door, Room::Lead(lead_id.clone()));
+        let user = self.client.user();
+        let lead = match lead_id.parse() {
+            Ok(id) => door.app.store().read().await?.lead(id).await?,
+            Err(_) => None,
+        };
+        // A lead that the user may not see is as good as none: what is said of it is not for them either.
+        let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
+        let lead = lead.filter(|lead| door.visibility.sees(user.id, user.role, owner(lead))).map(|lead| json!(lead));
+        match door.app.plugins().authorize_subscribe(&user, &room, lead.as_ref())? {
+            Decision::Allow => {}
+            Decision::Deny(reason) => return Err(Refusal::new("forbidden", reason)),
+        }
+        let seq = door.source.registry.join(&self.client, room, MAX_SUBSCRIPTIONS)?;
+        let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
+        Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id, "seq": seq}) })
+    }
+
+    fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let lead_id = lead_id(&mut payload)?;
+        self.door.source.registry.leave(&self.client, &Room::Lead(lead_id.clone()));
+        let event = Message::new("lead:unsubscribed", &json!({"leadId": lead_id}));
+        Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id}) })
+    }
+
+    async fn create_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let key = idempotency_key(&mut payload)?;
+        self.execute(Command::CreateLead { fields: LeadFields::parse(payload)? }, key).await
+    }
+
+    async fn update_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        let patch = match payload.shift_remove("patch") {
+            Some(Value::Object(patch)) => patch,
+            None | Some(Value::Null) => return Err(Invalid::one("patch", "required", "patch is required").into()),
+            Some(_) => return Err(Invalid::one("patch", "wrong_type", "patch must be an object").into()),
+        };
+        let mut input = Input::new(payload);
+        let version = input.integer("version", 1, MAX_SAFE_INTEGER);
+        input.finish()?;
+        self.execute(Command::UpdateLead { lead, patch, version }, key).await
+    }
+
+    async fn delete_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        Input::new(payload).finish()?;
+        let mut answer = self.execute(Command::DeleteLead { lead }, key).await?;
+        answer.ack["leadId"] = json!(lead);
+        Ok(answer)
+    }
+
+    async fn assign_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        // To take an owner away takes an explicit null.
+        let unassign = payload.get("ownerId") == Some(&Value::Null);
+        if unassign {
+            payload.shift_remove("ownerId");
+        }
+        let mut input = Input::new(payload);
+        let mut owner = None;
+        if !unassign {
+            let text = input.required("ownerId", Input::string);
+            owner = text.as_deref().and_then(|text| text.parse().ok());
+            if text.is_some() && owner.is_none() {
+                input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
+            }
+        }
+        input.finish()?;
+        self.execute(Command::AssignLead { lead, owner }, key).await
+    }
+
+    async fn create_activity(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        let fields = ActivityFields::parse(payload)?;
+        self.execute(Command::CreateActivity { lead, fields }, key).await
+    }
+
+    async fn execute(&self, command: Command, key: Option<IdempotencyKey>) -> Result<Answer, Refusal> {
+        let actor = Actor::from(&*self.client.user());
+        let ack = match self.door.app.execute(&actor, command, key).await? {
+            Outcome::Lead { lead, .. } => json!({"ok": true, "lead": lead}),
+            Outcome::Activity { activity, .. } => json!({"ok": true, "activity": activity}),
+            Outcome::Deleted => json!({"ok": true}),
+        };
+        // Everybody who may see it, the client too, is told by the log.
+        Ok(Answer { event: None, ack })
+    }
+}
+
+impl Packet {
+    /// The event's name and its first argument.
+    fn parse(&self) -> Result<(String, Option<Value>), Refusal> {
+        if self.has_attachments {
+            return Err(Refusal::malformed("binary attachments are not taken"));
+        }
+        let unreadable = |_| Refusal::malformed("the packet is not a JSON array of a name and its arguments");
+        let mut parts = serde_json::from_str::<Vec<Value>>(&self.json).map_err(unreadable)?.into_iter();
+        match parts.next() {
+            Some(Value::String(name)) => Ok((name, parts.next())),
+            _ => Err(Refusal::malformed("the packet has no event name")),
+        }
+    }
+}
+
+/// The payload as an object; none at all is an empty one.
+fn object(payload: Option<Value>) -> Result<Map<String, Value>, Refusal> {
+    match payload {
+        Some(Value::Object(members)) => Ok(members),
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(_) => Err(Refusal::malformed("the payload must be an object")),
+    }
+}
+
+/// Any text names a room, whether or not there is such a lead.
+fn lead_id(payload: &mut Map<String, Value>) -> Result<String, Refusal> {
+    let id = match payload.shift_remove("leadId") {
+        Some(Value::String(id)) => id,
+        None | Some(Value::Null) => String::new(),
+        Some(_) => return Err(Invalid::one("leadId", "wrong_type", "leadId must be a text").into()),
+    };
+    if id.is_empty() {
+        return Err(Invalid::one("leadId", "required", "Lead ID is required").into());
+    }
+    if id.chars().count() > MAX_LEAD_ROOM_CHARS {
+        let message = format!("leadId may have at most {MAX_LEAD_ROOM_CHARS} characters");
+        return Err(Invalid::one("leadId", "too_long", message).into());
+    }
+    Ok(id)
+}
+
+fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, Refusal> {
+    let id = lead_id(payload)?;
+    id.parse().map_err(|_| app::Error::NotFound("lead").into())
+}
+
+fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<IdempotencyKey>, Refusal> {
+    match payload.shift_remove("idempotencyKey") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(key)) => Ok(Some(IdempotencyKey::parse("idempotencyKey", &key)?)),
+        Some(_) => Err(Invalid::one("idempotencyKey", "wrong_type", "idempotencyKey must be a text").into()),
+    }
+}
+
+/// The longest part of an unknown event's name that is told back.
+const MAX_ECHO_CHARS: usize = 100;
+
+fn refused(refusal: &Refusal, name: Option<&str>, ack: Option<i64>) -> Vec<Output> {
+    let name = name.map(|name| name.chars().take(MAX_ECHO_CHARS).collect::<String>());
+    let event = Output::Event(Message::new("error", &refusal.event(name.as_deref())));
+    [event].into_iter().chain(ack.map(|id| self::ack(id, &refusal.ack()))).collect()
+}
+
+fn ack(id: i64, body: &Value) -> Output {
+    Output::Ack(id, to_raw_value(body).expect("what we send is plain JSON with text keys").into())
+}

@@ -1,0 +1,247 @@
+//! The one task that sends to a socket: what waits in its outbox and, when it is behind, the log.
+//!
+//! It feeds socketioxide's own queue, which loses what does not fit; so it waits there for room, and
+//! whatever comes in the meantime waits in the outbox or, beyond that, in the log.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use socketioxide::{
+    SendError, SocketError,
+    extract::{AckSender, SocketRef},
+    handler::message::FromMessageParts,
+    socket::Socket,
+};
+use socketioxide_core::Value;
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tracing::{debug, error, warn};
+
+use super::{
+    client::{Client, Output},
+    fanout::Registry,
+};
+use crate::{
+    delivery::{
+        RightsChange,
+        replay::{Line, Replay},
+        shape::{Message, Shaper, Slice},
+    },
+    plugin::{Plugins, Unavailable},
+};
+
+/// Lines that are read from the log at once.
+const BATCH: u32 = 32;
+/// How often other tasks get their turn while many packets are sent.
+const YIELD_EVERY: u32 = 8;
+
+/// What every writer needs.
+pub(super) struct Source {
+    pub(super) registry: Arc<Registry>,
+    pub(super) replay: Arc<Replay>,
+    pub(super) shaper: Arc<Shaper>,
+    pub(super) plugins: Plugins,
+    pub(super) held_timeout: Duration,
+}
+
+pub(super) struct Writer {
+    client: Arc<Client>,
+    socket: Arc<Socket>,
+    source: Arc<Source>,
+    sent: u32,
+}
+
+/// The socket is gone.
+struct Closed;
+
+impl Writer {
+    pub(super) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<Source>) -> Self {
+        Self { client, socket, source, sent: 0 }
+    }
+
+    /// Sends `greeting` and then whatever comes, until the socket is closed.
+    pub(super) async fn run(mut self, greeting: Message) {
+        let closed = self.client.closed().clone();
+        let sending = async {
+            self.learn_rights().await?;
+            self.send(&Output::Event(greeting)).await?;
+            loop {
+                self.flush().await?;
+                match self.client.behind() {
+                    Some(cursor) => self.catch_up(cursor).await?,
+                    None => self.client.woken().await,
+                }
+            }
+        };
+        if let Some(Err::<(), Closed>(Closed)) = closed.run_until_cancelled(sending).await {
+            debug!("a socket was closed while it was sent to");
+        }
+    }
+
+    /// Applies what changed the user's rights between the handshake and the entry into the registry.
+    async fn learn_rights(&mut self) -> Result<(), Closed> {
+        let source = self.source.clone();
+        let (mut seq, position) = (self.client.cursor(), source.registry.position());
+        while seq < position {
+            for line in self.read(seq).await? {
+                seq = line.event.seq;
+                if let Some(change) = RightsChange::of(&line.event) {
+                    source.registry.apply_to(&self.client, seq, &change);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        while let Some(output) = self.client.pop() {
+            self.send(&output).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads on in the log: some lines, or to the end of what was handed out, from where the client is live.
+    async fn catch_up(&mut self, cursor: u64) -> Result<(), Closed> {
+        let source = self.source.clone();
+        // Never further than the tail: what it has not applied may change this client's rights.
+        let position = source.registry.position();
+        if cursor >= position {
+            self.client.go_live(|| source.registry.position());
+            return Ok(());
+        }
+        let lines = self.read(cursor).await?;
+        if lines.first().is_none_or(|line| line.event.seq != cursor + 1) {
+            return self.reset().await;
+        }
+        for line in lines.iter().take_while(|line| line.event.seq <= position) {
+            self.replay(line).await?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Some lines that follow `seq`; waits for a failing database.
+    async fn read(&mut self, seq: u64) -> Result<Vec<Arc<Line>>, Closed> {
+        loop {
+            match self.source.replay.after(seq, BATCH).await {
+                Ok(lines) => return Ok(lines),
+                Err(error) => error!("cannot read the log for a socket, trying again: {error}"),
+            }
+            self.pause(Duration::from_secs(1)).await?;
+        }
+    }
+
+    async fn replay(&mut self, line: &Line) -> Result<(), Closed> {
+        let mut held = None;
+        while let Some(user) = self.client.wants(&line.event) {
+            let slices = self.source.shaper.slices(line, &[user.role]);
+            match slices.first().map(|(_, slice)| &**slice) {
+                Some(Slice::Held(Unavailable { plugin, .. })) => {
+                    let held = held.get_or_insert_with(Held::new);
+                    if held.since.elapsed() >= self.source.held_timeout {
+                        warn!(%plugin, event.seq = line.event.seq, "gave up waiting for {plugin}: a socket must fetch again");
+                        return self.reset().await;
+                    }
+                    self.wait_for_plugins(held).await?;
+                }
+                Some(slice) => {
+                    if let Some(message) = slice.message_for(&user) {
+                        self.send(&Output::Event(message.clone())).await?;
+                    }
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.client.advance(line.event.seq);
+        Ok(())
+    }
+
+    /// Waits before a failing plugin is asked again; replies go out meanwhile.
+    async fn wait_for_plugins(&mut self, held: &mut Held) -> Result<(), Closed> {
+        let mut changed = self.source.plugins.changed();
+        let wait = held.next_pause();
+        tokio::select! {
+            result = self.pause(wait) => result,
+            _ = changed.changed() => Ok(()),
+        }
+    }
+
+    /// Sends what is put into the outbox, for as long as `span`.
+    async fn pause(&mut self, span: Duration) -> Result<(), Closed> {
+        let client = self.client.clone();
+        let until = Instant::now() + span;
+        loop {
+            self.flush().await?;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                () = client.woken() => {}
+            }
+        }
+    }
+
+    /// Tells the client to fetch everything again, and goes on from where the log is now.
+    async fn reset(&mut self) -> Result<(), Closed> {
+        let seq = self.source.registry.position();
+        let body = json!({"seq": seq, "epoch": self.source.replay.epoch()});
+        self.send(&Output::Event(Message::new("sync:reset", &body))).await?;
+        self.client.advance(seq);
+        Ok(())
+    }
+
+    /// Hands a packet to socketioxide, waiting while its queue is full.
+    async fn send(&mut self, output: &Output) -> Result<(), Closed> {
+        const MIN_WAIT: Duration = Duration::from_millis(5);
+        const MAX_WAIT: Duration = Duration::from_millis(100);
+        let mut wait = MIN_WAIT;
+        while let Err(error) = self.try_send(output) {
+            match error {
+                SendError::Socket(SocketError::InternalChannelFull) => {
+                    sleep(wait).await;
+                    wait = (wait * 2).min(MAX_WAIT);
+                }
+                SendError::Socket(SocketError::Closed) => return Err(Closed),
+                SendError::Serialize(error) => {
+                    error!("a packet cannot be encoded: {error}");
+                    break;
+                }
+            }
+        }
+        self.sent = self.sent.wrapping_add(1);
+        if self.sent.is_multiple_of(YIELD_EVERY) {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn try_send(&self, output: &Output) -> Result<(), SendError> {
+        match output {
+            Output::Event(message) => SocketRef::from(self.socket.clone()).emit(&*message.name, &*message.body),
+            Output::Ack(id, body) => {
+                // An `AckSender` is spent by sending, also where the queue was full; so each try makes its own.
+                let mut nothing = Value::Str("[]".into(), None);
+                let Ok(ack) = AckSender::from_message_parts(&self.socket, &mut nothing, &Some(*id));
+                ack.send(&**body)
+            }
+        }
+    }
+}
+
+/// How long an event has been held back, and how long to wait for the next question.
+struct Held {
+    since: Instant,
+    pause: Duration,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { since: Instant::now(), pause: Duration::from_millis(125) }
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        self.pause = (self.pause * 2).min(Duration::from_secs(4));
+        self.pause
+    }
+}

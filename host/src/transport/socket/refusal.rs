@@ -1,0 +1,85 @@
+//! Why something that a client asked for was not done: `error {message, code, event}`, and the same as an ack.
+
+use serde_json::{Value, json};
+use tracing::error;
+
+use super::fanout::TooManyRooms;
+use crate::{app, domain::input::Invalid, plugin::Unavailable, store};
+
+/// Holds `{message, code, errors?, current?}`.
+#[derive(Debug)]
+pub(super) struct Refusal(Value);
+
+impl Refusal {
+    pub(super) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(json!({"message": message.into(), "code": code.into()}))
+    }
+
+    /// The packet cannot be read.
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new("malformed", message)
+    }
+
+    /// The payload of the `error` event; `name` is that of the event that was refused.
+    pub(super) fn event(&self, name: Option<&str>) -> Value {
+        let mut body = self.0.clone();
+        body["event"] = json!(name);
+        body
+    }
+
+    /// The ack of what was refused.
+    pub(super) fn ack(&self) -> Value {
+        json!({"ok": false, "error": self.0})
+    }
+
+    fn with(mut self, member: &str, value: Value) -> Self {
+        self.0[member] = value;
+        self
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self::new("invalid", invalid.to_string()).with("errors", json!(invalid.0))
+    }
+}
+
+impl From<app::Error> for Refusal {
+    fn from(error: app::Error) -> Self {
+        let refusal = Self::new(error.code(), error.to_string());
+        match error {
+            app::Error::Invalid(invalid) => invalid.into(),
+            app::Error::Conflict { current, .. } => refusal.with("current", current),
+            app::Error::Internal(source) => {
+                error!("a command from a socket failed: {source}");
+                refusal
+            }
+            app::Error::Unauthenticated { .. }
+            | app::Error::Forbidden { .. }
+            | app::Error::NotFound(_)
+            | app::Error::InvalidQuery { .. }
+            | app::Error::KeyReused
+            | app::Error::RateLimited { .. }
+            | app::Error::PluginUnavailable(_)
+            | app::Error::Busy(_) => refusal,
+        }
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(unavailable: Unavailable) -> Self {
+        app::Error::from(unavailable).into()
+    }
+}
+
+impl From<TooManyRooms> for Refusal {
+    fn from(error: TooManyRooms) -> Self {
+        Self::new("too_many_subscriptions", error.to_string())
+    }
+}
+
+impl From<store::Error> for Refusal {
+    fn from(error: store::Error) -> Self {
+        app::Error::from(error).into()
+    }
+}
