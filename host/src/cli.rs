@@ -4,6 +4,7 @@
 
 mod config;
 mod migrate;
+mod plugin;
 mod seed;
 mod serve;
 mod user;
@@ -48,6 +49,9 @@ enum Command {
     Seed,
     /// Make the database's tables, or bring them up to date
     Migrate,
+    /// Write, build and manage plugins
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// Check the configuration, or show what is in force
     #[command(subcommand)]
     Config(config::Command),
@@ -119,6 +123,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::User(command) => user::run(command, &cli.options),
         Command::Seed => seed::run(&cli.options),
         Command::Migrate => migrate::run(&cli.options),
+        Command::Plugin(command) => plugin::run(command),
         Command::Config(command) => config::run(&command, &cli.options),
     }
 }
