@@ -1,1 +1,135 @@
+//! Write Leadwire plugins in Rust.
+//!
+//! A plugin is a type that implements [`Plugin`] and one or more hooks: [`Authorize`], [`Enrich`], [`Filter`].
+//! [`plugin!`] exports it. This one hides phone numbers from viewers, in live events and in every answer:
+//!
+//! ```
+//! use leadwire_plugin_sdk::*;
+//!
+//! struct NoPhones;
+//!
+//! impl Plugin for NoPhones {
+//!     type Config = NoConfig;
+//!     fn manifest() -> Manifest {
+//!         Manifest::new().events(["*"]).roles(["VIEWER"])
+//!     }
+//!     fn init(_: NoConfig) -> Result<Self, String> {
+//!         Ok(Self)
+//!     }
+//! }
+//!
+//! impl Filter for NoPhones {
+//!     fn hides(&self) -> Hides {
+//!         Hides::nothing().from("VIEWER", ["/lead/phone"])
+//!     }
+//!     fn filter(&self, _event: &Event, _role: &str) -> Result<Verdict, String> {
+//!         Ok(Verdict::everyone().remove("/lead/phone"))
+//!     }
+//! }
+//!
+//! plugin!(NoPhones: filter);
+//! # fn main() {}
+//! ```
+//!
+//! `leadwire plugin new NAME` writes such a project, and `leadwire plugin build` compiles it. Hooks are plain
+//! methods, so `cargo test` asks them natively; [`testing`] has what such tests need.
+//!
+//! A hook should not panic: a panic is logged with its place and ends the instance, and counts as a failure of
+//! the plugin. Say what is wrong with `Err` instead.
 
+// The generated bindings are the one place with unsafe code: they pass strings across the sandbox's border.
+#[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all)]
+#[doc(hidden)]
+pub mod bindings;
+mod edit;
+mod event;
+#[doc(hidden)]
+pub mod glue;
+mod hook;
+pub mod host;
+pub mod testing;
+mod time;
+mod view;
+
+pub use edit::{Audience, Decision, Edit, Hides, Verdict};
+pub use event::{Event, Subject};
+pub use hook::{Authorize, Enrich, Filter, Manifest, NoConfig, Plugin, from_config, room_lead};
+pub use serde::Deserialize;
+pub use serde_json::{Value, json};
+pub use time::Timestamp;
+pub use view::{Activity, Lead, User};
+
+/// Exports a plugin with the hooks it has: some of `authorize`, `enrich` and `filter`.
+///
+/// Once a crate, with the type that implements [`Plugin`]:
+///
+/// ```
+/// # use leadwire_plugin_sdk::*;
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// # impl Authorize for Mine {}
+/// # impl Enrich for Mine {
+/// #     fn enrich(&self, _: &Event) -> Result<Vec<Edit>, String> { Ok(vec![]) }
+/// # }
+/// plugin!(Mine: authorize, enrich);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! plugin {
+    ($plugin:ty: $($hook:ident),+ $(,)?) => {
+        const _: () = {
+            impl $crate::glue::Exported for $plugin {
+                const NAME: &'static str = env!("CARGO_PKG_NAME");
+                const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+                fn slot() -> &'static ::std::thread::LocalKey<::std::cell::RefCell<Option<Self>>> {
+                    ::std::thread_local! {
+                        static PLUGIN: ::std::cell::RefCell<Option<$plugin>> = const { ::std::cell::RefCell::new(None) };
+                    }
+                    &PLUGIN
+                }
+            }
+
+            $( $crate::__hook!(@check $hook $plugin); )+
+        };
+
+        // The names of the exports are no valid symbols for a native library.
+        #[cfg(target_arch = "wasm32")]
+        #[allow(unsafe_code)]
+        const _: () = {
+            type Hooks = $crate::glue::Hooks<$plugin>;
+            $crate::bindings::base::export!(Hooks with_types_in $crate::bindings::base);
+            $( $crate::__hook!(@export $hook Hooks); )+
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hook {
+    (@check authorize $plugin:ty) => {
+        const _: fn() = || { fn has<P: $crate::Authorize>() {} has::<$plugin>() };
+    };
+    (@check enrich $plugin:ty) => {
+        const _: fn() = || { fn has<P: $crate::Enrich>() {} has::<$plugin>() };
+    };
+    (@check filter $plugin:ty) => {
+        const _: fn() = || { fn has<P: $crate::Filter>() {} has::<$plugin>() };
+    };
+    (@check $other:ident $plugin:ty) => {
+        compile_error!(concat!("no hook `", stringify!($other), "`; expected authorize, enrich or filter"));
+    };
+    (@export authorize $hooks:ident) => {
+        $crate::bindings::authorizes::export!($hooks with_types_in $crate::bindings::authorizes);
+    };
+    (@export enrich $hooks:ident) => {
+        $crate::bindings::enriches::export!($hooks with_types_in $crate::bindings::enriches);
+    };
+    (@export filter $hooks:ident) => {
+        $crate::bindings::filters::export!($hooks with_types_in $crate::bindings::filters);
+    };
+}

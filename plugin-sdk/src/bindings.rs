@@ -1,0 +1,29 @@
+//! What `wit/v1` looks like in Rust: generated, one world a hook, so that a plugin exports only what it has.
+
+/// `lifecycle`, which every plugin exports, and the `host` it may call.
+pub mod base {
+    wit_bindgen::generate!({ path: "../wit/v1", world: "base", pub_export_macro: true });
+}
+
+pub mod filters {
+    wit_bindgen::generate!({ path: "../wit/v1", world: "filters", pub_export_macro: true });
+}
+
+pub mod enriches {
+    wit_bindgen::generate!({
+        path: "../wit/v1",
+        world: "enriches",
+        pub_export_macro: true,
+        with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
+    });
+}
+
+pub mod authorizes {
+    wit_bindgen::generate!({
+        path: "../wit/v1",
+        world: "authorizes",
+        pub_export_macro: true,
+        generate_unused_types: true,
+        with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
+    });
+}

@@ -1,0 +1,275 @@
+//! One trait a hook. A plugin implements [`Plugin`] and the hooks it has.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{Decision, Edit, Event, Hides, Subject, Verdict};
+
+/// What every plugin is: what it asks for, and how its settings make one.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Manifest, Plugin, Deserialize};
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     threshold: i64,
+/// }
+///
+/// struct BigDeals {
+///     threshold: i64,
+/// }
+///
+/// impl Plugin for BigDeals {
+///     type Config = Config;
+///
+///     fn manifest() -> Manifest {
+///         Manifest::new().events(["lead:*"]).fields(["/lead/valueCents"])
+///     }
+///
+///     fn init(config: Config) -> Result<Self, String> {
+///         if config.threshold < 0 {
+///             return Err("config.threshold must not be negative".into());
+///         }
+///         Ok(Self { threshold: config.threshold })
+///     }
+/// }
+/// # let _ = |plugin: BigDeals| plugin.threshold;
+/// ```
+pub trait Plugin: Sized + 'static {
+    /// The shape of `[config]` in the plugin's settings; [`NoConfig`] for none.
+    type Config: DeserializeOwned;
+
+    /// The events, roles and fields the plugin asks for. Name and version come from its `Cargo.toml`.
+    fn manifest() -> Manifest;
+
+    /// Makes the plugin of its settings, or says what is wrong with them.
+    ///
+    /// # Errors
+    ///
+    /// The text is for the operator who wrote the settings: name the key, and what was expected.
+    fn init(config: Self::Config) -> Result<Self, String>;
+}
+
+/// May this user connect, and may this user subscribe?
+///
+/// A plugin that fails to answer counts as one that says no.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Authorize, Decision, Manifest, NoConfig, Plugin, Subject, room_lead};
+///
+/// struct StaffOnly;
+///
+/// impl Plugin for StaffOnly {
+///     type Config = NoConfig;
+///     fn manifest() -> Manifest {
+///         Manifest::new().fields(["/context/user/email"])
+///     }
+///     fn init(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Authorize for StaffOnly {
+///     fn connect(&self, who: &Subject) -> Result<Decision, String> {
+///         let email = who.user().email().ok_or("the host gave no e-mail address")?;
+///         Ok(if email.ends_with("@example.com") { Decision::Allow } else { Decision::deny("staff only") })
+///     }
+/// }
+/// ```
+pub trait Authorize: Plugin {
+    /// May this user connect? Allows unless written otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; the user is refused then.
+    fn connect(&self, who: &Subject) -> Result<Decision, String> {
+        let _ = who;
+        Ok(Decision::Allow)
+    }
+
+    /// May this user subscribe to this room, such as `lead:<id>`? Allows unless written otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; the user is refused then.
+    fn subscribe(&self, who: &Subject, room: &str) -> Result<Decision, String> {
+        let _ = (who, room);
+        Ok(Decision::Allow)
+    }
+}
+
+/// Edits for everyone, made before any filter looks.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Edit, Enrich, Event, Manifest, NoConfig, Plugin};
+///
+/// struct Initials;
+///
+/// impl Plugin for Initials {
+///     type Config = NoConfig;
+///     fn manifest() -> Manifest {
+///         Manifest::new().events(["lead:*"]).fields(["/lead/contactName"])
+///     }
+///     fn init(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Enrich for Initials {
+///     fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {
+///         let Some(name) = event.text("/lead/contactName") else { return Ok(vec![]) };
+///         let initials: String = name.split_whitespace().filter_map(|word| word.chars().next()).collect();
+///         Ok(vec![Edit::set("/lead/initials", initials)])
+///     }
+/// }
+/// ```
+pub trait Enrich: Plugin {
+    /// The edits to make.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; the event goes on without its edits then, and the fault is counted.
+    fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String>;
+}
+
+/// Who gets an event, and what of it, role by role.
+///
+/// A plugin that fails to answer holds the event back for that role until it answers.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Event, Filter, Hides, Manifest, NoConfig, Plugin, Verdict};
+///
+/// struct NoPhones;
+///
+/// impl Plugin for NoPhones {
+///     type Config = NoConfig;
+///     fn manifest() -> Manifest {
+///         Manifest::new().events(["*"]).roles(["VIEWER"])
+///     }
+///     fn init(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Filter for NoPhones {
+///     fn hides(&self) -> Hides {
+///         Hides::nothing().from("VIEWER", ["/lead/phone"])
+///     }
+///     fn filter(&self, _event: &Event, _role: &str) -> Result<Verdict, String> {
+///         Ok(Verdict::everyone().remove("/lead/phone"))
+///     }
+/// }
+/// ```
+pub trait Filter: Plugin {
+    /// What this filter may hide from whom; asked once, after `init`. Nothing unless written otherwise.
+    fn hides(&self) -> Hides {
+        Hides::nothing()
+    }
+
+    /// The verdict for one role of those that the manifest names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; the event is held back for the roles asked then.
+    fn filter(&self, event: &Event, role: &str) -> Result<Verdict, String>;
+}
+
+/// What a plugin asks for. The host passes what is listed here and nothing else.
+///
+/// ```
+/// use leadwire_plugin_sdk::Manifest;
+///
+/// let manifest = Manifest::new()
+///     .events(["lead:*", "activity:created"])
+///     .roles(["SALES"])
+///     .fields(["/lead/status", "/context/lead/custom/region"]);
+/// # let _ = manifest;
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    pub(crate) events: Vec<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) fields: Vec<String>,
+    pub(crate) whole_payload: bool,
+}
+
+impl Manifest {
+    /// Asks for nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The events that `enrich` and `filter` want: names, `lead:*` or `*`. Reads go by `lead:read` and `activity:read`.
+    pub fn events(mut self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.events.extend(events.into_iter().map(Into::into));
+        self
+    }
+
+    /// The roles that `filter` wants to be asked about; all of them if none is named.
+    pub fn roles(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.roles.extend(roles.into_iter().map(Into::into));
+        self
+    }
+
+    /// JSON Pointers the plugin reads: into the payload (`/lead/email`), or into what the host knows besides
+    /// (`/context/lead/…`, `/context/before/…`, and for `authorize` `/context/user/…`).
+    pub fn fields(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.fields.extend(fields.into_iter().map(Into::into));
+        self
+    }
+
+    /// Asks for the whole payload besides; the operator has to grant it.
+    pub fn whole_payload(mut self) -> Self {
+        self.whole_payload = true;
+        self
+    }
+}
+
+/// For a plugin without settings: any key in `[config]` is refused.
+///
+/// ```
+/// use leadwire_plugin_sdk::{NoConfig, from_config, json};
+///
+/// assert!(from_config::<NoConfig>(json!({})).is_ok());
+/// assert!(from_config::<NoConfig>(json!({"colour": "red"})).is_err());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoConfig {}
+
+/// Reads settings into `C`.
+///
+/// # Errors
+///
+/// Names the key and what was expected of it.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Deserialize, from_config, json};
+///
+/// #[derive(Debug, Deserialize)]
+/// #[allow(dead_code)]
+/// struct Config {
+///     roles: Vec<String>,
+/// }
+///
+/// let error = from_config::<Config>(json!({"roles": ["SALES", 7]})).unwrap_err();
+/// assert_eq!(error, "config.roles[1]: invalid type: integer `7`, expected a string");
+/// ```
+pub fn from_config<C: DeserializeOwned>(config: Value) -> Result<C, String> {
+    serde_path_to_error::deserialize(config).map_err(|error| match error.path().to_string().as_str() {
+        "." => format!("config: {}", error.inner()),
+        path => format!("config.{path}: {}", error.inner()),
+    })
+}
+
+/// The id in the name of a lead's room; `None` for another kind of room.
+///
+/// ```
+/// use leadwire_plugin_sdk::room_lead;
+///
+/// assert_eq!(room_lead("lead:42"), Some("42"));
+/// assert_eq!(room_lead("org:global"), None);
+/// ```
+pub fn room_lead(room: &str) -> Option<&str> {
+    room.strip_prefix("lead:")
+}

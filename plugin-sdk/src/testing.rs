@@ -1,0 +1,247 @@
+//! Asks hooks natively, under `cargo test`, the way the host does.
+
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
+use crate::{Edit, Event, Filter, Plugin, Subject, Timestamp, Verdict, hook::from_config};
+
+thread_local! {
+    static CLOCK: Cell<Option<f64>> = const { Cell::new(None) };
+}
+
+/// The plugin that these settings make, read as the host reads them.
+///
+/// # Errors
+///
+/// What an operator would be told.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// assert!(testing::plugin::<Mine>(json!({})).is_ok());
+/// ```
+pub fn plugin<P: Plugin>(config: Value) -> Result<P, String> {
+    P::init(from_config(config)?)
+}
+
+/// The event as `P` would see it: of payload and context, only what its manifest declares.
+///
+/// `context` is what the host knows besides: `{"lead": …, "before": …}`.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new().fields(["/lead/status"]) }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// let lead = testing::lead();
+/// let event = testing::event::<Mine>("lead:read", &json!({"lead": lead}), &json!({"lead": lead}));
+/// assert_eq!(event.text("/lead/status"), Some("NEW")); // declared
+/// assert_eq!(event.text("/lead/email"), None); // not declared
+/// ```
+pub fn event<P: Plugin>(name: &str, payload: &Value, context: &Value) -> Event {
+    let manifest = P::manifest();
+    let whole = manifest.whole_payload.then(|| payload.clone());
+    Event::new(name.to_owned(), whole, declared(&manifest.fields, payload, context))
+}
+
+/// The user as `P` would see them: of user and lead, only what its manifest declares.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new().fields(["/context/lead/status"]) }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// let who = testing::subject::<Mine>(&json!({"id": "u1", "role": "SALES"}), Some(&testing::lead()));
+/// assert_eq!((who.user_id(), who.role()), ("u1", "SALES"));
+/// assert_eq!(who.lead().unwrap().status(), Some("NEW"));
+/// ```
+pub fn subject<P: Plugin>(user: &Value, lead: Option<&Value>) -> Subject {
+    let mut context = json!({"user": user});
+    if let Some(lead) = lead {
+        context["lead"] = lead.clone();
+    }
+    let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
+    Subject::from_fields(text("id"), text("role"), declared(&P::manifest().fields, &Value::Null, &context))
+}
+
+/// What clients of a role would be sent, and who of them: asks the filter, and edits the payload.
+///
+/// # Errors
+///
+/// What the filter said went wrong; or, as the host would say, that it edits what `hides` does not list.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{*, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// # impl Filter for Mine {
+/// #     fn hides(&self) -> Hides { Hides::nothing().from("VIEWER", ["/lead/email"]) }
+/// #     fn filter(&self, _: &Event, _: &str) -> Result<Verdict, String> { Ok(Verdict::everyone().remove("/lead/email")) }
+/// # }
+/// let lead = testing::lead();
+/// let (audience, sent) = testing::filtered(&Mine, "lead:read", &json!({"lead": lead}), &json!({"lead": lead}), "VIEWER").unwrap();
+/// assert_eq!(audience, Audience::Everyone);
+/// assert!(sent["lead"].get("email").is_none());
+/// ```
+pub fn filtered<P: Filter>(
+    plugin: &P,
+    name: &str,
+    payload: &Value,
+    context: &Value,
+    role: &str,
+) -> Result<(crate::Audience, Value), String> {
+    let Verdict { audience, edits } = plugin.filter(&event::<P>(name, payload, context), role)?;
+    let hides = plugin.hides();
+    if let Some(edit) = edits.iter().find(|edit| !hides.covers(role, edit.pointer())) {
+        return Err(format!("the filter edits {} for {role}, which its hides does not list", edit.pointer()));
+    }
+    Ok((audience, edited(payload.clone(), &edits)))
+}
+
+/// The payload after these edits, made in the host's order.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Edit, json, testing};
+///
+/// let edits = [Edit::remove("/lead/a"), Edit::set("/lead/a", 1), Edit::remove("/activity/body")];
+/// assert_eq!(testing::edited(json!({"lead": {}}), &edits), json!({"lead": {}}));
+/// ```
+pub fn edited(mut payload: Value, edits: &[Edit]) -> Value {
+    let rank = |edit: &&Edit| match edit {
+        Edit::Set { .. } => 0,
+        Edit::Mask { .. } => 1,
+        Edit::Remove { .. } => 2,
+    };
+    let mut edits: Vec<&Edit> = edits.iter().collect();
+    edits.sort_by_key(rank);
+    for edit in edits {
+        apply(&mut payload, edit);
+    }
+    payload
+}
+
+fn apply(payload: &mut Value, edit: &Edit) {
+    let Some((parent, key)) = edit.pointer().rsplit_once('/') else { return };
+    let key = key.replace("~1", "/").replace("~0", "~");
+    match edit {
+        Edit::Remove { .. } => match payload.pointer_mut(parent) {
+            Some(Value::Object(members)) => drop(members.shift_remove(&key)),
+            Some(Value::Array(items)) => {
+                if let Some(index) = key.parse().ok().filter(|&index: &usize| index < items.len()) {
+                    items.remove(index);
+                }
+            }
+            _ => {}
+        },
+        Edit::Mask { pointer, text } => {
+            if let Some(value) = payload.pointer_mut(pointer) {
+                *value = text.as_str().into();
+            }
+        }
+        Edit::Set { pointer, value } => {
+            if let Some(Value::Object(members)) = payload.pointer_mut(parent) {
+                members.insert(key, value.clone());
+            } else if let Some(place) = payload.pointer_mut(pointer) {
+                *place = value.clone();
+            }
+        }
+    }
+}
+
+/// Stops the clock of this test's thread.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Timestamp, host, testing};
+///
+/// let noon = Timestamp::parse("2026-06-01T12:00:00Z").unwrap();
+/// testing::at(noon);
+/// assert_eq!(host::now(), noon);
+/// ```
+pub fn at(now: Timestamp) {
+    CLOCK.set(Some(now.millis() as f64));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn stopped_clock() -> Option<f64> {
+    CLOCK.get()
+}
+
+/// A lead with every member, to start from.
+///
+/// ```
+/// use leadwire_plugin_sdk::{json, testing};
+///
+/// let mut lead = testing::lead();
+/// lead["status"] = json!("WON");
+/// assert_eq!(lead["title"], "New roof");
+/// ```
+pub fn lead() -> Value {
+    let ann = json!({"id": "01980000-0000-7000-8000-0000000000aa", "name": "Ann", "email": "ann@example.com"});
+    json!({
+        "id": "01980000-0000-7000-8000-000000000001",
+        "title": "New roof",
+        "status": "NEW",
+        "contactName": "Bob Miller",
+        "company": "Miller & Sons",
+        "email": "bob@miller.example",
+        "phone": "+1 555 0100",
+        "source": "fair",
+        "valueCents": 1_250_000,
+        "currency": "USD",
+        "description": "Wants a quote by June.",
+        "custom": {},
+        "owner": ann,
+        "createdBy": ann,
+        "lastActivityAt": "2026-01-15T09:30:00.000Z",
+        "version": 3,
+        "createdAt": "2026-01-01T08:00:00.000Z",
+        "updatedAt": "2026-01-15T09:30:00.000Z",
+    })
+}
+
+/// An activity with every member, about [`lead`].
+///
+/// ```
+/// use leadwire_plugin_sdk::testing;
+///
+/// assert_eq!(testing::activity()["leadId"], testing::lead()["id"]);
+/// ```
+pub fn activity() -> Value {
+    let lead = lead();
+    json!({
+        "id": "01980000-0000-7000-8000-000000000002",
+        "leadId": lead["id"],
+        "type": "CALL",
+        "body": "Call back on Monday.",
+        "dueAt": null,
+        "completedAt": "2026-01-15T09:30:00.000Z",
+        "meta": {"minutes": 4},
+        "creator": lead["owner"],
+        "createdAt": "2026-01-15T09:30:00.000Z",
+        "updatedAt": "2026-01-15T09:30:00.000Z",
+    })
+}
+
+fn declared<'a>(fields: &'a [String], payload: &Value, context: &Value) -> Vec<(&'a str, Value)> {
+    let find = |pointer: &str| match pointer.strip_prefix("/context") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => context.pointer(rest).cloned(),
+        _ => payload.pointer(pointer).cloned(),
+    };
+    fields.iter().filter_map(|pointer| Some((pointer.as_str(), find(pointer)?))).collect()
+}

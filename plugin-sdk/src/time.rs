@@ -1,0 +1,69 @@
+//! A moment, as events write them.
+
+use std::time::Duration;
+
+/// A moment, to the millisecond.
+///
+/// ```
+/// use leadwire_plugin_sdk::Timestamp;
+///
+/// let moment = Timestamp::parse("2026-01-02T03:04:05.678Z").unwrap();
+/// assert_eq!(moment.millis(), 1_767_323_045_678);
+/// assert_eq!(moment.until(Timestamp::from_millis(moment.millis() + 500)).as_millis(), 500);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From milliseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Timestamp;
+    /// assert_eq!(Timestamp::from_millis(5).millis(), 5);
+    /// ```
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// From RFC 3339 text, which is how events write times; `None` for anything else.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Timestamp;
+    /// assert!(Timestamp::parse("yesterday").is_none());
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis()))
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Timestamp;
+    /// assert_eq!(Timestamp::parse("1970-01-01T00:00:01.000Z").unwrap().millis(), 1000);
+    /// ```
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// How much later `later` is; nothing if it is earlier.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Timestamp;
+    /// let (first, second) = (Timestamp::from_millis(1), Timestamp::from_millis(4));
+    /// assert_eq!(first.until(second).as_millis(), 3);
+    /// assert_eq!(second.until(first).as_millis(), 0);
+    /// ```
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(later.0.saturating_sub(self.0).max(0).unsigned_abs())
+    }
+
+    /// How long ago it was, by the host's clock; nothing if it is yet to come.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::{Timestamp, host};
+    /// assert!(Timestamp::from_millis(0).age() > Timestamp::from_millis(0).until(Timestamp::from_millis(1)));
+    /// ```
+    pub fn age(self) -> Duration {
+        self.until(crate::host::now())
+    }
+}
