@@ -7,7 +7,13 @@
 pub mod replay;
 pub mod shape;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -97,6 +103,8 @@ pub struct Delivery<P> {
     shaper: Arc<Shaper>,
     publisher: Arc<P>,
     position: u64,
+    /// Gone when the task is.
+    is_failing: Arc<AtomicBool>,
 }
 
 impl<P: Publisher> Delivery<P> {
@@ -104,7 +112,17 @@ impl<P: Publisher> Delivery<P> {
     pub fn new(store: Arc<Store>, replay: Arc<Replay>, shaper: Arc<Shaper>, publisher: Arc<P>) -> Self {
         let position = *store.appended().borrow();
         publisher.begin(position);
-        Self { store, replay, shaper, publisher, position }
+        Self { store, replay, shaper, publisher, position, is_failing: Arc::default() }
+    }
+
+    /// Asks, at any later time, whether the log is being read; if it is not, why.
+    pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+        let is_failing = Arc::downgrade(&self.is_failing);
+        move || match is_failing.upgrade() {
+            None => Err("the delivery of events has stopped".into()),
+            Some(is_failing) if is_failing.load(Ordering::Relaxed) => Err("the log cannot be read".into()),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Runs until `stop`. A failing database is waited for; nothing is skipped.
@@ -120,11 +138,13 @@ impl<P: Publisher> Delivery<P> {
             let head = *appended.borrow_and_update();
             match self.deliver(head).await {
                 Ok(()) => {
+                    self.is_failing.store(false, Ordering::Relaxed);
                     if pause.take().is_some() {
                         info!(seq = self.position, "reading the log again");
                     }
                 }
                 Err(error) => {
+                    self.is_failing.store(true, Ordering::Relaxed);
                     if pause.is_none() {
                         error!(seq = self.position, "cannot read the log, trying again: {error}");
                     }

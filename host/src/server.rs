@@ -20,7 +20,7 @@ use crate::{
     domain::time::Timestamp,
     plugin::{self, Plugins},
     store::Store,
-    transport::http,
+    transport::{http, socket::Sockets},
 };
 
 /// A server that is serving. Dropped, it stops; [`Server::shutdown`] also waits until it has.
@@ -56,12 +56,16 @@ impl Server {
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
         let passwords = auth.passwords().clone();
         let app = App::new(Arc::clone(&store), plugins.clone(), config.visibility, passwords, Arc::new(SystemClock));
-        let api =
-            http::Api { app: app.clone(), auth, plugins, tail: Arc::new(|| Ok(())), settings: Arc::new(config.http) };
-        let router = http::router(api);
+        let (sockets, delivery) = Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket);
+        let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
+        let cors = http::cors(&settings);
+        let router = sockets.attach(http::router(http::Api { app: app.clone(), auth, plugins, tail, settings }));
+        let router = router.layer(cors);
 
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, stop.clone(), store));
+        let delivered = CancellationToken::new();
+        tokio::spawn(delivery.run(delivered.clone()));
+        let serving = tokio::spawn(serve(listener, router, stop.clone(), delivered, store));
         Ok(Self { address, app, stop, serving })
     }
 
@@ -98,8 +102,15 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken, store: Arc<Store>) {
+async fn serve(
+    listener: Listener,
+    router: axum::Router,
+    stop: CancellationToken,
+    delivered: CancellationToken,
+    store: Arc<Store>,
+) {
     listener.serve(router, stop).await;
+    delivered.cancel();
     store.close().await;
 }
 
