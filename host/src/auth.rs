@@ -11,6 +11,8 @@ mod limit;
 pub mod password;
 pub mod session;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use session::{Auth, Authenticated, Clock, Grant};

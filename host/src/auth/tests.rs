@@ -1,0 +1,280 @@
+//! What sessions promise, with a clock that stands still until it is moved.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{
+    settings::{LoginLimits, PasswordHash, Secret},
+    *,
+};
+use crate::{
+    domain::{id::UserId, role::Role, time::Timestamp, user::User},
+    store::Store,
+};
+
+const EMAIL: &str = "ann@example.com";
+const PASSWORD: &str = "correct horse";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const OTHER_SECRET: &str = "ffffffffffffffffffffffffffffffff";
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Desk {
+    auth: Auth,
+    store: Arc<Store>,
+    millis: Arc<AtomicI64>,
+    _dir: TempDir,
+}
+
+fn settings() -> Settings {
+    let plenty = NonZeroU32::new(100_000).expect("not zero");
+    Settings {
+        jwt_secret: Some(Secret::new(SECRET)),
+        password_hash: PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 },
+        login_limits: LoginLimits { per_account_per_minute: plenty, per_address_per_minute: plenty },
+        ..Settings::default()
+    }
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let path = dir.path().join("test.db");
+        let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
+        let millis = Arc::new(AtomicI64::new(1_700_000_000_000));
+        let desk = Self { auth: auth(&settings(), &store, &millis), store, millis, _dir: dir };
+        let hash = desk.auth.passwords().hash(PASSWORD.into()).await.expect("hashes");
+        let mut tx = desk.store.write().await.expect("writes");
+        tx.insert_user(&desk.ann(), &hash).await.expect("inserts");
+        tx.commit().await.expect("commits");
+        desk
+    }
+
+    /// The same database under other settings, as after a restart.
+    fn reopened(&self, settings: &Settings) -> Auth {
+        auth(settings, &self.store, &self.millis)
+    }
+
+    fn ann(&self) -> User {
+        let now = self.now();
+        let (email, name) = (EMAIL.to_owned(), "Ann".to_owned());
+        let id = UserId(Uuid::from_u128(1));
+        User { id, email, name, role: Role::Sales, active: true, created_at: now, updated_at: now }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.millis.load(Ordering::Relaxed)).expect("in range")
+    }
+
+    fn wait(&self, span: Duration) {
+        self.millis.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
+    }
+
+    async fn login(&self) -> Grant {
+        self.auth.login(EMAIL, PASSWORD.into(), None).await.expect("logs in")
+    }
+
+    async fn save(&self, user: &User) {
+        let mut tx = self.store.write().await.expect("writes");
+        tx.save_user(user).await.expect("saves");
+        tx.commit().await.expect("commits");
+    }
+
+    /// How many lines of the log tell of an ending.
+    async fn endings(&self) -> usize {
+        let events = self.store.read().await.expect("reads").events_after(0, 1000).await.expect("reads");
+        assert!(events.iter().all(|event| event.name == "session:ended" && event.rooms.is_empty()));
+        events.len()
+    }
+}
+
+fn auth(settings: &Settings, store: &Arc<Store>, millis: &Arc<AtomicI64>) -> Auth {
+    let millis = Arc::clone(millis);
+    let clock = Arc::new(move || Timestamp::from_millis(millis.load(Ordering::Relaxed)).expect("in range"));
+    Auth::new(settings, Arc::clone(store), clock).expect("valid settings")
+}
+
+fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Unauthenticated))
+}
+
+#[tokio::test]
+async fn a_login_gives_a_token_that_names_the_user() {
+    let desk = Desk::open().await;
+    let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), None).await.expect("logs in");
+    let who = desk.auth.authenticate(&grant.access_token).await.expect("is good");
+    assert_eq!((who.user.id, who.user.role), (desk.ann().id, Role::Sales));
+    assert_eq!(who.expires_at, desk.now().plus(15 * MINUTE));
+}
+
+#[tokio::test]
+async fn unknown_deactivated_and_mistyped_all_fail_alike() {
+    let desk = Desk::open().await;
+    let refused = async |email: &str, password: &str| {
+        matches!(desk.auth.login(email, password.into(), None).await, Err(Error::InvalidCredentials))
+    };
+    assert!(refused("nobody@example.com", PASSWORD).await);
+    assert!(refused(EMAIL, "wrong horse").await);
+    desk.save(&User { active: false, ..desk.ann() }).await;
+    assert!(refused(EMAIL, PASSWORD).await);
+}
+
+#[tokio::test]
+async fn an_access_token_dies_in_time_with_its_session_and_with_its_user() {
+    let desk = Desk::open().await;
+    let token = desk.login().await.access_token;
+    desk.wait(15 * MINUTE);
+    assert!(is_unauthenticated(desk.auth.authenticate(&token).await), "in time");
+
+    let grant = desk.login().await;
+    desk.auth.logout(grant.refresh_token).await.expect("logs out");
+    assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await), "with its session");
+
+    let token = desk.login().await.access_token;
+    desk.save(&User { active: false, ..desk.ann() }).await;
+    assert!(is_unauthenticated(desk.auth.authenticate(&token).await), "with its user");
+}
+
+#[tokio::test]
+async fn the_role_is_the_databases() {
+    let desk = Desk::open().await;
+    let token = desk.login().await.access_token;
+    desk.save(&User { role: Role::Viewer, ..desk.ann() }).await;
+    assert_eq!(desk.auth.authenticate(&token).await.expect("is good").user.role, Role::Viewer);
+}
+
+#[tokio::test]
+async fn a_refresh_rotates_and_the_session_goes_on() {
+    let desk = Desk::open().await;
+    let first = desk.login().await;
+    desk.wait(20 * MINUTE);
+    let second = desk.auth.refresh(first.refresh_token.clone()).await.expect("refreshes");
+    assert_ne!(first.refresh_token, second.refresh_token);
+    let who = desk.auth.authenticate(&second.access_token).await.expect("is good");
+    desk.wait(20 * MINUTE);
+    let third = desk.auth.refresh(second.refresh_token).await.expect("refreshes");
+    assert_eq!(desk.auth.authenticate(&third.access_token).await.expect("is good").session, who.session);
+    assert_eq!(desk.endings().await, 0);
+}
+
+#[tokio::test]
+async fn two_tabs_get_the_same_successor() {
+    let desk = Desk::open().await;
+    let token = desk.login().await.refresh_token;
+    let (left, right) = tokio::join!(desk.auth.refresh(token.clone()), desk.auth.refresh(token.clone()));
+    let successor = left.expect("refreshes").refresh_token;
+    assert_eq!(successor, right.expect("refreshes").refresh_token);
+    desk.wait(Duration::from_secs(15));
+    assert_eq!(successor, desk.auth.refresh(token).await.expect("refreshes").refresh_token);
+}
+
+#[tokio::test]
+async fn a_token_used_again_later_ends_its_session_once() {
+    let desk = Desk::open().await;
+    let stolen = desk.login().await.refresh_token;
+    let grant = desk.auth.refresh(stolen.clone()).await.expect("refreshes");
+    desk.wait(Duration::from_millis(15_001));
+    for _ in 0..2 {
+        assert!(matches!(desk.auth.refresh(stolen.clone()).await, Err(Error::RefreshTokenReused)));
+    }
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+    assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
+    assert_eq!(desk.endings().await, 1);
+}
+
+#[tokio::test]
+async fn a_refresh_token_lives_for_thirty_days_and_only_as_a_refresh_token() {
+    let desk = Desk::open().await;
+    let grant = desk.login().await;
+    assert!(is_unauthenticated(desk.auth.authenticate(&grant.refresh_token).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.access_token).await));
+    assert!(is_unauthenticated(desk.auth.refresh("never given out".into()).await));
+    desk.wait(30 * 24 * 60 * MINUTE);
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+}
+
+#[tokio::test]
+async fn logging_out_twice_or_with_nothing_is_no_error() {
+    let desk = Desk::open().await;
+    let token = desk.login().await.refresh_token;
+    desk.auth.logout(token.clone()).await.expect("logs out");
+    desk.auth.logout(token).await.expect("has nothing left to do");
+    desk.auth.logout("never given out".into()).await.expect("has nothing to do");
+    assert_eq!(desk.endings().await, 1);
+}
+
+#[tokio::test]
+async fn logging_out_everywhere_ends_every_session_in_one_line_of_the_log() {
+    let desk = Desk::open().await;
+    let (one, two) = (desk.login().await, desk.login().await);
+    desk.auth.logout_all(&one.user).await.expect("logs out");
+    for grant in [one, two] {
+        assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
+        assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+    }
+    assert_eq!(desk.endings().await, 1);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let desk = Desk::open().await;
+    let (here, there) = (desk.login().await, desk.login().await);
+    let who = desk.auth.authenticate(&here.access_token).await.expect("is good");
+    let change = |current: &str| desk.auth.change_password(&who, current.into(), "battery staple".into(), None);
+    assert!(matches!(change("wrong horse").await, Err(Error::WrongPassword)));
+    change(PASSWORD).await.expect("changes");
+    desk.auth.authenticate(&here.access_token).await.expect("this session goes on");
+    assert!(is_unauthenticated(desk.auth.authenticate(&there.access_token).await));
+    assert!(matches!(desk.auth.login(EMAIL, PASSWORD.into(), None).await, Err(Error::InvalidCredentials)));
+    desk.auth.login(EMAIL, "battery staple".into(), None).await.expect("logs in");
+    assert_eq!(desk.endings().await, 1);
+}
+
+#[tokio::test]
+async fn a_secret_can_be_replaced_without_ending_anything() {
+    let desk = Desk::open().await;
+    let grant = desk.login().await;
+    let used = desk.auth.refresh(grant.refresh_token.clone()).await.expect("refreshes");
+    let mut settings = settings();
+    settings.jwt_secret = Some(Secret::new(OTHER_SECRET));
+    let auth = desk.reopened(&settings);
+    assert!(is_unauthenticated(auth.authenticate(&grant.access_token).await), "the old secret is gone");
+
+    settings.previous_jwt_secret = Some(Secret::new(SECRET));
+    let auth = desk.reopened(&settings);
+    auth.authenticate(&grant.access_token).await.expect("the old secret is still accepted");
+    let again = auth.refresh(grant.refresh_token).await.expect("the second tab still gets the same successor");
+    assert_eq!(again.refresh_token, used.refresh_token);
+    auth.authenticate(&again.access_token).await.expect("signed with the new secret");
+}
+
+#[tokio::test]
+async fn a_login_at_new_costs_hashes_the_password_anew() {
+    let desk = Desk::open().await;
+    let mut settings = settings();
+    settings.password_hash.iterations = 2;
+    desk.reopened(&settings).login(EMAIL, PASSWORD.into(), None).await.expect("logs in");
+    let (_, hash) =
+        desk.store.read().await.expect("reads").user_by_email(EMAIL).await.expect("reads").expect("is there");
+    assert!(hash.contains("t=2"), "{hash}");
+}
+
+#[tokio::test]
+async fn attempts_are_limited_before_any_password_is_tried() {
+    let desk = Desk::open().await;
+    let mut settings = settings();
+    settings.login_limits.per_account_per_minute = NonZeroU32::new(2).expect("not zero");
+    let auth = desk.reopened(&settings);
+    for _ in 0..2 {
+        assert!(matches!(auth.login(EMAIL, "wrong horse".into(), None).await, Err(Error::InvalidCredentials)));
+    }
+    assert!(matches!(auth.login(EMAIL, PASSWORD.into(), None).await, Err(Error::TooManyAttempts { .. })));
+}
