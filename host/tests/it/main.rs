@@ -1,3 +1,5 @@
 //! One binary for all integration tests: a file a topic.
 
+mod auth;
 mod house;
+pub mod support;

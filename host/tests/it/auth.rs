@@ -1,0 +1,253 @@
+//! `/api/auth` and what an access token is worth, over HTTP.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use leadwire::{
+    auth::settings::{Secret, TrustedKey},
+    domain::role::Role,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{Client, PASSWORD, SECRET, TestApp, send};
+
+const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIDVGCPRoswzv5WdzNoFH4X3jYXV8ovgdoBIn04oKARN+\n-----END PRIVATE KEY-----\n";
+/// The same key as the `x` of a JWK.
+const ED_PUBLIC: &str = "BQ_8wD8ATMKSCogZTcxVFRjl8uavW8V-vTepRWpF0TE";
+
+async fn login(app: &TestApp, role: Role) -> Value {
+    let body = json!({"email": app.user(role).email, "password": PASSWORD});
+    app.anonymous().post("/api/auth/login", body).await.expect(StatusCode::OK)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+async fn refresh(client: &Client, token: &Value) -> crate::support::Reply {
+    client.post("/api/auth/refresh", json!({"refreshToken": token})).await
+}
+
+#[tokio::test]
+async fn a_login_answers_with_a_pair_and_the_user() {
+    let app = TestApp::start().await;
+    for role in Role::ALL {
+        let grant = login(&app, role).await;
+        assert_eq!(grant["expiresIn"], 900);
+        assert_eq!(grant["user"]["role"], role.as_str());
+        assert!(grant["user"].get("passwordHash").is_none());
+        let me = app.with_token(text(&grant["accessToken"])).get("/api/auth/me").await;
+        assert_eq!(me.header("cache-control"), "no-store");
+        assert_eq!(me.expect(StatusCode::OK), grant["user"]);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_login_tells_nothing_about_accounts() {
+    let app = TestApp::start().await;
+    let mut details = Vec::new();
+    for (email, password) in [("admin@example.com", "wrong password"), ("nobody@example.com", PASSWORD)] {
+        let reply = app.anonymous().post("/api/auth/login", json!({"email": email, "password": password})).await;
+        assert!(reply.header("www-authenticate").starts_with("Bearer"));
+        details.push(reply.refused(401, "invalid_credentials")["detail"].clone());
+    }
+    assert_eq!(details[0], details[1]);
+}
+
+#[tokio::test]
+async fn a_bad_login_body_is_refused_by_field() {
+    let app = TestApp::start().await;
+    let body = json!({"email": 7, "password": PASSWORD, "remember": true});
+    let problem = app.anonymous().post("/api/auth/login", body).await.refused(422, "invalid");
+    let fields: Vec<_> = problem["errors"].as_array().expect("errors").iter().map(|error| &error["field"]).collect();
+    assert_eq!(fields, ["email", "remember"]);
+}
+
+#[tokio::test]
+async fn every_route_wants_a_token() {
+    let app = TestApp::start().await;
+    let id = uuid::Uuid::nil();
+    let routes = [
+        (Method::POST, "/api/auth/logout-all".to_owned()),
+        (Method::GET, "/api/auth/me".into()),
+        (Method::POST, "/api/auth/password".into()),
+        (Method::GET, "/api/users".into()),
+        (Method::POST, "/api/users".into()),
+        (Method::GET, format!("/api/users/{id}")),
+        (Method::PATCH, format!("/api/users/{id}")),
+        (Method::GET, "/api/leads".into()),
+        (Method::POST, "/api/leads".into()),
+        (Method::GET, format!("/api/leads/{id}")),
+        (Method::PATCH, format!("/api/leads/{id}")),
+        (Method::DELETE, format!("/api/leads/{id}")),
+        (Method::POST, format!("/api/leads/{id}/restore")),
+        (Method::POST, format!("/api/leads/{id}/assign")),
+        (Method::GET, format!("/api/leads/{id}/activities")),
+        (Method::POST, format!("/api/leads/{id}/activities")),
+        (Method::GET, format!("/api/leads/{id}/history")),
+        (Method::PATCH, format!("/api/activities/{id}")),
+        (Method::DELETE, format!("/api/activities/{id}")),
+        (Method::GET, "/api/plugins".into()),
+    ];
+    for (method, path) in routes {
+        for client in [app.anonymous(), app.with_token("nonsense")] {
+            let reply = send(client.request(method.clone(), &path).json(&json!({}))).await;
+            assert_eq!(reply.header("www-authenticate"), r#"Bearer realm="leadwire""#);
+            reply.refused(401, "unauthenticated");
+        }
+        let basic = app.anonymous().request(method, &path).header("authorization", "Basic YTpi");
+        send(basic).await.refused(401, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_rotates_and_two_tabs_agree() {
+    let app = TestApp::start().await;
+    let (first, client) = (login(&app, Role::Sales).await, app.anonymous());
+    let second = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
+    assert_ne!(first["refreshToken"], second["refreshToken"]);
+    let other_tab = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
+    assert_eq!(second["refreshToken"], other_tab["refreshToken"]);
+    app.with_token(text(&second["accessToken"])).get("/api/auth/me").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_refresh_token_used_again_later_ends_the_whole_family() {
+    let app = TestApp::with(|config| config.auth.refresh_reuse_window = Duration::from_millis(1)).await;
+    let (first, client) = (login(&app, Role::Sales).await, app.anonymous());
+    let second = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
+    // Within the window it may be answered some more times.
+    let reused = loop {
+        let reply = refresh(&client, &first["refreshToken"]).await;
+        if reply.status != StatusCode::OK {
+            break reply;
+        }
+    };
+    reused.refused(401, "refresh_token_reused");
+    refresh(&client, &second["refreshToken"]).await.refused(401, "unauthenticated");
+    app.with_token(text(&second["accessToken"])).get("/api/auth/me").await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_logout_ends_one_session_and_logout_all_the_rest() {
+    let app = TestApp::start().await;
+    let sessions = [login(&app, Role::Viewer).await, login(&app, Role::Viewer).await, login(&app, Role::Viewer).await];
+    let clients = sessions.each_ref().map(|session| app.with_token(text(&session["accessToken"])));
+    let body = json!({"refreshToken": sessions[0]["refreshToken"]});
+    assert_eq!(
+        app.anonymous().post("/api/auth/logout", body.clone()).await.expect(StatusCode::NO_CONTENT),
+        Value::Null
+    );
+    app.anonymous().post("/api/auth/logout", body).await.expect(StatusCode::NO_CONTENT);
+    clients[0].get("/api/auth/me").await.refused(401, "unauthenticated");
+    clients[1].get("/api/auth/me").await.expect(StatusCode::OK);
+
+    send(clients[1].request(Method::POST, "/api/auth/logout-all")).await.expect(StatusCode::NO_CONTENT);
+    for client in &clients[1..] {
+        client.get("/api/auth/me").await.refused(401, "unauthenticated");
+    }
+    app.client(Role::Admin).get("/api/auth/me").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_new_password_takes_the_old_one_and_ends_the_other_sessions() {
+    let app = TestApp::start().await;
+    let (here, there) = (login(&app, Role::Sales).await, login(&app, Role::Sales).await);
+    let client = app.with_token(text(&here["accessToken"]));
+    let change = async |current: &str, new: &str| {
+        client.post("/api/auth/password", json!({"currentPassword": current, "newPassword": new})).await
+    };
+    let problem = change("wrong password", "battery staple").await.refused(422, "invalid");
+    assert_eq!(problem["errors"][0]["field"], "currentPassword");
+    let problem = change(PASSWORD, "short").await.refused(422, "invalid");
+    assert_eq!(problem["errors"][0]["field"], "newPassword");
+    change(PASSWORD, "battery staple").await.expect(StatusCode::NO_CONTENT);
+    client.get("/api/auth/me").await.expect(StatusCode::OK);
+    app.with_token(text(&there["accessToken"])).get("/api/auth/me").await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn attempts_are_limited_with_a_time_to_wait() {
+    let app = TestApp::with(|config| {
+        config.auth.login_limits.per_account_per_minute = NonZeroU32::new(3).expect("not zero");
+    })
+    .await;
+    let attempt = async |email: &str| {
+        app.anonymous().post("/api/auth/login", json!({"email": email, "password": "wrong password"})).await
+    };
+    for _ in 0..3 {
+        attempt("someone@example.com").await.refused(401, "invalid_credentials");
+    }
+    let reply = attempt("someone@example.com").await;
+    let wait: u64 = reply.header("retry-after").parse().expect("seconds");
+    assert!((1..=20).contains(&wait), "{wait}");
+    reply.refused(429, "rate_limited");
+    attempt("someone-else@example.com").await.refused(401, "invalid_credentials");
+}
+
+#[tokio::test]
+async fn forged_tokens_are_refused() {
+    let app = TestApp::start().await;
+    let grant = login(&app, Role::Admin).await;
+    let good = text(&grant["accessToken"]);
+    let parts: Vec<&str> = good.split('.').collect();
+    let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+    let claims = json!({"sub": app.user(Role::Admin).id, "sid": uuid::Uuid::nil(), "iat": 0, "exp": 4_000_000_000_u64, "iss": "leadwire", "aud": "leadwire"});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let forged = [
+        format!("{none}.{}.", parts[1]),
+        format!("{none}.{}.{}", parts[1], parts[2]),
+        format!("{}.{}.{}", parts[0], parts[1], "A".repeat(43)),
+        // Well signed, but of no session.
+        jsonwebtoken::encode(&Header::default(), &claims, &key).expect("signs"),
+        jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &key).expect("signs"),
+        format!("{good}{}", "A".repeat(8000)),
+    ];
+    for token in forged {
+        app.with_token(&token).get("/api/auth/me").await.refused(401, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_issuer_vouches_for_known_users_and_the_role_is_ours() {
+    let app = TestApp::with(|config| {
+        let (kid, issuer) = ("sso".to_owned(), "https://sso.example".to_owned());
+        config.auth.trusted_keys = vec![TrustedKey { kid, public_key: ED_PUBLIC.into(), issuer }];
+    })
+    .await;
+    let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
+    let me = async |sub: &str, issuer: &str| {
+        let header = Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) };
+        let claims = json!({"sub": sub, "role": "ADMIN", "exp": 4_000_000_000_u64, "iss": issuer, "aud": "leadwire"});
+        let token = jsonwebtoken::encode(&header, &claims, &key).expect("signs");
+        app.with_token(&token).get("/api/auth/me").await
+    };
+    let sales = app.user(Role::Sales);
+    for sub in [sales.id.to_string(), sales.email.clone()] {
+        assert_eq!(me(&sub, "https://sso.example").await.expect(StatusCode::OK)["role"], "SALES");
+    }
+    me(&uuid::Uuid::nil().to_string(), "https://sso.example").await.refused(401, "unauthenticated");
+    me(&sales.id.to_string(), "leadwire").await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn tokens_of_the_previous_secret_are_accepted_while_it_is_named() {
+    let app = TestApp::with(|config| {
+        config.auth.jwt_secret = Some(Secret::new("the secret of today, which is long"));
+        config.auth.previous_jwt_secret = Some(Secret::new(SECRET));
+    })
+    .await;
+    let grant = login(&app, Role::Manager).await;
+    let mut validation = jsonwebtoken::Validation::new(Algorithm::HS256);
+    validation.set_audience(&["leadwire"]);
+    let today = jsonwebtoken::DecodingKey::from_secret(b"the secret of today, which is long");
+    let claims =
+        jsonwebtoken::decode::<Value>(text(&grant["accessToken"]), &today, &validation).expect("signed today").claims;
+    for member in ["sub", "sid", "iat", "exp", "iss", "aud"] {
+        assert!(!claims[member].is_null(), "{member}: {claims}");
+    }
+    let old =
+        jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("signs");
+    app.with_token(&old).get("/api/auth/me").await.expect(StatusCode::OK);
+}
