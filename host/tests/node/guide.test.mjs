@@ -31,11 +31,11 @@ for (const [label, kept] of [
   ['polling', ['polling']],
   ['polling, then websocket', ['polling', 'websocket']],
 ]) {
-  const on = (claim, body) =>
+  const on = (claim, body, options) =>
     test(`${claim} (${label})`, async (t) => {
       for (const name of Object.keys(all)) delete transports[name];
       for (const name of kept) transports[name] = all[name];
-      await body(t, await Server.start(t));
+      await body(t, await Server.start(t, options));
     });
 
   on('Basic Connection: connects, and is told when the server goes', async (t, server) => {
@@ -133,8 +133,7 @@ for (const [label, kept] of [
     assert.ok(client.socket.connected, 'an error closes nothing');
   });
 
-  on('Error Handling: an expired token is refreshed and the socket connects', async (t, _) => {
-    const server = await Server.start(t, { settings: 'access_token_ttl = "2s"\n' });
+  on('Error Handling: an expired token is refreshed and the socket connects', async (t, server) => {
     const person = await server.person('MANAGER');
     const me = () => server.call('GET', '/api/auth/me', { token: person.token });
     await until('the token to expire', async () => (await me()).status === 401);
@@ -146,7 +145,7 @@ for (const [label, kept] of [
     await client.printed('Connection failed:', 'Invalid authentication token');
     await client.printed('Connected to server:');
     assert.equal((await heard(client.socket, 'connected')).userId, person.user.id);
-  });
+  }, { settings: '[auth]\naccess_token_ttl = "2s"\n' });
 
   on('Room Management: own rooms are joined, and any lead can be followed', async (t, server) => {
     const [admin, sales] = await Promise.all(['ADMIN', 'SALES'].map((role) => server.person(role)));

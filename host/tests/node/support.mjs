@@ -21,11 +21,12 @@ const PATIENCE = 20_000;
 
 // Hashing is made cheap and logins are not counted: neither is what these tests are about.
 const SETTINGS = `
-[auth]
-password_hash_memory_kib = 64
-password_hash_iterations = 1
-login_attempts = 10000
-login_attempts_per_address = 10000
+[auth.password_hash]
+memory_kib = 64
+iterations = 1
+[auth.login_limits]
+per_account_per_minute = 100000
+per_address_per_minute = 100000
 `;
 
 export class Server {
@@ -36,7 +37,7 @@ export class Server {
     this.log = '';
     this.sockets = [];
     mkdirSync(this.plugins);
-    writeFileSync(join(this.home, 'leadwire.toml'), SETTINGS + settings);
+    writeFileSync(join(this.home, 'leadwire.toml'), settings + SETTINGS);
     t.after(() => this.close());
   }
 

@@ -1,0 +1,125 @@
+//! The server as a process of its own, for what can only be seen from outside: crashes, memory, the log.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Hashing is made cheap and logins are not counted: neither is what these tests are about.
+const SETTINGS: &str = "
+[auth.password_hash]
+memory_kib = 64
+iterations = 1
+[auth.login_limits]
+per_account_per_minute = 100000
+per_address_per_minute = 100000
+";
+
+pub struct Process {
+    child: Child,
+    pub address: String,
+    log: Arc<Mutex<String>>,
+}
+
+/// A data folder with settings and one user a role.
+pub fn prepare(home: &Path, settings: &str) {
+    fs::write(home.join("leadwire.toml"), format!("{settings}{SETTINGS}")).expect("a file of settings");
+    fs::create_dir_all(home.join("plugins")).expect("a folder of plugins");
+    for role in ["ADMIN", "MANAGER", "SALES", "VIEWER"] {
+        let email = email(role);
+        let arguments = ["user", "add", "--email", &email, "--name", role, "--role", role, "--password-stdin"];
+        let mut child = leadwire(home).args(arguments).stdin(Stdio::piped()).spawn().expect("leadwire starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        writeln!(stdin, "{PASSWORD}").expect("the password is read");
+        drop(stdin);
+        assert!(child.wait().expect("an end").success(), "leadwire user add");
+    }
+}
+
+pub fn email(role: &str) -> String {
+    format!("{}@example.com", role.to_lowercase())
+}
+
+fn leadwire(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(home).stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// Serves on a free port; returns once it listens.
+    pub fn serve(home: &Path) -> Self {
+        let mut child = leadwire(home)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("leadwire starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut stderr, keep) = (child.stderr.take().expect("a pipe"), log.clone());
+        thread::spawn(move || {
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+                keep.lock().expect("no panic").push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut line).expect("a line");
+        let Some(address) = line.trim_end().strip_prefix("leadwire listening on http://") else {
+            panic!("{line:?} instead of an address; the log: {}", log.lock().expect("no panic"));
+        };
+        Self { address: address.to_owned(), child, log }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("an end");
+    }
+
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// Its resident memory.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process that runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    pub async fn login(&self, http: &reqwest::Client, role: &str) -> String {
+        let body = json!({"email": email(role), "password": PASSWORD});
+        let answer = http.post(self.url("/api/auth/login")).json(&body).send().await.expect("an answer");
+        let answer: Value = answer.json().await.expect("JSON");
+        answer["accessToken"].as_str().unwrap_or_else(|| panic!("no token in {answer}")).to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
