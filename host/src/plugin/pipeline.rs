@@ -1,10 +1,26 @@
-//! How one event is shaped for each role: all `enrich` edits first, then every `filter` sees that one result.
+//! How one event is shaped for each role, and how a user is let in.
+//!
+//! All `enrich` edits come first, then every `filter` sees that one result. Audiences intersect and deny wins;
+//! `set` comes before `mask` and `mask` before `remove`. So the order of plugins cannot bring back what one of
+//! them took away. A filter that gives no verdict holds the event back for the roles it was asked about.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::domain::event::Audience;
+use super::{
+    bindings::{self, Subject},
+    error::Fault,
+    manifest::{Field, Source},
+    pointer::{self, Edit, is_within},
+    set::{Member, Set, Working},
+};
+use crate::domain::{
+    event::{Audience, Event},
+    role::Role,
+    room::Room,
+    user::User,
+};
 
 /// What an `authorize` hook said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,56 +41,333 @@ pub struct Unavailable {
 /// What a role gets of a payload.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shaped {
-    /// Roles whose edits are equal share one payload.
+    /// Roles whose edits are equal share one payload. For nobody, there is none.
     Sent { payload: Arc<Value>, audience: Audience },
     /// A filter gave no verdict: nobody of the role may get the payload yet.
     Held { plugin: String, reason: String },
 }
 
-impl Shaped {
-    pub(super) fn whole(payload: &Arc<Value>) -> Self {
-        Self::Sent { payload: payload.clone(), audience: Audience::Everyone }
+impl From<Unavailable> for Shaped {
+    fn from(Unavailable { plugin, reason }: Unavailable) -> Self {
+        Self::Held { plugin, reason }
     }
 }
 
 /// JSON Pointers that filters may hide from one role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hidden {
-    pointers: Vec<String>,
+    pointers: Vec<pointer::Pointer>,
 }
 
 impl Hidden {
+    pub(super) fn new(mut pointers: Vec<pointer::Pointer>) -> Self {
+        pointers.sort();
+        pointers.dedup();
+        Self { pointers }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.pointers.is_empty()
     }
 
     /// Whether the value at `pointer` may be hidden: it or something above it is listed.
     pub fn covers(&self, pointer: &str) -> bool {
-        self.pointers.iter().any(|hidden| is_within(pointer, hidden))
+        self.pointers.iter().any(|hidden| is_within(pointer, hidden.as_str()))
     }
 
     /// Removes from `value`, which stands at `pointer`, all that may be hidden below it.
     ///
     /// For places that show a part of a lead outside of a payload, as its history does.
     pub fn prune(&self, pointer: &str, value: &mut Value) {
-        for hidden in &self.pointers {
-            let Some(rest) = hidden.strip_prefix(pointer).filter(|rest| rest.starts_with('/')) else { continue };
-            let Some((parent, key)) = rest.rsplit_once('/') else { continue };
-            let key = key.replace("~1", "/").replace("~0", "~");
-            match value.pointer_mut(parent) {
-                Some(Value::Object(members)) => drop(members.shift_remove(&key)),
-                Some(Value::Array(items)) => {
-                    if let Some(item) = key.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
-                        *item = Value::Null;
-                    }
+        let below = self.pointers.iter().filter(|hidden| hidden.as_str() != pointer && hidden.is_within(pointer));
+        let inside = below.filter_map(|hidden| pointer::Pointer::parse(hidden.as_str()[pointer.len()..].into()).ok());
+        let mut removals = inside.map(Edit::Remove).collect();
+        pointer::order(&mut removals);
+        pointer::apply(value, &removals);
+    }
+}
+
+/// What each role gets of a payload that is about to leave under `name`.
+pub(super) fn run(set: &Set, name: &str, payload: &Value, context: &Value, roles: &[Role]) -> Vec<(Role, Shaped)> {
+    if set.is_indifferent_to(name) {
+        let payload = Arc::new(payload.clone());
+        let whole = |&role| (role, Shaped::Sent { payload: payload.clone(), audience: Audience::Everyone });
+        return roles.iter().map(whole).collect();
+    }
+    let base = match enrich(set, name, payload, context) {
+        Ok(base) => Arc::new(base),
+        Err(unavailable) => return roles.iter().map(|&role| (role, unavailable.clone().into())).collect(),
+    };
+    let mut drafts: Vec<Draft> = roles.iter().map(|&role| Draft::new(role, set, &base, context)).collect();
+    filter(set, name, &base, context, &mut drafts);
+    finish(set, &base, drafts)
+}
+
+/// The payload with the edits of every enriching plugin, each of which saw the original.
+fn enrich(set: &Set, name: &str, payload: &Value, context: &Value) -> Result<Value, Unavailable> {
+    let mut facts = Facts::new(set, Sources::of_event(payload, context));
+    let mut edits = Vec::new();
+    for member in set.enrichers().filter(|member| member.wants(name)) {
+        let working = match member {
+            Member::Working(working) => working,
+            Member::Absent(absent) if absent.enrich_holds => return Err(absent.unavailable()),
+            Member::Absent(_) => continue,
+        };
+        match facts.with_event(name, working, |event| working.plugin.enrich(event)) {
+            Ok(found) => edits.extend(found),
+            Err(unavailable) if working.plugin.enrich_is_closed() => return Err(unavailable),
+            Err(_) => {}
+        }
+    }
+    let mut enriched = payload.clone();
+    pointer::order(&mut edits);
+    pointer::apply(&mut enriched, &edits);
+    Ok(enriched)
+}
+
+/// What is known so far of one role's payload.
+struct Draft {
+    role: Role,
+    audience: Audience,
+    edits: Vec<Edit>,
+    held: Option<Unavailable>,
+}
+
+impl Draft {
+    fn new(role: Role, set: &Set, payload: &Value, context: &Value) -> Self {
+        let audience = match tells_of_hidden(set.hidden(role), payload, context) {
+            true => Audience::Nobody,
+            false => Audience::Everyone,
+        };
+        Self { role, audience, edits: Vec::new(), held: None }
+    }
+}
+
+/// Whether this is an activity that the server wrote about a change of what the role may not see.
+fn tells_of_hidden(hidden: &Hidden, payload: &Value, context: &Value) -> bool {
+    if hidden.is_empty() {
+        return false;
+    }
+    let kind = payload.pointer("/activity/type").or_else(|| context.pointer("/activity/type"));
+    match kind.and_then(Value::as_str) {
+        Some("STATUS_CHANGE") => hidden.covers("/lead/status"),
+        Some("ASSIGNMENT") => hidden.covers("/lead/owner"),
+        _ => false,
+    }
+}
+
+fn filter(set: &Set, name: &str, payload: &Value, context: &Value, drafts: &mut [Draft]) {
+    let mut facts = Facts::new(set, Sources::of_event(payload, context));
+    for member in set.filters().filter(|member| member.wants(name)) {
+        let concerned = |draft: &Draft| draft.audience != Audience::Nobody && member.roles().contain(draft.role);
+        let mut asked: Vec<Role> = drafts.iter().filter(|draft| concerned(draft)).map(|draft| draft.role).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        if asked.is_empty() {
+            continue;
+        }
+        let verdicts = match member {
+            Member::Working(working) => {
+                let verdicts = facts.with_event(name, working, |event| working.plugin.filter(event, &asked));
+                match verdicts {
+                    Err(_) if !working.plugin.is_closed() => continue,
+                    verdicts => verdicts,
                 }
-                _ => {}
+            }
+            Member::Absent(absent) => Err(absent.unavailable()),
+        };
+        for draft in drafts.iter_mut().filter(|draft| asked.contains(&draft.role)) {
+            match &verdicts {
+                Ok(verdicts) => {
+                    let Some(verdict) = verdicts.iter().find(|verdict| verdict.role == draft.role) else { continue };
+                    let so_far = std::mem::take(&mut draft.audience);
+                    draft.audience = so_far.intersect(verdict.audience.clone());
+                    draft.edits.extend_from_slice(&verdict.edits);
+                }
+                Err(unavailable) => draft.held = draft.held.take().or_else(|| Some(unavailable.clone())),
             }
         }
     }
 }
 
-/// Whether `pointer` is `ancestor` or leads to something inside of it.
-fn is_within(pointer: &str, ancestor: &str) -> bool {
-    pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Makes the edits, once for all roles that have the same ones.
+fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>) -> Vec<(Role, Shaped)> {
+    drafts.iter_mut().for_each(|draft| pointer::order(&mut draft.edits));
+    let mut shaped: Vec<(Role, Shaped)> = Vec::with_capacity(drafts.len());
+    for (index, draft) in drafts.iter().enumerate() {
+        let alike = |other: &Draft| other.edits == draft.edits && set.hidden(other.role) == set.hidden(draft.role);
+        let result = match (&draft.audience, &draft.held) {
+            // A denial stands, whatever the plugin that gives no verdict would say.
+            (Audience::Nobody, _) => Shaped::Sent { payload: Arc::default(), audience: Audience::Nobody },
+            (_, Some(unavailable)) => unavailable.clone().into(),
+            (audience, None) => {
+                let twin = drafts[..index].iter().zip(&shaped).find_map(|(other, (_, result))| match result {
+                    Shaped::Sent { payload, audience } if *audience != Audience::Nobody && alike(other) => {
+                        Some(payload)
+                    }
+                    _ => None,
+                });
+                let payload = twin.cloned().unwrap_or_else(|| edited(base, &draft.edits, set.hidden(draft.role)));
+                Shaped::Sent { payload, audience: audience.clone() }
+            }
+        };
+        shaped.push((draft.role, result));
+    }
+    shaped
+}
+
+fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden) -> Arc<Value> {
+    if edits.is_empty() && !names_hidden(base, hidden) {
+        return base.clone();
+    }
+    let mut payload = Value::clone(base);
+    pointer::apply(&mut payload, edits);
+    conceal(&mut payload, hidden);
+    Arc::new(payload)
+}
+
+fn names_hidden(payload: &Value, hidden: &Hidden) -> bool {
+    !hidden.is_empty() && (payload.get("changes").is_some() || payload.get("previousOwnerId").is_some())
+}
+
+/// Takes out what speaks of hidden fields beside the lead itself.
+fn conceal(payload: &mut Value, hidden: &Hidden) {
+    let Some(members) = payload.as_object_mut().filter(|_| !hidden.is_empty()) else { return };
+    if let Some(Value::Array(changes)) = members.get_mut("changes") {
+        changes.retain(|field| field.as_str().is_none_or(|field| !hidden.covers(&format!("/lead/{field}"))));
+    }
+    if hidden.covers("/lead/owner") {
+        members.shift_remove("previousOwnerId");
+    }
+}
+
+/// May this user connect, or subscribe to `room`?
+pub(super) fn authorize(
+    set: &Set,
+    user: &User,
+    room: Option<&Room>,
+    lead: Option<&Value>,
+) -> Result<Decision, Unavailable> {
+    if set.authorizers().next().is_none() {
+        return Ok(Decision::Allow);
+    }
+    let (id, room) = (user.id.to_string(), room.map(Room::to_string));
+    let user_json = serde_json::to_value(user).expect("a user is plain JSON");
+    let nothing = Value::Null;
+    let sources = Sources { payload: &nothing, lead, before: None, user: Some(&user_json) };
+    let mut facts = Facts::new(set, sources);
+    let mut failing = None;
+    for member in set.authorizers() {
+        let decision = match member {
+            Member::Absent(absent) => Err(absent.unavailable()),
+            Member::Working(working) => {
+                let fields = facts.fields(working);
+                let who = Subject { user_id: &id, role: user.role, fields: &fields };
+                let decision = match &room {
+                    Some(room) => working.plugin.subscribe(&who, room),
+                    None => working.plugin.connect(&who),
+                };
+                decision.or_else(|unavailable| match working.plugin.is_closed() {
+                    true => Err(unavailable),
+                    false => Ok(Decision::Allow),
+                })
+            }
+        };
+        match decision {
+            Ok(Decision::Allow) => {}
+            Ok(Decision::Deny(reason)) => return Ok(Decision::Deny(reason)),
+            Err(unavailable) => failing = failing.or(Some(unavailable)),
+        }
+    }
+    failing.map_or(Ok(Decision::Allow), Err)
+}
+
+/// Shows a plugin that is not yet in force an event of the log; what it answers is only checked.
+pub(super) fn try_on(alone: &Set, event: &Event) -> Result<(), (&'static str, Fault)> {
+    let mut facts = Facts::new(alone, Sources::of_event(&event.payload, &event.context));
+    for member in alone.members().iter().filter(|member| member.wants(&event.name)) {
+        let Member::Working(working) = member else { continue };
+        let roles: Vec<Role> = member.roles().iter().collect();
+        if working.plugin.hooks.enrich {
+            let edits = facts.with_event(&event.name, working, |event| working.plugin.try_enrich(event));
+            edits.map_err(|fault| ("enrich", fault))?;
+        }
+        if working.plugin.hooks.filter {
+            let verdicts = facts.with_event(&event.name, working, |event| working.plugin.try_filter(event, &roles));
+            verdicts.map_err(|fault| ("filter", fault))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where declared fields are taken from.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    payload: &'a Value,
+    lead: Option<&'a Value>,
+    before: Option<&'a Value>,
+    user: Option<&'a Value>,
+}
+
+impl<'a> Sources<'a> {
+    fn of_event(payload: &'a Value, context: &'a Value) -> Self {
+        Self { payload, lead: context.get("lead"), before: context.get("before"), user: None }
+    }
+
+    fn find(&self, field: &Field) -> Option<&'a Value> {
+        let source = match field.source() {
+            Source::Payload => Some(self.payload),
+            Source::Lead => self.lead,
+            Source::Before => self.before,
+            Source::User => self.user,
+        };
+        source?.pointer(field.within_source())
+    }
+}
+
+/// The declared fields of one event as JSON text, each written once for all plugins that read it.
+struct Facts<'a> {
+    set: &'a Set,
+    sources: Sources<'a>,
+    /// By the number of the field in the set; the inner `None` is a pointer that leads nowhere.
+    texts: Vec<Option<Option<String>>>,
+    whole: Option<String>,
+}
+
+impl<'a> Facts<'a> {
+    fn new(set: &'a Set, sources: Sources<'a>) -> Self {
+        Self { set, sources, texts: Vec::new(), whole: None }
+    }
+
+    fn with_event<T>(&mut self, name: &str, asking: &Working, ask: impl FnOnce(bindings::Event<'_>) -> T) -> T {
+        if asking.plugin.manifest.whole_payload && self.whole.is_none() {
+            self.whole = Some(self.sources.payload.to_string());
+        }
+        self.extract(asking);
+        let payload = self.whole.as_deref().filter(|_| asking.plugin.manifest.whole_payload);
+        ask(bindings::Event { name, fields: &self.read(asking), payload })
+    }
+
+    fn fields(&mut self, asking: &Working) -> Vec<bindings::Field<'_>> {
+        self.extract(asking);
+        self.read(asking)
+    }
+
+    fn extract(&mut self, asking: &Working) {
+        self.texts.resize(self.set.fields().len(), None);
+        for &number in &asking.fields {
+            let text = &mut self.texts[number];
+            if text.is_none() {
+                *text = Some(self.sources.find(&self.set.fields()[number]).map(Value::to_string));
+            }
+        }
+    }
+
+    fn read(&self, asking: &Working) -> Vec<bindings::Field<'_>> {
+        let found = asking.fields.iter().filter_map(|&number| {
+            let json = self.texts[number].as_ref()?.as_deref()?;
+            Some(bindings::Field { pointer: self.set.fields()[number].pointer(), json })
+        });
+        found.collect()
+    }
 }

@@ -1,7 +1,10 @@
 //! What an administrator is told of each plugin.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::set::View;
 use crate::domain::time::Timestamp;
 
 #[derive(Clone, Debug, Serialize)]
@@ -23,18 +26,49 @@ pub struct PluginStatus {
     pub generation: Option<u64>,
     pub hooks: Vec<&'static str>,
     pub mode: &'static str,
+    /// Whether something is denied or held back because of the state it is in.
+    pub holds: bool,
     pub counts: Counts,
+    /// What the plugin counted by itself.
+    pub metrics: BTreeMap<String, f64>,
     pub last_fault: Option<LastFault>,
+}
+
+impl PluginStatus {
+    pub(super) fn of(view: &View) -> Self {
+        let (plugin, absent) = (view.plugin.as_deref(), view.absent.as_deref());
+        let resting = plugin.filter(|plugin| plugin.health.is_resting());
+        let hooks = plugin.map(|plugin| plugin.hooks).or(absent.map(|record| record.hooks)).unwrap_or_default();
+        let version = plugin.map(|plugin| plugin.manifest.version.to_string());
+        Self {
+            name: view.name.clone(),
+            file: format!("{}.wasm", view.name),
+            state: resting.map_or(view.state, |_| State::Failing),
+            reason: resting.map(|plugin| plugin.health.why()).or_else(|| view.reason.clone()),
+            candidate: view.candidate.clone(),
+            version: version.or_else(|| absent.map(|record| record.version.clone())),
+            hash: view.hash.clone().or_else(|| absent.map(|record| record.hash.clone())),
+            generation: plugin.map(|plugin| plugin.generation),
+            hooks: hooks.names(),
+            mode: "active",
+            holds: absent.is_some() || resting.is_some_and(|plugin| plugin.holds()),
+            counts: plugin.map(|plugin| plugin.health.counts(plugin.instances())).unwrap_or_default(),
+            metrics: plugin.map(|plugin| plugin.counters()).unwrap_or_default(),
+            last_fault: plugin.and_then(|plugin| plugin.health.last_fault()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     Active,
-    /// Loaded, or remembered, but not answering.
+    /// Loaded, but not answering.
     Failing,
+    /// The file is not taken, and nothing was loaded before.
     Refused,
     Disabled,
+    /// The file went away, and what the plugin decided is held back.
     Missing,
 }
 

@@ -1,0 +1,198 @@
+//! The WebAssembly engine: how guests are compiled, what they may import, and the clock that interrupts them.
+
+use std::{path::Path, thread, time::Duration};
+
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::{
+    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{Component, HasSelf, InstancePre, Linker},
+};
+
+use super::{
+    bindings::v1,
+    error::{Error, Refused},
+    host::{State, cut},
+    settings::MAX_MEMORY_MIB,
+    wasi,
+};
+
+/// How often a running guest is looked at.
+const TICK: Duration = Duration::from_millis(1);
+const MAX_INSTANCES: u32 = 256;
+
+#[derive(Clone)]
+pub(super) struct Engine {
+    engine: wasmtime::Engine,
+    linker: Linker<State>,
+}
+
+impl Engine {
+    /// Starts an engine that keeps compiled code in `cache`, keyed by the code's hash and by the engine's own
+    /// version and flags.
+    pub(super) fn start(cache: &Path) -> Result<Self, Error> {
+        // Plenty of address space is reserved for the pool; where that is not to be had, do without.
+        let (pooled, plain) = (config(cache, true)?, config(cache, false)?);
+        let engine = wasmtime::Engine::new(&pooled)
+            .or_else(|_| wasmtime::Engine::new(&plain))
+            .map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let mut linker = Linker::new(&engine);
+        v1::EveryHook::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)
+            .map_err(|error| Error::Engine(format!("{error:#}")))?;
+        tick(&engine);
+        Ok(Self { engine, linker })
+    }
+
+    /// Compiles a file, unless it is no component or imports what no plugin may have.
+    pub(super) fn compile(&self, bytes: &[u8]) -> Result<InstancePre<State>, Refused> {
+        let imports = imports(bytes)?;
+        imports.iter().try_for_each(|name| check_import(name))?;
+        let refused = |what: &str, error: &wasmtime::Error| {
+            Refused(format!("{what}: {}", cut(&format!("{error:#}").replace('\n', " "), 400)))
+        };
+        let component = Component::from_binary(&self.engine, bytes)
+            .map_err(|error| refused("the file is no valid component", &error))?;
+        let mut linker = self.linker.clone();
+        if imports.iter().any(|name| name.starts_with("wasi:")) {
+            wasi::add_to_linker(&mut linker, &component).map_err(|error| refused("its imports of WASI", &error))?;
+        }
+        linker.instantiate_pre(&component).map_err(|error| refused("its imports do not fit this server", &error))
+    }
+
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+}
+
+fn config(cache: &Path, pooled: bool) -> Result<Config, Error> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        // Compiling must not take both cores from the server.
+        .parallel_compilation(false)
+        .wasm_backtrace_max_frames(None)
+        .memory_init_cow(true);
+    let mut cached = CacheConfig::new();
+    cached.with_directory(cache).with_files_total_size_soft_limit(256 << 20);
+    let cached = Cache::new(cached).map_err(|error| Error::Engine(format!("{error:#}")))?;
+    config.cache(Some(cached));
+    if pooled {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(MAX_INSTANCES)
+            .total_core_instances(4 * MAX_INSTANCES)
+            .total_memories(MAX_INSTANCES)
+            .total_tables(2 * MAX_INSTANCES)
+            .max_memory_size((MAX_MEMORY_MIB as usize) << 20)
+            .linear_memory_keep_resident(0)
+            .table_keep_resident(0)
+            // What a plugin that was swapped out leaves behind is soon used again.
+            .max_unused_warm_slots(16);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    Ok(config)
+}
+
+/// Advances the engine's epoch until the engine is gone.
+fn tick(engine: &wasmtime::Engine) {
+    let engine = engine.weak();
+    let ticker = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    };
+    thread::Builder::new().name("plugin-clock".into()).spawn(ticker).expect("the system has room for one more thread");
+}
+
+/// How many ticks make up a span, rounded up.
+pub(super) fn ticks(span: Duration) -> u64 {
+    u64::try_from(span.as_micros().div_ceil(TICK.as_micros())).unwrap_or(u64::MAX / 2).max(1) + 1
+}
+
+/// The names a component imports; refused when it is none.
+fn imports(bytes: &[u8]) -> Result<Vec<String>, Refused> {
+    if bytes.is_empty() {
+        return Err(Refused("the file is empty".into()));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Refused("the file is not WebAssembly".into()));
+    }
+    let damaged = |error: wasmparser::BinaryReaderError| Refused(format!("the file is cut short or damaged: {error}"));
+    let mut names = Vec::new();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                let why = "the file is a core module, not a component: build it with `leadwire plugin build`";
+                return Err(Refused(why.into()));
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    names.push(import.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(names)
+}
+
+/// Refuses by name, before anything is compiled, what no plugin gets.
+fn check_import(name: &str) -> Result<(), Refused> {
+    let shown = cut(name, 100);
+    if ["wasi:sockets/", "wasi:http/"].iter().any(|network| name.starts_with(network)) {
+        return Err(Refused(format!("it imports {shown}: a plugin may not reach the network")));
+    }
+    if wasi::PACKAGES.iter().any(|package| name.starts_with(package) && name.contains("@0.2.")) {
+        return Ok(());
+    }
+    match name {
+        "leadwire:plugin/host@1.0.0" | "leadwire:plugin/types@1.0.0" => Ok(()),
+        _ if name.starts_with("leadwire:plugin/") => {
+            Err(Refused(format!("it imports {shown}: this server offers version 1.0.0 of the plugin interface")))
+        }
+        _ => Err(Refused(format!("it imports {shown}, which no plugin gets"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(dir.path()).expect("starts");
+        engine.compile(bytes).err().expect("refused").0
+    }
+
+    fn wat(text: &str) -> Vec<u8> {
+        wat::parse_str(text).expect("valid text")
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused_by_what_it_is() {
+        let whole = wat("(component (core module (memory 1)))");
+        assert!(refusal(b"").contains("empty"));
+        assert!(refusal(b"just a text").contains("not WebAssembly"));
+        assert!(refusal(&wat("(module (memory 1))")).contains("core module"));
+        assert!(refusal(&whole[..whole.len() - 3]).contains("cut short or damaged"));
+    }
+
+    #[test]
+    fn imports_that_no_plugin_gets_are_refused_by_name() {
+        let importing = |name: &str| refusal(&wat(&format!("(component (import \"{name}\" (instance)))")));
+        assert!(importing("wasi:sockets/tcp@0.2.0").contains("wasi:sockets/tcp@0.2.0: a plugin may not reach"));
+        assert!(importing("wasi:http/outgoing-handler@0.2.3").contains("may not reach the network"));
+        assert!(importing("leadwire:plugin/host@2.0.0").contains("this server offers version 1.0.0"));
+        assert!(importing("acme:secrets/vault").contains("no plugin gets"));
+    }
+
+    #[test]
+    fn a_span_is_at_least_as_many_ticks() {
+        assert_eq!((ticks(Duration::ZERO), ticks(Duration::from_millis(5))), (2, 6));
+    }
+}

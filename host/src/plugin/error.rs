@@ -1,0 +1,38 @@
+//! What goes wrong with plugins: a file is refused, a call faults.
+
+use std::{path::PathBuf, time::Duration};
+
+/// The plugins cannot be looked after at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read the plugin directory {}: {source}", dir.display())]
+    Directory { dir: PathBuf, source: std::io::Error },
+    #[error("cannot keep plugin data in {}: {source}", dir.display())]
+    DataDirectory { dir: PathBuf, source: std::io::Error },
+    #[error("cannot read {}: {reason}", file.display())]
+    Records { file: PathBuf, reason: String },
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+}
+
+/// Why a file is not loaded, for the person who put it there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("ran past its deadline of {} ms", .0.as_millis())]
+    Deadline(Duration),
+    #[error("asked for more than its {0} MiB of memory")]
+    Memory(u64),
+    #[error("trapped: {0}")]
+    Trap(String),
+    #[error("answered with an error: {0}")]
+    Failed(String),
+    #[error("gave an invalid answer: {0}")]
+    Invalid(String),
+    #[error("refused its configuration: {0}")]
+    Init(String),
+}

@@ -1,0 +1,165 @@
+//! WASI 0.2 with nothing granted, so that components from Python and JavaScript toolchains load.
+//!
+//! Clocks and randomness are real, what is written to the standard streams is dropped, there are no arguments,
+//! variables or directories, and whatever else is called traps. The usual crate for this blocks on its own async
+//! runtime, which a call on a server's worker thread must not do.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rand::RngExt;
+use wasmtime::{
+    StoreContextMut,
+    component::{Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType},
+};
+
+use super::host::State;
+
+/// What may be imported at all.
+pub(super) const PACKAGES: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+
+const MAX_RANDOM: u64 = 64 << 10;
+
+type Store<'a> = StoreContextMut<'a, State>;
+
+/// A standard stream that leads nowhere, or a pollable that is always ready.
+struct Nowhere;
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(record)]
+struct Datetime {
+    seconds: u64,
+    nanoseconds: u32,
+}
+
+/// The `stream-error` of `wasi:io/streams`; only `closed` is ever given.
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum StreamError {
+    #[component(name = "last-operation-failed")]
+    Failed(Resource<Error>),
+    #[component(name = "closed")]
+    Closed,
+}
+
+struct Error;
+struct Input;
+struct Output;
+
+pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -> wasmtime::Result<()> {
+    let names: Vec<String> = component
+        .component_type()
+        .imports(linker.engine())
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| name.starts_with("wasi:"))
+        .collect();
+    for name in names {
+        let interface = name.split('@').next().unwrap_or(&name).to_owned();
+        define(&interface, &mut linker.instance(&name)?)?;
+    }
+    linker.define_unknown_imports_as_traps(component)
+}
+
+fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    match interface {
+        "wasi:random/random" | "wasi:random/insecure" => {
+            let prefix = if interface.ends_with("insecure") { "get-insecure-random" } else { "get-random" };
+            at.func_wrap(&format!("{prefix}-bytes"), |_: Store<'_>, (length,): (u64,)| Ok((random_bytes(length)?,)))?;
+            at.func_wrap(&format!("{prefix}-u64"), |_: Store<'_>, ()| Ok((rand::rng().random::<u64>(),)))
+        }
+        "wasi:random/insecure-seed" => {
+            at.func_wrap("insecure-seed", |_: Store<'_>, ()| Ok((rand::rng().random::<(u64, u64)>(),)))
+        }
+        "wasi:clocks/wall-clock" => {
+            at.func_wrap("now", |_: Store<'_>, ()| Ok((wall_clock(),)))?;
+            at.func_wrap("resolution", |_: Store<'_>, ()| Ok((Datetime { seconds: 0, nanoseconds: 1_000_000 },)))
+        }
+        "wasi:clocks/monotonic-clock" => {
+            let start = Instant::now();
+            let now = move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            at.func_wrap("now", move |_: Store<'_>, ()| Ok((now(),)))?;
+            at.func_wrap("resolution", |_: Store<'_>, ()| Ok((1_000_u64,)))
+        }
+        "wasi:cli/environment" => {
+            at.func_wrap("get-environment", |_: Store<'_>, ()| Ok((Vec::<(String, String)>::new(),)))?;
+            at.func_wrap("get-arguments", |_: Store<'_>, ()| Ok((Vec::<String>::new(),)))?;
+            at.func_wrap("initial-cwd", |_: Store<'_>, ()| Ok((None::<String>,)))
+        }
+        "wasi:cli/stdin" => at.func_wrap("get-stdin", |store: Store<'_>, ()| Ok((handle::<Input>(store)?,))),
+        "wasi:cli/stdout" => at.func_wrap("get-stdout", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
+        "wasi:cli/stderr" => at.func_wrap("get-stderr", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
+        "wasi:io/error" => resource::<Error>(at, "error"),
+        "wasi:io/poll" => {
+            resource::<Nowhere>(at, "pollable")?;
+            at.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok((true,)))?;
+            at.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok(()))?;
+            at.func_wrap("poll", |_: Store<'_>, (all,): (Vec<Resource<Nowhere>>,)| {
+                Ok(((0..all.len()).filter_map(|index| u32::try_from(index).ok()).collect::<Vec<_>>(),))
+            })
+        }
+        "wasi:io/streams" => streams(at),
+        _ => Ok(()),
+    }
+}
+
+fn streams(at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    type Done = (Result<(), StreamError>,);
+
+    resource::<Input>(at, "input-stream")?;
+    for name in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
+        at.func_wrap(name, |_: Store<'_>, (_, _): (Resource<Input>, u64)| {
+            Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
+        })?;
+    }
+    at.func_wrap("[method]input-stream.subscribe", |store: Store<'_>, (_,): (Resource<Input>,)| {
+        Ok((handle::<Nowhere>(store)?,))
+    })?;
+
+    resource::<Output>(at, "output-stream")?;
+    at.func_wrap("[method]output-stream.check-write", |_: Store<'_>, (_,): (Resource<Output>,)| {
+        Ok((Ok::<u64, StreamError>(4096),))
+    })?;
+    for name in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
+        at.func_wrap(name, |_: Store<'_>, (_, _): (Resource<Output>, Vec<u8>)| -> wasmtime::Result<Done> {
+            Ok((Ok(()),))
+        })?;
+    }
+    for name in ["[method]output-stream.flush", "[method]output-stream.blocking-flush"] {
+        at.func_wrap(name, |_: Store<'_>, (_,): (Resource<Output>,)| -> wasmtime::Result<Done> { Ok((Ok(()),)) })?;
+    }
+    at.func_wrap("[method]output-stream.subscribe", |store: Store<'_>, (_,): (Resource<Output>,)| {
+        Ok((handle::<Nowhere>(store)?,))
+    })
+}
+
+/// Defines a resource type whose values are all alike.
+fn resource<T: 'static>(at: &mut LinkerInstance<'_, State>, name: &str) -> wasmtime::Result<()> {
+    at.resource(name, ResourceType::host::<T>(), |mut store, rep| {
+        store.data_mut().handles = store.data().handles.saturating_sub(1);
+        let _ = rep;
+        Ok(())
+    })
+}
+
+/// A new handle; bounded, because a guest may ask for as many as it likes.
+fn handle<T: 'static>(mut store: Store<'_>) -> wasmtime::Result<Resource<T>> {
+    let handles = &mut store.data_mut().handles;
+    if *handles >= 1000 {
+        wasmtime::bail!("more than 1000 open handles");
+    }
+    *handles += 1;
+    Ok(Resource::new_own(0))
+}
+
+fn random_bytes(length: u64) -> wasmtime::Result<Vec<u8>> {
+    if length > MAX_RANDOM {
+        wasmtime::bail!("{length} random bytes at once; {MAX_RANDOM} are allowed");
+    }
+    let mut bytes = vec![0; usize::try_from(length)?];
+    rand::rng().fill(&mut bytes[..]);
+    Ok(bytes)
+}
+
+fn wall_clock() -> Datetime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() }
+}
