@@ -6,4 +6,6 @@ mod crash;
 mod hostile;
 mod house;
 mod process;
+mod socket;
+mod socket_client;
 pub mod support;

@@ -8,26 +8,34 @@ use leadwire::domain::{
     room::Room,
     time::Timestamp,
 };
-use reqwest::Method;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
-    support::{TestApp, email},
+    support::{PASSWORD, TestApp},
 };
 
+fn address(app: &TestApp) -> String {
+    app.server.address().to_string()
+}
+
 async fn connect(app: &TestApp, role: Role) -> SocketClient {
-    SocketClient::connect(Transport::WebSocket, &app.address(), app.token(role)).await
+    SocketClient::connect(Transport::WebSocket, &address(app), app.token(role)).await
 }
 
 async fn new_lead(app: &TestApp, body: Value) -> String {
-    let lead = app.post(Role::Admin, "/api/leads", body).await.ok();
-    lead["id"].as_str().expect("an id").to_owned()
+    app.lead(body).await["id"].as_str().expect("an id").to_owned()
 }
 
-async fn user_id(app: &TestApp, role: Role) -> String {
-    app.get(role, "/api/auth/me").await.ok()["id"].as_str().expect("an id").to_owned()
+async fn post(app: &TestApp, role: Role, path: &str, body: Value) {
+    let reply = app.client(role).post(path, body).await;
+    assert!(reply.status.is_success(), "{}", reply.body);
+}
+
+async fn patch(app: &TestApp, role: Role, path: &str, body: Value) {
+    app.client(role).patch(path, body).await.expect(StatusCode::OK);
 }
 
 /// Appends lines to the log in one transaction: the fastest burst there can be.
@@ -45,9 +53,9 @@ async fn burst(app: &TestApp, count: u64, bytes: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_client_is_told_why_in_the_guides_words() {
     let app = TestApp::start().await;
-    let gone = app.add_user("gone@example.com", Role::Sales).await;
-    let gone_token = app.login("gone@example.com").await["accessToken"].as_str().expect("a token").to_owned();
-    app.patch(Role::Admin, &format!("/api/users/{gone}"), json!({"active": false})).await.ok();
+    let gone = app.add_user("gone", Role::Sales).await;
+    let gone_token = app.login(&gone.email).await;
+    patch(&app, Role::Admin, &format!("/api/users/{}", gone.id), json!({"active": false})).await;
     let none = "Authentication token required";
     let bad = "Invalid authentication token";
     let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.";
@@ -65,21 +73,21 @@ async fn a_refused_client_is_told_why_in_the_guides_words() {
     ];
     for transport in TRANSPORTS {
         for (packet, expected) in &cases {
-            let refused = SocketClient::open(transport, &app.address(), packet, None).await.err();
+            let refused = SocketClient::open(transport, &address(&app), packet, None).await.err();
             assert_eq!(refused.as_deref(), Some(*expected), "{transport:?} {packet}");
         }
     }
-    assert_eq!(app.sockets().registry().clients(), 0);
+    assert_eq!(app.server.sockets().registry().clients(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connected_client_is_greeted_with_who_it_is_and_where_the_log_stands() {
     let app = TestApp::start().await;
     new_lead(&app, json!({"title": "One"})).await;
-    let id = user_id(&app, Role::Sales).await;
+    let id = app.user(Role::Sales).id;
     for transport in TRANSPORTS {
         let auth = json!({"token": app.token(Role::Sales)});
-        let mut client = SocketClient::try_connect(transport, &app.address(), auth).await.expect("connects");
+        let mut client = SocketClient::try_connect(transport, &address(&app), auth).await.expect("connects");
         let greeting = client.event("connected").await;
         assert_eq!((&greeting["userId"], &greeting["userRole"]), (&json!(id), &json!("SALES")));
         assert_eq!((&greeting["seq"], &greeting["recovered"]), (&json!(1), &json!(false)));
@@ -95,9 +103,9 @@ async fn a_token_in_the_authorization_header_will_do() {
     let app = TestApp::start().await;
     let header = format!("Bearer {}", app.token(Role::Viewer));
     for transport in TRANSPORTS {
-        let client = SocketClient::open(transport, &app.address(), "40", Some(&header)).await;
+        let client = SocketClient::open(transport, &address(&app), "40", Some(&header)).await;
         client.expect("connects").event("connected").await;
-        let basic = SocketClient::open(transport, &app.address(), "40", Some("Basic abc")).await.err();
+        let basic = SocketClient::open(transport, &address(&app), "40", Some("Basic abc")).await.err();
         assert_eq!(basic.as_deref(), Some("Invalid authentication token"));
     }
 }
@@ -106,7 +114,7 @@ async fn a_token_in_the_authorization_header_will_do() {
 async fn a_subscription_is_confirmed_as_event_and_as_ack() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
-        let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Viewer)).await;
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
         for _ in 0..2 {
             client.emit("lead:subscribe", json!({"leadId": "lead-123"}));
             assert_eq!(client.event("lead:subscribed").await, json!({"leadId": "lead-123"}));
@@ -167,7 +175,7 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
     client.subscribe("still here").await;
 
     let token = app.token(Role::Admin);
-    let (mut socket, _) = open_web_socket(&app.address(), &format!(r#"40{{"token":"{token}"}}"#), None).await;
+    let (mut socket, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
     let binary = r#"451-["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]"#;
     socket.send(Message::text(binary)).await.expect("sends");
     socket.send(Message::binary(vec![1, 2, 3])).await.expect("sends");
@@ -187,12 +195,12 @@ async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
     let mut other = connect(&app, Role::Admin).await;
     for transport in TRANSPORTS {
         for packet in [r#"42["lead:subscribe",{"leadId":]"#, "42{}", "42", "4", "49", r#"42[7,{}]"#, "4\u{0}"] {
-            let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Admin)).await;
+            let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Admin)).await;
             client.send(packet);
             client.closed().await;
         }
     }
-    until_true("they are forgotten", || app.sockets().registry().clients() == 1).await;
+    until_true("they are forgotten", || app.server.sockets().registry().clients() == 1).await;
     other.subscribe("still here").await;
 }
 
@@ -203,12 +211,12 @@ async fn one_change_reaches_each_socket_once_whatever_rooms_it_is_in() {
     for transport in TRANSPORTS {
         let mut clients = Vec::new();
         for role in Role::ALL {
-            let mut client = SocketClient::connect(transport, &app.address(), app.token(role)).await;
+            let mut client = SocketClient::connect(transport, &address(&app), app.token(role)).await;
             client.subscribe(&lead).await;
             clients.push(client);
         }
         let title = format!("{transport:?}");
-        app.patch(Role::Manager, &format!("/api/leads/{lead}"), json!({"title": title})).await.ok();
+        patch(&app, Role::Manager, &format!("/api/leads/{lead}"), json!({"title": title})).await;
         for client in &mut clients {
             let event = client.event("lead:updated").await;
             assert_eq!(event["lead"]["title"], title);
@@ -226,14 +234,14 @@ async fn activities_reach_only_those_who_follow_the_lead() {
     let (mut follower, mut other) = (connect(&app, Role::Viewer).await, connect(&app, Role::Viewer).await);
     follower.subscribe(&lead).await;
     let note = json!({"type": "NOTE", "body": "called back"});
-    app.post(Role::Sales, &format!("/api/leads/{lead}/activities"), note).await.ok();
+    post(&app, Role::Sales, &format!("/api/leads/{lead}/activities"), note).await;
     let event = follower.event("activity:created").await;
     assert_eq!((&event["leadId"], &event["activity"]["body"]), (&json!(lead), &json!("called back")));
     other.expect_silence().await;
 
     follower.emit("lead:unsubscribe", json!({"leadId": lead}));
     follower.event("lead:unsubscribed").await;
-    app.post(Role::Sales, &format!("/api/leads/{lead}/activities"), json!({"type": "CALL"})).await.ok();
+    post(&app, Role::Sales, &format!("/api/leads/{lead}/activities"), json!({"type": "CALL"})).await;
     follower.expect_silence().await;
 }
 
@@ -241,7 +249,7 @@ async fn activities_reach_only_those_who_follow_the_lead() {
 async fn commands_answer_by_ack_what_http_answers() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Sales).await;
-    let me = user_id(&app, Role::Sales).await;
+    let me = app.user(Role::Sales).id;
     let create = json!({"title": "Roof", "idempotencyKey": "one"});
     let created = client.call("lead:create", create.clone()).await;
     assert_eq!((&created["ok"], &created["lead"]["owner"]["id"]), (&json!(true), &json!(me)));
@@ -281,7 +289,7 @@ async fn commands_answer_by_ack_what_http_answers() {
 async fn what_a_socket_says_is_handled_in_order() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
-        let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Viewer)).await;
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
         for number in 0..2000 {
             client.emit("lead:subscribe", json!({"leadId": format!("lead-{number}")}));
         }
@@ -293,8 +301,8 @@ async fn what_a_socket_says_is_handled_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_refused_with_an_answer() {
-    let app = TestApp::start_with(|config| config.socket.inbound_packets = 4).await;
-    let mut client = SocketClient::connect(Transport::Polling, &app.address(), app.token(Role::Viewer)).await;
+    let app = TestApp::with(|config| config.socket.inbound_packets = 4).await;
+    let mut client = SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Viewer)).await;
     let packet = |number| format!("42{}", json!(["lead:subscribe", {"leadId": format!("lead-{number}")}]));
     let flood: Vec<String> = (0..100).map(packet).collect();
     client.send(flood.join("\u{1e}"));
@@ -314,7 +322,7 @@ async fn a_flood_is_refused_with_an_answer() {
 async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
-        let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Viewer)).await;
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
         burst(&app, 5000, 100).await;
         let mut last = None;
         for number in 0..5000 {
@@ -332,8 +340,8 @@ async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
 async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
     let app = TestApp::start().await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
-    let (mut stalled, _) = open_web_socket(&app.address(), &connect_packet, None).await;
-    until_true("the stalled client is connected", || app.sockets().registry().clients() == 1).await;
+    let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    until_true("the stalled client is connected", || app.server.sockets().registry().clients() == 1).await;
     let mut healthy = connect(&app, Role::Viewer).await;
     // Far more than the kernel's buffers take.
     burst(&app, 3000, 10_000).await;
@@ -353,11 +361,11 @@ async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_is_gone_leaves_nothing_behind() {
     let app = TestApp::start().await;
-    let registry = app.sockets().registry();
+    let registry = app.server.sockets().registry();
     for transport in TRANSPORTS {
         let mut clients = Vec::new();
         for _ in 0..10 {
-            let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Sales)).await;
+            let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Sales)).await;
             client.subscribe("lead-123").await;
             clients.push(client);
         }
@@ -382,7 +390,7 @@ async fn many_writers_and_many_sockets_agree_on_the_order() {
     let mut readers = Vec::new();
     for number in 0..20 {
         let transport = TRANSPORTS[number % 2];
-        let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::ALL[number % 4])).await;
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::ALL[number % 4])).await;
         client.subscribe(&lead).await;
         readers.push(tokio::spawn(async move {
             let mut seqs = Vec::new();
@@ -394,15 +402,13 @@ async fn many_writers_and_many_sockets_agree_on_the_order() {
             seqs
         }));
     }
-    let (url, token) = (app.url(&format!("/api/leads/{lead}")), app.token(Role::Admin).to_owned());
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        let (http, url, token) = (app.http.clone(), url.clone(), token.clone());
+        let (client, path) = (app.client(Role::Admin), format!("/api/leads/{lead}"));
         writers.push(tokio::spawn(async move {
             for change in 0..CHANGES {
-                let patch = json!({"title": format!("{writer}.{change}")});
-                let response = http.patch(&url).bearer_auth(&token).json(&patch).send().await.expect("an answer");
-                assert_eq!(response.status(), 200);
+                let title = json!({"title": format!("{writer}.{change}")});
+                client.patch(&path, title).await.expect(StatusCode::OK);
             }
         }));
     }
@@ -418,21 +424,21 @@ async fn many_writers_and_many_sockets_agree_on_the_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
-    let app = TestApp::start_with(|config| config.visibility = visibility).await;
+    let app = TestApp::with(|config| config.visibility = visibility).await;
     let (mut sales, mut viewer) = (connect(&app, Role::Sales).await, connect(&app, Role::Viewer).await);
-    let me = user_id(&app, Role::Sales).await;
+    let me = app.user(Role::Sales).id;
     let lead = new_lead(&app, json!({"title": "Not theirs"})).await;
     // The room tells nothing of the lead; its events are not for this user.
     sales.subscribe(&lead).await;
-    app.post(Role::Admin, &format!("/api/leads/{lead}/activities"), json!({"type": "NOTE"})).await.ok();
+    post(&app, Role::Admin, &format!("/api/leads/{lead}/activities"), json!({"type": "NOTE"})).await;
     sales.expect_silence().await;
     viewer.event("lead:created").await;
 
-    app.post(Role::Admin, &format!("/api/leads/{lead}/assign"), json!({"ownerId": me})).await.ok();
+    post(&app, Role::Admin, &format!("/api/leads/{lead}/assign"), json!({"ownerId": me})).await;
     sales.event("lead:assigned").await;
     sales.event("activity:created").await;
     assert_eq!(sales.event("notification").await["kind"], "lead_assigned");
-    app.post(Role::Admin, &format!("/api/leads/{lead}/assign"), json!({"ownerId": null})).await.ok();
+    post(&app, Role::Admin, &format!("/api/leads/{lead}/assign"), json!({"ownerId": null})).await;
     assert_eq!(sales.event("notification").await["kind"], "lead_unassigned");
     assert_eq!(sales.event("lead:revoked").await["leadId"], json!(lead));
     sales.expect_silence().await;
@@ -441,13 +447,13 @@ async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_role_is_told_and_counts_from_its_place_in_the_log() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
-    let app = TestApp::start_with(|config| config.visibility = visibility).await;
-    let user = app.add_user("moving@example.com", Role::Viewer).await;
-    let token = app.login("moving@example.com").await["accessToken"].as_str().expect("a token").to_owned();
-    let mut client = SocketClient::connect(Transport::WebSocket, &app.address(), &token).await;
+    let app = TestApp::with(|config| config.visibility = visibility).await;
+    let user = app.add_user("moving", Role::Viewer).await;
+    let token = app.login(&user.email).await;
+    let mut client = SocketClient::connect(Transport::WebSocket, &address(&app), &token).await;
     new_lead(&app, json!({"title": "Seen by a viewer"})).await;
     client.event("lead:created").await;
-    app.patch(Role::Admin, &format!("/api/users/{user}"), json!({"role": "SALES"})).await.ok();
+    patch(&app, Role::Admin, &format!("/api/users/{}", user.id), json!({"role": "SALES"})).await;
     assert_eq!(client.event("session:updated").await["userRole"], "SALES");
     new_lead(&app, json!({"title": "Not theirs"})).await;
     client.expect_silence().await;
@@ -458,12 +464,13 @@ async fn a_new_role_is_told_and_counts_from_its_place_in_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_session_gets_nothing_more() {
     let app = TestApp::start().await;
-    let grant = app.login(&email(Role::Sales)).await;
+    let login = json!({"email": app.user(Role::Sales).email, "password": PASSWORD});
+    let grant = app.anonymous().post("/api/auth/login", login).await.expect(StatusCode::OK);
     let token = grant["accessToken"].as_str().expect("a token");
-    let mut ended = SocketClient::connect(Transport::WebSocket, &app.address(), token).await;
+    let mut ended = SocketClient::connect(Transport::WebSocket, &address(&app), token).await;
     let mut other = connect(&app, Role::Sales).await;
-    let body = json!({"refreshToken": grant["refreshToken"]});
-    app.call(Method::POST, "/api/auth/logout", None, Some(body)).await.ok();
+    let logout = json!({"refreshToken": grant["refreshToken"]});
+    app.anonymous().post("/api/auth/logout", logout).await.expect(StatusCode::NO_CONTENT);
     new_lead(&app, json!({"title": "Later"})).await;
     other.event("lead:created").await;
     let answer = ended.call("lead:subscribe", json!({"leadId": "x"})).await;
@@ -476,7 +483,7 @@ async fn frames_over_the_limit_are_refused() {
     let app = TestApp::start().await;
     let most = 256 * 1024;
     for transport in TRANSPORTS {
-        let mut client = SocketClient::connect(transport, &app.address(), app.token(Role::Admin)).await;
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Admin)).await;
         client.send(format!("42{}", json!(["lead:create", {"title": "T", "description": "x".repeat(most)}])));
         client.closed().await;
     }

@@ -13,21 +13,21 @@ use tokio::{
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 /// Longer than anything takes, so that a test that waits in vain ends.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
     WebSocket,
     Polling,
 }
 
-pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::WebSocket, Transport::Polling];
+pub const TRANSPORTS: [Transport; 2] = [Transport::WebSocket, Transport::Polling];
 
 /// What the server sent.
 #[derive(Debug)]
-pub(crate) enum Packet {
+pub enum Packet {
     Connected,
     Refused(String),
     Event(String, Value),
@@ -36,7 +36,7 @@ pub(crate) enum Packet {
     Closed,
 }
 
-pub(crate) struct SocketClient {
+pub struct SocketClient {
     outgoing: mpsc::UnboundedSender<String>,
     incoming: mpsc::UnboundedReceiver<Packet>,
     /// Events that came while something else was waited for.
@@ -53,19 +53,19 @@ impl Drop for SocketClient {
 
 impl SocketClient {
     /// Connects with a token, and takes the greeting.
-    pub(crate) async fn connect(transport: Transport, address: &str, token: &str) -> Self {
+    pub async fn connect(transport: Transport, address: &str, token: &str) -> Self {
         let mut client = Self::try_connect(transport, address, json!({"token": token})).await.expect("connects");
         client.event("connected").await;
         client
     }
 
     /// Connects with this `auth`; the reason when the server refuses.
-    pub(crate) async fn try_connect(transport: Transport, address: &str, auth: Value) -> Result<Self, String> {
+    pub async fn try_connect(transport: Transport, address: &str, auth: Value) -> Result<Self, String> {
         Self::open(transport, address, &format!("40{auth}"), None).await
     }
 
     /// Connects with this CONNECT packet and `Authorization` header.
-    pub(crate) async fn open(
+    pub async fn open(
         transport: Transport,
         address: &str,
         connect: &str,
@@ -91,17 +91,17 @@ impl SocketClient {
         }
     }
 
-    pub(crate) fn emit(&self, name: &str, payload: Value) {
+    pub fn emit(&self, name: &str, payload: Value) {
         self.send(format!("42{}", json!([name, payload])));
     }
 
     /// Sends an Engine.IO packet as it is.
-    pub(crate) fn send(&self, packet: impl Into<String>) {
+    pub fn send(&self, packet: impl Into<String>) {
         self.outgoing.send(packet.into()).expect("the transport is open");
     }
 
     /// Emits, and waits for the ack.
-    pub(crate) async fn call(&mut self, name: &str, payload: Value) -> Value {
+    pub async fn call(&mut self, name: &str, payload: Value) -> Value {
         let id = self.next_ack;
         self.next_ack += 1;
         self.send(format!("42{id}{}", json!([name, payload])));
@@ -115,7 +115,7 @@ impl SocketClient {
     }
 
     /// The next event, whatever it is.
-    pub(crate) async fn next(&mut self) -> (String, Value) {
+    pub async fn next(&mut self) -> (String, Value) {
         if let Some(event) = self.early.pop_front() {
             return event;
         }
@@ -127,7 +127,7 @@ impl SocketClient {
 
     /// The next event, which has to be this one.
     #[track_caller]
-    pub(crate) fn event<'a>(&'a mut self, name: &'a str) -> impl Future<Output = Value> + use<'a> {
+    pub fn event<'a>(&'a mut self, name: &'a str) -> impl Future<Output = Value> + use<'a> {
         async move {
             let (got, payload) = self.next().await;
             assert_eq!(got, name, "{payload}");
@@ -135,18 +135,8 @@ impl SocketClient {
         }
     }
 
-    /// Passes over events until one of this name.
-    pub(crate) async fn until(&mut self, name: &str) -> Value {
-        loop {
-            let (got, payload) = self.next().await;
-            if got == name {
-                return payload;
-            }
-        }
-    }
-
     /// Subscribes to a lead and takes the confirmation.
-    pub(crate) async fn subscribe(&mut self, lead: &str) {
+    pub async fn subscribe(&mut self, lead: &str) {
         let answer = self.call("lead:subscribe", json!({"leadId": lead})).await;
         assert_eq!(answer["ok"], true, "{answer}");
         let at = self.early.iter().position(|(name, payload)| name == "lead:subscribed" && payload["leadId"] == lead);
@@ -154,14 +144,14 @@ impl SocketClient {
     }
 
     /// Proves that nothing else was sent: the answer to a question comes first.
-    pub(crate) async fn expect_silence(&mut self) {
+    pub async fn expect_silence(&mut self) {
         self.call("lead:unsubscribe", json!({"leadId": "silence"})).await;
         let events: Vec<_> = self.early.drain(..).filter(|(_, payload)| payload["leadId"] != "silence").collect();
         assert!(events.is_empty(), "expected nothing, got {events:?}");
     }
 
     /// Waits until the transport is closed.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         while !matches!(self.packet().await, Packet::Closed) {}
     }
 
@@ -172,7 +162,7 @@ impl SocketClient {
 }
 
 /// A WebSocket that has sent CONNECT, for tests that do not read on; and the Engine.IO session.
-pub(crate) async fn open_web_socket(address: &str, connect: &str, authorization: Option<&str>) -> (WebSocket, Value) {
+pub async fn open_web_socket(address: &str, connect: &str, authorization: Option<&str>) -> (WebSocket, Value) {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
     let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
@@ -309,7 +299,7 @@ fn parse(packet: &str) -> Option<Packet> {
 }
 
 /// Looks every few milliseconds whether something has come true that no event tells of.
-pub(crate) async fn until_true(what: &str, mut is_true: impl FnMut() -> bool) {
+pub async fn until_true(what: &str, mut is_true: impl FnMut() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !is_true() {
             sleep(Duration::from_millis(5)).await;
