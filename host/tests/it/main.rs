@@ -4,10 +4,12 @@
 mod activities;
 mod auth;
 mod crash;
+mod guest;
 mod hostile;
 mod house;
 mod http;
 mod leads;
+mod plugin_host;
 mod process;
 mod socket;
 mod socket_client;
