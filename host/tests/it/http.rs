@@ -118,11 +118,14 @@ async fn only_pages_of_the_configured_origins_may_call() {
     assert_eq!(preflight(&some, "https://evil.example").await, None);
     let open = TestApp::with(|config| config.http.cors_origins = vec!["*".into()]).await;
     assert_eq!(preflight(&open, "https://any.example").await.as_deref(), Some("*"));
-    let request = open.anonymous().request(Method::GET, "/api/leads").header("origin", "https://any.example");
-    let refusal = send(request).await;
-    assert_eq!(refusal.header("access-control-allow-origin"), "*");
-    assert!(refusal.header("access-control-expose-headers").contains("etag"));
-    refusal.refused(401, "unauthenticated");
+    for path in ["/api/leads", "/socket.io/?EIO=4&transport=polling"] {
+        let request = open.anonymous().request(Method::GET, path).header("origin", "https://any.example");
+        let headers = request.send().await.expect("is answered").headers().clone();
+        let origins: Vec<_> = headers.get_all("access-control-allow-origin").iter().collect();
+        assert_eq!(origins, ["*"], "{path}");
+        let exposed = headers["access-control-expose-headers"].to_str().expect("text");
+        assert!(exposed.contains("etag"), "{path}: {exposed}");
+    }
 }
 
 #[tokio::test]
