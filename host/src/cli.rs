@@ -123,7 +123,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::User(command) => user::run(command, &cli.options),
         Command::Seed => seed::run(&cli.options),
         Command::Migrate => migrate::run(&cli.options),
-        Command::Plugin(command) => plugin::run(command),
+        Command::Plugin(command) => plugin::run(command, &cli.options),
         Command::Config(command) => config::run(&command, &cli.options),
     }
 }

@@ -27,7 +27,6 @@ use crate::{
 pub struct Server {
     address: SocketAddr,
     app: App,
-    sockets: Sockets,
     /// Ends the listener; what feeds clients ends after it.
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -67,7 +66,7 @@ impl Server {
         let delivered = CancellationToken::new();
         tokio::spawn(delivery.run(delivered.clone()));
         let serving = tokio::spawn(serve(listener, router, stop.clone(), delivered, store));
-        Ok(Self { address, app, sockets, stop, serving })
+        Ok(Self { address, app, stop, serving })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
@@ -77,10 +76,6 @@ impl Server {
 
     pub fn app(&self) -> &App {
         &self.app
-    }
-
-    pub fn sockets(&self) -> &Sockets {
-        &self.sockets
     }
 
     /// Waits until the server ends, which it does not do by itself.

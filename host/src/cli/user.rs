@@ -88,10 +88,10 @@ async fn add(config: &Config, email: &str, name: &str, role: &str, password: &Pa
 async fn list(config: &Config) -> Result<()> {
     let users = existing(config).await?.store().read().await?.users(None, u32::MAX).await?;
     let width = users.iter().map(|user| user.email.chars().count()).max().unwrap_or(0).max(5);
-    say(format_args!("{:width$}  {:7}  ACTIVE  NAME", "EMAIL", "ROLE"))?;
+    say(format_args!("{:36}  {:width$}  {:7}  ACTIVE  NAME", "ID", "EMAIL", "ROLE"))?;
     users.iter().try_for_each(|user| {
         let active = if user.active { "yes" } else { "no" };
-        say(format_args!("{:width$}  {:7}  {active:6}  {}", user.email, user.role.as_str(), user.name))
+        say(format_args!("{}  {:width$}  {:7}  {active:6}  {}", user.id, user.email, user.role.as_str(), user.name))
     })
 }
 

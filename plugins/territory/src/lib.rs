@@ -12,8 +12,8 @@ const SALES: &str = "SALES";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The territories of each user, by the user's id.
-    users: BTreeMap<String, Vec<String>>,
+    /// Those of each user, by the user's id.
+    territories: BTreeMap<String, Vec<String>>,
 }
 
 struct Territory {
@@ -31,10 +31,10 @@ impl Plugin for Territory {
 
     fn init(config: Config) -> Result<Self, String> {
         // An audience is made of ids, so an address here would match nobody and hide everything.
-        if let Some(user) = config.users.keys().find(|user| !is_uuid(user)) {
-            return Err(format!("config.users: `{user}` is no user id; expected a UUID, as GET /api/users lists them"));
+        if let Some(user) = config.territories.keys().find(|user| !is_uuid(user)) {
+            return Err(format!("config.territories: `{user}` is no user id; expected a UUID, as `leadwire user list` shows them"));
         }
-        let users = config.users.into_iter().map(|(user, territories)| (user.to_lowercase(), territories));
+        let users = config.territories.into_iter().map(|(user, territories)| (user.to_lowercase(), territories));
         Ok(Self { users: users.collect() })
     }
 }
@@ -87,7 +87,7 @@ mod tests {
     const BEN: &str = "01980000-0000-7000-8000-0000000000bb";
 
     fn plugin() -> Territory {
-        testing::plugin(json!({"users": {ANN: ["north", "east"], BEN: ["south", "east"]}})).expect("valid settings")
+        testing::plugin(json!({"territories": {ANN: ["north", "east"], BEN: ["south", "east"]}})).expect("valid settings")
     }
 
     fn lead(territory: Value) -> Value {
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn an_email_address_in_place_of_an_id_is_refused() {
-        let refusal = testing::plugin::<Territory>(json!({"users": {"ann@example.com": ["north"]}})).err();
-        assert!(refusal.expect("refused").starts_with("config.users: `ann@example.com` is no user id"));
-        assert_eq!(testing::plugin::<Territory>(json!({})).err().as_deref(), Some("config: missing field `users`"));
+        let refusal = testing::plugin::<Territory>(json!({"territories": {"ann@example.com": ["north"]}})).err();
+        assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is no user id"));
+        assert_eq!(testing::plugin::<Territory>(json!({})).err().as_deref(), Some("config: missing field `territories`"));
     }
 }

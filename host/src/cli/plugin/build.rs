@@ -45,7 +45,7 @@ pub(super) fn component(dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
     let out = out.unwrap_or(&target);
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("{}.wasm", package.name));
-    replace(&file, &component)?;
+    super::replace(&file, &component)?;
     Ok(file)
 }
 
@@ -75,16 +75,6 @@ fn exports(component: &[u8]) -> Result<impl Iterator<Item = String>> {
         }
     }
     Ok(names.into_iter())
-}
-
-/// A watching server sees the whole file or none.
-fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let part = file.with_extension(format!("wasm.{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    written.with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The parts of `cargo metadata` and of cargo's build messages that matter here.
@@ -169,15 +159,5 @@ mod tests {
         let error = encode(&module).expect_err("refused").to_string();
         assert!(error.starts_with("the module is no plugin"), "{error}");
         assert!(encode(b"not wasm").is_err());
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("a.wasm");
-        replace(&file, b"one").expect("written");
-        replace(&file, b"two").expect("written");
-        assert_eq!(fs::read(&file).expect("there"), b"two");
-        assert_eq!(dir.path().read_dir().expect("a folder").count(), 1);
     }
 }

@@ -1,0 +1,139 @@
+//! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder.
+//!
+//! A running server sees each change by itself, as if it had been made by hand.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use toml_edit::{DocumentMut, value};
+
+use crate::cli::{Options, say};
+
+#[derive(Args)]
+pub(in crate::cli) struct Named {
+    /// The plugin's name: that of its file, without `.wasm`
+    name: String,
+}
+
+/// The two files of a plugin.
+struct Files {
+    component: PathBuf,
+    settings: PathBuf,
+}
+
+impl Files {
+    fn of(name: &str, dir: &Path) -> Self {
+        Self { component: dir.join(format!("{name}.wasm")), settings: dir.join(format!("{name}.toml")) }
+    }
+}
+
+pub(super) fn enable(named: &Named, options: &Options) -> Result<()> {
+    switch(&named.name, &folder(options)?, true)
+}
+
+pub(super) fn disable(named: &Named, options: &Options) -> Result<()> {
+    switch(&named.name, &folder(options)?, false)
+}
+
+pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
+    let name = &named.name;
+    super::check_name(name)?;
+    let dir = folder(options)?;
+    let files = Files::of(name, &dir);
+    // The component first: settings that vanish before it would make the server load it with none.
+    let component = delete(&files.component)?;
+    let settings = delete(&files.settings)?;
+    if !(component || settings) {
+        bail!("there is no plugin {name} in {}", dir.display());
+    }
+    say(format_args!("removed plugin {name}"))
+}
+
+fn folder(options: &Options) -> Result<PathBuf> {
+    options.load()?.plugins.dir.context("no plugin folder is set; name it with --plugins DIR")
+}
+
+fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
+    super::check_name(name)?;
+    let files = Files::of(name, dir);
+    let text = match fs::read_to_string(&files.settings) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && files.component.is_file() => String::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("there is no plugin {name} in {}", dir.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", files.settings.display())),
+    };
+    let changed = with_enabled(&text, enabled).with_context(|| format!("cannot read {}", files.settings.display()))?;
+    if changed != text {
+        super::replace(&files.settings, changed.as_bytes())?;
+    }
+    say(format_args!("{} plugin {name}", if enabled { "enabled" } else { "disabled" }))
+}
+
+/// The settings with `enabled` set; comments and all else stay as they are.
+fn with_enabled(text: &str, enabled: bool) -> Result<String> {
+    let mut settings: DocumentMut = text.parse()?;
+    // Assigning to the item would lose the comment behind it.
+    match settings.get_mut("enabled").and_then(|item| item.as_value_mut()) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = enabled.into();
+            *old.decor_mut() = decor;
+        }
+        None => {
+            settings.insert("enabled", value(enabled));
+        }
+    }
+    Ok(settings.to_string())
+}
+
+/// Whether there was something to delete.
+fn delete(file: &Path) -> Result<bool> {
+    match fs::remove_file(file) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot delete {}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switching_keeps_what_a_person_wrote() {
+        let text = "# mine\nenabled = true # for now\norder = 3\n\n[config]\nroles = [\"VIEWER\"] # all\n";
+        let off = with_enabled(text, false).expect("valid");
+        assert_eq!(off, text.replace("true", "false"));
+        assert_eq!(with_enabled(&off, true).expect("valid"), text);
+    }
+
+    #[test]
+    fn settings_without_the_key_get_it_before_their_tables() {
+        let text = with_enabled("[config]\na = 1\n", false).expect("valid");
+        let table: toml::Table = text.parse().expect("valid");
+        assert_eq!(table["enabled"].as_bool(), Some(false));
+        assert_eq!(with_enabled("", false).expect("valid"), "enabled = false\n");
+    }
+
+    #[test]
+    fn a_plugin_with_a_component_alone_gets_settings() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("mine.wasm"), b"").expect("written");
+        switch("mine", dir.path(), false).expect("disabled");
+        assert_eq!(fs::read_to_string(dir.path().join("mine.toml")).expect("there"), "enabled = false\n");
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_there_is_said_not_to_be() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = switch("mine", dir.path(), false).expect_err("refused").to_string();
+        assert!(error.starts_with("there is no plugin mine in "), "{error}");
+        assert!(switch("../mine", dir.path(), false).is_err());
+    }
+}
