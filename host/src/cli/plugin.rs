@@ -7,10 +7,11 @@ mod toolchain;
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use super::Options;
+use crate::plugin;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -38,13 +39,7 @@ pub(super) fn run(command: Command, options: &Options) -> Result<()> {
 
 /// A plugin's name is that of its files, so it must be no path.
 fn check_name(name: &str) -> Result<()> {
-    let valid = (1..=64).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if !valid {
-        bail!("{name:?} is no plugin name: expected a lower-case letter, then letters, digits and hyphens, 64 at most");
-    }
-    Ok(())
+    plugin::check_name(name).map_err(anyhow::Error::msg)
 }
 
 /// Writes a file so that a watching server sees the whole of it or none.

@@ -5,5 +5,6 @@ mod auth;
 mod crash;
 mod hostile;
 mod house;
+mod plugin_cli;
 mod process;
 pub mod support;

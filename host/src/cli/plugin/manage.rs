@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use toml_edit::{DocumentMut, value};
 
-use crate::cli::{Options, say};
+use crate::{
+    cli::{Options, say},
+    plugin,
+};
 
 #[derive(Args)]
 pub(in crate::cli) struct Named {
@@ -42,12 +45,13 @@ pub(super) fn disable(named: &Named, options: &Options) -> Result<()> {
 pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
     let name = &named.name;
     super::check_name(name)?;
-    let dir = folder(options)?;
+    let (dir, data_dir) = (folder(options)?, options.load()?.data_dir()?);
     let files = Files::of(name, &dir);
     // The component first: settings that vanish before it would make the server load it with none.
     let component = delete(&files.component)?;
     let settings = delete(&files.settings)?;
-    if !(component || settings) {
+    let known = plugin::forget(&data_dir, name).with_context(|| format!("cannot let go of plugin {name}"))?;
+    if !(component || settings || known) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
     say(format_args!("removed plugin {name}"))
