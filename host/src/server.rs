@@ -27,6 +27,7 @@ use crate::{
 pub struct Server {
     address: SocketAddr,
     app: App,
+    sockets: Sockets,
     /// Ends the listener; what feeds clients ends after it.
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -66,7 +67,7 @@ impl Server {
         let delivered = CancellationToken::new();
         tokio::spawn(delivery.run(delivered.clone()));
         let serving = tokio::spawn(serve(listener, router, stop.clone(), delivered, store));
-        Ok(Self { address, app, stop, serving })
+        Ok(Self { address, app, sockets, stop, serving })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
@@ -76,6 +77,10 @@ impl Server {
 
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Waits until the server ends, which it does not do by itself.

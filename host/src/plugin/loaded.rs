@@ -198,3 +198,31 @@ fn init(pool: &Pool) -> Result<Hides, Refused> {
     pool.give_back(instance);
     Ok(hidden)
 }
+
+#[cfg(test)]
+#[path = "../../tests/it/guest.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use super::{guest::Guest, *};
+
+    #[test]
+    fn loading_again_and_again_gives_back_all_that_it_took() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = Engine::start(dir.path()).expect("starts");
+        let bytes = Guest::redactor("guard").build();
+        let mut plugin = None;
+        // More often than the engine has room for instances at a time.
+        for generation in 0..600 {
+            let loaded = Plugin::load(&engine, "guard", &bytes, "h".into(), PluginSettings::default(), 8, generation);
+            let loaded = loaded.unwrap_or_else(|refused| panic!("generation {generation}: {refused}"));
+            loaded
+                .try_filter(Event { name: "lead:read", fields: &[], payload: None }, &[Role::Viewer])
+                .expect("answers");
+            plugin = Some(loaded);
+        }
+        assert_eq!(plugin.map(|plugin| plugin.instances()), Some(2));
+    }
+}

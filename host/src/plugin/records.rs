@@ -1,4 +1,4 @@
-//! The names of active plugins, kept across restarts in `<data dir>/plugins/active.json`.
+//! The names of active plugins, kept across restarts in `<data dir>/plugin-state/active.json`.
 //!
 //! A file that goes away takes its code with it, but not what it stood for: a plugin that denied or hid something
 //! keeps holding that back until an administrator says that it is gone. So what it held back is written down here.
@@ -81,7 +81,7 @@ impl Record {
 
 /// Where the server keeps what it knows of plugins.
 pub(super) fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("plugins")
+    data_dir.join("plugin-state")
 }
 
 pub(super) fn read(data_dir: &Path) -> Result<Records, Error> {

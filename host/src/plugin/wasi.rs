@@ -54,7 +54,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -
         .collect();
     for name in names {
         let interface = name.split('@').next().unwrap_or(&name).to_owned();
-        define(&interface, &mut linker.instance(&name)?)?;
+        let mut at = linker.instance(&name)?;
+        // An interface that uses another's resource exports it too, and it has to be the same one.
+        resource::<Error>(&mut at, "error")?;
+        resource::<Nowhere>(&mut at, "pollable")?;
+        resource::<Input>(&mut at, "input-stream")?;
+        resource::<Output>(&mut at, "output-stream")?;
+        define(&interface, &mut at)?;
     }
     linker.define_unknown_imports_as_traps(component)
 }
@@ -87,9 +93,7 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "wasi:cli/stdin" => at.func_wrap("get-stdin", |store: Store<'_>, ()| Ok((handle::<Input>(store)?,))),
         "wasi:cli/stdout" => at.func_wrap("get-stdout", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
         "wasi:cli/stderr" => at.func_wrap("get-stderr", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
-        "wasi:io/error" => resource::<Error>(at, "error"),
         "wasi:io/poll" => {
-            resource::<Nowhere>(at, "pollable")?;
             at.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok((true,)))?;
             at.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok(()))?;
             at.func_wrap("poll", |_: Store<'_>, (all,): (Vec<Resource<Nowhere>>,)| {
@@ -104,7 +108,6 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
 fn streams(at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     type Done = (Result<(), StreamError>,);
 
-    resource::<Input>(at, "input-stream")?;
     for name in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
         at.func_wrap(name, |_: Store<'_>, (_, _): (Resource<Input>, u64)| {
             Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
@@ -114,7 +117,6 @@ fn streams(at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
         Ok((handle::<Nowhere>(store)?,))
     })?;
 
-    resource::<Output>(at, "output-stream")?;
     at.func_wrap("[method]output-stream.check-write", |_: Store<'_>, (_,): (Resource<Output>,)| {
         Ok((Ok::<u64, StreamError>(4096),))
     })?;

@@ -50,9 +50,8 @@ pub struct Api {
     pub settings: Arc<Settings>,
 }
 
-/// Every HTTP route, with its layers; [`cors`] is among them.
+/// Every HTTP route, with its layers; [`cors`] is not among them, because Socket.IO needs it as well.
 pub fn router(api: Api) -> Router {
-    let cors = cors(&api.settings);
     Router::new()
         .merge(auth::routes())
         .merge(user::routes())
@@ -64,11 +63,10 @@ pub fn router(api: Api) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(api.clone(), envelope))
         .layer(CompressionLayer::new())
-        .layer(cors)
         .with_state(api)
 }
 
-/// Lets pages of the configured origins call.
+/// Lets pages of the configured origins call: the outermost layer.
 pub fn cors(settings: &Settings) -> CorsLayer {
     let origins = &settings.cors_origins;
     let allowed = if origins.iter().any(|origin| origin == "*") {

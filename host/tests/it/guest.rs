@@ -1,0 +1,436 @@
+//! Plugins written by hand, for what no toolchain would ever produce: answers are laid out byte by byte as the
+//! canonical ABI wants them, and what a hook does before it answers is a few lines of WebAssembly text.
+
+use std::fmt::Write as _;
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// A plugin to be. Its hooks are those that were given an answer.
+#[derive(Clone)]
+pub struct Guest {
+    name: String,
+    version: String,
+    events: Vec<String>,
+    roles: Vec<String>,
+    fields: Vec<String>,
+    whole_payload: bool,
+    hides: Vec<(String, Vec<String>)>,
+    describe: String,
+    init: (String, Option<String>),
+    filter: Option<(String, Result<Vec<Verdict>, String>)>,
+    enrich: Option<(String, Result<Vec<Edit>, String>)>,
+    authorize: Option<(String, Option<String>)>,
+    wasi: bool,
+}
+
+/// As much of WASI as the standard library of a language would call on its way to a random number and a line of
+/// output.
+const WASI: &str = "
+    package wasi:io@0.2.3 {
+        interface error { resource error; }
+        interface streams {
+            use error.{error};
+            variant stream-error { last-operation-failed(error), closed }
+            resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; }
+        }
+    }
+    package wasi:cli@0.2.3 {
+        interface stdout { use wasi:io/streams@0.2.3.{output-stream}; get-stdout: func() -> output-stream; }
+        interface environment { get-environment: func() -> list<tuple<string, string>>; }
+        interface exit { exit: func(status: result); }
+    }
+    package wasi:random@0.2.3 { interface random { get-random-u64: func() -> u64; } }
+";
+const WASI_IMPORTS: &str = "
+    (import \"wasi:random/random@0.2.3\" \"get-random-u64\" (func $random (result i64)))
+    (import \"wasi:cli/stdout@0.2.3\" \"get-stdout\" (func $stdout (result i32)))
+    (import \"wasi:cli/environment@0.2.3\" \"get-environment\" (func $environment (param i32)))
+    (import \"wasi:cli/exit@0.2.3\" \"exit\" (func $exit (param i32)))
+    (import \"wasi:io/streams@0.2.3\" \"[method]output-stream.blocking-write-and-flush\"
+      (func $write (param i32 i32 i32 i32)))
+    (import \"wasi:io/streams@0.2.3\" \"[resource-drop]output-stream\" (func $close (param i32)))";
+
+#[derive(Clone)]
+pub struct Verdict {
+    pub role: &'static str,
+    pub audience: Audience,
+    pub edits: Vec<Edit>,
+}
+
+#[derive(Clone)]
+pub enum Audience {
+    Everyone,
+    Nobody,
+    Only(Vec<String>),
+}
+
+#[derive(Clone)]
+pub enum Edit {
+    Remove(String),
+    Mask(String, String),
+    Set(String, String),
+    /// Sets a pointer to the first field that the host passed; the JSON text is taken over as it came.
+    SetFirstField(String),
+    /// Sets a pointer to the whole payload.
+    SetPayload(String),
+}
+
+pub fn everyone(role: &'static str, edits: impl IntoIterator<Item = Edit>) -> Verdict {
+    Verdict { role, audience: Audience::Everyone, edits: edits.into_iter().collect() }
+}
+
+pub fn remove(pointer: &str) -> Edit {
+    Edit::Remove(pointer.into())
+}
+
+pub fn set(pointer: &str, json: &str) -> Edit {
+    Edit::Set(pointer.into(), json.into())
+}
+
+fn owned<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.into_iter().map(Into::into).collect()
+}
+
+impl Guest {
+    /// A plugin that wants every event, for every role, and has no hook yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            version: "1.0.0".into(),
+            events: owned(["*"]),
+            roles: Vec::new(),
+            fields: Vec::new(),
+            whole_payload: false,
+            hides: Vec::new(),
+            describe: String::new(),
+            init: (String::new(), None),
+            filter: None,
+            enrich: None,
+            authorize: None,
+            wasi: false,
+        }
+    }
+
+    /// One that removes an e-mail address from what viewers get.
+    pub fn redactor(name: &str) -> Self {
+        Self::new(name)
+            .roles(["VIEWER"])
+            .hides("VIEWER", ["/lead/email"])
+            .filter([everyone("VIEWER", [remove("/lead/email")])])
+    }
+
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    pub fn events<const N: usize>(mut self, events: [&str; N]) -> Self {
+        self.events = owned(events);
+        self
+    }
+
+    pub fn roles<const N: usize>(mut self, roles: [&str; N]) -> Self {
+        self.roles = owned(roles);
+        self
+    }
+
+    pub fn fields<const N: usize>(mut self, fields: [&str; N]) -> Self {
+        self.fields = owned(fields);
+        self
+    }
+
+    pub fn whole_payload(mut self) -> Self {
+        self.whole_payload = true;
+        self
+    }
+
+    pub fn hides<const N: usize>(mut self, role: &str, pointers: [&str; N]) -> Self {
+        self.hides.push((role.into(), owned(pointers)));
+        self
+    }
+
+    /// What `describe` does before it answers.
+    pub fn describing(mut self, code: &str) -> Self {
+        self.describe = code.into();
+        self
+    }
+
+    /// What `init` does before it answers.
+    pub fn initialising(mut self, code: &str) -> Self {
+        self.init.0 = code.into();
+        self
+    }
+
+    pub fn refusing_config(mut self, reason: &str) -> Self {
+        self.init.1 = Some(reason.into());
+        self
+    }
+
+    pub fn filter(self, verdicts: impl IntoIterator<Item = Verdict>) -> Self {
+        self.filtering("", Ok(verdicts.into_iter().collect()))
+    }
+
+    /// What `filter` does, and then answers.
+    pub fn filtering(mut self, code: &str, answer: Result<Vec<Verdict>, String>) -> Self {
+        self.filter = Some((code.into(), answer));
+        self
+    }
+
+    pub fn enrich(self, edits: impl IntoIterator<Item = Edit>) -> Self {
+        self.enriching("", Ok(edits.into_iter().collect()))
+    }
+
+    pub fn enriching(mut self, code: &str, answer: Result<Vec<Edit>, String>) -> Self {
+        self.enrich = Some((code.into(), answer));
+        self
+    }
+
+    /// Denies for that reason, or allows without one.
+    pub fn authorize(mut self, denial: Option<&str>) -> Self {
+        self.authorize = Some((String::new(), denial.map(Into::into)));
+        self
+    }
+
+    /// Imports some of WASI: `$random`, `$stdout`, `$write`, `$close`, `$environment` and `$exit`.
+    pub fn with_wasi(mut self) -> Self {
+        self.wasi = true;
+        self
+    }
+
+    /// The component. `$calls` counts the calls of hooks, in each function's code.
+    pub fn build(&self) -> Vec<u8> {
+        let mut module = wat::parse_str(self.text()).expect("valid text");
+        let mut wit = Resolve::default();
+        wit.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/v1")).expect("valid WIT");
+        let hooks = [
+            ("authorizes", self.authorize.is_some()),
+            ("enriches", self.enrich.is_some()),
+            ("filters", self.filter.is_some()),
+        ];
+        let includes = hooks.into_iter().filter(|(_, has)| *has).map(|(world, _)| world).chain(["base"]);
+        let includes: String = includes.map(|world| format!("include leadwire:plugin/{world}@1.0.0;")).collect();
+        let mut imports = "";
+        if self.wasi {
+            wit.push_str("wasi.wit", &format!("package test:wasi; {WASI}")).expect("valid");
+            imports = "import wasi:random/random@0.2.3; import wasi:cli/stdout@0.2.3; import wasi:io/streams@0.2.3;
+                       import wasi:cli/environment@0.2.3; import wasi:cli/exit@0.2.3;";
+        }
+        let world = format!("package test:guest; world guest {{ {includes} {imports} }}");
+        let own = wit.push_str("guest.wit", &world).expect("valid");
+        let world = wit.select_world(&[own], None).expect("one world");
+        embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8, true).expect("embedded");
+        ComponentEncoder::default().validate(true).module(&module).expect("a module").encode().expect("encoded")
+    }
+
+    fn text(&self) -> String {
+        let mut data = Data::default();
+        let mut functions = String::new();
+        let mut export = |interface: &str, function: &str, params: &str, code: &str, answer: Option<usize>| {
+            let name = format!("leadwire:plugin/{interface}@1.0.0#{function}");
+            let answer = answer.expect("every function answers by a pointer");
+            write!(
+                functions,
+                "(func (export \"{name}\") {params} (result i32)
+                   (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+                   {code}
+                   (i32.const {answer}))
+                 (func (export \"cabi_post_{name}\") (param i32) (global.set $heap (global.get $base)))"
+            )
+            .expect("a string takes everything");
+        };
+
+        let manifest = data.manifest(self);
+        export("lifecycle", "describe", "", &self.describe, Some(manifest));
+        let init = match &self.init.1 {
+            Some(reason) => data.result(1, reason),
+            None => data.result(0, ""),
+        };
+        export("lifecycle", "init", "(param i32 i32)", &self.init.0, Some(init));
+        const EVENT: &str = "(param i32 i32 i32 i32 i32 i32 i32)";
+        if let Some((code, answer)) = &self.enrich {
+            let (answer, copies) = data.list_result(answer, 20, |data, at, edit| data.edit(at, edit));
+            export("enrich", "enrich", EVENT, &format!("{code} {copies}"), Some(answer));
+        }
+        if let Some((code, answer)) = &self.filter {
+            let (answer, copies) = data.list_result(answer, 28, |data, at, verdict| data.verdict(at, verdict));
+            let params = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32)";
+            export("filter", "filter", params, &format!("{code} {copies}"), Some(answer));
+            let hides = data.hides(&self.hides);
+            export("filter", "hides", "", "", Some(hides));
+        }
+        if let Some((code, denial)) = &self.authorize {
+            let answer = data.decision(denial.as_deref());
+            export("authorize", "connect", "(param i32 i32 i32 i32 i32 i32)", code, Some(answer));
+            export("authorize", "subscribe", "(param i32 i32 i32 i32 i32 i32 i32 i32)", code, Some(answer));
+        }
+
+        let wasi = if self.wasi { WASI_IMPORTS } else { "" };
+        let base = data.bytes.len().next_multiple_of(16);
+        let pages = base / 65536 + 17;
+        let bytes: String = data.bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "\\{byte:02x}").expect("a string takes everything");
+            text
+        });
+        format!(
+            "(module
+               (import \"leadwire:plugin/host@1.0.0\" \"log\" (func $log (param i32 i32 i32 i32)))
+               (import \"leadwire:plugin/host@1.0.0\" \"count\" (func $count (param i32 i32 f64)))
+               {wasi}
+               (memory (export \"memory\") {pages})
+               (global $base i32 (i32.const {base})) (global $heap (mut i32) (i32.const {base}))
+               (global $calls (mut i32) (i32.const 0))
+               (data (i32.const 0) \"{bytes}\")
+               (func $recurse (param i32) (result i32) (i32.add (call $recurse (local.get 0)) (i32.const 1)))
+               (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (local i32)
+                 (local.set 4 (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+                 (global.set $heap (i32.add (local.get 4) (local.get 3)))
+                 (local.get 4))
+               {functions})"
+        )
+    }
+}
+
+/// The first page of a guest's memory, where its answers lie ready.
+struct Data {
+    bytes: Vec<u8>,
+}
+
+impl Default for Data {
+    /// Address 0 belongs to nobody, as in C; "info" and "n" lie ready for calls of the host.
+    fn default() -> Self {
+        let mut bytes = vec![0; 64];
+        bytes[16..20].copy_from_slice(b"info");
+        bytes[24] = b'n';
+        Self { bytes }
+    }
+}
+
+impl Data {
+    fn space(&mut self, size: usize) -> usize {
+        let at = self.bytes.len().next_multiple_of(4);
+        self.bytes.resize(at + size, 0);
+        at
+    }
+
+    fn put(&mut self, at: usize, number: usize) {
+        let number = u32::try_from(number).expect("a small memory");
+        self.bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+
+    fn string(&mut self, at: usize, text: &str) {
+        let start = self.space(text.len());
+        self.bytes[start..start + text.len()].copy_from_slice(text.as_bytes());
+        self.put(at, start);
+        self.put(at + 4, text.len());
+    }
+
+    fn strings(&mut self, at: usize, texts: &[String]) {
+        let start = self.space(8 * texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            self.string(start + 8 * index, text);
+        }
+        self.put(at, start);
+        self.put(at + 4, texts.len());
+    }
+
+    fn manifest(&mut self, guest: &Guest) -> usize {
+        let at = self.space(44);
+        self.string(at, &guest.name);
+        self.string(at + 8, &guest.version);
+        self.strings(at + 16, &guest.events);
+        self.strings(at + 24, &guest.roles);
+        self.strings(at + 32, &guest.fields);
+        self.bytes[at + 40] = guest.whole_payload.into();
+        at
+    }
+
+    fn result(&mut self, case: u8, text: &str) -> usize {
+        let at = self.space(12);
+        self.bytes[at] = case;
+        self.string(at + 4, text);
+        at
+    }
+
+    fn list_result<T>(
+        &mut self,
+        answer: &Result<Vec<T>, String>,
+        size: usize,
+        mut item: impl FnMut(&mut Self, usize, &T) -> String,
+    ) -> (usize, String) {
+        let items = match answer {
+            Ok(items) => items,
+            Err(reason) => return (self.result(1, reason), String::new()),
+        };
+        let at = self.result(0, "");
+        let start = self.space(size * items.len());
+        self.put(at + 4, start);
+        self.put(at + 8, items.len());
+        let copies = items.iter().enumerate().map(|(index, value)| item(self, start + size * index, value)).collect();
+        (at, copies)
+    }
+
+    /// Lays out an edit; returns the code that fills in what is only known when it is called.
+    fn edit(&mut self, at: usize, edit: &Edit) -> String {
+        let (case, pointer, text) = match edit {
+            Edit::Remove(pointer) => (0, pointer, None),
+            Edit::Mask(pointer, text) => (1, pointer, Some(text)),
+            Edit::Set(pointer, json) => (2, pointer, Some(json)),
+            Edit::SetFirstField(pointer) | Edit::SetPayload(pointer) => (2, pointer, None),
+        };
+        self.bytes[at] = case;
+        self.string(at + 4, pointer);
+        if let Some(text) = text {
+            self.string(at + 12, text);
+        }
+        let copy = |to: usize, from: &str| format!("(i32.store (i32.const {to}) {from})");
+        match edit {
+            Edit::SetFirstField(_) => {
+                copy(at + 12, "(i32.load offset=8 (local.get 2))")
+                    + &copy(at + 16, "(i32.load offset=12 (local.get 2))")
+            }
+            Edit::SetPayload(_) => copy(at + 12, "(local.get 5)") + &copy(at + 16, "(local.get 6)"),
+            _ => String::new(),
+        }
+    }
+
+    fn verdict(&mut self, at: usize, verdict: &Verdict) -> String {
+        self.string(at, verdict.role);
+        match &verdict.audience {
+            Audience::Everyone => {}
+            Audience::Nobody => {
+                self.bytes[at + 8] = 1;
+                self.string(at + 12, "not theirs");
+            }
+            Audience::Only(users) => {
+                self.bytes[at + 8] = 2;
+                self.strings(at + 12, users);
+            }
+        }
+        let start = self.space(20 * verdict.edits.len());
+        self.put(at + 20, start);
+        self.put(at + 24, verdict.edits.len());
+        verdict.edits.iter().enumerate().map(|(index, edit)| self.edit(start + 20 * index, edit)).collect()
+    }
+
+    fn hides(&mut self, hides: &[(String, Vec<String>)]) -> usize {
+        let at = self.space(8);
+        let start = self.space(16 * hides.len());
+        self.put(at, start);
+        self.put(at + 4, hides.len());
+        for (index, (role, pointers)) in hides.iter().enumerate() {
+            self.string(start + 16 * index, role);
+            self.strings(start + 16 * index + 8, pointers);
+        }
+        at
+    }
+
+    fn decision(&mut self, denial: Option<&str>) -> usize {
+        let at = self.space(16);
+        if let Some(reason) = denial {
+            self.bytes[at + 4] = 1;
+            self.string(at + 8, reason);
+        }
+        at
+    }
+}
