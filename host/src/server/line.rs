@@ -12,13 +12,16 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::transport::connection::Connection;
 
 /// As many bytes as it takes to tell HTTP/1 from HTTP/2. Until they are there no timer of hyper's runs.
 const OPENING: usize = 24;
 
 pub(super) struct Line {
     stream: TcpStream,
+    connection: Connection,
     // One for each direction: they may be polled by two tasks, and a future wakes only the last that asked.
     read_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     write_cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -31,10 +34,10 @@ struct Opening {
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream, cut: &CancellationToken, opening: Duration) -> Self {
-        let cut = || Box::pin(cut.clone().cancelled_owned());
+    pub(super) fn new(stream: TcpStream, connection: Connection, opening: Duration) -> Self {
+        let cut = || Box::pin(connection.is_cut().clone().cancelled_owned());
         let opening = Opening { deadline: Box::pin(sleep(opening)), read: 0 };
-        Self { stream, read_cut: cut(), write_cut: cut(), opening: Some(opening) }
+        Self { stream, read_cut: cut(), write_cut: cut(), opening: Some(opening), connection }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Result<()> {
@@ -44,6 +47,13 @@ impl Line {
             Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was cut")),
             Poll::Pending => Ok(()),
         }
+    }
+
+    fn count(&self, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.connection.note_sent(bytes);
+        }
+        polled
     }
 }
 
@@ -71,13 +81,15 @@ impl AsyncWrite for Line {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         let line = self.get_mut();
         line.poll_writable(cx)?;
-        Pin::new(&mut line.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut line.stream).poll_write(cx, bytes);
+        line.count(polled)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let line = self.get_mut();
         line.poll_writable(cx)?;
-        Pin::new(&mut line.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut line.stream).poll_write_vectored(cx, slices);
+        line.count(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

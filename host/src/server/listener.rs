@@ -52,9 +52,8 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         while let Some((stream, peer)) = self.accept(&stop).await {
             self.set_options(&stream);
-            let connection_cut = cut.child_token();
-            let line = Line::new(stream, &connection_cut, self.header_timeout);
-            let connection = Connection::new(connection_cut);
+            let connection = Connection::new(cut.child_token());
+            let line = Line::new(stream, connection.clone(), self.header_timeout);
             let service = router.clone().map_request(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo(peer));
                 request.extensions_mut().insert(connection.clone());

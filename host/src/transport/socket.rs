@@ -5,6 +5,7 @@
 
 mod client;
 mod fanout;
+mod flow;
 mod handler;
 mod handshake;
 mod outbox;
@@ -13,12 +14,13 @@ pub mod settings;
 
 use std::sync::Arc;
 
+use axum::middleware;
 use socketioxide::{ParserConfig, SocketIo, handler::ConnectHandler, layer::SocketIoLayer};
 
 pub use fanout::Registry;
 pub use settings::Settings;
 
-use self::{handshake::Caller, outbox::Source};
+use self::{flow::Flows, handshake::Caller, outbox::Source};
 use crate::{
     app::App,
     auth::Auth,
@@ -32,6 +34,7 @@ pub struct Sockets {
     layer: SocketIoLayer,
     io: SocketIo,
     registry: Arc<Registry>,
+    flows: Flows,
 }
 
 /// What every socket shares.
@@ -70,17 +73,23 @@ impl Sockets {
             async move |caller: Caller| handshake::judge(door, caller).await
         };
         io.ns("/", ConnectHandler::with(async move |caller: Caller| handshake::begin(door, caller).await, judge));
-        (Self { layer, io, registry }, delivery)
+        (Self { layer, io, registry, flows: Flows::default() }, delivery)
     }
 
     /// Answers `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
     pub fn attach(&self, router: axum::Router) -> axum::Router {
-        router.layer(self.layer.clone())
+        let router = router.layer(self.layer.clone());
+        router.layer(middleware::from_fn_with_state(self.flows.clone(), flow::watch))
     }
 
     /// Who is connected.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// How many sessions that began with polling there are, connected or not.
+    pub fn polling_sessions(&self) -> usize {
+        self.flows.len()
     }
 
     /// Closes every transport. Clients that come back are told `Invalid namespace`: refuse requests first.

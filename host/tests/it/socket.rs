@@ -1,5 +1,7 @@
 //! The Socket.IO interface, packet by packet, on both transports.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use leadwire::domain::{
     event::Draft,
@@ -10,10 +12,11 @@ use leadwire::domain::{
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
+    socket_client::{PATIENCE, SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
     support::{PASSWORD, TestApp},
 };
 
@@ -358,6 +361,31 @@ async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
     }
 }
 
+/// A full queue has no room for a heartbeat, and socketioxide closes a session that it cannot ask.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_that_answers_pings_is_not_taken_for_dead() {
+    let app = TestApp::with(|config| {
+        config.socket.ping_interval = Duration::from_millis(100);
+        config.socket.ping_timeout = PATIENCE;
+    })
+    .await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut slow, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    until_true("the client is connected", || app.server.sockets().registry().clients() == 1).await;
+    burst(&app, 800, 30_000).await;
+    let mut number = 0;
+    while number < 800 {
+        let frame = slow.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+        if frame.starts_with(r#"42["lead:updated","#) {
+            number += 1;
+            // Ahead of the ping, which waits behind much else, so that the next one is due soon.
+            slow.send(Message::text("3")).await.expect("sends");
+            // What makes it slow: everything that is sent piles up on the server's side.
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_is_gone_leaves_nothing_behind() {
     let app = TestApp::start().await;
@@ -379,6 +407,7 @@ async fn a_socket_that_is_gone_leaves_nothing_behind() {
     let client = connect(&app, Role::Sales).await;
     drop(client);
     until_true("a lost socket is forgotten", || registry.clients() == 0 && registry.rooms() == 0).await;
+    until_true("its session is too", || app.server.sockets().polling_sessions() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,6 +74,14 @@ impl Output {
             Self::Ack(_, body) => body.get().len(),
         }
     }
+
+    /// The length of its Engine.IO packet: `42["name",{…}]` or `437[{…}]`.
+    pub(super) fn encoded_bytes(&self) -> usize {
+        match self {
+            Self::Event(message) => "42[\"\",]".len() + message.bytes(),
+            Self::Ack(id, body) => "43[]".len() + id.to_string().len() + body.get().len(),
+        }
+    }
 }
 
 impl Client {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use socketioxide::{
-    SendError, SocketError,
+    SendError, SocketError, TransportType,
     extract::{AckSender, SocketRef},
     handler::message::FromMessageParts,
     socket::Socket,
@@ -22,6 +22,7 @@ use tracing::{debug, error, warn};
 use super::{
     client::{Client, Output},
     fanout::Registry,
+    flow::{Flow, Meter},
 };
 use crate::{
     delivery::{
@@ -50,6 +51,8 @@ pub(super) struct Writer {
     client: Arc<Client>,
     socket: Arc<Socket>,
     source: Arc<Source>,
+    /// None where the listener does not tell what it sends.
+    meter: Option<Meter>,
     sent: u32,
 }
 
@@ -58,7 +61,8 @@ struct Closed;
 
 impl Writer {
     pub(super) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<Source>) -> Self {
-        Self { client, socket, source, sent: 0 }
+        let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
+        Self { client, socket, source, meter: flow.map(Meter::new), sent: 0 }
     }
 
     /// Sends `greeting` and then whatever comes, until the socket is closed.
@@ -191,10 +195,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands a packet to socketioxide, waiting while its queue is full.
+    /// Hands a packet to socketioxide once its queue has room to spare.
     async fn send(&mut self, output: &Output) -> Result<(), Closed> {
+        // The queue may still be full: of what the engine itself has put there, or because nobody counts.
         const MIN_WAIT: Duration = Duration::from_millis(5);
         const MAX_WAIT: Duration = Duration::from_millis(100);
+        if let Some(meter) = &mut self.meter {
+            meter.room().await;
+            meter.note(output.encoded_bytes(), self.socket.transport_type() == TransportType::Websocket);
+        }
         let mut wait = MIN_WAIT;
         while let Err(error) = self.try_send(output) {
             match error {

@@ -1,0 +1,235 @@
+//! How much of what was handed to socketioxide has left: the only way to know how full its queue is.
+//!
+//! That queue tells nothing but "full", and a full one has no room for the heartbeat either, which then takes
+//! a slow client for dead. So a [`Flow`] counts what a session's transports have sent, polls and WebSocket
+//! alike, and a [`Meter`] compares it with what its writer has handed over and keeps the queue part empty.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, HttpBody, to_bytes},
+    extract::{Request, State},
+    http::Method,
+    middleware::Next,
+    response::Response,
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::{sync::Notify, time::timeout};
+
+use crate::transport::connection::Connection;
+
+/// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
+const MAX_PACKETS: usize = 96;
+const MAX_BYTES: u64 = 256 * 1024;
+/// An OPEN packet is much shorter.
+const MAX_OPEN_BYTES: usize = 4096;
+
+/// What the transports of one Engine.IO session have sent.
+pub(super) struct Flow {
+    progress: Mutex<Progress>,
+    polled: Notify,
+    /// Where it is listed, once its session has a name.
+    listed: OnceLock<(String, Flows)>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// By polls, and by WebSockets that are gone.
+    before: u64,
+    /// The WebSocket's connection, and what it had sent when it became one.
+    web_socket: Option<(Connection, u64)>,
+}
+
+/// The sessions that began with polling, by their `sid`.
+#[derive(Clone, Default)]
+pub(super) struct Flows(Arc<Mutex<HashMap<String, Weak<Flow>>>>);
+
+/// Watches the requests of Engine.IO sessions go by.
+pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next: Next) -> Response {
+    if !request.uri().path().starts_with("/socket.io") {
+        return next.run(request).await;
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let is_web_socket = parameter("transport") == Some("websocket");
+    let Some(sid) = parameter("sid") else {
+        let flow = Arc::new(Flow { progress: Mutex::default(), polled: Notify::new(), listed: OnceLock::new() });
+        if is_web_socket {
+            flow.upgrade(&request);
+        }
+        // socketioxide keeps the first request of a session as long as the session itself.
+        request.extensions_mut().insert(flow.clone());
+        let response = next.run(request).await;
+        return if is_web_socket { response } else { flows.list(&flow, response).await };
+    };
+    let flow = flows.0.lock().get(sid).and_then(Weak::upgrade);
+    if let Some(flow) = flow.as_ref().filter(|_| is_web_socket) {
+        flow.upgrade(&request);
+    }
+    let is_poll = !is_web_socket && request.method() == Method::GET;
+    let response = next.run(request).await;
+    if let Some(flow) = flow.filter(|_| is_poll && response.status().is_success()) {
+        flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
+        flow.polled.notify_waiters();
+    }
+    response
+}
+
+impl Flows {
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Lists a session under the name that it is just being given.
+    async fn list(&self, flow: &Arc<Flow>, response: Response) -> Response {
+        if !response.status().is_success() {
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, MAX_OPEN_BYTES).await.unwrap_or_default();
+        let open: Option<Value> = bytes.strip_prefix(b"0").and_then(|json| serde_json::from_slice(json).ok());
+        if let Some(sid) = open.as_ref().and_then(|open| open["sid"].as_str()) {
+            self.0.lock().insert(sid.into(), Arc::downgrade(flow));
+            let _ = flow.listed.set((sid.into(), self.clone()));
+        }
+        Response::from_parts(parts, Body::from(bytes))
+    }
+}
+
+impl Flow {
+    fn upgrade(&self, request: &Request) {
+        let Some(connection) = request.extensions().get::<Connection>() else { return };
+        let mut progress = self.progress.lock();
+        progress.before = progress.sent();
+        progress.web_socket = Some((connection.clone(), connection.sent()));
+        drop(progress);
+        self.polled.notify_waiters();
+    }
+
+    fn sent(&self) -> u64 {
+        self.progress.lock().sent()
+    }
+
+    /// Waits until more has been sent, or a while.
+    async fn more_sent(&self, seen: u64) {
+        // A wake-up may be missed when the transport changes; then a look in between will do.
+        const LOOK: Duration = Duration::from_millis(100);
+        let connection = self.progress.lock().web_socket.as_ref().map(|(connection, _)| connection.clone());
+        let sent = match &connection {
+            Some(connection) => connection.more_sent().notified(),
+            None => self.polled.notified(),
+        };
+        // `notified` counts from its making, so that nothing gets lost between here and the wait.
+        if self.sent() == seen {
+            let _ = timeout(LOOK, sent).await;
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        if let Some((sid, flows)) = self.listed.get() {
+            flows.0.lock().remove(sid);
+        }
+    }
+}
+
+impl Progress {
+    fn sent(&self) -> u64 {
+        let by_web_socket = self.web_socket.as_ref().map_or(0, |(connection, from)| connection.sent() - from);
+        self.before + by_web_socket
+    }
+}
+
+/// What one writer has handed over and has not been sent yet.
+pub(super) struct Meter {
+    flow: Arc<Flow>,
+    handed: u64,
+    /// Where each packet ends that may still be queued, counted as `handed` is.
+    ends: VecDeque<u64>,
+}
+
+impl Meter {
+    pub(super) fn new(flow: Arc<Flow>) -> Self {
+        Self { flow, handed: 0, ends: VecDeque::new() }
+    }
+
+    /// Waits until the queue has room to spare.
+    pub(super) async fn room(&mut self) {
+        loop {
+            let sent = self.flow.sent();
+            while self.ends.front().is_some_and(|end| *end <= sent) {
+                self.ends.pop_front();
+            }
+            // Transports send a little of their own: heads, heartbeats. Where all is sent the counts meet again.
+            if self.ends.is_empty() {
+                self.handed = self.handed.max(sent);
+                return;
+            }
+            if self.ends.len() < MAX_PACKETS && self.handed - sent < MAX_BYTES {
+                return;
+            }
+            self.flow.more_sent(sent).await;
+        }
+    }
+
+    /// Notes a text packet of so many bytes; on a WebSocket it gets a frame's head.
+    pub(super) fn note(&mut self, bytes: usize, is_web_socket: bool) {
+        let head = match bytes {
+            _ if !is_web_socket => 0,
+            0..126 => 2,
+            126..65536 => 4,
+            _ => 10,
+        };
+        self.handed += bytes as u64 + head;
+        self.ends.push_back(self.handed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn connection_and_meter() -> (Connection, Meter) {
+        let connection = Connection::new(CancellationToken::new());
+        let progress = Progress { before: 0, web_socket: Some((connection.clone(), 0)) };
+        let flow = Flow { progress: Mutex::new(progress), polled: Notify::new(), listed: OnceLock::new() };
+        (connection, Meter::new(Arc::new(flow)))
+    }
+
+    #[tokio::test]
+    async fn a_meter_waits_while_the_queue_is_filled_and_goes_on_when_it_drains() {
+        let (connection, mut meter) = connection_and_meter();
+        for _ in 0..MAX_PACKETS {
+            meter.room().await;
+            meter.note(100, true);
+        }
+        tokio::select! {
+            biased;
+            () = meter.room() => panic!("there is no room"),
+            () = std::future::ready(()) => {}
+        }
+        connection.note_sent(102);
+        meter.room().await;
+        assert_eq!(meter.ends.len(), MAX_PACKETS - 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_transport_sends_of_its_own_counts_for_nothing_once_all_is_sent() {
+        let (connection, mut meter) = connection_and_meter();
+        connection.note_sent(5000);
+        for _ in 0..3 {
+            meter.room().await;
+            meter.note(1000, true);
+            assert_eq!(meter.ends.len(), 1);
+            connection.note_sent(1004 + 7);
+        }
+    }
+}
