@@ -92,7 +92,8 @@ fn doc(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn build(workspace: &Workspace) -> Result<Outcome> {
-    workspace.build_plugins(Profile::Dev)?;
+    let (leadwire, _) = workspace.build_plugins(Profile::Dev)?;
+    workspace.build_test_plugins(&leadwire)?;
     Ok(Outcome::default())
 }
 

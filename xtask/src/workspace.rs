@@ -68,6 +68,12 @@ impl Workspace {
         Ok((leadwire, out))
     }
 
+    /// Builds the plugins that only tests have a use for, apart from those that somebody may want to run.
+    pub fn build_test_plugins(&self, leadwire: &Path) -> Result<()> {
+        let (source, out) = ("host/tests/guests/hostile", self.target.join("test-plugins"));
+        process::run(Command::new(leadwire).current_dir(&self.root).args(["plugin", "build", source, "--out"]).arg(out))
+    }
+
     /// The folders of the sample plugins, in order.
     pub fn plugin_sources(&self) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("plugins");

@@ -567,6 +567,64 @@ fn authorize_denies_by_its_reason_and_a_failing_one_lets_nobody_in() {
     assert!(plugins.authorize_connect(&user(Role::Sales)).expect_err("a fault").reason.contains("4096 are allowed"));
 }
 
+/// A plugin that `cargo xtask test` has built beforehand.
+fn built(folder: &str, name: &str) -> Option<Vec<u8>> {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("..");
+    let samples = std::env::var_os("LEADWIRE_TEST_PLUGINS").filter(|_| folder == "plugins").map(PathBuf::from);
+    let file = samples.unwrap_or_else(|| target.join(folder)).join(format!("{name}.wasm"));
+    let bytes = fs::read(&file).ok();
+    if bytes.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{} is missing: run cargo xtask test build", file.display());
+        println!("skipped: {} is missing: run cargo xtask test build", file.display());
+    }
+    bytes
+}
+
+#[test]
+fn a_rust_plugin_that_goes_wrong_is_stopped_and_its_panic_is_told() {
+    let Some(hostile) = built("test-plugins", "hostile") else { return };
+    let open = |hook: &str, harm: &str| {
+        let settings = format!("[config]\n{hook} = \"{harm}\"");
+        Yard::open(&[("hostile.wasm", hostile.clone()), ("hostile.toml", settings.into_bytes())])
+    };
+    let cases = [
+        ("panic", "nobody expects this"),
+        ("spin", "ran past its deadline"),
+        ("allocate", "asked for more than its 64 MiB of memory"),
+        ("recurse", "trapped"),
+    ];
+    for (harm, expected) in cases {
+        let yard = open("init", harm);
+        assert_eq!(yard.state("hostile"), Some(State::Refused), "{harm}");
+        assert!(
+            yard.reason("hostile").contains(expected),
+            "{:?} does not tell of {expected:?}",
+            yard.reason("hostile")
+        );
+        let held = open("filter", harm).held(Role::Viewer);
+        assert!(held.contains(expected), "{held:?} does not tell of {expected:?}");
+    }
+    let yard = open("filter", "once");
+    assert_eq!(yard.sent(Role::Viewer)["lead"].get("email"), None);
+    assert!(yard.held(Role::Viewer).contains("nobody expects this"));
+    assert_eq!(yard.sent(Role::Viewer)["lead"].get("email"), None);
+    assert!(open("fliter", "once").reason("hostile").contains("unknown field `fliter`"));
+}
+
+#[test]
+fn the_sample_plugins_do_what_they_are_for() {
+    let (Some(redact), Some(score)) = (built("plugins", "redact-contact"), built("plugins", "lead-score")) else {
+        return;
+    };
+    let yard = Yard::open(&[("redact-contact.wasm", redact), ("lead-score.wasm", score)]);
+    for name in ["lead:updated", "lead:read"] {
+        let (viewer, admin) = (sent(yard.shape_as(name, Role::Viewer)).0, sent(yard.shape_as(name, Role::Admin)).0);
+        assert!(["email", "phone", "valueCents"].iter().all(|field| viewer["lead"].get(field).is_none()), "{viewer}");
+        assert_eq!(admin["lead"]["email"], "ann@example.com");
+        assert!(admin["lead"]["score"].is_u64() && viewer["lead"]["score"] == admin["lead"]["score"], "{admin}");
+    }
+}
+
 #[test]
 fn wasi_is_there_with_nothing_granted() {
     let code = "
