@@ -5,10 +5,10 @@ mod line;
 mod listener;
 mod secret;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use anyhow::{Context, Result};
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, select, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -17,10 +17,14 @@ use crate::{
     app::{App, SystemClock},
     auth::Auth,
     config::Config,
+    delivery::Delivery,
     domain::time::Timestamp,
     plugin::{self, Plugins},
     store::Store,
-    transport::{http, socket::Sockets},
+    transport::{
+        http,
+        socket::{Registry, Sockets},
+    },
 };
 
 /// A server that is serving. Dropped, it stops; [`Server::shutdown`] also waits until it has.
@@ -28,9 +32,8 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     sockets: Sockets,
-    /// Ends the listener; what feeds clients ends after it.
     stop: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Result<()>>,
 }
 
 impl Server {
@@ -64,9 +67,7 @@ impl Server {
         let router = router.layer(cors);
 
         let stop = CancellationToken::new();
-        let delivered = CancellationToken::new();
-        tokio::spawn(delivery.run(delivered.clone()));
-        let serving = tokio::spawn(serve(listener, router, stop.clone(), delivered, store));
+        let serving = tokio::spawn(serve(listener, router, delivery, store, stop.clone()));
         Ok(Self { address, app, sockets, stop, serving })
     }
 
@@ -88,7 +89,7 @@ impl Server {
     /// # Errors
     /// When a part of it broke down.
     pub async fn wait(&mut self) -> Result<()> {
-        (&mut self.serving).await.context("the server broke down")
+        (&mut self.serving).await.context("the server broke down")?
     }
 
     /// Takes no more connections, lets requests under way finish, then ends the rest.
@@ -107,16 +108,31 @@ impl Drop for Server {
     }
 }
 
+/// Serves clients and delivers events until `stop`; requests under way still see their events delivered.
 async fn serve(
     listener: Listener,
     router: axum::Router,
-    stop: CancellationToken,
-    delivered: CancellationToken,
+    delivery: Delivery<Registry>,
     store: Arc<Store>,
-) {
-    listener.serve(router, stop).await;
-    delivered.cancel();
+    stop: CancellationToken,
+) -> Result<()> {
+    let stop_delivery = CancellationToken::new();
+    let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
+    let mut listening = pin!(listener.serve(router, stop.clone()));
+    let delivered = select! {
+        () = &mut listening => {
+            stop_delivery.cancel();
+            delivering.await
+        }
+        ended = &mut delivering => {
+            // To go on answering and tell nobody would be the worst of all.
+            stop.cancel();
+            listening.await;
+            ended
+        }
+    };
     store.close().await;
+    delivered.context("the delivery of events broke down")
 }
 
 /// Compiles plugins on a thread that may block.

@@ -3,12 +3,14 @@
 
 mod activities;
 mod auth;
+mod cli;
 mod crash;
 mod guest;
 mod hostile;
 mod house;
 mod http;
 mod leads;
+mod listener;
 mod plugin_cli;
 mod plugin_host;
 mod process;

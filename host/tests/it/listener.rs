@@ -1,0 +1,69 @@
+//! The listener: what becomes of connections that nobody should wait for.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use leadwire::domain::role::Role;
+use reqwest::StatusCode;
+
+use crate::support::TestApp;
+
+/// Connects and says something; what came back until the server closed.
+fn say(address: SocketAddr, opening: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(opening).expect("a listener");
+    // Far longer than the server should take: a failure must not hang.
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => String::from_utf8_lossy(&answer).into_owned(),
+        Err(error) => panic!("the server did not close after {opening:?}: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_not_waited_for() {
+    let app = TestApp::with(|config| config.http.header_timeout = Duration::from_millis(300)).await;
+    // Silence; the start of what could be HTTP/2; half a head.
+    for opening in [&b""[..], b"PRI * HT", b"GET /healthz HTTP/1.1\r\nHost: leadwire\r\nX-Slow: "] {
+        let address = app.server.address();
+        let answer = tokio::task::spawn_blocking(move || say(address, opening)).await.expect("no panic");
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+    app.client(Role::Viewer).get("/api/leads").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_to_those_who_begin_with_it() {
+    let app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.server.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    // The preface, and a frame of no settings.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("a listener");
+    let head = tokio::task::spawn_blocking(move || {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).map(|()| head)
+    });
+    let head = head.await.expect("no panic").expect("a frame");
+    assert_eq!(head[3], 4, "the first frame has the server's settings");
+}
+
+#[tokio::test]
+async fn connections_are_cut_when_the_server_stops_upgraded_ones_too() {
+    let app = TestApp::start().await;
+    let mut idle = TcpStream::connect(app.server.address()).expect("a connection");
+    idle.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", app.server.address());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
+    let opening = socket.next().await.expect("a packet").expect("a packet");
+    assert!(opening.to_text().expect("text").starts_with("0{"), "{opening}");
+
+    app.server.shutdown().await.expect("stops");
+    let mut rest = Vec::new();
+    assert_eq!(idle.read_to_end(&mut rest).expect("an end"), 0);
+    while let Some(Ok(_)) = socket.next().await {}
+}
