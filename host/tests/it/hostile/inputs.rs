@@ -430,7 +430,7 @@ fn id(dice: &mut Dice, target: &Target) -> Request {
 }
 
 fn query(dice: &mut Dice, target: &Target) -> Request {
-    let limit = dice.pick(&["-1", "0", "201", "1e9", "99999999999999999999", "x", "", "1;", "%00"]);
+    let limit = dice.pick(&["-1", "0", "201", "1e9", "99999999999999999999", "x", "1;", "%00"]);
     let cursor = match dice.below(4) {
         0 => encoded(&dice.text()),
         1 => BASE64_URL_SAFE_NO_PAD.encode(dice.bytes(80)),
