@@ -5,6 +5,7 @@ mod activities;
 mod auth;
 mod cli;
 mod crash;
+mod delivery;
 mod guest;
 mod hostile;
 mod house;
