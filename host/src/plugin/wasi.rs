@@ -44,6 +44,8 @@ enum StreamError {
 struct Error;
 struct Input;
 struct Output;
+struct Descriptor;
+struct Terminal;
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -> wasmtime::Result<()> {
     let names: Vec<String> = component
@@ -60,6 +62,9 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -
         resource::<Nowhere>(&mut at, "pollable")?;
         resource::<Input>(&mut at, "input-stream")?;
         resource::<Output>(&mut at, "output-stream")?;
+        resource::<Descriptor>(&mut at, "descriptor")?;
+        resource::<Terminal>(&mut at, "terminal-input")?;
+        resource::<Terminal>(&mut at, "terminal-output")?;
         define(&interface, &mut at)?;
     }
     linker.define_unknown_imports_as_traps(component)
@@ -93,6 +98,12 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "wasi:cli/stdin" => at.func_wrap("get-stdin", |store: Store<'_>, ()| Ok((handle::<Input>(store)?,))),
         "wasi:cli/stdout" => at.func_wrap("get-stdout", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
         "wasi:cli/stderr" => at.func_wrap("get-stderr", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
+        "wasi:cli/terminal-stdin" => no_terminal(at, "get-terminal-stdin"),
+        "wasi:cli/terminal-stdout" => no_terminal(at, "get-terminal-stdout"),
+        "wasi:cli/terminal-stderr" => no_terminal(at, "get-terminal-stderr"),
+        "wasi:filesystem/preopens" => {
+            at.func_wrap("get-directories", |_: Store<'_>, ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))
+        }
         "wasi:io/poll" => {
             at.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok((true,)))?;
             at.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok(()))?;
@@ -103,6 +114,10 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "wasi:io/streams" => streams(at),
         _ => Ok(()),
     }
+}
+
+fn no_terminal(at: &mut LinkerInstance<'_, State>, name: &str) -> wasmtime::Result<()> {
+    at.func_wrap(name, |_: Store<'_>, ()| Ok((None::<Resource<Terminal>>,)))
 }
 
 fn streams(at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {

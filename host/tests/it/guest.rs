@@ -38,7 +38,19 @@ const WASI: &str = "
     package wasi:cli@0.2.3 {
         interface stdout { use wasi:io/streams@0.2.3.{output-stream}; get-stdout: func() -> output-stream; }
         interface environment { get-environment: func() -> list<tuple<string, string>>; }
+        interface terminal-output { resource terminal-output; }
+        interface terminal-stdout {
+            use terminal-output.{terminal-output};
+            get-terminal-stdout: func() -> option<terminal-output>;
+        }
         interface exit { exit: func(status: result); }
+    }
+    package wasi:filesystem@0.2.3 {
+        interface types { resource descriptor { sync: func() -> u32; } }
+        interface preopens {
+            use types.{descriptor};
+            get-directories: func() -> list<tuple<descriptor, string>>;
+        }
     }
     package wasi:random@0.2.3 { interface random { get-random-u64: func() -> u64; } }
 ";
@@ -46,6 +58,9 @@ const WASI_IMPORTS: &str = "
     (import \"wasi:random/random@0.2.3\" \"get-random-u64\" (func $random (result i64)))
     (import \"wasi:cli/stdout@0.2.3\" \"get-stdout\" (func $stdout (result i32)))
     (import \"wasi:cli/environment@0.2.3\" \"get-environment\" (func $environment (param i32)))
+    (import \"wasi:cli/terminal-stdout@0.2.3\" \"get-terminal-stdout\" (func $terminal (param i32)))
+    (import \"wasi:filesystem/preopens@0.2.3\" \"get-directories\" (func $directories (param i32)))
+    (import \"wasi:filesystem/types@0.2.3\" \"[method]descriptor.sync\" (func $sync (param i32) (result i32)))
     (import \"wasi:cli/exit@0.2.3\" \"exit\" (func $exit (param i32)))
     (import \"wasi:io/streams@0.2.3\" \"[method]output-stream.blocking-write-and-flush\"
       (func $write (param i32 i32 i32 i32)))
@@ -192,7 +207,7 @@ impl Guest {
         self
     }
 
-    /// Imports some of WASI: `$random`, `$stdout`, `$write`, `$close`, `$environment` and `$exit`.
+    /// Imports some of WASI: `$random`, `$stdout`, `$write`, `$environment`, `$directories`, `$exit` and more.
     pub fn with_wasi(mut self) -> Self {
         self.wasi = true;
         self
@@ -214,7 +229,8 @@ impl Guest {
         if self.wasi {
             wit.push_str("wasi.wit", &format!("package test:wasi; {WASI}")).expect("valid");
             imports = "import wasi:random/random@0.2.3; import wasi:cli/stdout@0.2.3; import wasi:io/streams@0.2.3;
-                       import wasi:cli/environment@0.2.3; import wasi:cli/exit@0.2.3;";
+                       import wasi:cli/environment@0.2.3; import wasi:cli/exit@0.2.3; import wasi:cli/terminal-stdout@0.2.3;
+                       import wasi:filesystem/preopens@0.2.3; import wasi:filesystem/types@0.2.3;";
         }
         let world = format!("package test:guest; world guest {{ {includes} {imports} }}");
         let own = wit.push_str("guest.wit", &world).expect("valid");

@@ -630,6 +630,10 @@ fn wasi_is_there_with_nothing_granted() {
     let code = "
         (drop (call $random))
         (call $environment (i32.const 32))
+        (call $directories (i32.const 32))
+        (if (i32.load (i32.const 36)) (then unreachable))
+        (call $terminal (i32.const 32))
+        (if (i32.load8_u (i32.const 32)) (then unreachable))
         (call $write (call $stdout) (i32.const 16) (i32.const 4) (i32.const 32))
         (if (i32.load8_u (i32.const 32)) (then unreachable))";
     let guest = Guest::new("python").with_wasi();
