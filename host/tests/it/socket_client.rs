@@ -126,13 +126,10 @@ impl SocketClient {
     }
 
     /// The next event, which has to be this one.
-    #[track_caller]
-    pub fn event<'a>(&'a mut self, name: &'a str) -> impl Future<Output = Value> + use<'a> {
-        async move {
-            let (got, payload) = self.next().await;
-            assert_eq!(got, name, "{payload}");
-            payload
-        }
+    pub async fn event(&mut self, name: &str) -> Value {
+        let (got, payload) = self.next().await;
+        assert_eq!(got, name, "{payload}");
+        payload
     }
 
     /// Subscribes to a lead and takes the confirmation.
