@@ -25,6 +25,8 @@ use tracing::{debug, warn};
 use super::line::Line;
 use crate::transport::{connection::Connection, http};
 
+/// The longest head of a request in bytes; HTTP/2 has a shorter limit of its own. Beyond it the answer is 431.
+const MAX_HEAD: usize = 64 * 1024;
 /// How long requests under way may take to finish once the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long to leave the listener alone when the process is out of file descriptors.
@@ -108,7 +110,7 @@ impl Listener {
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(MAX_HEAD);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
         builder
     }

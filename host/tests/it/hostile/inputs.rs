@@ -97,7 +97,7 @@ pub enum Input {
 }
 
 pub struct Request {
-    kind: &'static str,
+    pub kind: &'static str,
     pub method: &'static str,
     pub path: String,
     pub headers: Vec<(&'static str, Vec<u8>)>,
