@@ -1,7 +1,7 @@
 // The client guide's own code, fence by fence, unchanged but for URL and token, against the real server.
 //
 // `guide/socketio-client-guide.md` is what clients have been written from: it is the contract, and is not edited
-// here. A transport is chosen by taking the others away from the client library, as a browser or a proxy would.
+// here. The client library chooses a transport as ever; what it finds is one that is there, or one that is blocked.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -16,8 +16,8 @@ const folder = new URL('node_modules/.guide/', import.meta.url);
 mkdirSync(folder, { recursive: true });
 
 // React and Vue look for a page when they are loaded.
-const page = new JSDOM('<!doctype html><div id="app"></div>', { url: 'http://localhost/' });
-Object.assign(globalThis, { window: page.window, document: page.window.document, IS_REACT_ACT_ENVIRONMENT: true });
+const page = new JSDOM('<!doctype html>', { url: 'http://localhost/' });
+Object.assign(globalThis, { window: page.window, document: page.window.document });
 for (const name of ['navigator', 'Element', 'HTMLElement', 'SVGElement', 'MathMLElement', 'Node']) {
   globalThis[name] ??= page.window[name];
 }
@@ -25,16 +25,30 @@ const React = await import('react');
 const ReactDom = await import('react-dom/client');
 const Vue = await import('vue');
 
-const all = { ...transports };
-for (const [label, kept] of [
-  ['websocket', ['websocket']],
-  ['polling', ['polling']],
-  ['polling, then websocket', ['polling', 'websocket']],
+const { polling, websocket } = transports;
+
+/** A network that lets no WebSocket through. */
+class Blocked extends websocket {
+  doOpen() {
+    this.onError('blocked');
+  }
+}
+
+/** A browser that begins with a WebSocket. */
+class Straight extends websocket {
+  constructor(options) {
+    super({ ...options, query: { ...options.query, transport: 'websocket' } });
+  }
+}
+
+for (const [label, found] of [
+  ['websocket', { polling: Straight, websocket }],
+  ['polling', { polling, websocket: Blocked }],
+  ['polling, then websocket', { polling, websocket }],
 ]) {
   const on = (claim, body, options) =>
     test(`${claim} (${label})`, async (t) => {
-      for (const name of Object.keys(all)) delete transports[name];
-      for (const name of kept) transports[name] = all[name];
+      Object.assign(transports, found);
       await body(t, await Server.start(t, options));
     });
 
@@ -42,10 +56,13 @@ for (const [label, kept] of [
     const { token, user } = await server.person('SALES');
     const client = await run(t, server, token, ['Basic Connection']);
     await client.printed('Connected to server:');
+    const used = label.split(' ').at(-1);
+    await until(`a connection by ${used}`, () => client.socket.io.engine.transport.name === used);
     const { message, userId, userRole } = await heard(client.socket, 'connected');
     assert.deepEqual([typeof message, userId, userRole], ['string', user.id, 'SALES']);
     await server.end('SIGTERM');
-    await client.printed('Disconnected:', 'transport close');
+    const [, reason] = await client.printed('Disconnected:');
+    assert.match(reason, /^transport (close|error)$/, 'a reason for which a stock client comes back');
   });
 
   on('Basic Connection: is told exactly why it is refused', async (t, server) => {
@@ -126,8 +143,6 @@ for (const [label, kept] of [
     client.socket.emit('lead:subscribe', {});
     await client.printed('Socket error:', 'Lead ID is required');
     await client.printed('Invalid lead subscription request');
-    client.socket.emit('auth:refresh', {});
-    await client.printed('Please log in again');
     client.socket.emit('lead:shout', {});
     await client.printed('Unknown socket error');
     assert.ok(client.socket.connected, 'an error closes nothing');
@@ -169,10 +184,10 @@ for (const [label, kept] of [
       if (socket && socket !== client.socket) client.listen(socket);
       return React.createElement('output', null, connected ? 'live' : 'offline');
     };
-    const root = ReactDom.createRoot(document.getElementById('app'));
+    const root = ReactDom.createRoot(container());
     const element = React.createElement(Lead, { token: sales.token, leadId: lead.id });
-    await React.act(() => root.render(React.createElement(React.StrictMode, null, element)));
-    await until('a live component', () => React.act(() => document.querySelector('output')?.textContent === 'live'));
+    root.render(React.createElement(React.StrictMode, null, element));
+    await until('a live component', () => document.querySelector('output')?.textContent === 'live');
     await heard(client.socket, 'lead:subscribed');
 
     await sales.api('PATCH', `/api/leads/${lead.id}`, { title: 'New roof' });
@@ -183,7 +198,7 @@ for (const [label, kept] of [
     assert.equal(activity.type, 'CALL');
 
     const { socket } = client;
-    await React.act(() => root.unmount());
+    root.unmount();
     await until('the end of the socket', () => !socket.connected);
   });
 
@@ -198,7 +213,7 @@ for (const [label, kept] of [
         return () => Vue.h('output', used.connected.value ? 'live' : 'offline');
       },
     });
-    app.mount('#app');
+    app.mount(container());
     client.listen(used.socket.value);
     await until('a live component', () => document.querySelector('output')?.textContent === 'live');
     await heard(client.socket, 'connected');
@@ -280,6 +295,11 @@ async function run(t, server, token, names, given = {}) {
   client.called = async (name, nth = 1) =>
     (await until(name, () => client.calls.filter(([called]) => called === name)[nth - 1])).slice(1);
   return client;
+}
+
+function container() {
+  document.body.replaceChildren();
+  return document.body.appendChild(document.createElement('div'));
 }
 
 function equal(left, right) {

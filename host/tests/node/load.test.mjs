@@ -49,7 +49,7 @@ test(`${WRITERS} writers make ${CHANGES} changes and ${LISTENERS} sockets see ea
       const number = (made += 1);
       const { id } = leads[number % LEADS];
       if (number % 10 === 0) await admin.api('POST', `/api/leads/${id}/activities`, { type: 'NOTE', body: `${number}` });
-      else if (number % 10 === 1) await admin.api('PATCH', `/api/leads/${id}`, { status: statuses[number % 4] });
+      else if (number % 10 === 1) await admin.api('PATCH', `/api/leads/${id}`, { status: statuses[(Math.floor(number / LEADS) + 1) % 4] });
       else if (number % 10 === 2) await admin.api('POST', '/api/leads', { title: `New lead ${number}` });
       else await admin.api('PATCH', `/api/leads/${id}`, { title: `Change ${number}` });
     }
