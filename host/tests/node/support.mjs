@@ -97,9 +97,16 @@ export class Server {
   }
 
   async close() {
-    for (const socket of this.sockets) socket.disconnect();
-    await this.end('SIGTERM');
-    rmSync(this.home, { recursive: true, force: true });
+    try {
+      // A poll that is under way would be waited for: let the sockets go first.
+      const gone = (socket) => !socket.io.engine || socket.io.engine.readyState === 'closed';
+      for (const socket of this.sockets) socket.disconnect();
+      await until('sockets to close', () => this.sockets.every(gone));
+      await this.end('SIGTERM');
+    } finally {
+      this.process?.kill('SIGKILL');
+      rmSync(this.home, { recursive: true, force: true });
+    }
     assert.doesNotMatch(this.log, /panicked/);
   }
 
