@@ -179,6 +179,8 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
 
     let token = app.token(Role::Admin);
     let (mut socket, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
+    // What comes ahead of the answer to CONNECT ends the connection: no stock client sends so early.
+    while !socket.next().await.expect("a packet").expect("a frame").into_text().expect("text").starts_with("40") {}
     let binary = r#"451-["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]"#;
     socket.send(Message::text(binary)).await.expect("sends");
     socket.send(Message::binary(vec![1, 2, 3])).await.expect("sends");
