@@ -85,9 +85,12 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     let tests = Command::new("cargo").arg("test").env("CARGO_TARGET_DIR", &target).current_dir(&home).output();
     assert!(done(&tests.expect("cargo starts")).contains("2 passed"));
 
-    let mut build = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    build.args(["plugin", "build", "--out", "../plugins"]).env("CARGO_TARGET_DIR", &target).current_dir(&home);
-    assert_eq!(done(&build.output().expect("leadwire starts")), "../plugins/my-plugin.wasm\n");
+    let build = || {
+        let mut build = Command::new(env!("CARGO_BIN_EXE_leadwire"));
+        build.args(["plugin", "build", "--out", "../plugins"]).env("CARGO_TARGET_DIR", &target).current_dir(&home);
+        done(&build.output().expect("leadwire starts"))
+    };
+    assert_eq!(build(), "../plugins/my-plugin.wasm\n");
 
     fs::copy(home.join("plugin.toml"), folder.join("my-plugin.toml")).expect("copied");
     let plugins = load(&folder, dir.path());
@@ -95,6 +98,19 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     assert!(read(&plugins, &lead("north"), Role::Viewer).0.get("phone").is_none());
     assert!(read(&plugins, &lead("north"), Role::Manager).0.get("phone").is_some());
     assert!(plugins.hidden(Role::Viewer).covers("/lead/phone"));
+
+    // A panic holds the payload back, and says where and why it was.
+    let source = fs::read_to_string(home.join("src/lib.rs")).expect("there");
+    let verdict = "let hidden = self";
+    fs::write(home.join("src/lib.rs"), source.replace(verdict, &format!("panic!(\"no idea\");\n{verdict}")))
+        .expect("written");
+    build();
+    let plugins = load(&folder, dir.path());
+    let payload = json!({"lead": lead("north")});
+    let shaped = plugins.shape("lead:read", &payload, &payload, &[Role::Viewer]);
+    assert!(matches!(&shaped[..], [(_, Shaped::Held { plugin, .. })] if plugin == "my-plugin"), "{shaped:?}");
+    let fault = plugins.status().remove(0).last_fault.expect("a fault").reason;
+    assert!(fault.contains("src/lib.rs:") && fault.contains("no idea"), "{fault}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn unpacked(rustc: &Rustc) -> Option<Toolchain> {
         let root = cache.join(name);
         let version = fs::read_to_string(root.join(COMPLETE)).ok()?;
         let toolchain = describe(&root, rustc).ok()?;
-        tell(format_args!("{} lacks the wasm target; using Debian's rustc {version}, unpacked earlier", rustc.version));
+        tell(format_args!("{TARGET} is built with Debian's rustc {version}, unpacked earlier"));
         Some(toolchain)
     })
 }
