@@ -35,7 +35,7 @@ impl Toolchain {
         match forced.as_deref() {
             None => Self::first_that_works(dir, &rustc),
             Some("installed") => Ok(Self::default()),
-            Some("rust-src") => rustc.from_source().with_context(|| rustc.lacks_sources()),
+            Some("rust-src") => rustc.with_sources().with_context(|| rustc.lacks_sources()),
             Some("rustup") => {
                 rustup_add(dir)?;
                 Ok(Self::default())
@@ -52,7 +52,7 @@ impl Toolchain {
             tell(format_args!("{TARGET} is installed with {}", rustc.version));
             return Ok(Self::default());
         }
-        if let Some(toolchain) = rustc.from_source() {
+        if let Some(toolchain) = rustc.with_sources() {
             tell(format_args!("{TARGET} is not installed with {}; its std is built from rust-src", rustc.version));
             return Ok(toolchain);
         }
@@ -125,7 +125,7 @@ impl Rustc {
         files(Path::new(&libdir)).any(|name| name.starts_with("libcore-") && name.ends_with(".rlib"))
     }
 
-    fn from_source(&self) -> Option<Toolchain> {
+    fn with_sources(&self) -> Option<Toolchain> {
         let sources = self.sysroot.join("lib/rustlib/src/rust/library/Cargo.lock");
         sources.is_file().then(|| Toolchain { env: vec![("RUSTC_BOOTSTRAP", "1".into())], args: BUILD_STD.to_vec() })
     }
