@@ -203,7 +203,9 @@ impl Socket {
             let message = timeout(PATIENCE, self.0.next()).await.map_err(|_| "no packet in time")?;
             match message {
                 None | Some(Err(_)) | Some(Ok(Message::Close(_))) => return Err(CLOSED.into()),
-                Some(Ok(Message::Text(text))) if text.as_str() == "2" => self.send(Message::text("3")).await?,
+                Some(Ok(Message::Text(text))) if text.as_str() == "2" => {
+                    self.send(Message::text("3")).await.map_err(|_| CLOSED)?;
+                }
                 Some(Ok(Message::Text(text))) if text.starts_with(kind) => return Ok(text.to_string()),
                 Some(Ok(_)) => {}
             }
