@@ -19,7 +19,7 @@ const SEED: u64 = 0x1ead_3157_0000_0001;
 const INPUTS: usize = 10_000;
 const AT_A_TIME: usize = 8;
 /// What the memory may grow by between the first fifth of the inputs and the last.
-const GROWTH_KIB: u64 = 48 * 1024;
+const GROWTH_KIB: u64 = 16 * 1024;
 const SECRET: &str = "a secret that the test knows as well, to sign with";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -602,6 +602,7 @@ fn dice_packet(dice: &mut Dice) -> String {
         1 => format!("42[\"lead:subscribe\",{}", nested("{\"a\":", "1", "", depth)),
         2 => format!("42[\"{}\"]", "x".repeat(300_000 + dice.below(200_000))),
         3 => format!("4{}", String::from_utf8_lossy(&dice.bytes(300))),
+        4 => format!("42{}", json!([dice.text(), {}])),
         _ => dice.pick(&fixed).to_owned(),
     }
 }
@@ -648,7 +649,8 @@ fn event(dice: &mut Dice, target: &Target) -> Frames {
         7 => ("lead:assign".into(), json!({"leadId": lead, "ownerId": dice.text()})),
         8 => ("activity:create".into(), activity),
         9 => ("auth:refresh".into(), json!({"token": token(dice, target).chars().take(9000).collect::<String>()})),
-        _ => (format!("x:{}", dice.text()), json!({"leadId": lead})),
+        // A name that needs escapes is a bad packet to the library.
+        _ => (format!("x:{:x}", dice.next()), json!({"leadId": lead})),
     };
     let ack = (dice.below(2) == 0).then_some(7);
     let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
