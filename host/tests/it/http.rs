@@ -69,16 +69,23 @@ async fn a_body_that_is_too_long_is_refused() {
     raw_body(&app, "application/json", body(1000)).await.refused(413, "payload_too_large");
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_arrive_is_given_up() {
-    let app = TestApp::with(|config| config.http.body_timeout = Duration::from_millis(50)).await;
+/// The start of the answer to a request whose body stops after its first byte.
+async fn answer_to_half_a_request(app: &TestApp) -> String {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     let head =
         "POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.expect("writes");
-    let mut answer = vec![0; 32];
+    let mut answer = vec![0; 13];
     stream.read_exact(&mut answer).await.expect("is answered");
-    assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_given_up() {
+    let slow_body = TestApp::with(|config| config.http.body_timeout = Duration::from_millis(50)).await;
+    assert_eq!(answer_to_half_a_request(&slow_body).await, "HTTP/1.1 408 ");
+    let slow_request = TestApp::with(|config| config.http.request_timeout = Duration::from_secs(2)).await;
+    assert_eq!(answer_to_half_a_request(&slow_request).await, "HTTP/1.1 503 ");
 }
 
 #[tokio::test]
