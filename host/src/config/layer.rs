@@ -113,8 +113,8 @@ impl Layer {
             let key = match name {
                 "RUST_LOG" => "log.level".to_owned(),
                 "LEADWIRE_LOG" => "log.level".to_owned(),
-                // Read by the command line, and by the tests.
-                "LEADWIRE_CONFIG" => continue,
+                // Read by the command line, by `plugin build`, and by the tests.
+                "LEADWIRE_CONFIG" | "LEADWIRE_WASM_TOOLCHAIN" => continue,
                 _ if name.starts_with("LEADWIRE_TEST_") => continue,
                 _ => match name.strip_prefix("LEADWIRE_") {
                     Some(key) => key.to_lowercase().replace("__", "."),

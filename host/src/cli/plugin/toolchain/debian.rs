@@ -39,6 +39,9 @@ pub(super) fn toolchain(rustc: &Rustc) -> Result<Toolchain> {
     if let Some(toolchain) = unpacked(rustc) {
         return Ok(toolchain);
     }
+    if ["apt-get", "dpkg-deb"].into_iter().any(|tool| on_path(tool).is_none()) {
+        bail!("this is no Debian: apt-get or dpkg-deb is missing");
+    }
     linker(rustc)?;
     let cache = cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
@@ -86,11 +89,14 @@ fn linker(rustc: &Rustc) -> Result<(&'static str, std::ffi::OsString)> {
     if let Some(dir) = rustc.lld() {
         return Ok(("PATH", before(&dir, "PATH")));
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = |name: &str| env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     let found = ["rust-lld", "wasm-ld"].into_iter().find_map(on_path);
     let linker = found.context("there is no wasm linker: neither rust-lld nor wasm-ld; install the package lld")?;
     Ok(("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker.into()))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 fn unpack(apt: &Apt, scratch: &Path, cache: &Path) -> Result<PathBuf> {
@@ -173,7 +179,7 @@ impl Apt {
     }
 
     fn candidate(&self, package: &str) -> Result<String> {
-        let policy = text(self.command("apt-cache").args(["policy", package])).context("this is not Debian")?;
+        let policy = text(self.command("apt-cache").args(["policy", package])).context("apt's lists cannot be read")?;
         candidate(&policy).map(str::to_owned).with_context(|| format!("apt knows no package {package}"))
     }
 
