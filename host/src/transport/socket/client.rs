@@ -195,10 +195,11 @@ impl Client {
         self.wake.notify_one();
     }
 
-    /// The cursor of a client that is behind.
+    /// The cursor of a client that is behind and has nothing in its outbox, where events may wait that it took
+    /// just before it fell behind.
     pub(super) fn behind(&self) -> Option<u64> {
         let state = self.state.lock();
-        (!state.is_live && !state.has_ended).then_some(state.cursor)
+        (!state.is_live && !state.has_ended && state.outbox.is_empty()).then_some(state.cursor)
     }
 
     /// Whether a line that is read again is for this client, who is then the one to shape it for.
@@ -305,5 +306,109 @@ impl State {
         self.outbox_bytes += bytes;
         self.outbox.push_back(output.clone());
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        delivery::{replay::Line, shape::Shaper},
+        domain::{id::UserId, policy::Visibility, time::Timestamp},
+        plugin::Plugins,
+    };
+
+    const ROLE: Role = Role::Sales;
+
+    fn user() -> User {
+        let at = Timestamp::from_millis(0).expect("in range");
+        let (email, name) = ("sam@example.com".into(), "Sam".into());
+        User { id: UserId(Uuid::nil()), email, name, role: ROLE, active: true, created_at: at, updated_at: at }
+    }
+
+    /// A client in the room of all that has read everything up to 10.
+    fn client(outbox_packets: usize) -> Arc<Client> {
+        let client = Client::new(user(), None, 10, &Settings { outbox_packets, ..Settings::default() });
+        client.enter(&Room::Everyone, 10);
+        client
+    }
+
+    fn event(seq: u64) -> Event {
+        let (rooms, at) = (vec![Room::Everyone], Timestamp::from_millis(0).expect("in range"));
+        Event { seq, name: "lead:updated".into(), rooms, lead_id: None, payload: json!({}), context: json!({}), at }
+    }
+
+    fn offer(client: &Client, seq: u64) {
+        let shaper = Shaper::new(Plugins::none(), Visibility::default(), "epoch");
+        let line = Line::new(event(seq));
+        client.offer(&line.event, &shaper.slices(&line, &[ROLE]));
+    }
+
+    fn seqs(client: &Client) -> Vec<u64> {
+        let seq = |output: Output| match output {
+            Output::Event(message) => {
+                serde_json::from_str::<serde_json::Value>(message.body.get()).expect("JSON")["seq"].as_u64()
+            }
+            Output::Ack(..) => None,
+        };
+        std::iter::from_fn(|| client.pop()).filter_map(seq).collect()
+    }
+
+    #[test]
+    fn a_client_is_pushed_nothing_before_it_is_live_and_nothing_twice() {
+        let client = client(8);
+        offer(&client, 11);
+        assert_eq!((seqs(&client), client.behind()), (vec![], Some(10)));
+        assert!(!client.go_live(|| 11), "11 was handed out and not read");
+        client.advance(11);
+        assert!(client.go_live(|| 11));
+        for seq in [10, 11, 12, 12, 13] {
+            offer(&client, seq);
+        }
+        assert_eq!(seqs(&client), [12, 13]);
+    }
+
+    #[test]
+    fn a_full_outbox_makes_a_client_fall_behind_at_the_first_event_it_cannot_take() {
+        let client = client(2);
+        assert!(client.go_live(|| 10));
+        for seq in 11..=15 {
+            offer(&client, seq);
+        }
+        assert_eq!(client.behind(), None, "what it took comes first");
+        assert_eq!(seqs(&client), [11, 12]);
+        assert_eq!(client.behind(), Some(12));
+    }
+
+    #[test]
+    fn rights_are_learned_once_and_never_from_older_lines() {
+        let client = client(8);
+        let promoted = |at: i64| {
+            let at = Timestamp::from_millis(at).expect("in range");
+            RightsChange::User(User { role: Role::Admin, updated_at: at, ..user() })
+        };
+        let everywhere = RightsChange::SessionsEnded { user: user().id, session: None };
+        assert!(client.learn(10, &promoted(5)).is_none(), "the handshake read later");
+        client.learn(9, &everywhere);
+        assert!(!client.has_ended());
+        assert_eq!(client.learn(11, &promoted(5)), Some((vec![Room::Everyone], ROLE, Role::Admin)));
+        assert!(client.learn(12, &RightsChange::User(user())).is_none(), "an older state of the user");
+        assert_eq!(client.user().role, Role::Admin);
+        client.learn(13, &everywhere);
+        assert!(client.has_ended());
+        offer(&client, 14);
+        assert_eq!((seqs(&client), client.behind()), (vec![], None));
+    }
+
+    #[test]
+    fn a_closed_client_enters_no_room_and_takes_no_reply() {
+        let client = client(8);
+        assert_eq!(client.close(), (vec![Room::Everyone], ROLE));
+        assert_eq!(client.enter(&Room::Lead("x".into()), 11), None);
+        assert!(client.try_reply(&Output::Event(Message::new("error", &json!({})))), "it is dropped");
+        assert!(client.pop().is_none());
     }
 }

@@ -13,9 +13,9 @@ use std::{
 use axum::{
     body::{Body, HttpBody, to_bytes},
     extract::{Request, State},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -26,6 +26,8 @@ use crate::transport::connection::Connection;
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
 const MAX_PACKETS: usize = 96;
 const MAX_BYTES: u64 = 256 * 1024;
+/// How long a posted body may take to arrive.
+const POST_TIMEOUT: Duration = Duration::from_secs(30);
 /// An OPEN packet is much shorter.
 const MAX_OPEN_BYTES: usize = 4096;
 
@@ -72,7 +74,16 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         flow.upgrade(&request);
     }
     let is_poll = !is_web_socket && request.method() == Method::GET;
-    let response = next.run(request).await;
+    let is_post = request.method() == Method::POST;
+    let answer = next.run(request);
+    let response = match is_post {
+        // A post is answered once it is read, and socketioxide waits for its body for ever.
+        true => match timeout(POST_TIMEOUT, answer).await {
+            Ok(response) => response,
+            Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+        },
+        false => answer.await,
+    };
     if let Some(flow) = flow.filter(|_| is_poll && response.status().is_success()) {
         flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
         flow.polled.notify_waiters();
