@@ -8,8 +8,8 @@
 //! | 2 | `app.rs` | `execute` | policy, load, decide, commit |
 //! | 3 | `domain/lead.rs` | `Lead::update` | lead + patch -> new lead + what changed, or why not |
 //! | 4 | `store/lead.rs`, `store/log.rs` | `save`, `append` | one transaction: the row, then the event with the next seq |
-//! | 5 | `delivery.rs` -> `plugin/pipeline.rs` | `run` | event x role -> payload, narrowed audience or nothing |
-//! | 6 | `transport/socket/fanout.rs` | `publish` | serialise once per distinct payload, send to each socket of that slice |
+//! | 5 | `delivery.rs`, `delivery/shape.rs` -> `plugin/pipeline.rs` | `slices` -> `run` | event x role -> payload, encoded once for equal ones, and audience, or nothing yet |
+//! | 6 | `transport/socket/fanout.rs` | `publish` | offered to each socket of the rooms, once; `outbox.rs` sends |
 //!
 //! Between 4 and 5 stands the log, not a channel: live delivery, catching up and replay all read it.
 //!

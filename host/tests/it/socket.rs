@@ -10,7 +10,7 @@ use leadwire::domain::{
     room::Room,
     time::Timestamp,
 };
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
@@ -521,4 +521,15 @@ async fn frames_over_the_limit_are_refused() {
     let mut client = connect(&app, Role::Admin).await;
     let answer = client.call("lead:create", json!({"title": "T", "description": "x".repeat(most - 1000)})).await;
     assert_eq!(answer["error"]["code"], "invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_allowed_origins_may_poll() {
+    let app = TestApp::with(|config| config.http.cors_origins = vec!["https://crm.example".into()]).await;
+    let path = "/socket.io/?EIO=4&transport=polling";
+    for (origin, allowed) in [("https://crm.example", true), ("https://evil.example", false)] {
+        let request = app.anonymous().request(Method::GET, path).header("origin", origin);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.headers().contains_key("access-control-allow-origin"), allowed, "{origin}");
+    }
 }
