@@ -32,7 +32,9 @@ impl Plugin for Territory {
     fn init(config: Config) -> Result<Self, String> {
         // An audience is made of ids, so an address here would match nobody and hide everything.
         if let Some(user) = config.territories.keys().find(|user| !is_uuid(user)) {
-            return Err(format!("config.territories: `{user}` is no user id; expected a UUID, as `leadwire user list` shows them"));
+            return Err(format!(
+                "config.territories: `{user}` is no user id; expected a UUID, as `leadwire user list` shows them"
+            ));
         }
         let users = config.territories.into_iter().map(|(user, territories)| (user.to_lowercase(), territories));
         Ok(Self { users: users.collect() })
@@ -87,7 +89,8 @@ mod tests {
     const BEN: &str = "01980000-0000-7000-8000-0000000000bb";
 
     fn plugin() -> Territory {
-        testing::plugin(json!({"territories": {ANN: ["north", "east"], BEN: ["south", "east"]}})).expect("valid settings")
+        testing::plugin(json!({"territories": {ANN: ["north", "east"], BEN: ["south", "east"]}}))
+            .expect("valid settings")
     }
 
     fn lead(territory: Value) -> Value {
@@ -151,6 +154,9 @@ mod tests {
     fn an_email_address_in_place_of_an_id_is_refused() {
         let refusal = testing::plugin::<Territory>(json!({"territories": {"ann@example.com": ["north"]}})).err();
         assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is no user id"));
-        assert_eq!(testing::plugin::<Territory>(json!({})).err().as_deref(), Some("config: missing field `territories`"));
+        assert_eq!(
+            testing::plugin::<Territory>(json!({})).err().as_deref(),
+            Some("config: missing field `territories`")
+        );
     }
 }
