@@ -1,6 +1,6 @@
 //! Runs every command of the documentation, in order, in a scratch copy of the repository.
 //!
-//! Each ```` ```sh ```` fence of `README.md` and `docs/*.md` is one test; directory and variables carry over to
+//! Each ```` ```sh ```` fence of `README.md`, `docs/*.md` and `plugins/*/README.md` is one test; directory and variables carry over to
 //! the next fence of the same page, and port 3001 is replaced by a free one. What a reader would do with a second
 //! terminal is said in a comment on the line before the fence, which a rendered page does not show:
 //!
@@ -14,6 +14,7 @@
 //! What is not meant to be typed has another language on its fence, or none.
 
 use std::{
+    env,
     fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -114,17 +115,18 @@ fn scratch_copy(workspace: &Workspace) -> Result<PathBuf> {
     Ok(scratch)
 }
 
+/// README.md first: it builds what the others use.
 fn pages(root: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
-    if let Ok(folder) = root.join("docs").read_dir() {
-        let paths = folder.filter_map(|entry| Some(entry.ok()?.path()));
-        pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    for entry in root.join("docs").read_dir()? {
+        pages.extend(Some(entry?.path()).filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    for entry in root.join("plugins").read_dir()? {
+        pages.push(entry?.path().join("README.md"));
     }
     pages.sort();
-    let readme = root.join("README.md");
-    if readme.is_file() {
-        pages.insert(0, readme);
-    }
+    pages.insert(0, root.join("README.md"));
+    pages.retain(|page| page.is_file());
     Ok(pages)
 }
 
@@ -166,6 +168,7 @@ struct Reader {
     state: PathBuf,
     port: u16,
     logs: PathBuf,
+    release: PathBuf,
     background: Vec<(Running, PathBuf)>,
 }
 
@@ -179,7 +182,7 @@ impl Reader {
         let state = logs.join("state");
         fs::write(&state, format!("cd '{}'\n", home.display()))?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        Ok(Self { state, port, logs, background: Vec::new() })
+        Ok(Self { state, port, logs, release: home.join("target/release"), background: Vec::new() })
     }
 
     fn follow(&mut self, act: &Act) -> Result<()> {
@@ -198,9 +201,13 @@ impl Reader {
             "set -aeuo pipefail\n. '{state}'\ntrap '{{ echo \"cd \\\"$PWD\\\"\"; export -p; }} > \"{state}.$$\"' EXIT\n{script}"
         );
         let output = File::create(&log)?;
+        // README.md, the first page, tells to put it there.
+        let release = self.release.display();
+        let path = format!("{release}:{}", env::var("PATH").unwrap_or_default());
         let mut running = Running::start(
             Command::new("bash")
                 .args(["-c", &script])
+                .env("PATH", path)
                 .env(INSIDE, "1")
                 .env("LEADWIRE_LISTEN", format!("127.0.0.1:{}", self.port))
                 .env_remove("CARGO_TARGET_DIR")

@@ -1,11 +1,11 @@
 //! `cargo xtask run`: the demo, from nothing to a served event.
 //!
-//! The database and the plugins' settings are made once and kept; what is built is built again each time.
+//! The database and the plugins' settings are made once and kept; what is built is brought up to date each time.
 
 use std::{
     env, fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -19,37 +19,49 @@ use crate::{
 const DATABASE: &str = "leadwire.db";
 const PLUGINS: &str = "leadwire-data/plugins";
 
-/// Written beside a sample plugin the first time; what somebody changed there stays.
-const SETTINGS: [(&str, &str); 3] = [
-    ("lead-score.toml", include_str!("run/lead-score.toml")),
-    ("redact-contact.toml", include_str!("run/redact-contact.toml")),
-    ("territory.toml", include_str!("run/territory.toml")),
-];
+/// Off at first: with it on, a SALES user sees no lead of other territories, and none that names no territory.
+const TERRITORY: &str = "# Set enabled to true, and Sam Sales sees just the leads of two territories.
+enabled = false
+
+[config.territories]
+\"SALES\" = [\"north\", \"east\"]
+";
 
 pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     let (leadwire, built) = workspace.build_plugins(Profile::Release)?;
-    let plugins = match flag(flags, "--plugins") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(PLUGINS),
-    };
-    fill(&workspace.root.join(&plugins), &built)?;
-
     let database = flag(flags, "--database").map(str::to_owned).or_else(|| env::var("LEADWIRE_DATABASE").ok());
     let database = database.unwrap_or_else(|| DATABASE.into());
-    let file = workspace.root.join(database.trim_start_matches("sqlite:").trim_start_matches("//"));
-    if file.exists() {
-        println!("{database} is there already: its data is kept");
-    } else {
-        seed(workspace, &leadwire, &database, &file)?;
+    let on_database = |arguments: &[&str]| {
+        let mut command = Command::new(&leadwire);
+        command.args(arguments).args(["--database", &database]).current_dir(&workspace.root);
+        command
+    };
+    // It leaves a database alone that has users.
+    process::run(&mut on_database(&["seed"]))?;
+
+    let plugins = flag(flags, "--plugins").unwrap_or(PLUGINS);
+    let folder = workspace.root.join(plugins);
+    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    for source in workspace.plugin_sources()? {
+        let name = source.file_name().context("a plugin's folder has a name")?.to_string_lossy().into_owned();
+        if !folder.join(&name).with_extension("toml").exists() {
+            let settings = match name.as_str() {
+                "territory" => TERRITORY.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
+                _ => fs::read_to_string(workspace.root.join(&source).join("plugin.toml"))?,
+            };
+            put(&folder, &format!("{name}.toml"), settings.as_bytes())?;
+        }
+        let file = format!("{name}.wasm");
+        put(&folder, &file, &fs::read(built.join(&file))?)?;
     }
 
     let mut serve = Command::new(&leadwire);
     serve.arg("serve").args(flags).current_dir(&workspace.root).stdout(Stdio::piped());
-    if flag(flags, "--plugins").is_none() {
-        serve.arg("--plugins").arg(plugins);
-    }
     if flag(flags, "--database").is_none() {
         serve.args(["--database", &database]);
+    }
+    if flag(flags, "--plugins").is_none() {
+        serve.args(["--plugins", plugins]);
     }
     if flag(flags, "--mode").is_none() && env::var_os("LEADWIRE_MODE").is_none() {
         serve.args(["--mode", "demo"]);
@@ -57,33 +69,21 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     serve_and_tell(&mut serve)
 }
 
-/// Puts the built plugins where the server looks, each with its settings.
-fn fill(folder: &Path, built: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    for (name, text) in SETTINGS {
-        let path = folder.join(name);
-        if !path.exists() {
-            fs::write(path, text)?;
-        }
-    }
-    for entry in built.read_dir()? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|it| it == "wasm")) else { continue };
-        // A rename, so that a server that is running never reads half a file.
-        let partial = folder.join(name).with_extension("partial");
-        fs::copy(&path, &partial)?;
-        fs::rename(partial, folder.join(name))?;
-    }
-    Ok(())
+/// Writes a file in one step, so that a server that is running never reads half of it.
+fn put(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
+    fs::write(&partial, content)?;
+    fs::rename(partial, folder.join(name)).with_context(|| format!("{name} cannot be written"))
 }
 
-fn seed(workspace: &Workspace, leadwire: &Path, database: &str, file: &Path) -> Result<()> {
-    let mut seed = Command::new(leadwire);
-    seed.args(["seed", "--database", database]).current_dir(&workspace.root);
-    process::run(&mut seed).inspect_err(|_| {
-        // The next run would take what was half made for somebody's data.
-        let _ = fs::remove_file(file);
-    })
+/// The id of the first salesperson.
+fn sales_user(list: &mut Command) -> Result<String> {
+    let output = list.stderr(Stdio::inherit()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find(|line| line.contains(" SALES "));
+    // Any id will do where there is none: the plugin is off.
+    let id = line.and_then(|line| line.split_whitespace().next()).unwrap_or("00000000-0000-7000-8000-000000000001");
+    Ok(id.to_owned())
 }
 
 /// Serves until it ends or is told to; what to try next is printed once something listens.
