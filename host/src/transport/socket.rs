@@ -8,8 +8,10 @@ mod fanout;
 mod flow;
 mod handler;
 mod handshake;
+mod hangup;
 mod outbox;
 mod refusal;
+mod session;
 pub mod settings;
 
 use std::sync::Arc;
@@ -52,11 +54,8 @@ impl Sockets {
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
         let registry = Arc::new(Registry::default());
         let replay = Arc::new(Replay::new(store.clone()));
-        let shaper = Arc::new(Shaper::new(plugins.clone(), visibility, store.epoch()));
+        let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()));
         let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone());
-        let source =
-            Source { registry: registry.clone(), replay, shaper, plugins, held_timeout: settings.held_timeout };
-
         let (layer, io) = SocketIo::builder()
             .ping_interval(settings.ping_interval)
             .ping_timeout(settings.ping_timeout)
@@ -67,6 +66,13 @@ impl Sockets {
             .ws_max_frame_size(settings.max_frame)
             .with_parser(ParserConfig::common().max_incoming_binary_buf_size(settings.max_frame))
             .build_layer();
+        let source = Source {
+            app: app.clone(),
+            registry: registry.clone(),
+            replay,
+            shaper,
+            held_timeout: settings.held_timeout,
+        };
         let door = Arc::new(Door { app, auth, visibility, settings, source: Arc::new(source) });
         let judge = {
             let door = door.clone();

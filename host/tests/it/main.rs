@@ -12,6 +12,7 @@ mod house;
 mod http;
 mod leads;
 mod listener;
+mod live;
 mod plugin_cli;
 mod plugin_host;
 mod process;

@@ -504,9 +504,7 @@ async fn an_ended_session_gets_nothing_more() {
     app.anonymous().post("/api/auth/logout", logout).await.expect(StatusCode::NO_CONTENT);
     new_lead(&app, json!({"title": "Later"})).await;
     other.event("lead:created").await;
-    let answer = ended.call("lead:subscribe", json!({"leadId": "x"})).await;
-    assert_eq!(answer["error"], json!({"message": "Invalid authentication token", "code": "unauthenticated"}));
-    ended.event("error").await;
+    ended.ended_in_silence().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,6 +152,14 @@ impl SocketClient {
         while !matches!(self.packet().await, Packet::Closed) {}
     }
 
+    /// Waits until the transport is closed, before which nothing may come.
+    pub async fn ended_in_silence(&mut self) {
+        match self.packet().await {
+            Packet::Closed => {}
+            packet => panic!("expected nothing, got {packet:?}"),
+        }
+    }
+
     async fn packet(&mut self) -> Packet {
         let packet = timeout(PATIENCE, self.incoming.recv()).await.expect("a packet in time");
         packet.unwrap_or(Packet::Closed)

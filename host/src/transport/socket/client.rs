@@ -18,30 +18,31 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
+use super::{Settings, session::Lease};
 use crate::{
     delivery::{
         RightsChange,
         shape::{Message, Slice},
     },
-    domain::{event::Event, id::SessionId, role::Role, room::Room, user::User},
+    domain::{event::Event, role::Role, room::Room, user::User},
 };
 
 pub(super) struct Client {
     id: u64,
-    /// None when the token was issued elsewhere.
-    session: Option<SessionId>,
     state: Mutex<State>,
     limits: Limits,
     /// There is something to do for the writer.
     wake: Notify,
     /// Something left the outbox.
     room: Notify,
+    /// The lease is another, or over.
+    lease_changed: Notify,
     closed: CancellationToken,
 }
 
 struct State {
     user: Arc<User>,
+    lease: Lease,
     /// Each with the seq after which the client listens to it.
     rooms: HashMap<Room, u64>,
     /// Every line up to here was taken, or was not for this client.
@@ -87,10 +88,11 @@ impl Output {
 impl Client {
     /// A client of whom everything up to `cursor` is known; it starts behind, so that nothing is pushed
     /// before its writer runs.
-    pub(super) fn new(user: User, session: Option<SessionId>, cursor: u64, settings: &Settings) -> Arc<Self> {
+    pub(super) fn new(user: User, lease: Lease, cursor: u64, settings: &Settings) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let state = State {
             user: Arc::new(user),
+            lease,
             rooms: HashMap::new(),
             cursor,
             learned: cursor,
@@ -102,11 +104,11 @@ impl Client {
         };
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            session,
             state: Mutex::new(state),
             limits: Limits { packets: settings.outbox_packets, bytes: settings.outbox_bytes },
             wake: Notify::new(),
             room: Notify::new(),
+            lease_changed: Notify::new(),
             closed: CancellationToken::new(),
         })
     }
@@ -123,6 +125,28 @@ impl Client {
     /// Whether its session is over; it is sent nothing of the log any more.
     pub(super) fn has_ended(&self) -> bool {
         self.state.lock().has_ended
+    }
+
+    /// What lets the socket stay, as long as its session does.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        let state = self.state.lock();
+        (!state.has_ended).then_some(state.lease)
+    }
+
+    pub(super) fn renew(&self, lease: Lease) {
+        self.state.lock().lease = lease;
+        self.lease_changed.notify_one();
+    }
+
+    /// Ends the socket's session, as a line of the log would.
+    pub(super) fn end(&self) {
+        self.state.lock().has_ended = true;
+        self.lease_changed.notify_one();
+    }
+
+    /// Waits until the lease may be another, or over.
+    pub(super) async fn lease_changed(&self) {
+        self.lease_changed.notified().await;
     }
 
     pub(super) fn cursor(&self) -> u64 {
@@ -238,9 +262,10 @@ impl Client {
             return None;
         }
         state.learned = seq;
+        self.lease_changed.notify_one();
         match change {
             RightsChange::SessionsEnded { session, .. } => {
-                state.has_ended |= session.is_none() || *session == self.session;
+                state.has_ended |= session.is_none() || *session == state.lease.session;
                 None
             }
             // The handshake may have read a later state than this line's.
@@ -331,7 +356,8 @@ mod tests {
 
     /// A client in the room of all that has read everything up to 10.
     fn client(outbox_packets: usize) -> Arc<Client> {
-        let client = Client::new(user(), None, 10, &Settings { outbox_packets, ..Settings::default() });
+        let lease = Lease::new(None, user().created_at);
+        let client = Client::new(user(), lease, 10, &Settings { outbox_packets, ..Settings::default() });
         client.enter(&Room::Everyone, 10);
         client
     }

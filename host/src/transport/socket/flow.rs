@@ -20,7 +20,9 @@ use axum::{
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
 
+use super::hangup::unless_hung_up;
 use crate::transport::connection::Connection;
 
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
@@ -32,9 +34,11 @@ const POST_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_OPEN_BYTES: usize = 4096;
 
 /// What the transports of one Engine.IO session have sent.
+#[derive(Default)]
 pub(super) struct Flow {
     progress: Mutex<Progress>,
     polled: Notify,
+    hung_up: CancellationToken,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
 }
@@ -49,7 +53,14 @@ struct Progress {
 
 /// The sessions that began with polling, by their `sid`.
 #[derive(Clone, Default)]
-pub(super) struct Flows(Arc<Mutex<HashMap<String, Weak<Flow>>>>);
+pub(super) struct Flows(Arc<Listed>);
+
+#[derive(Default)]
+struct Listed {
+    flows: Mutex<HashMap<String, Weak<Flow>>>,
+    /// What answers the requests of every session.
+    engine: OnceLock<Next>,
+}
 
 /// Watches the requests of Engine.IO sessions go by.
 pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next: Next) -> Response {
@@ -60,22 +71,24 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let is_web_socket = parameter("transport") == Some("websocket");
     let Some(sid) = parameter("sid") else {
-        let flow = Arc::new(Flow { progress: Mutex::default(), polled: Notify::new(), listed: OnceLock::new() });
+        let flow = Arc::new(Flow::default());
         if is_web_socket {
             flow.upgrade(&request);
         }
+        flows.0.engine.get_or_init(|| next.clone());
         // socketioxide keeps the first request of a session as long as the session itself.
         request.extensions_mut().insert(flow.clone());
         let response = next.run(request).await;
         return if is_web_socket { response } else { flows.list(&flow, response).await };
     };
-    let flow = flows.0.lock().get(sid).and_then(Weak::upgrade);
+    let flow = flows.0.flows.lock().get(sid).and_then(Weak::upgrade);
     if let Some(flow) = flow.as_ref().filter(|_| is_web_socket) {
         flow.upgrade(&request);
     }
+    let Some(flow) = flow else { return next.run(request).await };
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
-    let answer = next.run(request);
+    let answer = unless_hung_up(&flow.hung_up, next.run(request));
     let response = match is_post {
         // A post is answered once it is read, and socketioxide waits for its body for ever.
         true => match timeout(POST_TIMEOUT, answer).await {
@@ -84,7 +97,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         },
         false => answer.await,
     };
-    if let Some(flow) = flow.filter(|_| is_poll && response.status().is_success()) {
+    if is_poll && response.status().is_success() {
         flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
         flow.polled.notify_waiters();
     }
@@ -93,7 +106,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
 
 impl Flows {
     pub(super) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.flows.lock().len()
     }
 
     /// Lists a session under the name that it is just being given.
@@ -105,7 +118,7 @@ impl Flows {
         let bytes = to_bytes(body, MAX_OPEN_BYTES).await.unwrap_or_default();
         let open: Option<Value> = bytes.strip_prefix(b"0").and_then(|json| serde_json::from_slice(json).ok());
         if let Some(sid) = open.as_ref().and_then(|open| open["sid"].as_str()) {
-            self.0.lock().insert(sid.into(), Arc::downgrade(flow));
+            self.0.flows.lock().insert(sid.into(), Arc::downgrade(flow));
             let _ = flow.listed.set((sid.into(), self.clone()));
         }
         Response::from_parts(parts, Body::from(bytes))
@@ -113,12 +126,29 @@ impl Flows {
 }
 
 impl Flow {
+    /// Ends the session's WebSocket, where it has one; its requests are refused from now on.
+    pub(super) fn hang_up(&self) {
+        self.hung_up.cancel();
+        if let Some((connection, _)) = &self.progress.lock().web_socket {
+            connection.cut();
+        }
+    }
+
+    /// The name of a session that began with polling, and what answers its requests.
+    pub(super) fn engine(&self) -> Option<(&str, Next)> {
+        let (sid, flows) = self.listed.get()?;
+        Some((sid, flows.0.engine.get()?.clone()))
+    }
+
     fn upgrade(&self, request: &Request) {
         let Some(connection) = request.extensions().get::<Connection>() else { return };
         let mut progress = self.progress.lock();
         progress.before = progress.sent();
         progress.web_socket = Some((connection.clone(), connection.sent()));
         drop(progress);
+        if self.hung_up.is_cancelled() {
+            connection.cut();
+        }
         self.polled.notify_waiters();
     }
 
@@ -145,7 +175,7 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         if let Some((sid, flows)) = self.listed.get() {
-            flows.0.lock().remove(sid);
+            flows.0.flows.lock().remove(sid);
         }
     }
 }
@@ -204,14 +234,13 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
 
     fn connection_and_meter() -> (Connection, Meter) {
         let connection = Connection::new(CancellationToken::new());
         let progress = Progress { before: 0, web_socket: Some((connection.clone(), 0)) };
-        let flow = Flow { progress: Mutex::new(progress), polled: Notify::new(), listed: OnceLock::new() };
+        let flow = Flow::default();
+        *flow.progress.lock() = progress;
         (connection, Meter::new(Arc::new(flow)))
     }
 

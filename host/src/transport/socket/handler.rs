@@ -16,9 +16,11 @@ use super::{
     Door, Settings,
     client::{Client, Output},
     refusal::Refusal,
+    session::Lease,
 };
 use crate::{
     app::{self, IdempotencyKey, Outcome},
+    auth::{self, Authenticated},
     delivery::shape::Message,
     domain::{
         activity::ActivityFields,
@@ -146,9 +148,10 @@ impl Asker {
 
     async fn handle(&self, name: &str, payload: Option<Value>) -> Result<Answer, Refusal> {
         if self.client.has_ended() {
-            return Err(Refusal::new("unauthenticated", "Invalid authentication token"));
+            return Err(Refusal::bad_token());
         }
         match name {
+            "auth:refresh" => self.refresh(object(payload)?).await,
             "lead:subscribe" => self.subscribe(object(payload)?).await,
             "lead:unsubscribe" => self.unsubscribe(object(payload)?),
             "lead:create" => self.create_lead(object(payload)?).await,
@@ -158,6 +161,39 @@ impl Asker {
             "activity:create" => self.create_activity(object(payload)?).await,
             _ => Err(Refusal::new("unknown_event", "there is no such event")),
         }
+    }
+
+    /// Lets the socket stay for as long as another token of the same user is good.
+    async fn refresh(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
+        let token = match payload.shift_remove("token") {
+            Some(Value::String(token)) if !token.is_empty() => token,
+            None | Some(Value::Null | Value::String(_)) => return Err(Refusal::no_token()),
+            Some(_) => return Err(Refusal::bad_token()),
+        };
+        let lease = self.lease(&token).await?;
+        let is_moving = self.client.lease().is_none_or(|held| held.session != lease.session);
+        self.client.renew(lease);
+        // The other session may have ended after it was looked up and before its end meant this socket.
+        if is_moving && let Err(refusal) = self.lease(&token).await {
+            self.client.end();
+            return Err(refusal);
+        }
+        let body = json!({"tokenExpiresAt": lease.expires_at});
+        let mut ack = body.clone();
+        ack["ok"] = true.into();
+        Ok(Answer { event: Some(Message::new("auth:refreshed", &body)), ack })
+    }
+
+    async fn lease(&self, token: &str) -> Result<Lease, Refusal> {
+        let Authenticated { user, session, expires_at } = match self.door.auth.authenticate(token).await {
+            Ok(authenticated) => authenticated,
+            Err(auth::Error::Unauthenticated) => return Err(Refusal::bad_token()),
+            Err(error) => return Err(app::Error::from(error).into()),
+        };
+        if user.id != self.client.user().id {
+            return Err(Refusal::bad_token());
+        }
+        Ok(Lease::renewed(session, expires_at, self.door.app.now()))
     }
 
     async fn subscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {

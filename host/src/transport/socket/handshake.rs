@@ -20,6 +20,7 @@ use super::{
     client::Client,
     handler::{self, Inbox},
     outbox::Writer,
+    session::Lease,
 };
 use crate::{
     auth::{self, Authenticated},
@@ -89,7 +90,7 @@ pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused
         "tokenExpiresAt": expires_at,
     });
     let socket = caller.socket;
-    let client = Client::new(user, session, head, &door.settings);
+    let client = Client::new(user, Lease::new(session, expires_at), head, &door.settings);
     let (intake, inbox) = handler::queue(client.clone(), &door.settings);
     socket.on_fallback(intake);
     socket.on_disconnect(Farewell { door: door.clone(), client: client.clone() });

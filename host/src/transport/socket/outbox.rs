@@ -14,6 +14,7 @@ use socketioxide::{
 };
 use socketioxide_core::Value;
 use tokio::{
+    select,
     task::yield_now,
     time::{Instant, sleep},
 };
@@ -23,14 +24,17 @@ use super::{
     client::{Client, Output},
     fanout::Registry,
     flow::{Flow, Meter},
+    hangup::hang_up,
+    session,
 };
 use crate::{
+    app::App,
     delivery::{
         RightsChange,
         replay::{Line, Replay},
         shape::{Message, Shaper, Slice},
     },
-    plugin::{Plugins, Unavailable},
+    plugin::Unavailable,
 };
 
 /// Lines that are read from the log at once.
@@ -40,10 +44,10 @@ const YIELD_EVERY: u32 = 8;
 
 /// What every writer needs.
 pub(super) struct Source {
+    pub(super) app: App,
     pub(super) registry: Arc<Registry>,
     pub(super) replay: Arc<Replay>,
     pub(super) shaper: Arc<Shaper>,
-    pub(super) plugins: Plugins,
     pub(super) held_timeout: Duration,
 }
 
@@ -65,9 +69,10 @@ impl Writer {
         Self { client, socket, source, meter: flow.map(Meter::new), sent: 0 }
     }
 
-    /// Sends `greeting` and then whatever comes, until the socket is closed.
+    /// Sends `greeting` and then whatever comes, until the socket is closed, or may not stay.
     pub(super) async fn run(mut self, greeting: Message) {
-        let closed = self.client.closed().clone();
+        let (client, socket, source) = (self.client.clone(), self.socket.clone(), self.source.clone());
+        let over = session::over(&client, || source.app.now());
         let sending = async {
             self.learn_rights().await?;
             self.send(&Output::Event(greeting)).await?;
@@ -79,8 +84,14 @@ impl Writer {
                 }
             }
         };
-        if let Some(Err::<(), Closed>(Closed)) = closed.run_until_cancelled(sending).await {
-            debug!("a socket was closed while it was sent to");
+        select! {
+            () = client.closed().cancelled() => {}
+            Err::<(), Closed>(Closed) = sending => debug!("a socket was closed while it was sent to"),
+            over = over => {
+                debug!(user = %client.user().id, socket = %socket.id, ?over, "a socket may not stay");
+                hang_up(&socket);
+                source.registry.remove(&client);
+            }
         }
     }
 
@@ -165,9 +176,9 @@ impl Writer {
 
     /// Waits before a failing plugin is asked again; replies go out meanwhile.
     async fn wait_for_plugins(&mut self, held: &mut Held) -> Result<(), Closed> {
-        let mut changed = self.source.plugins.changed();
+        let mut changed = self.source.app.plugins().changed();
         let wait = held.next_pause();
-        tokio::select! {
+        select! {
             result = self.pause(wait) => result,
             _ = changed.changed() => Ok(()),
         }
@@ -179,7 +190,7 @@ impl Writer {
         let until = Instant::now() + span;
         loop {
             self.flush().await?;
-            tokio::select! {
+            select! {
                 () = tokio::time::sleep_until(until) => return Ok(()),
                 () = client.woken() => {}
             }

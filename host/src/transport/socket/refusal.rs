@@ -20,6 +20,16 @@ impl Refusal {
         Self::new("malformed", message)
     }
 
+    /// In the words of the handshake.
+    pub(super) fn no_token() -> Self {
+        Self::new("unauthenticated", "Authentication token required")
+    }
+
+    /// In the words of the handshake.
+    pub(super) fn bad_token() -> Self {
+        Self::new("unauthenticated", "Invalid authentication token")
+    }
+
     /// The payload of the `error` event; `name` is that of the event that was refused.
     pub(super) fn event(&self, name: Option<&str>) -> Value {
         let mut body = self.0.clone();
