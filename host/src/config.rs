@@ -138,6 +138,7 @@ impl Config {
             ("auth.refresh_token_ttl", auth.refresh_token_ttl),
             ("auth.refresh_reuse_window", auth.refresh_reuse_window),
             ("socket.held_timeout", socket.held_timeout),
+            ("socket.stall_timeout", socket.stall_timeout),
         ] {
             // Clocks overflow far beyond this.
             let longest = Duration::from_secs(10 * 365 * 24 * 60 * 60);

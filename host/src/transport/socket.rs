@@ -9,6 +9,7 @@ mod flow;
 mod handler;
 mod handshake;
 mod hangup;
+mod kept;
 mod outbox;
 mod refusal;
 mod session;
@@ -69,9 +70,11 @@ impl Sockets {
         let source = Source {
             app: app.clone(),
             registry: registry.clone(),
+            kept: kept::Kept::default(),
             replay,
             shaper,
             held_timeout: settings.held_timeout,
+            stall_timeout: settings.stall_timeout,
         };
         let door = Arc::new(Door { app, auth, visibility, settings, source: Arc::new(source) });
         let judge = {

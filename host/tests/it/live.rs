@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use leadwire::domain::role::Role;
+use futures_util::StreamExt;
+use leadwire::domain::{event::Draft, role::Role, room::Room, time::Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    socket_client::{SocketClient, TRANSPORTS, Transport, until_true},
+    socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
     support::{PASSWORD, TestApp},
 };
 
@@ -121,9 +122,9 @@ async fn a_socket_is_told_that_its_token_expires_and_is_closed_when_it_does() {
         let expiring = socket.event("auth:expiring").await;
         assert_eq!(expiring, json!({"expiresAt": greeting["tokenExpiresAt"]}));
         socket.closed().await;
-        let expires_at: leadwire::domain::time::Timestamp = text(&greeting, "tokenExpiresAt").parse().expect("a time");
-        let late = leadwire::domain::time::Timestamp::now().since(expires_at);
-        assert!(late < AT_ONCE && leadwire::domain::time::Timestamp::now() >= expires_at, "{late:?}");
+        let expires_at: Timestamp = text(&greeting, "tokenExpiresAt").parse().expect("a time");
+        let late = Timestamp::now().since(expires_at);
+        assert!(late < AT_ONCE && Timestamp::now() >= expires_at, "{late:?}");
         let again = SocketClient::try_connect(transport, &address(&app), json!({"token": token})).await;
         assert_eq!(again.err().as_deref(), Some("Invalid authentication token"));
     }
@@ -184,4 +185,218 @@ async fn only_a_good_token_of_the_same_user_replaces_a_sockets_token() {
     moving.subscribe("still here").await;
     end(&second).await;
     timeout(AT_ONCE, moving.closed()).await.expect("at once");
+}
+
+/// What a socket is told up to and with `sync:done`: the seqs of events, and the seq it ends with.
+async fn replayed(socket: &mut SocketClient) -> (Vec<u64>, Value) {
+    let mut seqs = Vec::new();
+    loop {
+        match socket.next().await {
+            (name, body) if name == "sync:done" => return (seqs, body["seq"].clone()),
+            (name, body) => seqs.push(body["seq"].as_u64().unwrap_or_else(|| panic!("{name} {body}"))),
+        }
+    }
+}
+
+async fn hello(app: &TestApp, transport: Transport, auth: Value) -> (SocketClient, Value) {
+    let mut socket = SocketClient::try_connect(transport, &address(app), auth).await.expect("connects");
+    let greeting = socket.event("connected").await;
+    (socket, greeting)
+}
+
+async fn leads(app: &TestApp, count: usize) {
+    for number in 0..count {
+        app.lead(json!({"title": format!("Lead {number}")})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens() {
+    let app = TestApp::start().await;
+    leads(&app, 100).await;
+    let token = app.token(Role::Viewer);
+    for transport in TRANSPORTS {
+        let (_, greeting) = hello(&app, transport, json!({"token": token, "since": null})).await;
+        let (epoch, head) = (&greeting["epoch"], greeting["seq"].as_u64().expect("a seq"));
+        for since in [0, 40, head - 1, head] {
+            let auth = json!({"token": token, "since": since, "epoch": epoch});
+            let (mut socket, greeting) = hello(&app, transport, auth).await;
+            assert_eq!((&greeting["recovered"], &greeting["seq"]), (&json!(true), &json!(head)));
+            let expected: Vec<u64> = (since + 1..=head).collect();
+            assert_eq!(replayed(&mut socket).await, (expected, json!(head)), "{transport:?} since {since}");
+            socket.expect_silence().await;
+        }
+        for (since, epoch) in [
+            (json!(head + 1), epoch.clone()),
+            (json!(5), json!("another")),
+            (json!(5), json!(null)),
+            (json!(-1), epoch.clone()),
+            (json!("5"), epoch.clone()),
+        ] {
+            let auth = json!({"token": token, "since": since, "epoch": epoch});
+            let (mut socket, greeting) = hello(&app, transport, auth).await;
+            assert_eq!(greeting["recovered"], false, "since {since}");
+            assert_eq!(socket.event("sync:reset").await, json!({"seq": head, "epoch": greeting["epoch"]}));
+            socket.expect_silence().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_while_a_client_comes_back_is_neither_lost_nor_doubled() {
+    let app = TestApp::start().await;
+    leads(&app, 50).await;
+    let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
+    let writing = leads(&app, 50);
+    let reading = async {
+        let mut sockets = Vec::new();
+        for number in 0..10 {
+            let (socket, _) = hello(&app, TRANSPORTS[number % 2], auth.clone()).await;
+            sockets.push(socket);
+        }
+        for mut socket in sockets {
+            let (mut seqs, done) = replayed(&mut socket).await;
+            assert_eq!(seqs.last().copied(), done.as_u64());
+            while seqs.len() < 100 {
+                seqs.push(socket.event("lead:created").await["seq"].as_u64().expect("a seq"));
+            }
+            assert_eq!(seqs, (1..=100).collect::<Vec<_>>());
+            socket.expect_silence().await;
+        }
+    };
+    tokio::join!(writing, reading);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_socket_asks_for_what_it_was_not_sent() {
+    let app = TestApp::start().await;
+    leads(&app, 10).await;
+    let epoch = app.app().store().epoch().to_owned();
+    let mut socket = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    leads(&app, 2).await;
+    for seq in [11, 12] {
+        assert_eq!(socket.event("lead:created").await["seq"], seq);
+    }
+    socket.emit("sync:since", json!({"seq": 7, "epoch": epoch}));
+    assert_eq!(replayed(&mut socket).await, (vec![8, 9, 10], json!(12)), "11 and 12 were sent");
+    socket.emit("sync:since", json!({"seq": 7, "epoch": epoch}));
+    assert_eq!(replayed(&mut socket).await, (vec![], json!(12)), "all of it was sent");
+    let answer = socket.call("sync:since", json!({"seq": 5, "epoch": epoch})).await;
+    assert_eq!(answer, json!({"ok": true, "recovered": true, "seq": 12}));
+    assert_eq!(replayed(&mut socket).await, (vec![6, 7], json!(12)));
+
+    for bad in [json!({"seq": 13, "epoch": epoch}), json!({"seq": 1, "epoch": "another"})] {
+        let answer = socket.call("sync:since", bad).await;
+        assert_eq!(answer, json!({"ok": true, "recovered": false, "seq": 12, "epoch": epoch}));
+        assert_eq!(socket.event("sync:reset").await, json!({"seq": 12, "epoch": epoch}));
+    }
+    for bad in [json!({"epoch": epoch}), json!({"seq": 1}), json!({"seq": -1, "epoch": epoch})] {
+        assert_eq!(socket.call("sync:since", bad).await["error"]["code"], "invalid");
+        socket.event("error").await;
+    }
+    leads(&app, 1).await;
+    assert_eq!(socket.event("lead:created").await["seq"], 13);
+    socket.expect_silence().await;
+}
+
+async fn note(app: &TestApp, lead: &str) -> Value {
+    let path = format!("/api/leads/{lead}/activities");
+    app.client(Role::Admin).post(&path, json!({"type": "NOTE", "body": "x"})).await.expect(StatusCode::CREATED)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_brings_what_the_lead_has_lived_through_since() {
+    let app = TestApp::start().await;
+    let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
+    let other = text(&app.lead(json!({"title": "Other"})).await, "id").to_owned();
+    for _ in 0..2 {
+        note(&app, &lead).await;
+        note(&app, &other).await;
+    }
+    let mut socket = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    let rename = json!({"title": "Barn"});
+    app.client(Role::Admin).patch(&format!("/api/leads/{lead}"), rename).await.expect(StatusCode::OK);
+    assert_eq!(socket.event("lead:updated").await["seq"], 7);
+    let answer = socket.call("lead:subscribe", json!({"leadId": lead, "since": 3})).await;
+    assert_eq!(answer, json!({"ok": true, "leadId": lead, "seq": 7}));
+    note(&app, &lead).await;
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let (name, body) = socket.next().await;
+        if name != "lead:subscribed" {
+            heard.push((name, body["seq"].as_u64().expect("a seq")));
+        }
+    }
+    // 3 came before, 7 was sent, 4 and 6 are the other lead's.
+    assert_eq!(heard, [("activity:created".to_owned(), 5), ("activity:created".to_owned(), 8)].to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodbye_leaves_none() {
+    let app = TestApp::start().await;
+    let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
+    let (token, registry) = (app.token(Role::Viewer), app.server.sockets().registry());
+    for transport in TRANSPORTS {
+        let mut lost = connect(&app, transport, token).await;
+        lost.subscribe(&lead).await;
+        lost.subscribe("lead-123").await;
+        lost.subscribe("lead-124").await;
+        lost.emit("lead:unsubscribe", json!({"leadId": "lead-124"}));
+        lost.event("lead:unsubscribed").await;
+        // A polling client that says that it leaves the session, but not the namespace, is as one that is lost.
+        lost.send("1");
+        lost.closed().await;
+        until_true("it is gone", || registry.clients() == 0).await;
+        let seq = app.app().store().appended().borrow().to_owned();
+        note(&app, &lead).await;
+
+        let other = login(&app, &app.user(Role::Viewer).email).await;
+        let mut stranger = connect(&app, transport, text(&other, "accessToken")).await;
+        stranger.expect_silence().await;
+        let auth = json!({"token": token, "since": seq, "epoch": app.app().store().epoch()});
+        let (mut next, _) = hello(&app, transport, auth).await;
+        let mut again = vec![next.event("lead:subscribed").await, next.event("lead:subscribed").await];
+        again.sort_by_key(|body| body["leadId"] == "lead-123");
+        assert_eq!(again, [json!({"leadId": lead}), json!({"leadId": "lead-123"})]);
+        assert_eq!(replayed(&mut next).await, (vec![seq + 1], json!(seq + 1)));
+        note(&app, &lead).await;
+        next.event("activity:created").await;
+
+        next.send("41");
+        until_true("it is gone", || registry.clients() == 1).await;
+        let mut fresh = connect(&app, transport, token).await;
+        fresh.expect_silence().await;
+        for mut left in [stranger, fresh] {
+            left.send("1");
+            left.closed().await;
+        }
+        until_true("all are gone", || registry.clients() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
+    let app = TestApp::with(|config| config.socket.stall_timeout = Duration::from_millis(400)).await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    let registry = app.server.sockets().registry();
+    until_true("the stalled client is connected", || registry.clients() == 1).await;
+    let healthy = connect(&app, Transport::WebSocket, app.token(Role::Sales)).await;
+    let polling = connect(&app, Transport::Polling, app.token(Role::Sales)).await;
+    let mut tx = app.app().store().write().await.expect("a transaction");
+    for _ in 0..2000 {
+        let (rooms, at) = (vec![Room::Everyone], Timestamp::now());
+        let payload = json!({"filling": "x".repeat(10_000)});
+        let draft = Draft { name: "lead:updated", rooms, lead_id: None, payload, context: json!({}), at };
+        tx.append(&draft).await.expect("a line");
+    }
+    tx.commit().await.expect("commits");
+    until_true("it is cut", || registry.clients() == 2).await;
+    for mut socket in [healthy, polling] {
+        for _ in 0..2000 {
+            socket.event("lead:updated").await;
+        }
+        socket.expect_silence().await;
+    }
+    while let Some(Ok(_)) = stalled.next().await {}
 }

@@ -7,7 +7,7 @@
 //! [`Writer`]: super::outbox::Writer
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, session::Lease};
+use super::{Settings, kept::Rooms, session::Lease};
 use crate::{
     delivery::{
         RightsChange,
@@ -44,7 +44,11 @@ struct State {
     user: Arc<User>,
     lease: Lease,
     /// Each with the seq after which the client listens to it.
-    rooms: HashMap<Room, u64>,
+    rooms: Rooms,
+    /// What the client asks for of what went by before it listened.
+    missed: VecDeque<Missed>,
+    /// There is to be a `sync:done` once the client has caught up, and these acks.
+    syncing: Option<Vec<i64>>,
     /// Every line up to here was taken, or was not for this client.
     cursor: u64,
     /// The newest line about the user's rights that is in `user` and `has_ended`.
@@ -54,6 +58,15 @@ struct State {
     is_closed: bool,
     outbox: VecDeque<Output>,
     outbox_bytes: usize,
+}
+
+/// Lines of some rooms that a client asks for: those that follow `since`, up to where it began to listen.
+#[derive(Clone, Debug)]
+pub(super) struct Missed {
+    pub(super) since: u64,
+    pub(super) upto: u64,
+    rooms: HashSet<Room>,
+    is_under_way: bool,
 }
 
 struct Limits {
@@ -67,6 +80,11 @@ pub(super) enum Output {
     Event(Message),
     Ack(i64, Arc<serde_json::value::RawValue>),
 }
+
+/// The client asks again and again for what it missed.
+#[derive(Debug, thiserror::Error)]
+#[error("too many replays are under way")]
+pub(super) struct TooManySyncs;
 
 impl Output {
     fn bytes(&self) -> usize {
@@ -93,7 +111,9 @@ impl Client {
         let state = State {
             user: Arc::new(user),
             lease,
-            rooms: HashMap::new(),
+            rooms: Rooms::new(),
+            missed: VecDeque::new(),
+            syncing: None,
             cursor,
             learned: cursor,
             is_live: false,
@@ -151,6 +171,114 @@ impl Client {
 
     pub(super) fn cursor(&self) -> u64 {
         self.state.lock().cursor
+    }
+
+    /// The newest line about the user's rights that the client knows of.
+    pub(super) fn learned(&self) -> u64 {
+        self.state.lock().learned
+    }
+
+    /// Begins at an older seq than the head that was noted, and says so when it has caught up.
+    pub(super) fn resume(&self, since: u64) {
+        let mut state = self.state.lock();
+        state.cursor = since;
+        state.syncing = Some(Vec::new());
+    }
+
+    /// Asks for what of a room that the client is in went by after `since`, unless it was sent that.
+    /// A `since` that is ahead of the log leads to a reset.
+    pub(super) fn ask(&self, room: &Room, since: u64, position: u64) {
+        let mut state = self.state.lock();
+        let Some(upto) = state.rooms.get(room).copied() else { return };
+        if (upto..=position).contains(&since) {
+            return;
+        }
+        state.is_live = false;
+        match state.missed.back_mut() {
+            // Many rooms from the same seq on are read for at once.
+            Some(last) if last.since == since && since < upto && !last.is_under_way => {
+                last.rooms.insert(room.clone());
+                last.upto = last.upto.max(upto);
+            }
+            _ => {
+                let rooms = HashSet::from([room.clone()]);
+                state.missed.push_back(Missed { since, upto, rooms, is_under_way: false });
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Asks for what of all its rooms went by after `since` and was not sent, and for word when it has caught up.
+    /// A `since` that is ahead of the log leads to a reset.
+    ///
+    /// # Errors
+    /// When too many such questions wait already.
+    pub(super) fn sync(&self, since: u64, ack: Option<i64>, position: u64) -> Result<(), TooManySyncs> {
+        const MAX_WAITING: usize = 8;
+        let mut state = self.state.lock();
+        let upto = state.rooms.values().copied().max().unwrap_or_default();
+        let waiting = state.missed.iter().filter(|missed| missed.rooms.len() > 1).count();
+        if waiting >= MAX_WAITING || state.syncing.as_ref().is_some_and(|acks| acks.len() >= MAX_WAITING) {
+            return Err(TooManySyncs);
+        }
+        if since < upto || since > position {
+            let rooms = state.rooms.keys().cloned().collect();
+            state.missed.push_back(Missed { since, upto, rooms, is_under_way: false });
+        }
+        state.syncing.get_or_insert_default().extend(ack);
+        state.is_live = false;
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// What the client asks for next of what went by.
+    pub(super) fn next_missed(&self) -> Option<Missed> {
+        let mut state = self.state.lock();
+        if state.has_ended {
+            return None;
+        }
+        let missed = state.missed.front_mut()?;
+        missed.is_under_way = true;
+        Some(missed.clone())
+    }
+
+    /// Whether a line that went by is for this client, asked for and not sent; for whom to shape it then.
+    pub(super) fn wants_missed(&self, event: &Event, missed: &Missed) -> Option<Arc<User>> {
+        let state = self.state.lock();
+        let from = |room| state.rooms.get(room).copied();
+        let is_asked = |room| missed.rooms.contains(room) && from(room).is_some_and(|from| event.seq <= from);
+        let was_sent = |room| from(room).is_some_and(|from| from < event.seq);
+        let wants = !state.has_ended && event.rooms.iter().any(is_asked) && !event.rooms.iter().any(was_sent);
+        wants.then(|| state.user.clone())
+    }
+
+    /// Notes that what was asked for first was sent.
+    pub(super) fn was_sent_missed(&self) {
+        let mut state = self.state.lock();
+        let Some(missed) = state.missed.pop_front() else { return };
+        for room in &missed.rooms {
+            if let Some(from) = state.rooms.get_mut(room) {
+                *from = missed.since.min(*from);
+            }
+        }
+    }
+
+    /// The acks that wait for the client to catch up; nothing where nobody asked for word of it.
+    pub(super) fn synced(&self) -> Option<Vec<i64>> {
+        self.state.lock().syncing.take()
+    }
+
+    /// Goes on from `seq`, whatever was missed; the acks that waited for it.
+    pub(super) fn skip_to(&self, seq: u64) -> Vec<i64> {
+        let mut state = self.state.lock();
+        state.cursor = state.cursor.max(seq);
+        state.missed.clear();
+        for from in state.rooms.values_mut() {
+            *from = seq.max(*from);
+        }
+        state.syncing.take().unwrap_or_default()
     }
 
     /// Cancelled when the socket is gone.
@@ -244,7 +372,7 @@ impl Client {
     /// says so, and is offered under this lock. Whichever comes first, the client takes it once.
     pub(super) fn go_live(&self, position: impl FnOnce() -> u64) -> bool {
         let mut state = self.state.lock();
-        state.is_live = state.cursor >= position();
+        state.is_live = state.cursor >= position() && state.missed.is_empty() && state.syncing.is_none();
         state.is_live
     }
 
@@ -304,14 +432,15 @@ impl Client {
     }
 
     /// Leaves every room for good; which they were, and the role that was counted there.
-    pub(super) fn close(&self) -> (Vec<Room>, Role) {
+    pub(super) fn close(&self) -> (Rooms, Role) {
         let mut state = self.state.lock();
         state.is_closed = true;
         state.is_live = false;
         state.outbox = VecDeque::new();
         state.outbox_bytes = 0;
         self.closed.cancel();
-        (std::mem::take(&mut state.rooms).into_keys().collect(), state.user.role)
+        state.missed = VecDeque::new();
+        (std::mem::take(&mut state.rooms), state.user.role)
     }
 }
 
@@ -432,7 +561,7 @@ mod tests {
     #[test]
     fn a_closed_client_enters_no_room_and_takes_no_reply() {
         let client = client(8);
-        assert_eq!(client.close(), (vec![Room::Everyone], ROLE));
+        assert_eq!(client.close(), (Rooms::from([(Room::Everyone, 10)]), ROLE));
         assert_eq!(client.enter(&Room::Lead("x".into()), 11), None);
         assert!(client.try_reply(&Output::Event(Message::new("error", &json!({})))), "it is dropped");
         assert!(client.pop().is_none());

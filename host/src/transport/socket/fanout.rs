@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::client::Client;
+use super::{client::Client, kept::Rooms};
 use crate::{
     delivery::{Publisher, RightsChange, shape::Slice},
     domain::{event::Event, role::Role, room::Room},
@@ -47,33 +47,44 @@ impl Registry {
     }
 
     /// Lets a client listen to the rooms it begins with.
-    pub(super) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = Room>) {
+    ///
+    /// It hears what follows its cursor, in each room no earlier than from the seq given with it.
+    pub(super) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = (Room, u64)>) {
         let mut index = self.rooms.write();
-        for room in rooms {
-            let since = client.cursor();
+        for (room, since) in rooms {
+            let since = since.max(client.cursor());
             if let Some(role) = client.enter(&room, since) {
                 index.entry(room).or_default().add(client, role);
             }
         }
     }
 
-    /// Lets a client listen to a room from the seq on that is returned.
+    /// Lets a client listen to a room from the seq on that is returned, once it was sent what follows `since`.
     ///
     /// # Errors
     /// When the client is in `limit` rooms already.
-    pub(super) fn join(&self, client: &Arc<Client>, room: Room, limit: usize) -> Result<u64, TooManyRooms> {
+    pub(super) fn join(
+        &self,
+        client: &Arc<Client>,
+        room: Room,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<u64, TooManyRooms> {
         let mut index = self.rooms.write();
-        let since = self.position();
-        if client.is_in(&room) {
-            return Ok(since);
+        let position = self.position();
+        if !client.is_in(&room) {
+            if client.rooms() >= limit {
+                return Err(TooManyRooms(limit));
+            }
+            if let Some(role) = client.enter(&room, position) {
+                index.entry(room.clone()).or_default().add(client, role);
+            }
         }
-        if client.rooms() >= limit {
-            return Err(TooManyRooms(limit));
+        if let Some(since) = since {
+            // While nothing can be handed out, so that nothing newer goes ahead.
+            client.ask(&room, since, position);
         }
-        if let Some(role) = client.enter(&room, since) {
-            index.entry(room).or_default().add(client, role);
-        }
-        Ok(since)
+        Ok(position)
     }
 
     pub(super) fn leave(&self, client: &Client, room: &Room) {
@@ -83,13 +94,14 @@ impl Registry {
         }
     }
 
-    /// Forgets a client for good; it can enter no room any more.
-    pub(super) fn remove(&self, client: &Client) {
+    /// Forgets a client for good; it can enter no room any more. Returns the rooms it was in.
+    pub(super) fn remove(&self, client: &Client) -> Rooms {
         let mut index = self.rooms.write();
         let (rooms, role) = client.close();
-        for room in &rooms {
+        for room in rooms.keys() {
             drop_member(&mut index, room, client.id(), role);
         }
+        rooms
     }
 
     /// Applies a line of the log about a user's rights to one of their sockets, unless it knows better already.

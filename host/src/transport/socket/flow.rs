@@ -6,7 +6,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,10 @@ use axum::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::hangup::unless_hung_up;
@@ -38,6 +44,9 @@ const MAX_OPEN_BYTES: usize = 4096;
 pub(super) struct Flow {
     progress: Mutex<Progress>,
     polled: Notify,
+    /// What its writer has handed over, counted as what was sent is.
+    handed: AtomicU64,
+    more_handed: Notify,
     hung_up: CancellationToken,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
@@ -152,6 +161,23 @@ impl Flow {
         self.polled.notify_waiters();
     }
 
+    /// Waits until the client has taken nothing for as long as `limit` of what waits for it.
+    pub(super) async fn stalled(&self, limit: Duration) {
+        loop {
+            self.more_handed.notified().await;
+            let mut seen = (self.sent(), Instant::now());
+            while self.handed.load(Ordering::Relaxed) > self.sent() {
+                sleep(limit / 4).await;
+                let sent = self.sent();
+                if sent != seen.0 {
+                    seen = (sent, Instant::now());
+                } else if seen.1.elapsed() >= limit {
+                    return;
+                }
+            }
+        }
+    }
+
     fn sent(&self) -> u64 {
         self.progress.lock().sent()
     }
@@ -229,6 +255,8 @@ impl Meter {
         };
         self.handed += bytes as u64 + head;
         self.ends.push_back(self.handed);
+        self.flow.handed.store(self.handed, Ordering::Relaxed);
+        self.flow.more_handed.notify_one();
     }
 }
 

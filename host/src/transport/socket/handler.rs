@@ -30,12 +30,13 @@ use crate::{
         input::{Input, Invalid, MAX_SAFE_INTEGER},
         lead::{Lead, LeadFields},
         room::{MAX_LEAD_ROOM_CHARS, Room},
+        user::User,
     },
     plugin::Decision,
 };
 
 /// How many leads one socket may follow.
-const MAX_SUBSCRIPTIONS: usize = 4096;
+pub(super) const MAX_SUBSCRIPTIONS: usize = 4096;
 
 /// One event as it came: a JSON array of its name and its arguments.
 struct Packet {
@@ -137,6 +138,11 @@ impl Asker {
             Ok(parsed) => parsed,
             Err(refusal) => return refused(&refusal, None, ack),
         };
+        if name == "sync:since" {
+            // Answered by the writer, when it has sent what was missed.
+            let asked = object(payload).and_then(|payload| self.sync_since(payload, ack));
+            return asked.err().map_or_else(Vec::new, |refusal| refused(&refusal, Some(&name), ack));
+        }
         match self.handle(&name, payload).await {
             Ok(answer) => {
                 let event = answer.event.map(Output::Event);
@@ -198,22 +204,32 @@ impl Asker {
 
     async fn subscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let lead_id = lead_id(&mut payload)?;
-        let (door, room) = (&self.door, Room::Lead(lead_id.clone()));
-        let user = self.client.user();
-        let lead = match lead_id.parse() {
-            Ok(id) => door.app.store().read().await?.lead(id).await?,
-            Err(_) => None,
+        let since = match payload.shift_remove("since") {
+            None | Some(Value::Null) => None,
+            Some(since) => Some(seq("since", &since)?),
         };
-        // A lead that the user may not see is as good as none: what is said of it is not for them either.
-        let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
-        let lead = lead.filter(|lead| door.visibility.sees(user.id, user.role, owner(lead))).map(|lead| json!(lead));
-        match door.app.plugins().authorize_subscribe(&user, &room, lead.as_ref())? {
-            Decision::Allow => {}
-            Decision::Deny(reason) => return Err(Refusal::new("forbidden", reason)),
-        }
-        let seq = door.source.registry.join(&self.client, room, MAX_SUBSCRIPTIONS)?;
+        let room = Room::Lead(lead_id.clone());
+        may_follow(&self.door, &self.client.user(), &room, &lead_id).await?;
+        let seq = self.door.source.registry.join(&self.client, room, since, MAX_SUBSCRIPTIONS)?;
         let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
         Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id, "seq": seq}) })
+    }
+
+    /// Lets the writer send what was missed since a seq, and say so.
+    fn sync_since(&self, mut payload: Map<String, Value>, ack: Option<i64>) -> Result<(), Refusal> {
+        if self.client.has_ended() {
+            return Err(Refusal::bad_token());
+        }
+        let since = seq("seq", &payload.shift_remove("seq").unwrap_or_default())?;
+        let epoch = match payload.shift_remove("epoch") {
+            Some(Value::String(epoch)) => epoch,
+            None | Some(Value::Null) => return Err(Invalid::one("epoch", "required", "epoch is required").into()),
+            Some(_) => return Err(Invalid::one("epoch", "wrong_type", "epoch must be a text").into()),
+        };
+        let source = &self.door.source;
+        // The numbers of another log say nothing here, as if they were yet to come.
+        let since = if epoch == source.replay.epoch() { since } else { u64::MAX };
+        Ok(self.client.sync(since, ack, source.registry.position())?)
     }
 
     fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
@@ -287,6 +303,21 @@ impl Asker {
     }
 }
 
+/// Asks plugins whether a user may follow a lead, or what is said of a lead that does not exist.
+pub(super) async fn may_follow(door: &Door, user: &User, room: &Room, lead_id: &str) -> Result<(), Refusal> {
+    let lead = match lead_id.parse() {
+        Ok(id) => door.app.store().read().await?.lead(id).await?,
+        Err(_) => None,
+    };
+    // A lead that the user may not see is as good as none: what is said of it is not for them either.
+    let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
+    let lead = lead.filter(|lead| door.visibility.sees(user.id, user.role, owner(lead))).map(|lead| json!(lead));
+    match door.app.plugins().authorize_subscribe(user, room, lead.as_ref())? {
+        Decision::Allow => Ok(()),
+        Decision::Deny(reason) => Err(Refusal::new("forbidden", reason)),
+    }
+}
+
 impl Packet {
     /// The event's name and its first argument.
     fn parse(&self) -> Result<(String, Option<Value>), Refusal> {
@@ -328,6 +359,15 @@ fn lead_id(payload: &mut Map<String, Value>) -> Result<String, Refusal> {
     Ok(id)
 }
 
+/// A place in the log.
+fn seq(field: &'static str, value: &Value) -> Result<u64, Refusal> {
+    let whole = || Invalid::one(field, "wrong_type", format!("{field} must be a whole number, 0 or more"));
+    match value {
+        Value::Null => Err(Invalid::one(field, "required", format!("{field} is required")).into()),
+        value => value.as_u64().ok_or_else(|| whole().into()),
+    }
+}
+
 fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, Refusal> {
     let id = lead_id(payload)?;
     id.parse().map_err(|_| app::Error::NotFound("lead").into())
@@ -350,6 +390,6 @@ fn refused(refusal: &Refusal, name: Option<&str>, ack: Option<i64>) -> Vec<Outpu
     [event].into_iter().chain(ack.map(|id| self::ack(id, &refusal.ack()))).collect()
 }
 
-fn ack(id: i64, body: &Value) -> Output {
+pub(super) fn ack(id: i64, body: &Value) -> Output {
     Output::Ack(id, to_raw_value(body).expect("what we send is plain JSON with text keys").into())
 }

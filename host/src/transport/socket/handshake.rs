@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use socketioxide::{
     adapter::LocalAdapter,
     handler::{DisconnectHandler, FromConnectParts},
@@ -18,7 +18,7 @@ use tracing::{debug, error};
 use super::{
     Door,
     client::Client,
-    handler::{self, Inbox},
+    handler::{self, Inbox, MAX_SUBSCRIPTIONS},
     outbox::Writer,
     session::Lease,
 };
@@ -27,7 +27,7 @@ use crate::{
     delivery::shape::Message,
     domain::room::Room,
     plugin::Decision,
-    store,
+    store::{self, Reader},
 };
 
 /// Why a client may not connect; its text is the client's `connect_error.message`.
@@ -62,13 +62,22 @@ impl FromConnectParts<LocalAdapter> for Caller {
 
 /// What the middleware made ready for [`begin`]; it waits in the socket's extensions.
 #[derive(Clone)]
-struct Prepared(Arc<Mutex<Option<(Inbox, Message)>>>, Arc<Client>);
+struct Prepared(Arc<Mutex<Option<Ready>>>, Arc<Client>);
+
+struct Ready {
+    inbox: Inbox,
+    greetings: Vec<Message>,
+}
 
 /// Judges a client that wants to connect and makes everything ready for it.
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
-    let token = caller.token()?;
+    let auth = caller.auth()?;
+    let token = caller.token(&auth)?;
     // Noted first: whatever changes from here on is in the log behind this line.
-    let head = door.app.store().read().await?.head().await?;
+    let mut log = door.app.store().read().await?;
+    let head = log.head().await?;
+    let resumed = Resumed::judge(&auth, &door, &mut log, head).await?;
+    drop(log);
     let Authenticated { user, session, expires_at } = door.auth.authenticate(&token).await?;
     match door.app.plugins().authorize_connect(&user) {
         Ok(Decision::Allow) => {}
@@ -86,15 +95,21 @@ pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused
         "timestamp": door.app.now(),
         "seq": head,
         "epoch": door.source.replay.epoch(),
-        "recovered": false,
+        "recovered": matches!(resumed, Resumed::From(_)),
         "tokenExpiresAt": expires_at,
     });
     let socket = caller.socket;
     let client = Client::new(user, Lease::new(session, expires_at), head, &door.settings);
+    let mut greetings = vec![Message::new("connected", &greeting)];
+    match resumed {
+        Resumed::Fresh => {}
+        Resumed::From(since) => client.resume(since),
+        Resumed::Impossible => greetings.push(door.source.reset_event(head)),
+    }
     let (intake, inbox) = handler::queue(client.clone(), &door.settings);
     socket.on_fallback(intake);
     socket.on_disconnect(Farewell { door: door.clone(), client: client.clone() });
-    let inbox = Arc::new(Mutex::new(Some((inbox, Message::new("connected", &greeting)))));
+    let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings })));
     socket.extensions.insert(Prepared(inbox, client));
     Ok(())
 }
@@ -103,27 +118,81 @@ pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused
 pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let socket = caller.socket;
     let Some(Prepared(inbox, client)) = socket.extensions.remove::<Prepared>() else { return };
-    let Some((inbox, greeting)) = inbox.lock().take() else { return };
+    let Some(Ready { inbox, mut greetings }) = inbox.lock().take() else { return };
     let user = client.user().id;
     // A client that is gone by now is closed, and enters no room.
-    door.source.registry.add(&client, [Room::Everyone, Room::User(user)]);
+    door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
+    greetings.extend(rejoin(&door, &client).await);
     debug!(%user, socket = %socket.id, "a socket connected");
     let writer = Writer::new(client.clone(), socket, door.source.clone());
-    tokio::spawn(writer.run(greeting));
+    tokio::spawn(writer.run(greetings));
     tokio::spawn(handler::run(door, client, inbox));
 }
 
-impl Caller {
-    /// The token from the CONNECT packet or, where that has none, from the first request's header.
-    fn token(&self) -> Result<String, Refused> {
-        let auth = self.auth.as_ref().and_then(|auth| auth.as_str()).map(|text| text.as_str());
-        let auth: serde_json::Value = match auth {
-            Some(text) => serde_json::from_str(text).map_err(|_| Refused::BadToken)?,
-            None => serde_json::Value::Null,
+/// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
+async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
+    let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
+    let mut kept: Vec<(Room, u64)> = door.source.kept.take(session).into_iter().collect();
+    kept.sort();
+    let (mut rooms, mut told) = (Vec::new(), Vec::new());
+    for (room, since) in kept {
+        let Room::Lead(lead_id) = &room else { continue };
+        match handler::may_follow(door, &client.user(), &room, lead_id).await {
+            Ok(()) => {
+                told.push(Message::new("lead:subscribed", &json!({"leadId": lead_id})));
+                rooms.push((room, since));
+            }
+            Err(refusal) => {
+                let mut error = refusal.event(Some("lead:subscribe"));
+                error["leadId"] = json!(lead_id);
+                told.push(Message::new("error", &error));
+            }
+        }
+    }
+    door.source.registry.add(client, rooms.iter().cloned());
+    if client.closed().is_cancelled() {
+        door.source.kept.keep(session, rooms.into_iter().collect(), MAX_SUBSCRIPTIONS);
+    }
+    told
+}
+
+/// Whether a client goes on where it was in the log: `auth: {since, epoch}`.
+enum Resumed {
+    /// It does not ask to.
+    Fresh,
+    From(u64),
+    /// Another log, a seq that is yet to come, or lines that are not kept any more.
+    Impossible,
+}
+
+impl Resumed {
+    async fn judge(auth: &Json, door: &Door, log: &mut Reader, head: u64) -> Result<Self, store::Error> {
+        let since = match auth.get("since") {
+            None | Some(Json::Null) => return Ok(Self::Fresh),
+            Some(since) => since.as_u64().filter(|since| *since <= head),
         };
+        let is_this_log = auth.get("epoch").and_then(Json::as_str) == Some(door.source.replay.epoch());
+        let Some(since) = since.filter(|_| is_this_log) else { return Ok(Self::Impossible) };
+        let next = log.events_after(since, 1).await?;
+        let is_kept = since == head || next.first().is_some_and(|event| event.seq == since + 1);
+        Ok(if is_kept { Self::From(since) } else { Self::Impossible })
+    }
+}
+
+impl Caller {
+    fn auth(&self) -> Result<Json, Refused> {
+        let auth = self.auth.as_ref().and_then(|auth| auth.as_str()).map(|text| text.as_str());
+        match auth {
+            Some(text) => serde_json::from_str(text).map_err(|_| Refused::BadToken),
+            None => Ok(Json::Null),
+        }
+    }
+
+    /// The token from the CONNECT packet or, where that has none, from the first request's header.
+    fn token(&self, auth: &Json) -> Result<String, Refused> {
         match auth.get("token") {
-            Some(serde_json::Value::String(token)) if !token.is_empty() => return Ok(token.clone()),
-            None | Some(serde_json::Value::Null | serde_json::Value::String(_)) => {}
+            Some(Json::String(token)) if !token.is_empty() => return Ok(token.clone()),
+            None | Some(Json::Null | Json::String(_)) => {}
             Some(_) => return Err(Refused::BadToken),
         }
         let Some(header) = self.socket.req_parts().headers.get("authorization") else { return Err(Refused::NoToken) };
@@ -169,7 +238,11 @@ struct Farewell {
 impl DisconnectHandler<LocalAdapter, Self> for Farewell {
     fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
         debug!(socket = %socket.id, "a socket disconnected: {reason}");
-        self.door.source.registry.remove(&self.client);
+        match reason {
+            // Who says goodbye does not come back for its subscriptions.
+            DisconnectReason::ClientNSDisconnect => drop(self.door.source.registry.remove(&self.client)),
+            _ => self.door.source.lose(&self.client),
+        }
         defer(socket);
     }
 }

@@ -3,7 +3,7 @@
 //! It feeds socketioxide's own queue, which loses what does not fit; so it waits there for room, and
 //! whatever comes in the meantime waits in the outbox or, beyond that, in the log.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use serde_json::json;
 use socketioxide::{
@@ -18,14 +18,16 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
-    client::{Client, Output},
+    client::{Client, Missed, Output},
     fanout::Registry,
     flow::{Flow, Meter},
+    handler::{MAX_SUBSCRIPTIONS, ack},
     hangup::hang_up,
-    session,
+    kept::Kept,
+    session::{self, Over},
 };
 use crate::{
     app::App,
@@ -34,6 +36,7 @@ use crate::{
         replay::{Line, Replay},
         shape::{Message, Shaper, Slice},
     },
+    domain::user::User,
     plugin::Unavailable,
 };
 
@@ -46,9 +49,26 @@ const YIELD_EVERY: u32 = 8;
 pub(super) struct Source {
     pub(super) app: App,
     pub(super) registry: Arc<Registry>,
+    pub(super) kept: Kept,
     pub(super) replay: Arc<Replay>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) held_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+}
+
+impl Source {
+    /// Forgets a socket that was lost; its lead rooms wait for the next one of its session.
+    pub(super) fn lose(&self, client: &Client) {
+        let rooms = self.registry.remove(client);
+        if let Some(session) = client.lease().and_then(|lease| lease.session) {
+            self.kept.keep(session, rooms, MAX_SUBSCRIPTIONS);
+        }
+    }
+
+    /// The event that says: events were left out, fetch again.
+    pub(super) fn reset_event(&self, seq: u64) -> Message {
+        Message::new("sync:reset", &json!({"seq": seq, "epoch": self.replay.epoch()}))
+    }
 }
 
 pub(super) struct Writer {
@@ -69,36 +89,52 @@ impl Writer {
         Self { client, socket, source, meter: flow.map(Meter::new), sent: 0 }
     }
 
-    /// Sends `greeting` and then whatever comes, until the socket is closed, or may not stay.
-    pub(super) async fn run(mut self, greeting: Message) {
+    /// Sends the greetings and then whatever comes, until the socket is closed, or may not stay.
+    pub(super) async fn run(mut self, greetings: Vec<Message>) {
         let (client, socket, source) = (self.client.clone(), self.socket.clone(), self.source.clone());
+        let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
+        let stalled = async {
+            match flow {
+                Some(flow) => flow.stalled(source.stall_timeout).await,
+                None => pending().await,
+            }
+        };
         let over = session::over(&client, || source.app.now());
         let sending = async {
             self.learn_rights().await?;
-            self.send(&Output::Event(greeting)).await?;
+            for greeting in greetings {
+                self.send(&Output::Event(greeting)).await?;
+            }
             loop {
                 self.flush().await?;
+                if let Some(missed) = self.client.next_missed() {
+                    self.make_up_for(&missed).await?;
+                    continue;
+                }
                 match self.client.behind() {
                     Some(cursor) => self.catch_up(cursor).await?,
                     None => self.client.woken().await,
                 }
             }
         };
-        select! {
-            () = client.closed().cancelled() => {}
-            Err::<(), Closed>(Closed) = sending => debug!("a socket was closed while it was sent to"),
-            over = over => {
-                debug!(user = %client.user().id, socket = %socket.id, ?over, "a socket may not stay");
-                hang_up(&socket);
-                source.registry.remove(&client);
-            }
-        }
+        let why = select! {
+            () = client.closed().cancelled() => return,
+            Err::<(), Closed>(Closed) = sending => return debug!("a socket was closed while it was sent to"),
+            over = over => match over {
+                Over::Expired => "its token has expired",
+                Over::SessionEnded => "its session has ended",
+            },
+            () = stalled => "it reads nothing",
+        };
+        info!(user = %client.user().id, socket = %socket.id, "hung up on a client: {why}");
+        hang_up(&socket);
+        source.lose(&client);
     }
 
     /// Applies what changed the user's rights between the handshake and the entry into the registry.
     async fn learn_rights(&mut self) -> Result<(), Closed> {
         let source = self.source.clone();
-        let (mut seq, position) = (self.client.cursor(), source.registry.position());
+        let (mut seq, position) = (self.client.learned(), source.registry.position());
         while seq < position {
             for line in self.read(seq).await? {
                 seq = line.event.seq;
@@ -123,6 +159,10 @@ impl Writer {
         // Never further than the tail: what it has not applied may change this client's rights.
         let position = source.registry.position();
         if cursor >= position {
+            if let Some(acks) = self.client.synced() {
+                self.send(&Output::Event(Message::new("sync:done", &json!({"seq": cursor})))).await?;
+                return self.acknowledge(acks, &json!({"ok": true, "recovered": true, "seq": cursor})).await;
+            }
             self.client.go_live(|| source.registry.position());
             return Ok(());
         }
@@ -133,6 +173,36 @@ impl Writer {
         for line in lines.iter().take_while(|line| line.event.seq <= position) {
             self.replay(line).await?;
             self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the client asks for of what went by before it listened.
+    async fn make_up_for(&mut self, missed: &Missed) -> Result<(), Closed> {
+        let mut cursor = missed.since;
+        if cursor > missed.upto {
+            return self.reset().await;
+        }
+        while cursor < missed.upto {
+            let lines = self.read(cursor).await?;
+            if lines.first().is_none_or(|line| line.event.seq != cursor + 1) {
+                return self.reset().await;
+            }
+            for line in lines.iter().take_while(|line| line.event.seq <= missed.upto) {
+                if !self.offer(line, |client| client.wants_missed(&line.event, missed)).await? {
+                    return Ok(());
+                }
+                cursor = line.event.seq;
+                self.flush().await?;
+            }
+        }
+        self.client.was_sent_missed();
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, acks: Vec<i64>, body: &serde_json::Value) -> Result<(), Closed> {
+        for id in acks {
+            self.send(&ack(id, body)).await?;
         }
         Ok(())
     }
@@ -149,15 +219,24 @@ impl Writer {
     }
 
     async fn replay(&mut self, line: &Line) -> Result<(), Closed> {
+        if self.offer(line, |client| client.wants(&line.event)).await? {
+            self.client.advance(line.event.seq);
+        }
+        Ok(())
+    }
+
+    /// Sends a line if the client wants it; false when the client was told to fetch again instead.
+    async fn offer(&mut self, line: &Line, wants: impl Fn(&Client) -> Option<Arc<User>>) -> Result<bool, Closed> {
         let mut held = None;
-        while let Some(user) = self.client.wants(&line.event) {
+        while let Some(user) = wants(&self.client) {
             let slices = self.source.shaper.slices(line, &[user.role]);
             match slices.first().map(|(_, slice)| &**slice) {
                 Some(Slice::Held(Unavailable { plugin, .. })) => {
                     let held = held.get_or_insert_with(Held::new);
                     if held.since.elapsed() >= self.source.held_timeout {
                         warn!(%plugin, event.seq = line.event.seq, "gave up waiting for {plugin}: a socket must fetch again");
-                        return self.reset().await;
+                        self.reset().await?;
+                        return Ok(false);
                     }
                     self.wait_for_plugins(held).await?;
                 }
@@ -170,8 +249,7 @@ impl Writer {
                 None => break,
             }
         }
-        self.client.advance(line.event.seq);
-        Ok(())
+        Ok(true)
     }
 
     /// Waits before a failing plugin is asked again; replies go out meanwhile.
@@ -200,10 +278,10 @@ impl Writer {
     /// Tells the client to fetch everything again, and goes on from where the log is now.
     async fn reset(&mut self) -> Result<(), Closed> {
         let seq = self.source.registry.position();
-        let body = json!({"seq": seq, "epoch": self.source.replay.epoch()});
-        self.send(&Output::Event(Message::new("sync:reset", &body))).await?;
-        self.client.advance(seq);
-        Ok(())
+        self.send(&Output::Event(self.source.reset_event(seq))).await?;
+        let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
+        let acks = self.client.skip_to(seq);
+        self.acknowledge(acks, &body).await
     }
 
     /// Hands a packet to socketioxide once its queue has room to spare.

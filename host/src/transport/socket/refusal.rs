@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::fanout::TooManyRooms;
+use super::{client::TooManySyncs, fanout::TooManyRooms};
 use crate::{app, domain::input::Invalid, plugin::Unavailable, store};
 
 /// Holds `{message, code, errors?, current?}`.
@@ -85,6 +85,12 @@ impl From<Unavailable> for Refusal {
 impl From<TooManyRooms> for Refusal {
     fn from(error: TooManyRooms) -> Self {
         Self::new("too_many_subscriptions", error.to_string())
+    }
+}
+
+impl From<TooManySyncs> for Refusal {
+    fn from(error: TooManySyncs) -> Self {
+        Self::new("rate_limited", error.to_string())
     }
 }
 

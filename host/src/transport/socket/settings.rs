@@ -29,6 +29,9 @@ pub struct Settings {
     /// How long a socket waits for a failing plugin before it is told to fetch everything again.
     #[serde(with = "humantime_serde")]
     pub held_timeout: Duration,
+    /// How long a client may take nothing of what waits for it before it is cut.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             inbound_packets: 4096,
             inbound_bytes: 1024 * 1024,
             held_timeout: Duration::from_secs(5 * 60),
+            stall_timeout: Duration::from_secs(20),
         }
     }
 }

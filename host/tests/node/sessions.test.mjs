@@ -1,0 +1,124 @@
+// What happens to a stock client when its token expires, its session ends or its connection is lost.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { Server, events, heard, until } from './support.mjs';
+
+const guide = readFileSync(new URL('guide/socketio-client-guide.md', import.meta.url), 'utf8');
+const errorHandling = /^## Error Handling\n\n```javascript\n([^]*?)^```$/m.exec(guide)[1];
+const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
+
+/** Not a wait for anything: what is written comes at a pace. */
+const pause = () => new Promise((fulfil) => setTimeout(fulfil, 50));
+
+/** The guide's code for errors, unchanged, around a socket; answers with how often a token was asked for. */
+function followTheGuide(server, socket, refreshToken) {
+  const asked = { refreshToken: 0 };
+  const silent = { error() {}, log() {} };
+  const refresh = async () => {
+    asked.refreshToken += 1;
+    const { body } = await server.call('POST', '/api/auth/refresh', { body: { refreshToken } });
+    refreshToken = body.refreshToken;
+    return body.accessToken;
+  };
+  new Function('socket', 'refreshToken', 'console', errorHandling)(socket, refresh, silent);
+  return asked;
+}
+
+/** Says in each handshake what was seen last. */
+function resume(socket) {
+  socket.onAny((name, event) => {
+    if (event?.seq && event.epoch) Object.assign(socket.auth, { since: event.seq, epoch: event.epoch });
+  });
+}
+
+for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+  test(`the guide's code carries a socket through token after token (${transports})`, async (t) => {
+    const server = await Server.start(t, brief);
+    const sales = await server.person('SALES');
+    const socket = await server.socket(sales.token, { transports });
+    const asked = followTheGuide(server, socket, sales.refreshToken);
+    resume(socket);
+    const reasons = [];
+    socket.on('disconnect', (reason) => reasons.push(reason));
+
+    const lead = await socket.emitWithAck('lead:create', { title: 'Roof' });
+    socket.emit('lead:subscribe', { leadId: lead.lead.id });
+    await heard(socket, 'lead:subscribed');
+    let written = 0;
+    while (asked.refreshToken < 4 || !socket.connected) {
+      const writer = await server.login('ADMIN');
+      const path = `/api/leads/${lead.lead.id}/activities`;
+      const body = { type: 'NOTE', body: `note ${(written += 1)}` };
+      await server.ok('POST', path, { token: writer.accessToken, body });
+      await pause();
+    }
+
+    const notes = () => events(socket, 'activity:created').map(({ activity }) => activity.body);
+    await until(() => `${written} notes, heard ${notes().length}`, () => notes().length >= written);
+    const expected = Array.from({ length: written }, (_, at) => `note ${at + 1}`);
+    assert.deepEqual(notes(), expected, 'each once, in order');
+    assert.ok(reasons.length >= 4, `${reasons}`);
+    for (const reason of reasons) assert.match(reason, /^transport (close|error)$/);
+    const greetings = events(socket, 'connected').slice(1);
+    assert.ok(greetings.every(({ recovered }) => recovered), 'each return went on where the last one ended');
+  });
+}
+
+test('a client that replaces its token in time is not disconnected', async (t) => {
+  const server = await Server.start(t, brief);
+  const sales = await server.person('SALES');
+  const socket = await server.socket(sales.token);
+  let left = 0;
+  socket.on('disconnect', () => (left += 1));
+  let { refreshToken } = sales;
+  const refresh = async () => {
+    const { body } = await server.call('POST', '/api/auth/refresh', { body: { refreshToken } });
+    refreshToken = body.refreshToken;
+    socket.emit('auth:refresh', { token: body.accessToken });
+  };
+  socket.on('auth:expiring', refresh);
+  // Told before anybody listened, most likely.
+  await refresh();
+  await until('five token lifetimes', () => events(socket, 'auth:refreshed').length >= 10, 60_000);
+  assert.equal(left, 0);
+});
+
+for (const transports of [['websocket'], ['polling']]) {
+  test(`logging out ends the socket, which is refused from then on (${transports})`, async (t) => {
+    const server = await Server.start(t);
+    const sales = await server.person('SALES');
+    const socket = await server.socket(sales.token, { transports });
+    const reasons = [];
+    const refusals = [];
+    socket.on('disconnect', (reason) => reasons.push(reason));
+    socket.on('connect_error', (error) => refusals.push(error.message));
+    const answer = await server.call('POST', '/api/auth/logout', { body: { refreshToken: sales.refreshToken } });
+    assert.equal(answer.status, 204);
+    await until('the end', () => reasons.length, 1000);
+    await until('a refusal', () => refusals.length);
+    assert.match(reasons[0], /^transport (close|error)$/);
+    assert.equal(refusals[0], 'Invalid authentication token');
+  });
+}
+
+test('who lost a connection goes on where it was lost, its leads included', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+  const socket = await server.socket(viewer.token, { transports: ['websocket'] });
+  resume(socket);
+  socket.emit('lead:subscribe', { leadId: lead.id });
+  await heard(socket, 'lead:subscribed');
+  await admin.api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body: 'before' });
+  await heard(socket, 'activity:created');
+  socket.io.engine.close();
+  await admin.api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body: 'meanwhile' });
+  await heard(socket, 'sync:done');
+  await admin.api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body: 'after' });
+  await heard(socket, 'activity:created', ({ activity }) => activity.body === 'after');
+  const bodies = events(socket, 'activity:created').map(({ activity }) => activity.body);
+  assert.deepEqual(bodies, ['before', 'meanwhile', 'after']);
+  assert.equal(events(socket, 'lead:subscribed').length, 2);
+});
