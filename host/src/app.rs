@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod batch;
+mod before;
 pub mod clock;
 mod error;
 mod idempotency;
@@ -34,12 +35,18 @@ mod sight;
 mod user;
 mod write;
 
+use before::About;
+use idempotency::KeyedRequest;
+
 pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
 pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
 pub use query::SeenLead;
+
+/// How often plugins are asked about one command whose lead keeps changing under it.
+const MAX_ASKED: u32 = 10;
 
 /// The one state of both transports.
 #[derive(Clone)]
@@ -113,15 +120,43 @@ impl App {
         {
             return self.answer(actor, done);
         }
-        self.check_sight(actor, &command).await?;
+        // A plugin's word holds only for what it was shown: when that has changed meanwhile, all are asked again.
+        for _ in 0..MAX_ASKED {
+            let about = self.check_sight(actor, &command).await?;
+            if !self.0.plugins.guard(command.name()) {
+                return Ok(self
+                    .carry_out(actor, command, key.as_ref(), None)
+                    .await?
+                    .expect("no plugin was shown anything"));
+            }
+            let allowed = self.ask_plugins(actor, command.clone(), &about).await?;
+            if let Some(outcome) = self.carry_out(actor, allowed, key.as_ref(), Some(&about)).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(Error::Contended)
+    }
 
+    /// One transaction; `None` when `shown` is not how things are any more, and nothing was done.
+    async fn carry_out(
+        &self,
+        actor: &Actor,
+        command: Command,
+        key: Option<&KeyedRequest>,
+        shown: Option<&About>,
+    ) -> Result<Option<Outcome>> {
         let at = self.now();
         let mut tx = self.0.store.write().await?;
-        if let Some(key) = &key
+        if let Some(key) = key
             && let Some(done) = key.look_up(&mut tx, actor, at).await?
         {
             drop(tx);
-            return self.answer(actor, done);
+            return self.answer(actor, done).map(Some);
+        }
+        if let Some(shown) = shown
+            && !shown.holds(&mut tx).await?
+        {
+            return Ok(None);
         }
         let write = write::Write { tx: &mut tx, actor, at, clock: &*self.0.clock, visibility: &self.0.visibility };
         let done = match write.run(command).await? {
@@ -132,22 +167,22 @@ impl App {
                 return Err(Error::Conflict { noun: "lead", current });
             }
         };
-        if let Some(key) = &key {
+        if let Some(key) = key {
             key.remember(&mut tx, actor, &done, at).await?;
         }
         tx.commit().await?;
-        self.answer(actor, done)
+        self.answer(actor, done).map(Some)
     }
 
     /// What the actor may not see answers as if it did not exist.
-    async fn check_sight(&self, actor: &Actor, command: &Command) -> Result<()> {
-        match command {
-            Command::CreateLead { .. } => {}
+    async fn check_sight(&self, actor: &Actor, command: &Command) -> Result<About> {
+        Ok(match command {
+            Command::CreateLead { .. } => About::default(),
             Command::UpdateLead { lead, .. }
             | Command::DeleteLead { lead }
             | Command::AssignLead { lead, .. }
             | Command::CreateActivity { lead, .. } => {
-                self.visible_lead(actor, *lead).await?;
+                About { lead: Some(self.visible_lead(actor, *lead).await?.0), activity: None }
             }
             Command::RestoreLead { lead } => {
                 let mut reader = self.0.store.read().await?;
@@ -158,12 +193,13 @@ impl App {
                 };
                 drop(reader);
                 self.lead_for(actor, &lead)?.ok_or(Error::NotFound("lead"))?;
+                About { lead: Some(lead), activity: None }
             }
             Command::UpdateActivity { activity, .. } | Command::DeleteActivity { activity } => {
-                self.activity(actor, *activity).await?;
+                let (activity, lead, _) = self.visible_activity(actor, *activity).await?;
+                About { lead: Some(lead), activity: Some(activity) }
             }
-        }
-        Ok(())
+        })
     }
 
     fn answer(&self, actor: &Actor, done: Done) -> Result<Outcome> {

@@ -4,6 +4,7 @@
 //! exist. Every call runs on the caller's thread, takes microseconds and ends within the plugin's deadline.
 //! `pipeline` is how one event is shaped, `watch` how the set is replaced while the server runs.
 
+pub mod before;
 mod bindings;
 mod engine;
 pub mod error;
@@ -27,8 +28,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+pub use before::{Question, Refusal, Ruling};
 pub use error::Error;
 pub use manifest::check_name;
 pub use pipeline::{Decision, Hidden, Shaped, Unavailable};
@@ -79,6 +81,25 @@ impl Plugins {
     /// May this user subscribe to this room? `lead` is the lead of a lead's room, if there is one.
     pub fn authorize_subscribe(&self, user: &User, room: &Room, lead: Option<&Value>) -> Result<Decision, Unavailable> {
         pipeline::authorize(&self.0.set.load(), user, Some(room), lead)
+    }
+
+    /// Whether some plugin is to be asked before a command of that name runs.
+    pub fn guard(&self, command: &str) -> bool {
+        self.0.set.load().guards(command).next().is_some()
+    }
+
+    /// May this command run, and as it is? `check` says what is wrong with an input as a plugin amended it.
+    pub fn before(
+        &self,
+        question: &Question<'_>,
+        check: impl Fn(&Map<String, Value>) -> Result<(), String>,
+    ) -> Result<Ruling, Unavailable> {
+        before::run(&self.0.set.load(), question, check)
+    }
+
+    /// A plugin's amendment turned out wrong only later: the plugin's fault.
+    pub fn blame(&self, plugin: &str, reason: &str) -> Unavailable {
+        before::blame(&self.0.set.load(), plugin, reason)
     }
 
     /// What each role gets of a payload that is about to leave under `name`; one entry for each role asked.

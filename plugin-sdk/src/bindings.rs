@@ -27,3 +27,12 @@ pub mod authorizes {
         with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
     });
 }
+
+pub mod befores {
+    wit_bindgen::generate!({
+        path: "../wit/v1",
+        world: "befores",
+        pub_export_macro: true,
+        with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
+    });
+}

@@ -136,10 +136,10 @@ impl Subject {
 
 /// The declared fields, put back where their pointers say.
 #[derive(Clone, Debug, PartialEq)]
-struct Seen(Value);
+pub(crate) struct Seen(Value);
 
 impl Seen {
-    fn new<'a>(payload: Option<Value>, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+    pub(crate) fn new<'a>(payload: Option<Value>, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         let mut root = payload.filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
         for (pointer, value) in fields {
             place(&mut root, pointer, value);
@@ -147,11 +147,11 @@ impl Seen {
         Self(root)
     }
 
-    fn get(&self, pointer: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         self.0.pointer(pointer)
     }
 
-    fn object(&self, pointer: &str) -> Option<&Value> {
+    pub(crate) fn object(&self, pointer: &str) -> Option<&Value> {
         self.get(pointer).filter(|value| value.is_object())
     }
 }

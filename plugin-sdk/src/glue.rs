@@ -5,11 +5,11 @@ use std::{cell::RefCell, marker::PhantomData, sync::Once, thread::LocalKey};
 use serde_json::Value;
 
 use crate::{
-    Authorize, Enrich, Event, Filter, Plugin, Subject,
+    Authorize, Before, Command, Enrich, Event, Filter, Plugin, Ruling, Subject,
     bindings::{
         authorizes::exports::leadwire::plugin::authorize, base::exports::leadwire::plugin::lifecycle,
-        enriches::exports::leadwire::plugin::enrich, filters::exports::leadwire::plugin::filter,
-        filters::leadwire::plugin::types,
+        befores::exports::leadwire::plugin::before, enriches::exports::leadwire::plugin::enrich,
+        filters::exports::leadwire::plugin::filter, filters::leadwire::plugin::types,
     },
     hook::from_config,
     host::{self, Level},
@@ -68,6 +68,22 @@ impl<P: Exported + Authorize> authorize::Guest for Hooks<P> {
     fn subscribe(who: authorize::Subject, room: String) -> Result<authorize::Decision, String> {
         let who = subject(who)?;
         with(|plugin: &P| plugin.subscribe(&who, &room)).map(Into::into)
+    }
+}
+
+impl<P: Exported + Before> before::Guest for Hooks<P> {
+    fn commands() -> Vec<String> {
+        with(|plugin: &P| Ok(plugin.commands())).expect("the host calls init before commands")
+    }
+
+    fn before(command: before::Command) -> Result<before::Ruling, String> {
+        let before::Command { name, user_id, role, fields } = command;
+        let command = Command::from_fields(name, user_id, role, values(&fields)?);
+        let ruling = with(|plugin: &P| plugin.before(&command))?;
+        if let Ruling::Refuse(refusal) = &ruling {
+            refusal.check()?;
+        }
+        Ok(ruling.into())
     }
 }
 

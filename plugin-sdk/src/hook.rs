@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Decision, Edit, Event, Hides, Subject, Verdict};
+use crate::{Command, Decision, Edit, Event, Hides, Ruling, Subject, Verdict};
 
 /// What every plugin is: what it asks for, and how its settings make one.
 ///
@@ -96,6 +96,56 @@ pub trait Authorize: Plugin {
         let _ = (who, room);
         Ok(Decision::Allow)
     }
+}
+
+/// May this command run, and as it is? Asked before anything is written, over HTTP and sockets alike, about what
+/// the server itself would carry out.
+///
+/// While a plugin fails to answer, the commands it wants to be asked about do not run.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Amendment, Before, Command, Manifest, NoConfig, Plugin, Refusal, Ruling};
+///
+/// struct Companies;
+///
+/// impl Plugin for Companies {
+///     type Config = NoConfig;
+///     fn manifest() -> Manifest {
+///         Manifest::new().fields(["/input/company"])
+///     }
+///     fn init(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Before for Companies {
+///     fn commands(&self) -> Vec<String> {
+///         vec!["lead:create".into(), "lead:update".into()]
+///     }
+///
+///     fn before(&self, command: &Command) -> Result<Ruling, String> {
+///         let Some(company) = command.text("/input/company") else { return Ok(Ruling::Accept) };
+///         Ok(match company.strip_suffix(" Incorporated") {
+///             Some("") => Refusal::new("company_unnamed", "a company has a name").on("company").into(),
+///             Some(name) => Amendment::new().set("company", format!("{name} Inc.")).into(),
+///             None => Ruling::Accept,
+///         })
+///     }
+/// }
+/// ```
+pub trait Before: Plugin {
+    /// The commands to be asked about: names, `lead:*` or `*`; asked once, after `init`. All of them unless written
+    /// otherwise. A name that no command has is refused when the plugin loads.
+    fn commands(&self) -> Vec<String> {
+        vec!["*".into()]
+    }
+
+    /// What to do about a command.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; the command does not run then, and the user may try again later.
+    fn before(&self, command: &Command) -> Result<Ruling, String>;
 }
 
 /// Edits for everyone, made before any filter looks.
@@ -212,7 +262,8 @@ impl Manifest {
     }
 
     /// JSON Pointers the plugin reads: into the payload (`/lead/email`), or into what the host knows besides
-    /// (`/context/lead/…`, `/context/before/…`, and for `authorize` `/context/user/…`).
+    /// (`/context/lead/…`, `/context/before/…`, and for `authorize` `/context/user/…`). `before` reads `/input/…`,
+    /// `/context/user/…`, `/context/lead/…` and `/context/activity/…`.
     pub fn fields(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.fields.extend(fields.into_iter().map(Into::into));
         self

@@ -1,6 +1,7 @@
 //! Write Leadwire plugins in Rust.
 //!
-//! A plugin is a type that implements [`Plugin`] and one or more hooks: [`Authorize`], [`Enrich`], [`Filter`].
+//! A plugin is a type that implements [`Plugin`] and one or more hooks: [`Authorize`], [`Before`],
+//! [`Enrich`], [`Filter`].
 //! [`plugin!`] exports it. This one hides phone numbers from viewers, in live events and in every answer:
 //!
 //! ```
@@ -41,6 +42,7 @@
 #[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all)]
 #[doc(hidden)]
 pub mod bindings;
+mod command;
 mod edit;
 mod event;
 #[doc(hidden)]
@@ -51,15 +53,16 @@ pub mod testing;
 mod time;
 mod view;
 
+pub use command::{Amendment, Command, Refusal, Ruling};
 pub use edit::{Audience, Decision, Edit, Hides, Verdict};
 pub use event::{Event, Subject};
-pub use hook::{Authorize, Enrich, Filter, Manifest, NoConfig, Plugin, from_config, room_lead};
+pub use hook::{Authorize, Before, Enrich, Filter, Manifest, NoConfig, Plugin, from_config, room_lead};
 pub use serde::Deserialize;
 pub use serde_json::{Value, json};
 pub use time::Timestamp;
 pub use view::{Activity, Lead, User};
 
-/// Exports a plugin with the hooks it has: some of `authorize`, `enrich` and `filter`.
+/// Exports a plugin with the hooks it has: some of `authorize`, `before`, `enrich` and `filter`.
 ///
 /// Once a crate, with the type that implements [`Plugin`]:
 ///
@@ -114,6 +117,9 @@ macro_rules! __hook {
     (@check authorize $plugin:ty) => {
         const _: fn() = || { fn has<P: $crate::Authorize>() {} has::<$plugin>() };
     };
+    (@check before $plugin:ty) => {
+        const _: fn() = || { fn has<P: $crate::Before>() {} has::<$plugin>() };
+    };
     (@check enrich $plugin:ty) => {
         const _: fn() = || { fn has<P: $crate::Enrich>() {} has::<$plugin>() };
     };
@@ -121,10 +127,13 @@ macro_rules! __hook {
         const _: fn() = || { fn has<P: $crate::Filter>() {} has::<$plugin>() };
     };
     (@check $other:ident $plugin:ty) => {
-        compile_error!(concat!("no hook `", stringify!($other), "`; expected authorize, enrich or filter"));
+        compile_error!(concat!("no hook `", stringify!($other), "`; expected authorize, before, enrich or filter"));
     };
     (@export authorize $hooks:ident) => {
         $crate::bindings::authorizes::export!($hooks with_types_in $crate::bindings::authorizes);
+    };
+    (@export before $hooks:ident) => {
+        $crate::bindings::befores::export!($hooks with_types_in $crate::bindings::befores);
     };
     (@export enrich $hooks:ident) => {
         $crate::bindings::enriches::export!($hooks with_types_in $crate::bindings::enriches);

@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use crate::{Edit, Event, Filter, Plugin, Subject, Timestamp, Verdict, hook::from_config};
+use crate::{
+    Before, Command, Edit, Event, Filter, Plugin, Refusal, Ruling, Subject, Timestamp, Verdict, command::names,
+    hook::from_config,
+};
 
 thread_local! {
     static CLOCK: Cell<Option<f64>> = const { Cell::new(None) };
@@ -74,6 +77,71 @@ pub fn subject<P: Plugin>(user: &Value, lead: Option<&Value>) -> Subject {
     }
     let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
     Subject::from_fields(text("id"), text("role"), declared(&P::manifest().fields, &Value::Null, &context))
+}
+
+/// The command as `P` would see it: of input and context, only what its manifest declares.
+///
+/// `context` is what the host knows besides: `{"user": …, "lead": …, "activity": …}`.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new().fields(["/input/email"]) }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// let context = json!({"user": {"id": "u1", "role": "SALES"}});
+/// let command = testing::command::<Mine>("lead:create", &json!({"title": "Roof", "email": "a@b.example"}), &context);
+/// assert_eq!((command.role(), command.text("/input/email")), ("SALES", Some("a@b.example")));
+/// assert_eq!(command.text("/input/title"), None); // not declared
+/// ```
+pub fn command<P: Plugin>(name: &str, input: &Value, context: &Value) -> Command {
+    let text = |name: &str| context["user"][name].as_str().unwrap_or_default().to_owned();
+    let fields = P::manifest().fields;
+    Command::from_fields(name, text("id"), text("role"), declared(&fields, &json!({"input": input}), context))
+}
+
+/// The input that a command would run with, or why it would not: asks the plugin if it wants to be asked about such
+/// a command, and makes its amendments. Whether the result is valid, only the server knows.
+///
+/// # Errors
+///
+/// What the plugin said went wrong; or, as the host would say, that its refusal cannot be one.
+///
+/// ```
+/// # use leadwire_plugin_sdk::{*, json, testing};
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new().fields(["/input/source"]) }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// # impl Before for Mine {
+/// #     fn before(&self, command: &Command) -> Result<Ruling, String> {
+/// #         Ok(match command.text("/input/source") {
+/// #             Some(_) => Ruling::Accept,
+/// #             None => Amendment::new().set("source", "web").into(),
+/// #         })
+/// #     }
+/// # }
+/// let ruled = testing::ruled(&Mine, "lead:create", &json!({"title": "Roof"}), &json!({})).unwrap();
+/// assert_eq!(ruled, Ok(json!({"title": "Roof", "source": "web"})));
+/// ```
+pub fn ruled<P: Before>(
+    plugin: &P,
+    name: &str,
+    input: &Value,
+    context: &Value,
+) -> Result<Result<Value, Refusal>, String> {
+    if !plugin.commands().iter().any(|pattern| names(pattern, name)) {
+        return Ok(Ok(input.clone()));
+    }
+    match plugin.before(&command::<P>(name, input, context))? {
+        Ruling::Accept => Ok(Ok(input.clone())),
+        Ruling::Amend(amendment) => Ok(Ok(edited(json!({"input": input}), amendment.edits())["input"].take())),
+        Ruling::Refuse(refusal) => refusal.check().map(|()| Err(refusal)),
+    }
 }
 
 /// What clients of a role would be sent, and who of them: asks the filter, and edits the payload.

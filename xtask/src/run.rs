@@ -47,6 +47,11 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
         if !folder.join(&name).with_extension("toml").exists() {
             let settings = match name.as_str() {
                 "territory" => TERRITORY.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
+                // Off at first as well, or a lead could not get on without a contact and an address.
+                "validate-lead" => {
+                    let settings = fs::read_to_string(workspace.root.join(&source).join("plugin.toml"))?;
+                    settings.replacen("enabled = true", "enabled = false", 1)
+                }
                 _ => fs::read_to_string(workspace.root.join(&source).join("plugin.toml"))?,
             };
             put(&folder, &format!("{name}.toml"), settings.as_bytes())?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     domain::{input::Invalid, policy::Forbidden},
-    plugin::Unavailable,
+    plugin::{Refusal, Unavailable},
     store,
 };
 
@@ -31,8 +31,14 @@ pub enum Error {
     KeyReused,
     #[error("too many attempts")]
     RateLimited { retry_after: Duration },
+    /// A plugin does not let it happen.
+    #[error(transparent)]
+    Refused(Refusal),
     #[error(transparent)]
     PluginUnavailable(#[from] Unavailable),
+    /// Others kept changing the same thing.
+    #[error("others are changing this at the moment")]
+    Contended,
     /// It may work when tried again.
     #[error("the server is busy")]
     Busy(#[source] store::Error),
@@ -60,8 +66,9 @@ impl Error {
             Self::Conflict { .. } => "version_conflict".into(),
             Self::KeyReused => "idempotency_key_reused".into(),
             Self::RateLimited { .. } => "rate_limited".into(),
+            Self::Refused(refusal) => refusal.code.clone(),
             Self::PluginUnavailable(_) => "plugin_unavailable".into(),
-            Self::Busy(_) => "unavailable".into(),
+            Self::Busy(_) | Self::Contended => "unavailable".into(),
             Self::Internal(_) => "internal".into(),
         }
     }

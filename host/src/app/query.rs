@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{App, Error, Page, PageRequest, Result};
 use crate::{
     domain::{
+        activity::Activity,
         event::Actor,
         id::{ActivityId, LeadId},
         lead::Lead,
@@ -65,10 +66,16 @@ impl App {
     }
 
     pub async fn activity(&self, actor: &Actor, id: ActivityId) -> Result<Value> {
+        Ok(self.visible_activity(actor, id).await?.2)
+    }
+
+    /// The activity with its lead, and as the actor sees it.
+    pub(super) async fn visible_activity(&self, actor: &Actor, id: ActivityId) -> Result<(Activity, Lead, Value)> {
         let activity = self.0.store.read().await?.activity(id).await?.ok_or(Error::NotFound("activity"))?;
         let lead = self.0.store.read().await?.lead(activity.lead_id).await?.ok_or(Error::NotFound("activity"))?;
         self.lead_for(actor, &lead)?.ok_or(Error::NotFound("activity"))?;
-        self.activity_for(actor, &activity, &lead)?.ok_or(Error::NotFound("activity"))
+        let seen = self.activity_for(actor, &activity, &lead)?.ok_or(Error::NotFound("activity"))?;
+        Ok((activity, lead, seen))
     }
 
     /// Who changed what, newest first; what the lead hides from the actor, its history hides.

@@ -16,7 +16,7 @@ use crate::{
         time::Timestamp,
         user::UserRef,
     },
-    store::Tx,
+    store::{Reader, Tx},
 };
 
 /// One command being carried out.
@@ -117,7 +117,7 @@ impl Write<'_, '_> {
         let before = self.lead(id).await?;
         may(self.actor, Deed::AssignLead(&before, owner))?;
         let owner = match owner {
-            Some(owner) => Some(self.assignable(owner).await?),
+            Some(owner) => Some(assignable(self.tx, owner).await?),
             None => None,
         };
         let previous = before.owner.clone();
@@ -232,11 +232,12 @@ impl Write<'_, '_> {
         let user = self.tx.user(self.actor.id).await?;
         user.map(|user| UserRef::from(&user)).ok_or(Error::NotFound("user"))
     }
+}
 
-    async fn assignable(&mut self, id: UserId) -> Result<UserRef> {
-        let user = self.tx.user(id).await?.filter(|user| user.active && user.role != Role::Viewer);
-        user.map(|user| UserRef::from(&user)).ok_or_else(|| {
-            Invalid::one("ownerId", "unknown_user", "ownerId must be an active user who may own leads").into()
-        })
-    }
+/// The user, if leads can be assigned to them.
+pub(super) async fn assignable(reader: &mut Reader, id: UserId) -> Result<UserRef> {
+    let user = reader.user(id).await?.filter(|user| user.active && user.role != Role::Viewer);
+    user.map(|user| UserRef::from(&user)).ok_or_else(|| {
+        Invalid::one("ownerId", "unknown_user", "ownerId must be an active user who may own leads").into()
+    })
 }

@@ -1,11 +1,12 @@
 //! Everything a user can ask for that changes something.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     activity::ActivityFields,
     id::{ActivityId, LeadId, UserId},
+    input::{Input, Invalid},
     lead::LeadFields,
 };
 
@@ -45,4 +46,81 @@ pub enum Command {
     DeleteActivity {
         activity: ActivityId,
     },
+}
+
+impl Command {
+    /// What commands are called, in the order of the variants.
+    pub const NAMES: [&str; 8] = [
+        "lead:create",
+        "lead:update",
+        "lead:delete",
+        "lead:restore",
+        "lead:assign",
+        "activity:create",
+        "activity:update",
+        "activity:delete",
+    ];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateLead { .. } => "lead:create",
+            Self::UpdateLead { .. } => "lead:update",
+            Self::DeleteLead { .. } => "lead:delete",
+            Self::RestoreLead { .. } => "lead:restore",
+            Self::AssignLead { .. } => "lead:assign",
+            Self::CreateActivity { .. } => "activity:create",
+            Self::UpdateActivity { .. } => "activity:update",
+            Self::DeleteActivity { .. } => "activity:delete",
+        }
+    }
+
+    /// What the client wants written: all fields of a new thing, the patch of a changed one, `ownerId`, or nothing.
+    pub fn input(&self) -> Map<String, Value> {
+        let input = match self {
+            Self::CreateLead { fields } => serde_json::to_value(fields).expect("fields are plain JSON"),
+            Self::CreateActivity { fields, .. } => serde_json::to_value(fields).expect("fields are plain JSON"),
+            Self::UpdateLead { patch, .. } | Self::UpdateActivity { patch, .. } => Value::Object(patch.clone()),
+            Self::AssignLead { owner, .. } => json!({"ownerId": owner}),
+            Self::DeleteLead { .. } | Self::RestoreLead { .. } | Self::DeleteActivity { .. } => json!({}),
+        };
+        let Value::Object(members) = input else { unreachable!("every input is an object") };
+        members
+    }
+
+    /// The same command with another input, read as if a client had sent it.
+    ///
+    /// # Errors
+    /// What is wrong with the input. A patch is only checked where it meets what it changes.
+    pub fn with_input(self, input: Map<String, Value>) -> Result<Self, Invalid> {
+        Ok(match self {
+            Self::CreateLead { .. } => Self::CreateLead { fields: LeadFields::parse(input)? },
+            Self::UpdateLead { lead, version, .. } => Self::UpdateLead { lead, patch: input, version },
+            Self::AssignLead { lead, .. } => Self::AssignLead { lead, owner: new_owner(input)? },
+            Self::CreateActivity { lead, .. } => Self::CreateActivity { lead, fields: ActivityFields::parse(input)? },
+            Self::UpdateActivity { activity, .. } => Self::UpdateActivity { activity, patch: input },
+            Self::DeleteLead { .. } | Self::RestoreLead { .. } | Self::DeleteActivity { .. } => {
+                Input::new(input).finish()?;
+                self
+            }
+        })
+    }
+}
+
+/// `ownerId` must be there: to take an owner away takes an explicit null.
+pub fn new_owner(mut input: Map<String, Value>) -> Result<Option<UserId>, Invalid> {
+    let unassign = input.get("ownerId") == Some(&Value::Null);
+    if unassign {
+        input.shift_remove("ownerId");
+    }
+    let mut input = Input::new(input);
+    let mut owner = None;
+    if !unassign {
+        let text = input.required("ownerId", Input::string);
+        owner = text.as_deref().and_then(|text| text.parse().ok());
+        if text.is_some() && owner.is_none() {
+            input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
+        }
+    }
+    input.finish()?;
+    Ok(owner)
 }

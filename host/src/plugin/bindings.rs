@@ -13,13 +13,14 @@ use wasmtime::{
 };
 
 use super::{
+    before::{Answered, INPUT, Refusal},
     error::Fault,
     host::{self, State},
-    manifest::Roles,
+    manifest::{Events, Roles},
     pipeline::Decision,
     pointer::{Edit, Pointer},
 };
-use crate::domain::{event::Audience, role::Role};
+use crate::domain::{command::Command, event::Audience, role::Role};
 
 #[allow(unsafe_code, unreachable_pub, unused_variables, missing_debug_implementations)]
 pub(super) mod v1 {
@@ -32,6 +33,7 @@ pub(super) mod v1 {
                 include leadwire:plugin/authorizes@1.0.0;
                 include leadwire:plugin/enriches@1.0.0;
                 include leadwire:plugin/filters@1.0.0;
+                include leadwire:plugin/befores@1.0.0;
             }
         ",
         world: "leadwire:server/every-hook",
@@ -41,12 +43,13 @@ pub(super) mod v1 {
 
 pub(super) use v1::leadwire::plugin::types::{Event, Field};
 
-use v1::exports::leadwire::plugin::{authorize, enrich, filter, lifecycle};
+use v1::exports::leadwire::plugin::{authorize, before, enrich, filter, lifecycle};
 
 const MAX_EDITS: usize = 1000;
 const MAX_TEXT: usize = 4096;
 const MAX_USERS: usize = 10_000;
 const MAX_HIDDEN: usize = 256;
+const MAX_CODE: usize = 64;
 
 /// A manifest as the guest gave it.
 #[derive(Clone, Debug)]
@@ -95,20 +98,29 @@ pub(super) struct Subject<'a> {
     pub fields: &'a [Field<'a>],
 }
 
+/// A command that somebody wants carried out.
+pub(super) struct Asked<'a> {
+    pub name: &'a str,
+    pub user_id: &'a str,
+    pub role: Role,
+    pub fields: &'a [Field<'a>],
+}
+
 /// Which hooks a plugin has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Hooks {
     pub authorize: bool,
+    pub before: bool,
     pub enrich: bool,
     pub filter: bool,
 }
 
 impl Hooks {
     pub(super) fn names(self) -> Vec<&'static str> {
-        [("authorize", self.authorize), ("enrich", self.enrich), ("filter", self.filter)]
-            .into_iter()
-            .filter_map(|(name, has)| has.then_some(name))
-            .collect()
+        let all =
+            [("authorize", self.authorize), ("before", self.before), ("enrich", self.enrich), ("filter", self.filter)];
+        all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
     }
 }
 
@@ -116,6 +128,7 @@ impl Hooks {
 pub(super) struct Exports {
     lifecycle: lifecycle::GuestIndices,
     authorize: Option<authorize::GuestIndices>,
+    before: Option<before::GuestIndices>,
     enrich: Option<enrich::GuestIndices>,
     filter: Option<filter::GuestIndices>,
 }
@@ -135,15 +148,28 @@ impl Exports {
                     .transpose()?
             };
         }
-        let exports = Self { lifecycle, authorize: probe!(authorize), enrich: probe!(enrich), filter: probe!(filter) };
+        let exports = Self {
+            lifecycle,
+            authorize: probe!(authorize),
+            before: probe!(before),
+            enrich: probe!(enrich),
+            filter: probe!(filter),
+        };
         if exports.hooks() == Hooks::default() {
-            return Err("it exports no hook: expected authorize, enrich or filter of leadwire:plugin@1.0.0".into());
+            return Err(
+                "it exports no hook: expected authorize, before, enrich or filter of leadwire:plugin@1.0.0".into()
+            );
         }
         Ok(exports)
     }
 
     pub(super) fn hooks(&self) -> Hooks {
-        Hooks { authorize: self.authorize.is_some(), enrich: self.enrich.is_some(), filter: self.filter.is_some() }
+        Hooks {
+            authorize: self.authorize.is_some(),
+            before: self.before.is_some(),
+            enrich: self.enrich.is_some(),
+            filter: self.filter.is_some(),
+        }
     }
 
     pub(super) fn load(&self, mut store: StoreContextMut<'_, State>, instance: &Instance) -> wasmtime::Result<Guest> {
@@ -155,6 +181,7 @@ impl Exports {
         Ok(Guest {
             lifecycle: self.lifecycle.load(&mut store, instance)?,
             authorize: load!(authorize),
+            before: load!(before),
             enrich: load!(enrich),
             filter: load!(filter),
         })
@@ -165,6 +192,7 @@ impl Exports {
 pub(super) struct Guest {
     lifecycle: lifecycle::Guest,
     authorize: Option<authorize::Guest>,
+    before: Option<before::Guest>,
     enrich: Option<enrich::Guest>,
     filter: Option<filter::Guest>,
 }
@@ -185,6 +213,16 @@ impl Guest {
 
     pub(super) fn hides(&self, store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<filter::Hidden>> {
         self.filter.as_ref().map_or(Ok(Vec::new()), |filter| filter.call_hides(store))
+    }
+
+    pub(super) fn commands(&self, store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String>> {
+        self.before.as_ref().map_or(Ok(Vec::new()), |before| before.call_commands(store))
+    }
+
+    pub(super) fn before(&self, store: StoreContextMut<'_, State>, asked: &Asked<'_>) -> Answer<before::Ruling> {
+        let Some(before) = &self.before else { return Ok(Ok(before::Ruling::Accept)) };
+        let Asked { name, user_id, role, fields } = *asked;
+        before.call_before(store, before::Command { name, user_id, role: role.as_str(), fields })
     }
 
     pub(super) fn connect(&self, store: StoreContextMut<'_, State>, who: &Subject<'_>) -> Answer<authorize::Decision> {
@@ -231,6 +269,53 @@ pub(super) fn check_decision(decision: authorize::Decision) -> Result<Decision, 
         authorize::Decision::Allow => Ok(Decision::Allow),
         authorize::Decision::Deny(reason) => Ok(Decision::Deny(bounded(reason, "the reason of a denial")?)),
     }
+}
+
+pub(super) fn check_commands(patterns: Vec<String>) -> Result<Events, Fault> {
+    let commands = Events::parse(patterns).map_err(Fault::Invalid)?;
+    // A name that no command has would be a guard that never stands up.
+    for pattern in commands.patterns() {
+        let single = Events::parse(vec![pattern.clone()]).map_err(Fault::Invalid)?;
+        if !Command::NAMES.iter().any(|name| single.include(name)) {
+            let names = Command::NAMES.join(", ");
+            return Err(Fault::Invalid(format!("{pattern:?} is no command: expected one of {names}")));
+        }
+    }
+    Ok(commands)
+}
+
+pub(super) fn check_ruling(ruling: before::Ruling) -> Result<Answered, Fault> {
+    match ruling {
+        before::Ruling::Accept => Ok(Answered::Accept),
+        before::Ruling::Amend(edits) => {
+            let edits = check_edits(edits)?;
+            let outside = |edit: &&Edit| edit.pointer().as_str() == INPUT || !edit.pointer().is_within(INPUT);
+            match edits.iter().find(outside) {
+                Some(edit) => Err(Fault::Invalid(format!("an edit of {}, which is not below {INPUT}", edit.pointer()))),
+                None => Ok(Answered::Amend(edits)),
+            }
+        }
+        before::Ruling::Refuse(before::Refusal { code, message, field }) => {
+            check_code(&code)?;
+            let message = bounded(message, "the message of a refusal")?;
+            let field = field.map(|field| bounded(field, "the field of a refusal")).transpose()?;
+            if message.trim().is_empty() || field.as_ref().is_some_and(String::is_empty) {
+                return Err(Fault::Invalid("a refusal without a message, or with a field without a name".into()));
+            }
+            Ok(Answered::Refuse(Refusal { code, message, field }))
+        }
+    }
+}
+
+fn check_code(code: &str) -> Result<(), Fault> {
+    let snake_case = code.len() <= MAX_CODE
+        && code.starts_with(|first: char| first.is_ascii_lowercase())
+        && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if snake_case {
+        return Ok(());
+    }
+    let shown: String = code.chars().take(MAX_CODE).collect();
+    Err(Fault::Invalid(format!("a refusal with the code {shown:?}: expected snake_case of at most {MAX_CODE} letters")))
 }
 
 pub(super) fn check_edits(edits: Vec<v1::leadwire::plugin::types::Edit>) -> Result<Vec<Edit>, Fault> {

@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use wasmtime::StoreContextMut;
 
 use super::{
-    bindings::{self, Event, Exports, Guest, Hides, Hooks, Subject, Verdict},
+    before::Answered,
+    bindings::{self, Asked, Event, Exports, Guest, Hides, Hooks, Subject, Verdict},
     engine::Engine,
     error::{Fault, Refused},
     health::Health,
     host::{Identity, State},
     instance::{INIT_LIMIT, Pool, refused_config},
-    manifest::Manifest,
+    manifest::{Events, Manifest},
     pipeline::{Decision, Unavailable},
     pointer::Edit,
     settings::{OnFailure, PluginSettings},
@@ -29,6 +30,8 @@ pub(super) struct Plugin {
     pub(super) manifest: Manifest,
     pub(super) hooks: Hooks,
     pub(super) hides: Hides,
+    /// The commands that `before` is asked about.
+    pub(super) commands: Events,
     pub(super) settings: PluginSettings,
     pub(super) hash: String,
     pub(super) generation: u64,
@@ -65,8 +68,8 @@ impl Plugin {
         let manifest = describe(&pool)?;
         check(&manifest, name, &settings)?;
         pool.identity = Arc::new(Identity::new(name, manifest.version.to_string(), generation));
-        let hides = init(&pool)?;
-        Ok(Self { manifest, hooks, hides, settings, hash, generation, health: Health::default(), pool })
+        let (hides, commands) = init(&pool)?;
+        Ok(Self { manifest, hooks, hides, commands, settings, hash, generation, health: Health::default(), pool })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -85,11 +88,11 @@ impl Plugin {
     pub(super) fn holds(&self) -> bool {
         match self.settings.on_failure {
             Some(mode) => mode == OnFailure::Closed,
-            None => self.hooks.filter || self.hooks.authorize,
+            None => self.hooks.filter || self.hooks.authorize || self.hooks.before,
         }
     }
 
-    /// What a failing `authorize` or `filter` means.
+    /// What a failing `authorize`, `before` or `filter` means.
     pub(super) fn is_closed(&self) -> bool {
         self.settings.on_failure != Some(OnFailure::Open)
     }
@@ -107,6 +110,24 @@ impl Plugin {
     pub(super) fn subscribe(&self, who: &Subject<'_>, room: &str) -> Result<Decision, Unavailable> {
         let decide = || self.ask(|guest, store| guest.subscribe(store, who, room)).and_then(bindings::check_decision);
         self.guarded("authorize", decide)
+    }
+
+    /// Asks `before`; `use_it` says what is wrong with the answer, which is the plugin's fault.
+    pub(super) fn before<T>(
+        &self,
+        asked: &Asked<'_>,
+        use_it: impl FnOnce(Answered) -> Result<T, String>,
+    ) -> Result<T, Unavailable> {
+        self.guarded("before", || {
+            let ruling = self.ask(|guest, store| guest.before(store, asked)).and_then(bindings::check_ruling)?;
+            use_it(ruling).map_err(Fault::Invalid)
+        })
+    }
+
+    /// Takes note of a fault that came to light after the answer.
+    pub(super) fn blame(&self, hook: &'static str, reason: &str) -> Unavailable {
+        let fault = self.guarded::<()>(hook, || Err(Fault::Invalid(reason.to_owned())));
+        fault.expect_err("it is a fault")
     }
 
     pub(super) fn enrich(&self, event: Event<'_>) -> Result<Vec<Edit>, Unavailable> {
@@ -183,7 +204,7 @@ fn check(manifest: &Manifest, name: &str, settings: &PluginSettings) -> Result<(
 }
 
 /// Makes the first instance, which stays warm.
-fn init(pool: &Pool) -> Result<Hides, Refused> {
+fn init(pool: &Pool) -> Result<(Hides, Events), Refused> {
     let refused = |fault: Fault| match fault {
         Fault::Init(_) => Refused(fault.to_string()),
         fault => Refused(format!("init {fault}")),
@@ -195,8 +216,12 @@ fn init(pool: &Pool) -> Result<Hides, Refused> {
         .call(INIT_LIMIT, |guest, store| guest.hides(store))
         .and_then(bindings::check_hides)
         .map_err(|fault| Refused(format!("hides {fault}")))?;
+    let commands = instance
+        .call(INIT_LIMIT, |guest, store| guest.commands(store))
+        .and_then(bindings::check_commands)
+        .map_err(|fault| Refused(format!("commands {fault}")))?;
     pool.give_back(instance);
-    Ok(hidden)
+    Ok((hidden, commands))
 }
 
 #[cfg(test)]

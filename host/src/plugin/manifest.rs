@@ -144,21 +144,28 @@ pub(super) enum Source {
     Lead,
     /// The same lead before the change.
     Before,
-    /// The user who connects or subscribes.
+    /// The user who connects, subscribes or wants something done.
     User,
+    /// The activity that a command is about, as it is now.
+    Activity,
 }
 
 impl Field {
     pub(super) fn parse(text: String) -> Result<Self, String> {
         let pointer = Pointer::parse(text)?;
-        let sources =
-            [("/context/lead", Source::Lead), ("/context/before", Source::Before), ("/context/user", Source::User)];
+        let sources = [
+            ("/context/lead", Source::Lead),
+            ("/context/before", Source::Before),
+            ("/context/user", Source::User),
+            ("/context/activity", Source::Activity),
+        ];
         if let Some((prefix, source)) = sources.into_iter().find(|(prefix, _)| pointer.is_within(prefix)) {
             return Ok(Self { pointer, source, start: prefix.len() });
         }
         if pointer.is_within("/context") {
             return Err(format!(
-                "the field {pointer} does not exist: expected /context/lead, /context/before or /context/user"
+                "the field {pointer} does not exist: expected /context/lead, /context/before, /context/user or \
+                 /context/activity"
             ));
         }
         Ok(Self { pointer, source: Source::Payload, start: 0 })

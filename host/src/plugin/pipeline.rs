@@ -254,7 +254,7 @@ pub(super) fn authorize(
     let (id, room) = (user.id.to_string(), room.map(Room::to_string));
     let user_json = serde_json::to_value(user).expect("a user is plain JSON");
     let nothing = Value::Null;
-    let sources = Sources { payload: &nothing, lead, before: None, user: Some(&user_json) };
+    let sources = Sources { payload: &nothing, lead, before: None, user: Some(&user_json), activity: None };
     let mut facts = Facts::new(set, sources);
     let mut failing = None;
     for member in set.authorizers() {
@@ -302,16 +302,17 @@ pub(super) fn try_on(alone: &Set, event: &Event) -> Result<(), (&'static str, Fa
 
 /// Where declared fields are taken from.
 #[derive(Clone, Copy)]
-struct Sources<'a> {
-    payload: &'a Value,
-    lead: Option<&'a Value>,
-    before: Option<&'a Value>,
-    user: Option<&'a Value>,
+pub(super) struct Sources<'a> {
+    pub(super) payload: &'a Value,
+    pub(super) lead: Option<&'a Value>,
+    pub(super) before: Option<&'a Value>,
+    pub(super) user: Option<&'a Value>,
+    pub(super) activity: Option<&'a Value>,
 }
 
 impl<'a> Sources<'a> {
     fn of_event(payload: &'a Value, context: &'a Value) -> Self {
-        Self { payload, lead: context.get("lead"), before: context.get("before"), user: None }
+        Self { payload, lead: context.get("lead"), before: context.get("before"), user: None, activity: None }
     }
 
     fn find(&self, field: &Field) -> Option<&'a Value> {
@@ -320,13 +321,14 @@ impl<'a> Sources<'a> {
             Source::Lead => self.lead,
             Source::Before => self.before,
             Source::User => self.user,
+            Source::Activity => self.activity,
         };
         source?.pointer(field.within_source())
     }
 }
 
 /// The declared fields of one event as JSON text, each written once for all plugins that read it.
-struct Facts<'a> {
+pub(super) struct Facts<'a> {
     set: &'a Set,
     sources: Sources<'a>,
     /// By the number of the field in the set; the inner `None` is a pointer that leads nowhere.
@@ -335,7 +337,7 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn new(set: &'a Set, sources: Sources<'a>) -> Self {
+    pub(super) fn new(set: &'a Set, sources: Sources<'a>) -> Self {
         Self { set, sources, texts: Vec::new(), whole: None }
     }
 
@@ -348,7 +350,7 @@ impl<'a> Facts<'a> {
         ask(bindings::Event { name, fields: &self.read(asking), payload })
     }
 
-    fn fields(&mut self, asking: &Working) -> Vec<bindings::Field<'_>> {
+    pub(super) fn fields(&mut self, asking: &Working) -> Vec<bindings::Field<'_>> {
         self.extract(asking);
         self.read(asking)
     }

@@ -38,6 +38,8 @@ pub(super) struct Record {
     pub(super) enrich_holds: bool,
     pub(super) on_missing: OnMissing,
     events: Vec<String>,
+    #[serde(default)]
+    commands: Vec<String>,
     roles: Vec<Role>,
     hides: BTreeMap<Role, Vec<String>>,
 }
@@ -54,6 +56,7 @@ impl Record {
             enrich_holds: plugin.enrich_is_closed(),
             on_missing: plugin.settings.on_missing.unwrap_or(on_missing),
             events: plugin.manifest.events.patterns().to_vec(),
+            commands: plugin.commands.patterns().to_vec(),
             roles: plugin.manifest.roles.iter().collect(),
             hides: hides.filter(|(_, pointers)| !pointers.is_empty()).collect(),
         }
@@ -61,6 +64,10 @@ impl Record {
 
     pub(super) fn events(&self) -> Events {
         Events::parse(self.events.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn commands(&self) -> Events {
+        Events::parse(self.commands.clone()).unwrap_or_default()
     }
 
     pub(super) fn roles(&self) -> Roles {

@@ -52,6 +52,7 @@ pub(super) struct Absent {
     name: String,
     hooks: Hooks,
     events: Events,
+    commands: Events,
     roles: Roles,
     hides: Hides,
     pub(super) enrich_holds: bool,
@@ -73,6 +74,7 @@ impl Set {
                 name: view.name.clone(),
                 hooks: record.hooks,
                 events: record.events(),
+                commands: record.commands(),
                 roles: record.roles(),
                 hides: record.hides(),
                 enrich_holds: record.enrich_holds,
@@ -98,6 +100,11 @@ impl Set {
 
     pub(super) fn authorizers(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.hooks().authorize)
+    }
+
+    /// Those who are asked before a command of that name runs.
+    pub(super) fn guards(&self, command: &str) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.guards(command))
     }
 
     pub(super) fn enrichers(&self) -> impl Iterator<Item = &Member> {
@@ -142,6 +149,14 @@ impl Member {
             Self::Working(working) => &working.plugin.hides,
             Self::Absent(absent) => &absent.hides,
         }
+    }
+
+    fn guards(&self, command: &str) -> bool {
+        let commands = match self {
+            Self::Working(working) => &working.plugin.commands,
+            Self::Absent(absent) => &absent.commands,
+        };
+        self.hooks().before && commands.include(command)
     }
 
     /// Whether `enrich` or `filter` is to be asked about events of that name.

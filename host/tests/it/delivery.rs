@@ -218,7 +218,7 @@ async fn who_has_waited_too_long_for_a_plugin_is_told_to_fetch_again() {
 }
 
 /// A sample plugin, which `cargo xtask plugins` builds.
-fn sample(name: &str) -> Vec<u8> {
+pub fn sample(name: &str) -> Vec<u8> {
     let dir = std::env::var("LEADWIRE_TEST_PLUGINS").map(Into::into);
     let dir = dir.unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins"));
     let file = dir.join(format!("{name}.wasm"));

@@ -21,6 +21,7 @@ pub struct Guest {
     filter: Option<(String, Result<Vec<Verdict>, String>)>,
     enrich: Option<(String, Result<Vec<Edit>, String>)>,
     authorize: Option<(String, Option<String>)>,
+    before: Option<(Vec<String>, String, Result<Ruling, String>)>,
     wasi: bool,
 }
 
@@ -81,6 +82,13 @@ pub enum Audience {
 }
 
 #[derive(Clone)]
+pub enum Ruling {
+    Accept,
+    Amend(Vec<Edit>),
+    Refuse { code: String, message: String, field: Option<String> },
+}
+
+#[derive(Clone)]
 pub enum Edit {
     Remove(String),
     Mask(String, String),
@@ -123,6 +131,7 @@ impl Guest {
             filter: None,
             enrich: None,
             authorize: None,
+            before: None,
             wasi: false,
         }
     }
@@ -207,6 +216,17 @@ impl Guest {
         self
     }
 
+    /// Answers about these commands.
+    pub fn before<const N: usize>(self, commands: [&str; N], ruling: Ruling) -> Self {
+        self.ruling(commands, "", Ok(ruling))
+    }
+
+    /// What `before` does, and then answers.
+    pub fn ruling<const N: usize>(mut self, commands: [&str; N], code: &str, answer: Result<Ruling, String>) -> Self {
+        self.before = Some((owned(commands), code.into(), answer));
+        self
+    }
+
     /// Imports some of WASI: `$random`, `$stdout`, `$write`, `$environment`, `$directories`, `$exit` and more.
     pub fn with_wasi(mut self) -> Self {
         self.wasi = true;
@@ -215,11 +235,17 @@ impl Guest {
 
     /// The component. `$calls` counts the calls of hooks, in each function's code.
     pub fn build(&self) -> Vec<u8> {
+        self.build_against(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/v1"))
+    }
+
+    /// The component, made with the interface as that folder has it.
+    pub fn build_against(&self, interface: impl AsRef<std::path::Path>) -> Vec<u8> {
         let mut module = wat::parse_str(self.text()).expect("valid text");
         let mut wit = Resolve::default();
-        wit.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/v1")).expect("valid WIT");
+        wit.push_dir(interface).expect("valid WIT");
         let hooks = [
             ("authorizes", self.authorize.is_some()),
+            ("befores", self.before.is_some()),
             ("enriches", self.enrich.is_some()),
             ("filters", self.filter.is_some()),
         ];
@@ -279,6 +305,15 @@ impl Guest {
             let answer = data.decision(denial.as_deref());
             export("authorize", "connect", "(param i32 i32 i32 i32 i32 i32)", code, Some(answer));
             export("authorize", "subscribe", "(param i32 i32 i32 i32 i32 i32 i32 i32)", code, Some(answer));
+        }
+
+        if let Some((commands, code, answer)) = &self.before {
+            let list = data.space(8);
+            data.strings(list, commands);
+            export("before", "commands", "", "", Some(list));
+            let (answer, copies) = data.ruling(answer);
+            let params = "(param i32 i32 i32 i32 i32 i32 i32 i32)";
+            export("before", "before", params, &format!("{code} {copies}"), Some(answer));
         }
 
         let wasi = if self.wasi { WASI_IMPORTS } else { "" };
@@ -439,6 +474,42 @@ impl Data {
             self.strings(start + 16 * index + 8, pointers);
         }
         at
+    }
+
+    fn ruling(&mut self, answer: &Result<Ruling, String>) -> (usize, String) {
+        let at = self.space(36);
+        let ruling = match answer {
+            Ok(ruling) => ruling,
+            Err(reason) => {
+                self.bytes[at] = 1;
+                self.string(at + 4, reason);
+                return (at, String::new());
+            }
+        };
+        match ruling {
+            Ruling::Accept => {}
+            Ruling::Amend(edits) => {
+                self.bytes[at + 4] = 1;
+                let start = self.space(20 * edits.len());
+                self.put(at + 8, start);
+                self.put(at + 12, edits.len());
+                let copies = edits.iter().enumerate().map(|(index, edit)| {
+                    // The list of fields comes after three texts here, and after one where an event is asked about.
+                    self.edit(start + 20 * index, edit).replace("(local.get 2)", "(local.get 6)")
+                });
+                return (at, copies.collect());
+            }
+            Ruling::Refuse { code, message, field } => {
+                self.bytes[at + 4] = 2;
+                self.string(at + 8, code);
+                self.string(at + 16, message);
+                if let Some(field) = field {
+                    self.bytes[at + 24] = 1;
+                    self.string(at + 28, field);
+                }
+            }
+        }
+        (at, String::new())
     }
 
     fn decision(&mut self, denial: Option<&str>) -> usize {

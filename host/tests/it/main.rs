@@ -3,6 +3,7 @@
 
 mod activities;
 mod auth;
+mod before;
 mod cli;
 mod crash;
 mod delivery;

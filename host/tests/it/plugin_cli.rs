@@ -117,7 +117,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
 fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
-    let names = ["lead-score", "redact-contact", "territory"];
+    let names = ["lead-score", "redact-contact", "territory", "validate-lead"];
     let sources = names.map(|name| format!("plugins/{name}"));
     let out = folder.display().to_string();
     let arguments = [&["build", "--out", &out][..], &sources.each_ref().map(String::as_str)[..]].concat();

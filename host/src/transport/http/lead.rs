@@ -17,9 +17,9 @@ use super::{
 use crate::{
     app::{self, Outcome, Page},
     domain::{
-        command::Command,
+        command::{Command, new_owner},
         event::Actor,
-        id::{LeadId, UserId},
+        id::LeadId,
         input::Input,
         lead::{LeadFields, LeadStatus},
     },
@@ -142,25 +142,6 @@ async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMat
     }
     let current = api.app.lead(actor, lead).await?.version;
     Ok(Some(if versions.contains(&current) { current } else { 0 }))
-}
-
-/// `ownerId` must be there: to take an owner away takes an explicit null.
-fn new_owner(mut body: serde_json::Map<String, Value>) -> Result<Option<UserId>, crate::domain::input::Invalid> {
-    let unassign = body.get("ownerId") == Some(&Value::Null);
-    if unassign {
-        body.shift_remove("ownerId");
-    }
-    let mut input = Input::new(body);
-    let mut owner = None;
-    if !unassign {
-        let text = input.required("ownerId", Input::string);
-        owner = text.as_deref().and_then(|text| text.parse().ok());
-        if text.is_some() && owner.is_none() {
-            input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
-        }
-    }
-    input.finish()?;
-    Ok(owner)
 }
 
 fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {

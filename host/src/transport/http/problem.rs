@@ -11,14 +11,15 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{app, auth, domain::input::FieldError};
+use crate::{app, auth};
 
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
     code: String,
     detail: String,
-    errors: Vec<FieldError>,
+    /// The fields that are to blame.
+    errors: Option<Value>,
     /// How the thing is now, where that is why.
     current: Option<Value>,
     retry_after: Option<Duration>,
@@ -27,7 +28,7 @@ pub struct Problem {
 impl Problem {
     pub fn new(status: StatusCode, code: impl Into<String>, detail: impl Into<String>) -> Self {
         let (code, detail) = (code.into(), detail.into());
-        Self { status, code, detail, errors: Vec::new(), current: None, retry_after: None }
+        Self { status, code, detail, errors: None, current: None, retry_after: None }
     }
 
     /// The request cannot be read.
@@ -61,8 +62,8 @@ impl Problem {
             "code": self.code,
             "requestId": request_id,
         });
-        if !self.errors.is_empty() {
-            body["errors"] = json!(self.errors);
+        if let Some(errors) = &self.errors {
+            body["errors"] = errors.clone();
         }
         if let Some(current) = &self.current {
             body["current"] = current.clone();
@@ -119,7 +120,12 @@ impl From<app::Error> for Problem {
             app::Error::Unauthenticated { .. } => problem(StatusCode::UNAUTHORIZED),
             app::Error::Forbidden { .. } => problem(StatusCode::FORBIDDEN),
             app::Error::NotFound(_) => problem(StatusCode::NOT_FOUND),
-            app::Error::Invalid(invalid) => Self { errors: invalid.0, ..problem(StatusCode::UNPROCESSABLE_ENTITY) },
+            app::Error::Invalid(invalid) => {
+                Self { errors: Some(json!(invalid.0)), ..problem(StatusCode::UNPROCESSABLE_ENTITY) }
+            }
+            app::Error::Refused(refusal) => {
+                Self { errors: refusal.errors(), ..problem(StatusCode::UNPROCESSABLE_ENTITY) }
+            }
             app::Error::InvalidQuery { .. } => problem(StatusCode::BAD_REQUEST),
             app::Error::Conflict { current, .. } => {
                 Self { current: Some(current), ..problem(StatusCode::PRECONDITION_FAILED) }
@@ -134,6 +140,9 @@ impl From<app::Error> for Problem {
             }
             app::Error::Busy(reason) => {
                 tracing::warn!(error = &reason as &dyn std::error::Error, "answered 503: the database is busy");
+                Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
+            }
+            app::Error::Contended => {
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
             }
             app::Error::Internal(reason) => {

@@ -24,7 +24,7 @@ use crate::{
     delivery::shape::Message,
     domain::{
         activity::ActivityFields,
-        command::Command,
+        command::{Command, new_owner},
         event::Actor,
         id::LeadId,
         input::{Input, Invalid, MAX_SAFE_INTEGER},
@@ -267,21 +267,7 @@ impl Asker {
 
     async fn assign_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
-        // To take an owner away takes an explicit null.
-        let unassign = payload.get("ownerId") == Some(&Value::Null);
-        if unassign {
-            payload.shift_remove("ownerId");
-        }
-        let mut input = Input::new(payload);
-        let mut owner = None;
-        if !unassign {
-            let text = input.required("ownerId", Input::string);
-            owner = text.as_deref().and_then(|text| text.parse().ok());
-            if text.is_some() && owner.is_none() {
-                input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
-            }
-        }
-        input.finish()?;
+        let owner = new_owner(payload)?;
         self.execute(Command::AssignLead { lead, owner }, key).await
     }
 

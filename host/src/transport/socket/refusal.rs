@@ -59,6 +59,10 @@ impl From<app::Error> for Refusal {
         let refusal = Self::new(error.code(), error.to_string());
         match error {
             app::Error::Invalid(invalid) => invalid.into(),
+            app::Error::Refused(refused) => match refused.errors() {
+                Some(errors) => refusal.with("errors", errors),
+                None => refusal,
+            },
             app::Error::Conflict { current, .. } => refusal.with("current", current),
             app::Error::Internal(source) => {
                 error!("a command from a socket failed: {source}");
@@ -71,6 +75,7 @@ impl From<app::Error> for Refusal {
             | app::Error::KeyReused
             | app::Error::RateLimited { .. }
             | app::Error::PluginUnavailable(_)
+            | app::Error::Contended
             | app::Error::Busy(_) => refusal,
         }
     }

@@ -1,0 +1,206 @@
+//! Asks for what a lead of each status must have, and writes e-mail addresses one way.
+
+use std::collections::BTreeMap;
+
+use leadwire_plugin_sdk::*;
+
+const STATUSES: [&str; 8] = ["NEW", "CONTACTED", "QUALIFIED", "PROPOSAL", "NEGOTIATION", "WON", "LOST", "UNQUALIFIED"];
+const FIELDS: [&str; 7] = ["contactName", "company", "email", "phone", "source", "valueCents", "description"];
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// By status, the fields that a lead must have to be in it.
+    required: BTreeMap<Status, Vec<Field>>,
+    /// Whether e-mail addresses are written in lower case.
+    lowercase_email: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let owned = |fields: &[&str]| fields.iter().map(|&field| Field(field.into())).collect();
+        let required = [
+            ("QUALIFIED", owned(&["contactName", "email"])),
+            ("PROPOSAL", owned(&["contactName", "email", "valueCents"])),
+            ("NEGOTIATION", owned(&["contactName", "email", "valueCents"])),
+            ("WON", owned(&["contactName", "company", "email", "valueCents"])),
+        ];
+        let required = required.into_iter().map(|(status, fields)| (Status(status.into()), fields)).collect();
+        Self { required, lowercase_email: true }
+    }
+}
+
+struct ValidateLead(Config);
+
+impl Plugin for ValidateLead {
+    type Config = Config;
+
+    fn manifest() -> Manifest {
+        let both = FIELDS.into_iter().chain(["status"]);
+        Manifest::new().fields(both.flat_map(|field| [format!("/input/{field}"), format!("/context/lead/{field}")]))
+    }
+
+    fn init(config: Config) -> Result<Self, String> {
+        Ok(Self(config))
+    }
+}
+
+impl Before for ValidateLead {
+    fn commands(&self) -> Vec<String> {
+        vec!["lead:create".into(), "lead:update".into()]
+    }
+
+    fn before(&self, command: &Command) -> Result<Ruling, String> {
+        if let Some(refusal) = self.lacking(command) {
+            return Ok(refusal.into());
+        }
+        Ok(self.tidied(command).into())
+    }
+}
+
+plugin!(ValidateLead: before);
+
+impl ValidateLead {
+    /// What the lead would lack in the status it would have. A lead that lacked it before may still be changed
+    /// otherwise: only who moves it there, or takes the field away, is asked for it.
+    fn lacking(&self, command: &Command) -> Option<Refusal> {
+        let status = command.after("status")?.as_str()?;
+        let moves = command.lead().is_none_or(|lead| lead.status() != Some(status));
+        let required = self.0.required.iter().find(|(of, _)| of.0 == status)?.1;
+        let lacks = |field: &&Field| {
+            let touched = command.get(&format!("/input/{}", field.0)).is_some();
+            (moves || touched) && command.after(&field.0).is_none_or(is_blank)
+        };
+        let Field(field) = required.iter().find(lacks)?;
+        let message = format!("a lead that is {status} needs {field}");
+        Some(Refusal::new(format!("{}_required", snake_case(field)), message).on(field))
+    }
+
+    fn tidied(&self, command: &Command) -> Amendment {
+        let amendment = Amendment::new();
+        let Some(email) = command.text("/input/email") else { return amendment };
+        let trimmed = email.trim();
+        let tidy = if self.0.lowercase_email { trimmed.to_lowercase() } else { trimmed.to_owned() };
+        if tidy == email { amendment } else { amendment.set("email", tidy) }
+    }
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// `valueCents` as codes are written: `value_cents`.
+fn snake_case(field: &str) -> String {
+    let lower = |c: char| if c.is_ascii_uppercase() { format!("_{}", c.to_ascii_lowercase()) } else { c.into() };
+    field.chars().map(lower).collect()
+}
+
+/// A status that there is.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct Status(String);
+
+impl TryFrom<String> for Status {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if STATUSES.contains(&name.as_str()) {
+            return Ok(Self(name));
+        }
+        Err(format!("there is no status `{name}`: expected one of {}", STATUSES.join(", ")))
+    }
+}
+
+/// A field that a lead may lack.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct Field(String);
+
+impl TryFrom<String> for Field {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if FIELDS.contains(&name.as_str()) {
+            return Ok(Self(name));
+        }
+        Err(format!("`{name}` cannot be required: expected one of {}", FIELDS.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ruled(config: Value, name: &str, input: Value, lead: Option<Value>) -> Result<Value, Refusal> {
+        let plugin: ValidateLead = testing::plugin(config).expect("valid settings");
+        let mut context = json!({"user": {"id": "u1", "role": "SALES"}});
+        if let Some(lead) = lead {
+            context["lead"] = lead;
+        }
+        testing::ruled(&plugin, name, &input, &context).expect("a ruling")
+    }
+
+    fn update(input: Value) -> Result<Value, Refusal> {
+        ruled(json!({}), "lead:update", input, Some(testing::lead()))
+    }
+
+    fn refusal(config: Value) -> String {
+        testing::plugin::<ValidateLead>(config).err().expect("refused")
+    }
+
+    #[test]
+    fn a_new_lead_needs_what_its_status_needs() {
+        let create = |input| ruled(json!({}), "lead:create", input, None);
+        assert!(create(json!({"title": "Roof", "status": "NEW", "email": null})).is_ok());
+        let refused = create(json!({"title": "Roof", "status": "QUALIFIED", "contactName": "Bob", "email": " "}));
+        let refused = refused.expect_err("it has no e-mail address");
+        assert_eq!((refused.code(), refused.field()), ("email_required", Some("email")));
+        assert_eq!(refused.message(), "a lead that is QUALIFIED needs email");
+    }
+
+    #[test]
+    fn what_the_lead_has_already_counts() {
+        assert!(update(json!({"status": "WON"})).is_ok());
+        let refused = update(json!({"status": "WON", "valueCents": null})).expect_err("no value");
+        assert_eq!((refused.code(), refused.field()), ("value_cents_required", Some("valueCents")));
+    }
+
+    #[test]
+    fn a_field_that_the_status_needs_cannot_be_taken_away() {
+        let mut lead = testing::lead();
+        lead["status"] = json!("WON");
+        let refused = ruled(json!({}), "lead:update", json!({"company": null}), Some(lead)).expect_err("it is won");
+        assert_eq!(refused.code(), "company_required");
+    }
+
+    #[test]
+    fn a_lead_that_lacked_something_all_along_can_still_be_changed() {
+        let mut lead = testing::lead();
+        (lead["status"], lead["email"]) = (json!("WON"), json!(null));
+        assert!(ruled(json!({}), "lead:update", json!({"phone": "1"}), Some(lead)).is_ok());
+    }
+
+    #[test]
+    fn an_email_address_is_trimmed_and_in_lower_case() {
+        let input = json!({"title": "Roof", "email": " Bob@Example.COM "});
+        let tidy = |config| ruled(config, "lead:create", input.clone(), None).expect("accepted");
+        assert_eq!(tidy(json!({})), json!({"title": "Roof", "email": "bob@example.com"}));
+        assert_eq!(tidy(json!({"lowercase_email": false}))["email"], "Bob@Example.COM");
+        assert_eq!(update(json!({"email": null})), Ok(json!({"email": null})));
+    }
+
+    #[test]
+    fn other_commands_are_none_of_its_business() {
+        let plugin: ValidateLead = testing::plugin(json!({})).expect("valid settings");
+        for name in ["lead:delete", "lead:assign", "activity:create"] {
+            assert_eq!(testing::ruled(&plugin, name, &json!({}), &json!({})), Ok(Ok(json!({}))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_status_field_or_key_is_refused_by_name() {
+        assert!(refusal(json!({"required": {"WIN": []}})).contains("there is no status `WIN`"));
+        assert!(refusal(json!({"required": {"WON": ["emial"]}})).contains("`emial` cannot be required"));
+        assert!(refusal(json!({"require": {}})).contains("unknown field `require`"));
+    }
+}
