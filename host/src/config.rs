@@ -42,6 +42,9 @@ pub struct Config {
     /// What the server keeps beside the database: its secret and what it compiled.
     pub data_dir: Option<PathBuf>,
     pub mode: Mode,
+    /// How long clients are sent away and requests finished before the server ends.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
     pub log: telemetry::Settings,
     pub http: transport::http::Settings,
     pub socket: transport::socket::Settings,
@@ -57,6 +60,7 @@ impl Default for Config {
             database: "sqlite://leadwire.db".into(),
             data_dir: None,
             mode: Mode::Production,
+            drain_timeout: Duration::from_secs(30),
             log: telemetry::Settings::default(),
             http: transport::http::Settings::default(),
             socket: transport::socket::Settings::default(),
@@ -127,6 +131,7 @@ impl Config {
         self.database_file()?;
         let (auth, http, socket) = (&self.auth, &self.http, &self.socket);
         for (key, span) in [
+            ("drain_timeout", self.drain_timeout),
             ("http.request_timeout", http.request_timeout),
             ("http.header_timeout", http.header_timeout),
             ("http.body_timeout", http.body_timeout),

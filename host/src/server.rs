@@ -5,7 +5,7 @@ mod line;
 mod listener;
 mod secret;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{runtime::Handle, select, task::JoinHandle};
@@ -32,6 +32,8 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     sockets: Sockets,
+    draining: CancellationToken,
+    drain_timeout: Duration,
     stop: CancellationToken,
     serving: JoinHandle<Result<()>>,
 }
@@ -62,13 +64,21 @@ impl Server {
         let app = App::new(Arc::clone(&store), plugins.clone(), config.visibility, passwords, Arc::new(SystemClock));
         let (sockets, delivery) = Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
+        let draining = CancellationToken::new();
         let cors = http::cors(&settings);
-        let router = sockets.attach(http::router(http::Api { app: app.clone(), auth, plugins, tail, settings }));
+        let router = sockets.attach(http::router(http::Api {
+            app: app.clone(),
+            auth,
+            plugins,
+            tail,
+            settings,
+            draining: draining.clone(),
+        }));
         let router = router.layer(cors);
 
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, router, delivery, store, stop.clone()));
-        Ok(Self { address, app, sockets, stop, serving })
+        Ok(Self { address, app, sockets, draining, drain_timeout: config.drain_timeout, stop, serving })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
@@ -92,13 +102,18 @@ impl Server {
         (&mut self.serving).await.context("the server broke down")?
     }
 
-    /// Takes no more connections, lets requests under way finish, then ends the rest.
+    /// Sends sockets away to the next process, takes no more connections, lets requests under way finish, then
+    /// ends the rest.
     ///
     /// # Errors
     /// When a part of the server broke down.
     pub async fn shutdown(mut self) -> Result<()> {
+        self.draining.cancel();
+        self.sockets.drain(self.app.store(), self.drain_timeout.saturating_sub(listener::GRACE)).await;
         self.stop.cancel();
-        self.wait().await
+        let ended = self.wait().await;
+        self.sockets.close().await;
+        ended
     }
 }
 

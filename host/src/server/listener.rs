@@ -28,7 +28,7 @@ use crate::transport::{connection::Connection, http};
 /// The longest head of a request in bytes; HTTP/2 has a shorter limit of its own. Beyond it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
 /// How long requests under way may take to finish once the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long to leave the listener alone when the process is out of file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(200);
 

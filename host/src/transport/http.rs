@@ -12,6 +12,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -48,6 +49,8 @@ pub struct Api {
     /// Whether the delivery of events keeps up with the log.
     pub tail: Check,
     pub settings: Arc<Settings>,
+    /// Cancelled when the server is about to stop, and others should take over.
+    pub draining: CancellationToken,
 }
 
 /// Every HTTP route, with its layers; [`cors`] is not among them, because Socket.IO needs it as well.

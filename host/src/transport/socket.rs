@@ -15,21 +15,31 @@ mod refusal;
 mod session;
 pub mod settings;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::middleware;
+use serde_json::json;
 use socketioxide::{ParserConfig, SocketIo, handler::ConnectHandler, layer::SocketIoLayer};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use fanout::Registry;
 pub use settings::Settings;
 
-use self::{flow::Flows, handshake::Caller, outbox::Source};
+use self::{client::Output, flow::Flows, handshake::Caller, outbox::Source};
 use crate::{
     app::App,
     auth::Auth,
-    delivery::{Delivery, replay::Replay, shape::Shaper},
+    delivery::{
+        Delivery,
+        replay::Replay,
+        shape::{Message, Shaper},
+    },
     domain::policy::Visibility,
+    store::Store,
 };
+
+/// Between two clients that are sent away, unless there are too many for that.
+const GAP: Duration = Duration::from_millis(10);
 
 /// The Socket.IO server. Clones share one.
 #[derive(Clone)]
@@ -101,8 +111,47 @@ impl Sockets {
         self.flows.len()
     }
 
-    /// Closes every transport. Clients that come back are told `Invalid namespace`: refuse requests first.
+    /// Sends every client away to the next process, in `limit` at most: stock clients come back by themselves.
+    ///
+    /// One after the other, so that the next process is not met by all of them at once. Whoever comes back here
+    /// is answered 503 and tries again.
+    pub async fn drain(&self, store: &Store, limit: Duration) {
+        self.flows.shut();
+        let until = Instant::now() + limit;
+        let clients = self.registry.everyone();
+        let count = u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        let span = (GAP * count).min(limit.mul_f64(0.7));
+        let draining = json!({"retryAfterMs": span.as_millis() as u64});
+        let draining = Output::Event(Message::new("server:draining", &draining));
+        for client in &clients {
+            client.try_reply(&draining);
+        }
+        // Everything that was answered is in the log: it goes out before the sockets do.
+        let head = *store.appended().borrow();
+        let _ = timeout_at(until, async {
+            while self.registry.position() < head {
+                sleep(GAP).await;
+            }
+        })
+        .await;
+        let gap = span.checked_div(count).unwrap_or_default();
+        for client in clients {
+            sleep(gap.mul_f64(rand::random_range(0.5..1.5))).await;
+            client.dismiss();
+        }
+        // Those who connected meanwhile are sent away as well.
+        let _ = timeout_at(until, async {
+            while self.registry.clients() > 0 {
+                self.registry.everyone().iter().for_each(|client| client.dismiss());
+                sleep(GAP).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends what is left. Clients that come back are told `Invalid namespace` and strand: drain first.
     pub async fn close(&self) {
-        self.io.close().await;
+        // It waits for each transport, also for one that does not end.
+        let _ = timeout(Duration::from_secs(1), self.io.close()).await;
     }
 }

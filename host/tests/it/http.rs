@@ -151,6 +151,9 @@ async fn health_and_readiness_need_no_token() {
     let app = TestApp::start().await;
     assert_eq!(app.anonymous().get("/healthz").await.expect(StatusCode::OK), json!({"status": "ok"}));
     let ready = app.anonymous().get("/readyz").await.expect(StatusCode::OK);
-    assert_eq!(ready, json!({"status": "ready", "checks": {"database": "ok", "log": "ok", "plugins": "ok"}}));
+    assert_eq!(
+        ready,
+        json!({"status": "ready", "checks": {"serving": "ok", "database": "ok", "log": "ok", "plugins": "ok"}})
+    );
     assert_eq!(app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK)["items"], Value::Array(vec![]));
 }

@@ -400,3 +400,33 @@ async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
     }
     while let Some(Ok(_)) = stalled.next().await {}
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_says_so_sends_what_it_has_and_lets_nobody_in() {
+    let app = TestApp::start().await;
+    let mut sockets = Vec::new();
+    for number in 0..20 {
+        sockets.push(connect(&app, TRANSPORTS[number % 2], app.token(Role::Viewer)).await);
+    }
+    let client = app.client(Role::Admin);
+    leads(&app, 1).await;
+    let address = address(&app);
+    let stopping = tokio::spawn(app.server.shutdown());
+    let mut is_first = true;
+    for mut socket in sockets {
+        let mut told = [socket.next().await.0, socket.next().await.0];
+        told.sort();
+        assert_eq!(told, ["lead:created", "server:draining"]);
+        if std::mem::take(&mut is_first) {
+            let ready = client.get("/readyz").await;
+            assert_eq!(
+                (ready.status, &ready.body["checks"]["serving"]),
+                (StatusCode::SERVICE_UNAVAILABLE, &json!("failing"))
+            );
+            let open = reqwest::get(format!("http://{address}/socket.io/?EIO=4&transport=polling")).await;
+            assert_eq!(open.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        socket.closed().await;
+    }
+    timeout(Duration::from_secs(10), stopping).await.expect("in time").expect("no panic").expect("stops");
+}

@@ -122,3 +122,29 @@ test('who lost a connection goes on where it was lost, its leads included', asyn
   assert.deepEqual(bodies, ['before', 'meanwhile', 'after']);
   assert.equal(events(socket, 'lead:subscribed').length, 2);
 });
+
+test('clients of a server that stops all come back to the next one and miss nothing', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const sockets = [];
+  for (let number = 0; number < 60; number += 1) {
+    const transports = [['websocket'], ['polling'], ['polling', 'websocket']][number % 3];
+    const socket = await server.socket(viewer.token, { transports });
+    resume(socket);
+    sockets.push(socket);
+  }
+  const lead = await admin.api('POST', '/api/leads', { title: 'Before' });
+  for (const socket of sockets) await heard(socket, 'lead:created');
+  const { host } = new URL(server.url);
+  const { process: old } = server;
+  await server.end('SIGTERM');
+  assert.equal(old.exitCode, 0);
+  await server.serve(host);
+  await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'After' });
+  for (const socket of sockets) {
+    await heard(socket, 'server:draining');
+    await heard(socket, 'lead:updated');
+    assert.deepEqual(events(socket, 'connected').map(({ recovered }) => recovered), [false, true]);
+    assert.equal(events(socket, 'lead:created').length, 1);
+  }
+});

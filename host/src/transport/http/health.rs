@@ -16,7 +16,9 @@ async fn health() -> Json<Value> {
 
 async fn readiness(State(api): State<Api>) -> (StatusCode, Json<Value>) {
     let database = api.app.store().refresh().await.map(drop).map_err(|error| error.to_string());
-    let checks = [("database", database), ("log", (api.tail)()), ("plugins", api.plugins.ready())];
+    let serving = if api.draining.is_cancelled() { Err("the server is stopping".into()) } else { Ok(()) };
+    let checks =
+        [("serving", serving), ("database", database), ("log", (api.tail)()), ("plugins", api.plugins.ready())];
     let mut words = serde_json::Map::new();
     let mut ready = true;
     for (name, check) in checks {

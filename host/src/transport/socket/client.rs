@@ -37,6 +37,7 @@ pub(super) struct Client {
     room: Notify,
     /// The lease is another, or over.
     lease_changed: Notify,
+    dismissed: Notify,
     closed: CancellationToken,
 }
 
@@ -129,6 +130,7 @@ impl Client {
             wake: Notify::new(),
             room: Notify::new(),
             lease_changed: Notify::new(),
+            dismissed: Notify::new(),
             closed: CancellationToken::new(),
         })
     }
@@ -162,6 +164,19 @@ impl Client {
     pub(super) fn end(&self) {
         self.state.lock().has_ended = true;
         self.lease_changed.notify_one();
+    }
+
+    /// Sends the client away, once it has what waits for it.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.notify_one();
+    }
+
+    pub(super) async fn dismissed(&self) {
+        self.dismissed.notified().await;
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.state.lock().outbox.is_empty()
     }
 
     /// Waits until the lease may be another, or over.

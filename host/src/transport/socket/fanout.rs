@@ -126,6 +126,10 @@ impl Registry {
         self.rooms.read().len()
     }
 
+    pub(super) fn everyone(&self) -> Vec<Arc<Client>> {
+        self.clients_of(&Room::Everyone)
+    }
+
     fn clients_of(&self, room: &Room) -> Vec<Arc<Client>> {
         self.rooms.read().get(room).map_or_else(Vec::new, |members| members.clients.values().cloned().collect())
     }

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -67,6 +67,8 @@ pub(super) struct Flows(Arc<Listed>);
 #[derive(Default)]
 struct Listed {
     flows: Mutex<HashMap<String, Weak<Flow>>>,
+    /// No session begins any more.
+    is_shut: AtomicBool,
     /// What answers the requests of every session.
     engine: OnceLock<Next>,
 }
@@ -80,6 +82,9 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let is_web_socket = parameter("transport") == Some("websocket");
     let Some(sid) = parameter("sid") else {
+        if flows.0.is_shut.load(Ordering::Relaxed) {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
         let flow = Arc::new(Flow::default());
         if is_web_socket {
             flow.upgrade(&request);
@@ -116,6 +121,11 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
 impl Flows {
     pub(super) fn len(&self) -> usize {
         self.0.flows.lock().len()
+    }
+
+    /// Lets no session begin any more.
+    pub(super) fn shut(&self) {
+        self.0.is_shut.store(true, Ordering::Relaxed);
     }
 
     /// Lists a session under the name that it is just being given.
@@ -166,7 +176,7 @@ impl Flow {
         loop {
             self.more_handed.notified().await;
             let mut seen = (self.sent(), Instant::now());
-            while self.handed.load(Ordering::Relaxed) > self.sent() {
+            while self.owes() {
                 sleep(limit / 4).await;
                 let sent = self.sent();
                 if sent != seen.0 {
@@ -176,6 +186,11 @@ impl Flow {
                 }
             }
         }
+    }
+
+    /// Whether something waits for the client to take it.
+    pub(super) fn owes(&self) -> bool {
+        self.handed.load(Ordering::Relaxed) > self.sent()
     }
 
     fn sent(&self) -> u64 {

@@ -16,7 +16,7 @@ use socketioxide_core::Value;
 use tokio::{
     select,
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
 
@@ -42,6 +42,8 @@ use crate::{
 
 /// Lines that are read from the log at once.
 const BATCH: u32 = 32;
+/// How long a client that is sent away may take for what waits for it.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often other tasks get their turn while many packets are sent.
 const YIELD_EVERY: u32 = 8;
 
@@ -93,8 +95,18 @@ impl Writer {
     pub(super) async fn run(mut self, greetings: Vec<Message>) {
         let (client, socket, source) = (self.client.clone(), self.socket.clone(), self.source.clone());
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
+        let dismissed = async {
+            client.dismissed().await;
+            let owes = || client.has_output() || flow.as_ref().is_some_and(|flow| flow.owes());
+            let _ = timeout(FAREWELL, async {
+                while owes() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await;
+        };
         let stalled = async {
-            match flow {
+            match &flow {
                 Some(flow) => flow.stalled(source.stall_timeout).await,
                 None => pending().await,
             }
@@ -125,6 +137,7 @@ impl Writer {
                 Over::SessionEnded => "its session has ended",
             },
             () = stalled => "it reads nothing",
+            () = dismissed => "the server stops",
         };
         info!(user = %client.user().id, socket = %socket.id, "hung up on a client: {why}");
         hang_up(&socket);
