@@ -143,6 +143,8 @@ for (const [label, found] of [
     client.socket.emit('lead:subscribe', {});
     await client.printed('Socket error:', 'Lead ID is required');
     await client.printed('Invalid lead subscription request');
+    client.socket.emit('auth:refresh', {});
+    await client.printed('Please log in again');
     client.socket.emit('lead:shout', {});
     await client.printed('Unknown socket error');
     assert.ok(client.socket.connected, 'an error closes nothing');

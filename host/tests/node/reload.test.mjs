@@ -41,10 +41,10 @@ test('new settings hold from the next event on, and no socket is dropped', async
 
 test('a rebuilt component holds from the next event on', async (t) => {
   const { server, status, next } = await begin(t, {});
-  server.run(['plugin', 'new', 'probe']);
+  await server.run(['plugin', 'new', 'probe']);
   server.replace('probe.toml', '[config]\nroles = ["VIEWER"]\n');
   const build = () => server.run(['plugin', 'build', 'probe', '--out', server.plugins]);
-  build();
+  await build();
   const { generation } = await until('the plugin to be active', async () => {
     const probe = await status('probe');
     return probe?.state === 'active' && probe;
@@ -53,7 +53,7 @@ test('a rebuilt component holds from the next event on', async (t) => {
 
   const source = join(server.home, 'probe/src/lib.rs');
   writeFileSync(source, readFileSync(source, 'utf8').replaceAll('/lead/phone', '/lead/email'));
-  build();
+  await build();
   await until('the rebuilt one', async () => (await status('probe')).generation > generation);
   assert.deepEqual(await next(), ['phone']);
 });

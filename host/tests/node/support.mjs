@@ -3,7 +3,7 @@
 // Nothing here waits for a time: `until` and `next` wait for what is to happen, and say what did not.
 
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -44,22 +44,26 @@ export class Server {
   /** A server with one user a role, already serving. */
   static async start(t, options = {}) {
     const server = new Server(t, options);
-    for (const role of ROLES) server.addUser(role);
+    for (const role of ROLES) await server.addUser(role);
     for (const [name, settings] of Object.entries(options.plugins ?? {})) server.plugin(name, settings);
     await server.serve();
     return server;
   }
 
   /** Runs a subcommand to its end. */
-  run(args, input = '') {
-    const done = spawnSync(binary, args, { cwd: this.home, env: environment(), input, encoding: 'utf8' });
-    assert.equal(done.status, 0, `leadwire ${args.join(' ')}: ${done.stderr}`);
-    return done.stdout;
+  async run(args, input = '') {
+    const child = spawn(binary, args, { cwd: this.home, env: environment() });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (said += text));
+    child.stdin.end(input);
+    const [status] = await once(child, 'close');
+    assert.equal(status, 0, `leadwire ${args.join(' ')}: ${said}`);
   }
 
-  addUser(role, email = emailOf(role)) {
+  async addUser(role, email = emailOf(role)) {
     const name = `${role[0]}${role.slice(1).toLowerCase()} User`;
-    this.run(['user', 'add', '--email', email, '--name', name, '--role', role, '--password-stdin'], PASSWORD + '\n');
+    const args = ['user', 'add', '--email', email, '--name', name, '--role', role, '--password-stdin'];
+    await this.run(args, `${PASSWORD}\n`);
   }
 
   /** Puts a built plugin, and its settings, where the server looks; the old file is replaced in one step. */
