@@ -16,9 +16,11 @@ use crate::{
         command::Command,
         event::Actor,
         id::{ActivityId, LeadId},
-        lead::Lead,
-        policy::Visibility,
+        lead::{Lead, LeadFields},
+        policy::{Deed, Visibility, may},
+        role::Role,
         time::Timestamp,
+        user::UserRef,
     },
     plugin::Plugins,
     store::Store,
@@ -36,12 +38,12 @@ mod user;
 mod write;
 
 use before::About;
-use idempotency::KeyedRequest;
 
 pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
+use idempotency::KeyedRequest;
 pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
 pub use query::SeenLead;
 
@@ -66,7 +68,7 @@ pub enum Outcome {
     Lead {
         id: LeadId,
         version: i64,
-        /// Only `{"id"}` where the lead is out of the caller's sight.
+        /// Only `{"id"}` where the lead is out of the caller's sight, or cannot be shaped just now.
         lead: Value,
     },
     Activity {
@@ -111,26 +113,29 @@ impl App {
     /// Carries out a command, once for each idempotency key, and answers as the actor may see it.
     ///
     /// # Errors
-    /// Nothing was changed, unless it is [`Error::PluginUnavailable`] after the fact: a plugin that
-    /// worked when the command began and failed before its answer could be shaped.
+    /// Nothing was changed.
     pub async fn execute(&self, actor: &Actor, command: Command, key: Option<IdempotencyKey>) -> Result<Outcome> {
         let key = key.map(|key| key.for_request(&command));
-        if let Some(key) = &key
-            && let Some(done) = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?
-        {
-            return self.answer(actor, done);
+        if let Some(outcome) = self.done_before(actor, key.as_ref()).await? {
+            return Ok(outcome);
         }
+        match self.ask_and_carry_out(actor, command, key.as_ref()).await {
+            // A twin of this request may just have been carried out: then that is why nothing is there any more.
+            Err(error @ Error::NotFound(_)) => self.done_before(actor, key.as_ref()).await?.ok_or(error),
+            result => result,
+        }
+    }
+
+    async fn ask_and_carry_out(&self, actor: &Actor, command: Command, key: Option<&KeyedRequest>) -> Result<Outcome> {
         // A plugin's word holds only for what it was shown: when that has changed meanwhile, all are asked again.
         for _ in 0..MAX_ASKED {
             let about = self.check_sight(actor, &command).await?;
             if !self.0.plugins.guard(command.name()) {
-                return Ok(self
-                    .carry_out(actor, command, key.as_ref(), None)
-                    .await?
-                    .expect("no plugin was shown anything"));
+                let done = self.carry_out(actor, command, key, None).await?;
+                return Ok(done.expect("no plugin was shown anything"));
             }
             let allowed = self.ask_plugins(actor, command.clone(), &about).await?;
-            if let Some(outcome) = self.carry_out(actor, allowed, key.as_ref(), Some(&about)).await? {
+            if let Some(outcome) = self.carry_out(actor, allowed, key, Some(&about)).await? {
                 return Ok(outcome);
             }
         }
@@ -151,13 +156,15 @@ impl App {
             && let Some(done) = key.look_up(&mut tx, actor, at).await?
         {
             drop(tx);
-            return self.answer(actor, done).map(Some);
+            return self.answer_again(actor, done).await.map(Some);
         }
         if let Some(shown) = shown
             && !shown.holds(&mut tx).await?
         {
             return Ok(None);
         }
+        // A socket's idea of its user may be older than what an administrator has just changed.
+        let actor = &write::current(&mut tx, actor).await?;
         let write = write::Write { tx: &mut tx, actor, at, clock: &*self.0.clock, visibility: &self.0.visibility };
         let done = match write.run(command).await? {
             write::Written::Done(done) => done,
@@ -171,13 +178,39 @@ impl App {
             key.remember(&mut tx, actor, &done, at).await?;
         }
         tx.commit().await?;
-        self.answer(actor, done).map(Some)
+        Ok(Some(self.answer(actor, done)))
+    }
+
+    /// The outcome of the same request, if it was carried out before.
+    async fn done_before(&self, actor: &Actor, key: Option<&KeyedRequest>) -> Result<Option<Outcome>> {
+        let Some(key) = key else { return Ok(None) };
+        match key.look_up(&mut self.0.store.read().await?, actor, self.now()).await? {
+            Some(done) => self.answer_again(actor, done).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An earlier outcome, for the caller's rights of today: what they see no more is not told again.
+    async fn answer_again(&self, actor: &Actor, done: Done) -> Result<Outcome> {
+        let lead = match &done {
+            Done::Lead(lead) | Done::Activity { lead, .. } => lead.id,
+            Done::Deleted => return Ok(Outcome::Deleted),
+        };
+        match self.visible_lead(actor, lead).await {
+            Ok(_) => Ok(self.answer(actor, done)),
+            Err(Error::NotFound(_)) => Ok(done.unseen()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the actor may not see answers as if it did not exist.
     async fn check_sight(&self, actor: &Actor, command: &Command) -> Result<About> {
         Ok(match command {
-            Command::CreateLead { .. } => About::default(),
+            Command::CreateLead { fields } => {
+                // Nobody asked yet whether it is seen; but a plugin that gives no verdict refuses it in time.
+                self.lead_for(actor, &self.sketch(actor, fields))?;
+                About::default()
+            }
             Command::UpdateLead { lead, .. }
             | Command::DeleteLead { lead }
             | Command::AssignLead { lead, .. }
@@ -185,6 +218,7 @@ impl App {
                 About { lead: Some(self.visible_lead(actor, *lead).await?.0), activity: None }
             }
             Command::RestoreLead { lead } => {
+                may(actor, Deed::RestoreLead)?;
                 let mut reader = self.0.store.read().await?;
                 let deleted = reader.deleted_lead(*lead).await?;
                 let lead = match deleted {
@@ -202,22 +236,51 @@ impl App {
         })
     }
 
-    fn answer(&self, actor: &Actor, done: Done) -> Result<Outcome> {
-        Ok(match done {
-            Done::Lead(lead) => {
-                let seen = self.lead_for(actor, &lead)?.unwrap_or_else(|| json!({"id": lead.id}));
-                Outcome::Lead { id: lead.id, version: lead.version, lead: seen }
-            }
+    /// The lead that a command would make, as far as plugins may want to know.
+    fn sketch(&self, actor: &Actor, fields: &LeadFields) -> Lead {
+        let (now, me) = (self.now(), UserRef { id: actor.id, name: String::new(), email: actor.email.clone() });
+        Lead {
+            id: LeadId(self.0.clock.id()),
+            fields: fields.clone(),
+            owner: (actor.role == Role::Sales).then(|| me.clone()),
+            created_by: me,
+            last_activity_at: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// What was done, as the actor may see it. It never fails: what is done must not look as if it were not.
+    fn answer(&self, actor: &Actor, done: Done) -> Outcome {
+        let in_sight = |lead: &Lead| self.lead_for(actor, lead).ok().flatten();
+        match done {
+            Done::Lead(lead) => match in_sight(&lead) {
+                Some(seen) => Outcome::Lead { id: lead.id, version: lead.version, lead: seen },
+                None => Done::Lead(lead).unseen(),
+            },
             Done::Activity { activity, lead } => {
-                let seen = match self.lead_for(actor, &lead)? {
-                    Some(_) => self.activity_for(actor, &activity, &lead)?,
-                    None => None,
-                };
-                let seen = seen.unwrap_or_else(|| json!({"id": activity.id}));
-                Outcome::Activity { id: activity.id, activity: seen }
+                let seen = in_sight(&lead).and_then(|_| self.activity_for(actor, &activity, &lead).ok().flatten());
+                match seen {
+                    Some(seen) => Outcome::Activity { id: activity.id, activity: seen },
+                    None => Done::Activity { activity, lead }.unseen(),
+                }
             }
             Done::Deleted => Outcome::Deleted,
-        })
+        }
+    }
+}
+
+impl Done {
+    /// What is told to somebody who may not see it, or for whom it cannot be shaped just now.
+    fn unseen(self) -> Outcome {
+        match self {
+            Self::Lead(lead) => Outcome::Lead { id: lead.id, version: lead.version, lead: json!({"id": lead.id}) },
+            Self::Activity { activity, .. } => {
+                Outcome::Activity { id: activity.id, activity: json!({"id": activity.id}) }
+            }
+            Self::Deleted => Outcome::Deleted,
+        }
     }
 }
 

@@ -28,11 +28,15 @@ pub enum Format {
     Json,
 }
 
+/// These write whole packets, tokens among them, when they are let: whoever wants that has to name them.
+const QUIET: &str = "socketioxide=info,engineioxide=info,tungstenite=info,tokio_tungstenite=info,hyper=info,hyper_util=info,h2=info,sqlx=info";
+
 impl Settings {
     /// # Errors
     /// When `level` is neither a level nor a list of directives.
     pub fn filter(&self) -> anyhow::Result<EnvFilter> {
-        EnvFilter::builder().parse(&self.level).with_context(|| {
+        let directives = format!("{QUIET},{}", self.level);
+        EnvFilter::builder().parse(&directives).with_context(|| {
             format!("log.level: expected a level or directives such as \"info,leadwire=debug\", found {:?}", self.level)
         })
     }

@@ -34,7 +34,8 @@ pub enum Error {
     /// A plugin does not let it happen.
     #[error(transparent)]
     Refused(Refusal),
-    #[error(transparent)]
+    /// Which plugin, and why, is for operators: it stands in the log and in the plugins' status.
+    #[error("a plugin that decides about this is not answering; try again later")]
     PluginUnavailable(#[from] Unavailable),
     /// Others kept changing the same thing.
     #[error("others are changing this at the moment")]

@@ -33,7 +33,9 @@ struct Cursor<P> {
 }
 
 /// A list that plugins thin out reads on to fill its page, but not for ever.
-const MAX_BATCHES: usize = 10;
+const MAX_BATCHES: usize = 20;
+/// Small pages are read in batches of at least this many.
+const MIN_BATCH: u32 = 100;
 
 impl PageRequest {
     /// Reads batches with `fetch` and keeps what `show` lets through, until the page is full.
@@ -49,26 +51,30 @@ impl PageRequest {
     where
         F: Future<Output = Result<Vec<(P, T)>>>,
     {
-        let limit = self.limit as usize;
-        let mut position = self.position(list)?;
+        let (limit, batch_size) = (self.limit as usize, (self.limit + 1).max(MIN_BATCH));
+        let mut examined = self.position(list)?;
+        // A cursor can be read by who holds it, so it names the last item they were shown, not one that was left out.
+        let mut shown: Option<P> = None;
         let mut items = Vec::new();
         for _ in 0..MAX_BATCHES {
-            // One more than fits tells whether there is a next page.
-            let batch = fetch(position.clone(), self.limit + 1).await?;
-            let is_last = batch.len() <= limit;
-            for (behind, item) in batch {
-                if items.len() == limit {
-                    return Ok(Page { items, next_cursor: position.map(|position| cursor(list, &position)) });
+            let batch = fetch(examined.clone(), batch_size).await?;
+            let is_last = batch.len() < batch_size as usize;
+            for (position, item) in batch {
+                if let Some(seen) = show(item)? {
+                    if items.len() == limit {
+                        return Ok(Page { items, next_cursor: shown.map(|position| cursor(list, &position)) });
+                    }
+                    items.push(seen);
+                    shown = Some(position.clone());
                 }
-                items.extend(show(item)?);
-                position = Some(behind);
+                examined = Some(position);
             }
             if is_last {
                 return Ok(Page { items, next_cursor: None });
             }
             tokio::task::yield_now().await;
         }
-        Ok(Page { items, next_cursor: position.map(|position| cursor(list, &position)) })
+        Ok(Page { items, next_cursor: examined.map(|position| cursor(list, &position)) })
     }
 
     /// The place where the page begins; none for the first page.

@@ -316,3 +316,57 @@ async fn the_last_administrator_stays_one() {
     desk.user("eve", Role::Admin).await;
     desk.app.update_user(&desk.admin, desk.admin.id, demote).await.expect("there is another one");
 }
+
+#[tokio::test]
+async fn a_deactivated_user_can_no_longer_act_however_old_their_socket() {
+    let desk = Desk::open().await;
+    let ann = desk.user("ann", Role::Manager).await;
+    let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
+    let leave = UserPatch { active: Some(false), ..UserPatch::default() };
+    desk.app.update_user(&desk.admin, ann.id, leave).await.expect("deactivates");
+    assert_eq!(code(desk.update(&ann, lead.id, json!({"title": "Wall"}), None).await), "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_role_taken_away_counts_at_once_however_old_the_socket() {
+    let desk = Desk::open().await;
+    let ann = desk.user("ann", Role::Manager).await;
+    let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
+    let demote = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
+    desk.app.update_user(&desk.admin, ann.id, demote).await.expect("demotes");
+    assert_eq!(code(desk.update(&ann, lead.id, json!({"title": "Wall"}), None).await), "forbidden");
+}
+
+#[tokio::test]
+async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
+    let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
+    let desk = Desk::with(visibility).await;
+    let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
+    let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
+    let create = || Command::CreateLead { fields: LeadFields::parse(object(json!({"title": "Roof"}))).expect("valid") };
+    let lead = desk.seen_lead(desk.app.execute(&ann, create(), key()).await);
+    let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id) };
+    desk.app.execute(&desk.admin, give, None).await.expect("assigns");
+    let Ok(Outcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
+        panic!("not told")
+    };
+    assert_eq!(told, json!({"id": lead.id}));
+}
+
+#[tokio::test]
+async fn a_cursor_names_only_what_was_shown() {
+    let page = PageRequest { limit: 2, cursor: None };
+    let fetch = |behind: Option<u32>, limit: u32| async move {
+        let first = behind.map_or(0, |last| last + 1);
+        Ok((first..300).take(limit as usize).map(|number| (number, number)).collect::<Vec<_>>())
+    };
+    let third = |number: u32| Ok(number.is_multiple_of(3).then(|| json!(number)));
+    let first = page.fill(&"numbers", fetch, third).await.expect("fills");
+    assert_eq!(first.items, [json!(0), json!(3)]);
+    let cursor = first.next_cursor.expect("there is more");
+    let text = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, &cursor).expect("base64");
+    let named: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(named["position"], json!(3), "not one of those that were left out");
+    let next = PageRequest { limit: 200, cursor: Some(cursor) }.fill(&"numbers", fetch, third).await.expect("fills");
+    assert_eq!((next.items.len(), next.next_cursor), (98, None));
+}

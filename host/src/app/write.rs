@@ -34,6 +34,17 @@ pub(super) enum Written {
     Outdated(Lead),
 }
 
+/// The actor as the database knows them now.
+///
+/// # Errors
+/// When the account is gone or was deactivated.
+pub(super) async fn current(tx: &mut Tx<'_>, actor: &Actor) -> Result<Actor> {
+    match tx.user(actor.id).await? {
+        Some(user) if user.active => Ok(Actor::from(&user)),
+        _ => Err(Error::Unauthenticated { code: "unauthenticated", message: "the account is not active".into() }),
+    }
+}
+
 impl Write<'_, '_> {
     pub(super) async fn run(mut self, command: Command) -> Result<Written> {
         let done = match command {

@@ -124,6 +124,10 @@ impl Auth {
         let inner = &*self.0;
         let presented = RefreshToken::presented(token);
         let hash = presented.hashed();
+        // Whoever sends made-up tokens must not hold up those who write.
+        if inner.store.read().await?.refresh_token(&hash).await?.is_none() {
+            return Err(Error::Unauthenticated);
+        }
         let mut tx = inner.store.write().await?;
         let now = inner.now();
         let Some(stored) = tx.refresh_token(&hash).await? else { return Err(Error::Unauthenticated) };
@@ -155,8 +159,10 @@ impl Auth {
     /// Ends the session of a refresh token; one that is not known has nothing left to end.
     pub async fn logout(&self, token: String) -> Result<(), Error> {
         let inner = &*self.0;
+        let hash = RefreshToken::presented(token).hashed();
+        let stored = inner.store.read().await?.refresh_token(&hash).await?;
+        let Some(stored) = stored else { return Ok(()) };
         let mut tx = inner.store.write().await?;
-        let Some(stored) = tx.refresh_token(&RefreshToken::presented(token).hashed()).await? else { return Ok(()) };
         end(&mut tx, &stored.user, stored.session, inner.now()).await?;
         Ok(tx.commit().await?)
     }

@@ -158,6 +158,7 @@ impl Shaper {
         };
         let owner = before.pointer("/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
         let saw_it = saw_it.intersect(self.visibility.audience(role, owner));
+        let saw_it = saw_it.intersect(event.audience(&self.visibility, role));
         if saw_it == *audience || saw_it == Audience::Nobody {
             return Ok(None);
         }

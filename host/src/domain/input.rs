@@ -147,8 +147,7 @@ impl Input {
     pub fn time(&mut self, key: &'static str) -> Option<Timestamp> {
         let text = self.string(key)?;
         match text.parse::<Timestamp>() {
-            // Outside of these years the text form no longer sorts as the time does.
-            Ok(time) if text.len() <= 64 && (0..=253_402_300_799_999).contains(&time.millis()) => Some(time),
+            Ok(time) if text.len() <= 64 && time.is_storable() => Some(time),
             _ => {
                 self.error(key, "invalid_time", format!("{key} must be an RFC 3339 time between 1970 and 9999"));
                 None

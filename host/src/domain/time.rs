@@ -19,6 +19,11 @@ impl Timestamp {
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
+    /// Whether its text sorts as it does: outside of the years 1970 to 9999 it would not.
+    pub fn is_storable(self) -> bool {
+        (0..=253_402_300_799_999).contains(&self.millis())
+    }
+
     pub fn millis(self) -> i64 {
         self.0.timestamp_millis()
     }

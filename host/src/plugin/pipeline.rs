@@ -151,7 +151,7 @@ fn tells_of_hidden(hidden: &Hidden, payload: &Value, context: &Value) -> bool {
     let kind = payload.pointer("/activity/type").or_else(|| context.pointer("/activity/type"));
     match kind.and_then(Value::as_str) {
         Some("STATUS_CHANGE") => hidden.covers("/lead/status"),
-        Some("ASSIGNMENT") => hidden.covers("/lead/owner"),
+        Some("ASSIGNMENT") => ["/lead/owner/id", "/lead/owner/name"].iter().any(|pointer| hidden.covers(pointer)),
         _ => false,
     }
 }
@@ -236,7 +236,7 @@ fn conceal(payload: &mut Value, hidden: &Hidden) {
     if let Some(Value::Array(changes)) = members.get_mut("changes") {
         changes.retain(|field| field.as_str().is_none_or(|field| !hidden.covers(&format!("/lead/{field}"))));
     }
-    if hidden.covers("/lead/owner") {
+    if hidden.covers("/lead/owner/id") {
         members.shift_remove("previousOwnerId");
     }
 }

@@ -86,6 +86,9 @@ impl Record {
     }
 }
 
+/// Held by whoever changes the records.
+pub(super) const LOCK: &str = "active.lock";
+
 /// Where the server keeps what it knows of plugins.
 pub(super) fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("plugin-state")
@@ -106,7 +109,7 @@ pub(super) fn update(data_dir: &Path, change: impl FnOnce(&mut Records)) -> Resu
     let dir = directory(data_dir);
     let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
     fs::create_dir_all(&dir).map_err(failed)?;
-    let lock = File::create(dir.join("active.lock")).map_err(failed)?;
+    let lock = File::create(dir.join(LOCK)).map_err(failed)?;
     lock.lock().map_err(failed)?;
     let before = read(data_dir)?;
     let mut records = before.clone();

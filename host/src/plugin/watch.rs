@@ -70,8 +70,9 @@ pub(super) fn start(dir: PathBuf, settings: Settings, recent: Recent) -> Result<
 
 fn watch(dir: &Path, hints: mpsc::Sender<Hint>) -> Option<notify::RecommendedWatcher> {
     let hint = move |event: notify::Result<notify::Event>| {
-        // Our own reading must not make us read again.
+        // Our own reading must not make us read again, nor the lock that we take to write down what we read.
         let reading = event.is_ok_and(|event| match event.kind {
+            _ if event.paths.iter().all(|path| path.ends_with(records::LOCK)) => true,
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
             kind => kind.is_access(),
         });
@@ -219,7 +220,8 @@ impl Keeper {
 
     fn write_down(&self, slots: &BTreeMap<String, Slot>) -> Result<(), Error> {
         records::update(&self.settings.data_dir, |records| {
-            records.retain(|name, _| slots.get(name).is_some_and(|slot| slot.view.absent.is_some()));
+            let is_known = |slot: &Slot| slot.view.absent.is_some() || slot.view.plugin.is_some();
+            records.retain(|name, _| slots.get(name).is_some_and(is_known));
             for (name, slot) in slots {
                 let Some(plugin) = &slot.view.plugin else { continue };
                 // Somebody may just have removed the plugin: files first, then this record.

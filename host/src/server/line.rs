@@ -16,8 +16,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::transport::connection::Connection;
 
-/// As many bytes as it takes to tell HTTP/1 from HTTP/2. Until they are there no timer of hyper's runs.
+/// As many bytes as every request has. Until they are there, this timer runs and hyper's may not.
 const OPENING: usize = 24;
+/// How HTTP/2 begins. hyper, told to speak HTTP/1 alone, keeps such a connection without any timer.
+const HTTP_2: &[u8] = b"PRI *";
 
 pub(super) struct Line {
     stream: TcpStream,
@@ -30,13 +32,13 @@ pub(super) struct Line {
 
 struct Opening {
     deadline: Pin<Box<Sleep>>,
-    read: usize,
+    start: Vec<u8>,
 }
 
 impl Line {
     pub(super) fn new(stream: TcpStream, connection: Connection, opening: Duration) -> Self {
         let cut = || Box::pin(connection.is_cut().clone().cancelled_owned());
-        let opening = Opening { deadline: Box::pin(sleep(opening)), read: 0 };
+        let opening = Opening { deadline: Box::pin(sleep(opening)), start: Vec::new() };
         Self { stream, read_cut: cut(), write_cut: cut(), opening: Some(opening), connection }
     }
 
@@ -66,8 +68,11 @@ impl AsyncRead for Line {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut line.stream).poll_read(cx, buffer);
         if let Some(opening) = &mut line.opening {
-            opening.read += buffer.filled().len() - before;
-            if opening.read >= OPENING {
+            let room = OPENING - opening.start.len();
+            opening.start.extend(buffer.filled()[before..].iter().take(room));
+            if opening.start.starts_with(HTTP_2) {
+                return Poll::Ready(Err(ErrorKind::InvalidData.into()));
+            } else if opening.start.len() >= OPENING {
                 line.opening = None;
             } else if opening.deadline.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));

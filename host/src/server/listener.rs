@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use super::line::Line;
 use crate::transport::{connection::Connection, http};
 
-/// The longest head of a request in bytes; HTTP/2 has a shorter limit of its own. Beyond it the answer is 431.
+/// The longest head of a request in bytes. Beyond it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
 /// How long requests under way may take to finish once the server stops.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -111,7 +111,7 @@ impl Listener {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(MAX_HEAD);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(100);
-        builder
+        // WebSocket needs HTTP/1, and no timer of hyper's bounds an idle or half-said HTTP/2 connection.
+        builder.http1_only()
     }
 }

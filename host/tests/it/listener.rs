@@ -1,7 +1,7 @@
 //! The listener: what becomes of connections that nobody should wait for.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -21,6 +21,8 @@ fn say(address: SocketAddr, opening: &[u8]) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Ok(_) => String::from_utf8_lossy(&answer).into_owned(),
+        // Closed with something still unread.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => String::from_utf8_lossy(&answer).into_owned(),
         Err(error) => panic!("the server did not close after {opening:?}: {error}"),
     }
 }
@@ -28,7 +30,7 @@ fn say(address: SocketAddr, opening: &[u8]) -> String {
 #[tokio::test]
 async fn a_head_that_does_not_come_is_not_waited_for() {
     let app = TestApp::with(|config| config.http.header_timeout = Duration::from_millis(300)).await;
-    // Silence; the start of what could be HTTP/2; half a head.
+    // Silence; the start of a word; half a head.
     for opening in [&b""[..], b"PRI * HT", b"GET /healthz HTTP/1.1\r\nHost: leadwire\r\nX-Slow: "] {
         let address = app.server.address();
         let answer = tokio::task::spawn_blocking(move || say(address, opening)).await.expect("no panic");
@@ -38,18 +40,12 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_those_who_begin_with_it() {
+async fn who_begins_with_http_2_is_sent_away_at_once() {
     let app = TestApp::start().await;
-    let mut stream = TcpStream::connect(app.server.address()).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    // The preface, and a frame of no settings.
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("a listener");
-    let head = tokio::task::spawn_blocking(move || {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).map(|()| head)
-    });
-    let head = head.await.expect("no panic").expect("a frame");
-    assert_eq!(head[3], 4, "the first frame has the server's settings");
+    let address = app.server.address();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = tokio::task::spawn_blocking(move || say(address, preface)).await.expect("no panic");
+    assert!(!answer.contains("200 OK"), "{answer}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::{
         id::LeadId,
         input::Input,
         lead::{LeadFields, LeadStatus},
+        time::Timestamp,
     },
     store::lead::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
 };
@@ -166,7 +167,9 @@ fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
             id => id.parse().ok().map(OwnerFilter::User),
         })?,
         source: params.parsed("source", &short_text, short)?,
-        created_after: params.parsed("createdAfter", "an RFC 3339 time", |text| text.parse().ok())?,
+        created_after: params.parsed("createdAfter", "an RFC 3339 time between 1970 and 9999", |text| {
+            text.parse().ok().filter(|time: &Timestamp| time.is_storable())
+        })?,
         text: params
             .parsed("q", &short_text, short)?
             .map(|text| text.trim().to_owned())

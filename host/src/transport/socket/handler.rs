@@ -208,7 +208,7 @@ impl Asker {
             None | Some(Value::Null) => None,
             Some(since) => Some(seq("since", &since)?),
         };
-        let room = Room::Lead(lead_id.clone());
+        let room = room(&lead_id);
         may_follow(&self.door, &self.client.user(), &room, &lead_id).await?;
         let seq = self.door.source.registry.join(&self.client, room, since, MAX_SUBSCRIPTIONS)?;
         let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
@@ -234,7 +234,7 @@ impl Asker {
 
     fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let lead_id = lead_id(&mut payload)?;
-        self.door.source.registry.leave(&self.client, &Room::Lead(lead_id.clone()));
+        self.door.source.registry.leave(&self.client, &room(&lead_id));
         let event = Message::new("lead:unsubscribed", &json!({"leadId": lead_id}));
         Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id}) })
     }
@@ -352,6 +352,11 @@ fn seq(field: &'static str, value: &Value) -> Result<u64, Refusal> {
         Value::Null => Err(Invalid::one(field, "required", format!("{field} is required")).into()),
         value => value.as_u64().ok_or_else(|| whole().into()),
     }
+}
+
+/// A lead's id has other spellings (capitals, no hyphens), but its events go to one room.
+fn room(lead_id: &str) -> Room {
+    Room::Lead(lead_id.parse().map_or_else(|_| lead_id.to_owned(), |id: LeadId| id.to_string()))
 }
 
 fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, Refusal> {
