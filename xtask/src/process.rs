@@ -1,6 +1,7 @@
 //! Child processes: shown before they start, in a group of their own, and stopped when we are.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
@@ -26,7 +27,8 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 /// The children are no members of our process group, so that each gets one signal, from us, whether it was typed
 /// in a terminal or sent to our process id alone.
 pub fn stop_children_on_signals() {
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal));
+    let Ok(mut signals) = Signals::new(heeded) else { return };
     std::thread::spawn(move || {
         for _ in signals.forever() {
             let again = STOPPED.swap(true, Ordering::SeqCst);
@@ -40,6 +42,14 @@ pub fn stop_children_on_signals() {
             }
         }
     });
+}
+
+/// Whether who started us said to go on regardless, as `nohup` does.
+fn ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 pub fn interrupted() -> bool {
