@@ -370,3 +370,19 @@ async fn a_cursor_names_only_what_was_shown() {
     let next = PageRequest { limit: 200, cursor: Some(cursor) }.fill(&"numbers", fetch, third).await.expect("fills");
     assert_eq!((next.items.len(), next.next_cursor), (98, None));
 }
+
+#[tokio::test]
+async fn a_key_stands_for_an_account_with_its_password() {
+    let desk = Desk::open().await;
+    let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
+    let ann = |password: &str| NewUser {
+        email: "ann@example.com".into(),
+        name: "Ann".into(),
+        role: Role::Sales,
+        active: true,
+        password: password.into(),
+    };
+    let made = desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("creates");
+    assert_eq!(desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("repeats"), made);
+    assert_eq!(code(desk.app.create_user(&desk.admin, ann("another password"), key()).await), "idempotency_key_reused");
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{App, Error, IdempotencyKey, Page, PageRequest, Result};
 use crate::{
-    auth::{self, session},
+    auth::{self, password::Verdict, session},
     domain::{
         event::{Actor, Happening},
         id::UserId,
@@ -25,15 +25,17 @@ impl App {
         if let Some(key) = &key
             && let Some(user) = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?
         {
-            return Ok(user);
+            return self.same_password(user, new.password).await;
         }
+        let password = new.password.clone();
         let hash = self.0.passwords.hash(new.password).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
         if let Some(key) = &key
             && let Some(user) = key.look_up(&mut tx, actor, at).await?
         {
-            return Ok(user);
+            drop(tx);
+            return self.same_password(user, password).await;
         }
         let id = UserId(self.0.clock.id());
         let NewUser { email, name, role, active, .. } = new;
@@ -44,6 +46,15 @@ impl App {
         }
         tx.commit().await?;
         Ok(user)
+    }
+
+    /// The account that a repeated request made, if the password is the same as well.
+    async fn same_password(&self, user: User, password: String) -> Result<User> {
+        let stored = self.0.store.read().await?.password_hash(user.id).await?;
+        match self.0.passwords.verify(password, stored).await? {
+            Verdict::Right { .. } => Ok(user),
+            Verdict::Wrong => Err(Error::KeyReused),
+        }
     }
 
     /// Changes an account; a new role, name or standing reaches open sockets at its place in the log.
