@@ -184,7 +184,9 @@ impl App {
     /// The outcome of the same request, if it was carried out before.
     async fn done_before(&self, actor: &Actor, key: Option<&KeyedRequest>) -> Result<Option<Outcome>> {
         let Some(key) = key else { return Ok(None) };
-        match key.look_up(&mut self.0.store.read().await?, actor, self.now()).await? {
+        // In a statement of its own, so that the reader is given back before plugins are asked.
+        let done = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?;
+        match done {
             Some(done) => self.answer_again(actor, done).await.map(Some),
             None => Ok(None),
         }

@@ -22,10 +22,12 @@ impl App {
         may(actor, Deed::Administer)?;
         // Without the password: a fast hash of it must not lie in the database.
         let key = key.map(|key| key.for_request(&("user", &new.email, &new.name, new.role, new.active)));
-        if let Some(key) = &key
-            && let Some(user) = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?
-        {
-            return self.same_password(user, new.password).await;
+        if let Some(key) = &key {
+            // In a statement of its own, so that the reader is given back before the password is tried.
+            let made = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?;
+            if let Some(user) = made {
+                return self.same_password(user, new.password).await;
+            }
         }
         let password = new.password.clone();
         let hash = self.0.passwords.hash(new.password).await?;
