@@ -36,3 +36,12 @@ pub mod befores {
         with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
     });
 }
+
+pub mod afters {
+    wit_bindgen::generate!({
+        path: "../wit/v1",
+        world: "afters",
+        pub_export_macro: true,
+        with: { "leadwire:plugin/types@1.0.0": super::filters::leadwire::plugin::types },
+    });
+}

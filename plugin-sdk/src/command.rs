@@ -45,6 +45,10 @@ impl Command {
         Self { name: name.into(), user_id: user_id.into(), role: role.into(), seen: Seen::new(None, fields) }
     }
 
+    pub(crate) fn new(name: String, user_id: String, role: String, fields: Vec<(String, Value)>) -> Self {
+        Self { name, user_id, role, seen: Seen::new(None, fields) }
+    }
+
     /// `lead:create`, `lead:update`, `lead:delete`, `lead:restore`, `lead:assign`, `activity:create`,
     /// `activity:update` or `activity:delete`.
     pub fn name(&self) -> &str {
@@ -132,6 +136,31 @@ pub enum Ruling {
     Refuse(Refusal),
 }
 
+impl Ruling {
+    /// Whether the host would take it; if not, why. The hook's answer is checked so by itself.
+    ///
+    /// # Errors
+    ///
+    /// When an amendment names a field without a name or what is no pointer, or a refusal has a code or a message that
+    /// cannot be one.
+    ///
+    /// ```
+    /// use leadwire_plugin_sdk::{Amendment, Refusal, Ruling};
+    ///
+    /// assert_eq!(Ruling::from(Amendment::new().set("email", "a@b.example")).check(), Ok(()));
+    /// assert!(Ruling::from(Amendment::new().set("/custom/~size", 3)).check().is_err());
+    /// let error = Ruling::from(Refusal::new("No E-mail", "it has none")).check().unwrap_err();
+    /// assert_eq!(error, "a refusal with the code \"No E-mail\": expected snake_case");
+    /// ```
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Accept => Ok(()),
+            Self::Amend(amendment) => amendment.check(),
+            Self::Refuse(refusal) => refusal.check(),
+        }
+    }
+}
+
 /// Changes to what the user sent. The result is checked as if the user had sent it; if it is not valid, that is a
 /// failure of the plugin.
 ///
@@ -174,8 +203,20 @@ impl Amendment {
     }
 
     /// The edits that it makes.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::{Amendment, Edit};
+    /// assert_eq!(Amendment::new().remove("phone").edits(), [Edit::remove("/input/phone")]);
+    /// ```
     pub fn edits(&self) -> &[Edit] {
         &self.0
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.0.iter().any(|edit| edit.pointer() == "/input/") {
+            return Err("an amendment of a field without a name: write the member of the input, as in \"email\"".into());
+        }
+        self.0.iter().try_for_each(Edit::check)
     }
 }
 
@@ -287,6 +328,15 @@ mod tests {
         let amendment = Amendment::new().set("a/b", 1).set("", 2).remove("seq").remove("/../context");
         assert!(amendment.edits().iter().all(|edit| edit.pointer().starts_with("/input/")), "{amendment:?}");
         assert_eq!(amendment.edits()[0].pointer(), "/input/a~1b");
+    }
+
+    #[test]
+    fn an_amendment_that_the_host_would_not_take_is_known_before() {
+        let refused = |amendment: Amendment| Ruling::from(amendment).check().expect_err("refused");
+        assert!(refused(Amendment::new().set("", 1)).contains("without a name"));
+        assert!(refused(Amendment::new().remove("/")).contains("without a name"));
+        assert!(refused(Amendment::new().set("/custom/~x", 1)).contains("\"/input/custom/~x\" has a \"~\""));
+        assert_eq!(Ruling::from(Amendment::new().set("a~b/c", 1).remove("seq")).check(), Ok(()));
     }
 
     #[test]

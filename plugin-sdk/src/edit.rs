@@ -2,13 +2,22 @@
 
 use serde_json::Value;
 
-use crate::bindings::{authorizes::exports::leadwire::plugin::authorize as wit_authorize, filters};
+use crate::{
+    bindings::{authorizes::exports::leadwire::plugin::authorize as wit_authorize, filters},
+    pointer::check_pointer,
+};
 use filters::{exports::leadwire::plugin::filter as wit, leadwire::plugin::types as wit_types};
+
+/// How long the text of a mask may be, as the host has it.
+const MAX_TEXT: usize = 4096;
 
 /// A change to a payload, at a JSON Pointer (RFC 6901) into it.
 ///
 /// Whatever the order in which plugins make them, sets come first, then masks, then removals. An edit whose
 /// pointer leads nowhere does nothing, except that [`Edit::set`] adds a missing member to an object that is there.
+///
+/// A pointer that the host would not take turns the hook's answer into an error that says what to write; with
+/// [`pointer!`](crate::pointer) it does not compile. [`check`](Edit::check) says it in advance.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Edit, json, testing};
@@ -42,21 +51,65 @@ pub enum Edit {
 
 impl Edit {
     /// Takes the value at `pointer` away.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Edit;
+    /// assert_eq!(Edit::remove("/lead/phone").pointer(), "/lead/phone");
+    /// ```
     pub fn remove(pointer: impl Into<String>) -> Self {
         Self::Remove { pointer: pointer.into() }
     }
 
     /// Replaces the value at `pointer` with a text.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Edit;
+    /// assert_eq!(Edit::mask("/lead/phone", "hidden").pointer(), "/lead/phone");
+    /// ```
     pub fn mask(pointer: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Mask { pointer: pointer.into(), text: text.into() }
     }
 
     /// Replaces the value at `pointer`, or adds it.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Edit;
+    /// assert_eq!(Edit::set("/lead/score", 80).pointer(), "/lead/score");
+    /// ```
     pub fn set(pointer: impl Into<String>, value: impl Into<Value>) -> Self {
         Self::Set { pointer: pointer.into(), value: value.into() }
     }
 
+    /// Whether the host would take it; if not, why.
+    ///
+    /// # Errors
+    ///
+    /// When the pointer is none, or leads to what the server alone writes, or the text of a mask is too long.
+    ///
+    /// ```
+    /// use leadwire_plugin_sdk::Edit;
+    ///
+    /// assert_eq!(Edit::remove("/lead/phone").check(), Ok(()));
+    /// assert_eq!(Edit::remove("phone").check().unwrap_err(), "the JSON Pointer \"phone\" must start with \"/\": write \"/phone\"");
+    /// assert_eq!(Edit::set("/seq", 7).check().unwrap_err(), "/seq is written by the server alone");
+    /// ```
+    pub fn check(&self) -> Result<(), String> {
+        let pointer = self.pointer();
+        check_pointer(pointer)?;
+        match self {
+            Self::Mask { text, .. } if text.len() > MAX_TEXT => {
+                Err(format!("the text of the mask at {pointer} has {} bytes; {MAX_TEXT} are allowed", text.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where it changes something.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Edit;
+    /// assert_eq!(Edit::remove("/lead/phone").pointer(), "/lead/phone");
+    /// ```
     pub fn pointer(&self) -> &str {
         match self {
             Self::Remove { pointer } | Self::Mask { pointer, .. } | Self::Set { pointer, .. } => pointer,
@@ -65,6 +118,13 @@ impl Edit {
 }
 
 /// Who of a role gets an event.
+///
+/// ```
+/// use leadwire_plugin_sdk::{Audience, Verdict};
+///
+/// assert_eq!(Verdict::everyone().audience, Audience::Everyone);
+/// assert_eq!(Verdict::nobody("it is a draft").audience, Audience::Nobody("it is a draft".into()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
     /// All who would get it without this plugin.
@@ -81,8 +141,9 @@ pub enum Audience {
 /// ```
 /// use leadwire_plugin_sdk::{Audience, Edit, Verdict};
 ///
-/// let verdict = Verdict::only(["u1", "u2"]).remove("/lead/phone").mask("/lead/email", "hidden");
-/// assert_eq!(verdict.audience, Audience::Only(vec!["u1".into(), "u2".into()]));
+/// let ann = "01980000-0000-7000-8000-0000000000aa";
+/// let verdict = Verdict::only([ann]).remove("/lead/phone").mask("/lead/email", "hidden");
+/// assert_eq!(verdict.audience, Audience::Only(vec![ann.into()]));
 /// assert_eq!(verdict.edits, [Edit::remove("/lead/phone"), Edit::mask("/lead/email", "hidden")]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,6 +191,32 @@ impl Verdict {
         self
     }
 
+    /// Whether the host would take it; if not, why. [`Hides`] is another matter: the host checks it as well, and so does
+    /// [`testing::filtered`](crate::testing::filtered).
+    ///
+    /// # Errors
+    ///
+    /// When an edit is none, as for [`Edit::check`], or the audience names something else than ids of users.
+    ///
+    /// ```
+    /// use leadwire_plugin_sdk::Verdict;
+    ///
+    /// let error = Verdict::only(["ann@example.com"]).check().unwrap_err();
+    /// assert_eq!(error, "an audience names \"ann@example.com\": write the id of a user, such as /lead/owner/id has it");
+    /// assert!(Verdict::everyone().remove("").check().is_err());
+    /// ```
+    pub fn check(&self) -> Result<(), String> {
+        self.edits.iter().try_for_each(Edit::check)?;
+        let Audience::Only(users) = &self.audience else { return Ok(()) };
+        match users.iter().find(|user| !is_id(user)) {
+            None => Ok(()),
+            Some(user) => {
+                let shown: String = user.chars().take(60).collect();
+                Err(format!("an audience names {shown:?}: write the id of a user, such as /lead/owner/id has it"))
+            }
+        }
+    }
+
     /// Adds edits.
     pub fn edits(mut self, edits: impl IntoIterator<Item = Edit>) -> Self {
         self.edits.extend(edits);
@@ -163,13 +250,42 @@ impl Hides {
         self
     }
 
+    /// Whether the host would take it; if not, why. The host refuses a plugin that hides what is no pointer.
+    ///
+    /// # Errors
+    ///
+    /// When a pointer is none, as for [`Edit::check`].
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Hides;
+    /// let error = Hides::nothing().from("VIEWER", ["lead/phone"]).check().unwrap_err();
+    /// assert_eq!(error, "hides: the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"");
+    /// ```
+    pub fn check(&self) -> Result<(), String> {
+        let mut pointers = self.0.iter().flat_map(|(_, pointers)| pointers);
+        pointers.try_for_each(|pointer| check_pointer(pointer).map_err(|why| format!("hides: {why}")))
+    }
+
     /// Whether the role's value at `pointer` is listed, or something above it is.
     pub fn covers(&self, role: &str, pointer: &str) -> bool {
-        let within = |listed: &String| {
-            pointer.strip_prefix(listed.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.0.iter().filter(|(of, _)| of == role).any(|(_, pointers)| pointers.iter().any(within))
+        let is_listed = |listed: &String| within(pointer, listed);
+        self.0.iter().filter(|(of, _)| of == role).any(|(_, pointers)| pointers.iter().any(is_listed))
     }
+}
+
+/// Whether it looks like a UUID: 32 hexadecimal digits, with hyphens where they belong or without.
+fn is_id(text: &str) -> bool {
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.len() {
+        32 => hex(text),
+        36 => text.split('-').map(|part| if hex(part) { part.len() } else { 0 }).eq([8, 4, 4, 4, 12]),
+        _ => false,
+    }
+}
+
+/// Whether a pointer leads to `ancestor` or to something inside of it.
+fn within(pointer: &str, ancestor: &str) -> bool {
+    pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a user may connect, or subscribe.
@@ -228,5 +344,29 @@ impl From<Decision> for wit_authorize::Decision {
             Decision::Allow => Self::Allow,
             Decision::Deny(reason) => Self::Deny(reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audience_takes_ids_of_users_alone() {
+        let id = "01980000-0000-7000-8000-0000000000AA";
+        assert_eq!(Verdict::only([id, "01980000000070008000000000000000"]).check(), Ok(()));
+        assert_eq!(Verdict::only(Vec::<String>::new()).check(), Ok(()), "that is nobody");
+        for user in ["", "ann", "ann@example.com", "01980000-0000-7000-8000-0000000000a", &id.replace('7', "g")] {
+            assert!(Verdict::only([id, user]).check().is_err_and(|why| why.contains(&format!("{user:?}"))), "{user}");
+        }
+        assert!(!is_id("01980000-00007-000-8000-0000000000aa"));
+    }
+
+    #[test]
+    fn a_verdict_is_as_good_as_its_edits() {
+        let verdict = Verdict::nobody("no").remove("/lead/phone").set("/epoch", 1);
+        assert_eq!(verdict.check(), Err("/epoch is written by the server alone".into()));
+        let verdict = Verdict::everyone().mask("/lead/phone", "x".repeat(MAX_TEXT + 1));
+        assert!(verdict.check().is_err_and(|why| why.contains("/lead/phone has 4097 bytes")));
     }
 }

@@ -1,5 +1,7 @@
 //! What a hook is asked about: an event, or a user who wants in.
 
+use std::{borrow::Cow, cell::OnceCell};
+
 use serde_json::{Map, Value};
 
 use crate::view::{Activity, Lead, User};
@@ -33,10 +35,10 @@ impl Event {
         Self { name: name.into(), seen: Seen::new(None, fields) }
     }
 
-    pub(crate) fn new<'a>(
+    pub(crate) fn new(
         name: String,
         payload: Option<Value>,
-        fields: impl IntoIterator<Item = (&'a str, Value)>,
+        fields: impl IntoIterator<Item = (impl Into<String>, Value)>,
     ) -> Self {
         Self { name, seen: Seen::new(payload, fields) }
     }
@@ -107,6 +109,10 @@ impl Subject {
         Self { user_id: user_id.into(), role: role.into(), seen: Seen::new(None, fields) }
     }
 
+    pub(crate) fn new(user_id: String, role: String, fields: Vec<(String, Value)>) -> Self {
+        Self { user_id, role, seen: Seen::new(None, fields) }
+    }
+
     /// The user's id; need not be declared.
     pub fn user_id(&self) -> &str {
         &self.user_id
@@ -135,25 +141,109 @@ impl Subject {
 }
 
 /// The declared fields, put back where their pointers say.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen(Value);
+///
+/// Most hooks ask for a field by the pointer that they declared, so what was passed is kept as it came, and made
+/// into a tree only for those that look at it from above.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    payload: Option<Value>,
+    fields: Vec<(String, Value)>,
+    tree: OnceCell<Value>,
+}
 
 impl Seen {
-    pub(crate) fn new<'a>(payload: Option<Value>, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
-        let mut root = payload.filter(Value::is_object).unwrap_or_else(|| Value::Object(Map::new()));
-        for (pointer, value) in fields {
-            place(&mut root, pointer, value);
-        }
-        Self(root)
+    pub(crate) fn new(payload: Option<Value>, fields: impl IntoIterator<Item = (impl Into<String>, Value)>) -> Self {
+        let fields = fields.into_iter().map(|(pointer, value)| (pointer.into(), value)).collect();
+        Self { payload: payload.filter(Value::is_object), fields, tree: OnceCell::new() }
     }
 
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
-        self.0.pointer(pointer)
+        match self.passed(pointer) {
+            Passed::Alone(value, rest) => find(value, rest),
+            Passed::Nothing => None,
+            Passed::Parts => find(self.tree(), pointer),
+        }
+    }
+
+    /// What was passed of the place that a pointer leads to.
+    fn passed<'p>(&self, pointer: &'p str) -> Passed<'_, 'p> {
+        if self.payload.is_some() {
+            return Passed::Parts;
+        }
+        let mut passed = Passed::Nothing;
+        for (at, value) in &self.fields {
+            passed = match (below(pointer, at), passed) {
+                (Some(rest), Passed::Nothing) => Passed::Alone(value, rest),
+                (None, passed) if below(at, pointer).is_none() => passed,
+                _ => return Passed::Parts,
+            };
+        }
+        passed
+    }
+
+    fn tree(&self) -> &Value {
+        self.tree.get_or_init(|| {
+            let mut root = self.payload.clone().unwrap_or_else(|| Value::Object(Map::new()));
+            self.fields.iter().for_each(|(pointer, value)| place(&mut root, pointer, value.clone()));
+            root
+        })
     }
 
     pub(crate) fn object(&self, pointer: &str) -> Option<&Value> {
         self.get(pointer).filter(|value| value.is_object())
     }
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        self.tree() == other.tree()
+    }
+}
+
+enum Passed<'v, 'p> {
+    Nothing,
+    /// One field holds it, at the rest of the pointer.
+    Alone(&'v Value, &'p str),
+    /// Several fields do, or the payload.
+    Parts,
+}
+
+/// What is left of `pointer` inside of the place that `ancestor` leads to.
+fn below<'p>(pointer: &'p str, ancestor: &str) -> Option<&'p str> {
+    pointer.strip_prefix(ancestor).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The value at a pointer, as `Value::pointer` finds it, but without two new texts for each token.
+fn find<'v>(root: &'v Value, pointer: &str) -> Option<&'v Value> {
+    if !pointer.is_empty() && !pointer.starts_with('/') {
+        return None;
+    }
+    pointer.split('/').skip(1).map(unescape).try_fold(root, |at, token| match at {
+        Value::Object(members) => members.get(token.as_ref()),
+        Value::Array(items) => items.get(index(&token)?),
+        _ => None,
+    })
+}
+
+/// The same, to change it.
+pub(crate) fn find_mut<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
+    if !pointer.is_empty() && !pointer.starts_with('/') {
+        return None;
+    }
+    pointer.split('/').skip(1).map(unescape).try_fold(root, |at, token| match at {
+        Value::Object(members) => members.get_mut(token.as_ref()),
+        Value::Array(items) => items.get_mut(index(&token)?),
+        _ => None,
+    })
+}
+
+fn index(token: &str) -> Option<usize> {
+    let canonical = token == "0" || !token.starts_with(['0', '+']);
+    canonical.then(|| token.parse().ok()).flatten()
+}
+
+pub(crate) fn unescape(token: &str) -> Cow<'_, str> {
+    if token.contains('~') { token.replace("~1", "/").replace("~0", "~").into() } else { token.into() }
 }
 
 /// Puts `value` at `pointer`, with objects for whatever is missing on the way.
@@ -168,7 +258,7 @@ fn place(mut at: &mut Value, pointer: &str, value: Value) {
         if !at.is_object() {
             *at = Value::Object(Map::new());
         }
-        at = &mut at[token.replace("~1", "/").replace("~0", "~").as_str()];
+        at = &mut at[unescape(token).as_ref()];
     }
     *at = value;
 }
@@ -185,6 +275,30 @@ mod tests {
         assert_eq!(event.get("/lead/a~1b/c/d"), Some(&json!(1)));
         assert_eq!(event.get("/lead"), Some(&json!({"a/b": {"c": {"d": 1}}, "e": 2})));
         assert_eq!(event.get("/lead/f"), None);
+    }
+
+    #[test]
+    fn a_field_is_the_same_whether_it_is_found_as_it_came_or_in_the_tree() {
+        let fields = [
+            ("/lead/email", json!("x")),
+            ("/lead/owner", json!({"id": "u", "teams": ["a", {"b": 1}]})),
+            ("/list/0", json!(7)),
+            ("/tags", json!(["a", "b"])),
+            ("/tags/1", json!("c")),
+            ("/a~1b", Value::Null),
+            ("/lea", json!(1)),
+        ];
+        let seen = Seen::new(None, fields);
+        let pointers =
+            ["", "/", "lead", "/lead", "/lead/", "/lead/email", "/lead/email/x", "/lead/emails", "/lead/owner"];
+        let deeper = ["/lead/owner/teams/1/b", "/lead/owner/teams/01", "/lead/owner/teams/+1", "/lead/owner/teams/9"];
+        let others = ["/list", "/list/0", "/tags", "/tags/0", "/tags/1", "/a~1b", "/a", "/lea", "/le", "/x/y"];
+        for pointer in pointers.into_iter().chain(deeper).chain(others) {
+            assert_eq!(seen.get(pointer), seen.tree().pointer(pointer), "{pointer}");
+        }
+        let whole = Seen::new(Some(json!({"lead": {"email": "y", "title": "t"}})), [("/lead/email", json!("x"))]);
+        assert_eq!(whole.get("/lead"), Some(&json!({"email": "x", "title": "t"})));
+        assert_eq!(whole, Seen::new(None, [("/lead/title", json!("t")), ("/lead/email", json!("x"))]));
     }
 
     #[test]

@@ -5,14 +5,17 @@ use std::{cell::RefCell, marker::PhantomData, sync::Once, thread::LocalKey};
 use serde_json::Value;
 
 use crate::{
-    Authorize, Before, Command, Enrich, Event, Filter, Plugin, Ruling, Subject,
+    After, Authorize, Before, Command, Edit, Enrich, Event, Filter, Occasion, Plugin, Reminder, Subject, Timestamp,
+    after::REMINDER,
     bindings::{
-        authorizes::exports::leadwire::plugin::authorize, base::exports::leadwire::plugin::lifecycle,
-        befores::exports::leadwire::plugin::before, enriches::exports::leadwire::plugin::enrich,
-        filters::exports::leadwire::plugin::filter, filters::leadwire::plugin::types,
+        afters::exports::leadwire::plugin::after, authorizes::exports::leadwire::plugin::authorize,
+        base::exports::leadwire::plugin::lifecycle, befores::exports::leadwire::plugin::before,
+        enriches::exports::leadwire::plugin::enrich, filters::exports::leadwire::plugin::filter,
+        filters::leadwire::plugin::types,
     },
     hook::from_config,
     host::{self, Level},
+    pointer::{Wrong, wrong},
 };
 
 /// What `plugin!` adds to an author's type: whose package it is, and where its one value lives.
@@ -28,6 +31,21 @@ pub struct Hooks<P>(PhantomData<P>);
 
 fn with<P: Exported, T>(ask: impl FnOnce(&P) -> Result<T, String>) -> Result<T, String> {
     P::slot().with_borrow(|plugin| ask(plugin.as_ref().ok_or("the host has not called init")?))
+}
+
+/// For [`pointer!`](crate::pointer): the text, or an error that the compiler shows.
+pub const fn pointer(text: &str) -> &str {
+    match wrong(text) {
+        None => text,
+        Some(Wrong::Empty) => {
+            panic!("the pointer leads to the whole payload: write where in it, as in \"/lead/phone\"")
+        }
+        Some(Wrong::Start) => panic!("a JSON Pointer must start with \"/\": write \"/lead/phone\", not \"lead/phone\""),
+        Some(Wrong::Long) => panic!("the JSON Pointer is longer than 512 bytes"),
+        Some(Wrong::Deep) => panic!("the JSON Pointer is deeper than 32 levels"),
+        Some(Wrong::Escape) => panic!("write \"~0\" for a \"~\" in a name, and \"~1\" for a \"/\""),
+        Some(Wrong::Reserved) => panic!("/seq and /epoch are written by the server alone"),
+    }
 }
 
 /// A panic ends in a trap, which tells the host nothing; so the message goes to its log before.
@@ -78,11 +96,9 @@ impl<P: Exported + Before> before::Guest for Hooks<P> {
 
     fn before(command: before::Command) -> Result<before::Ruling, String> {
         let before::Command { name, user_id, role, fields } = command;
-        let command = Command::from_fields(name, user_id, role, values(&fields)?);
+        let command = Command::new(name, user_id, role, values(fields)?);
         let ruling = with(|plugin: &P| plugin.before(&command))?;
-        if let Ruling::Refuse(refusal) = &ruling {
-            refusal.check()?;
-        }
+        ruling.check()?;
         Ok(ruling.into())
     }
 }
@@ -91,6 +107,7 @@ impl<P: Exported + Enrich> enrich::Guest for Hooks<P> {
     fn enrich(event: types::Event) -> Result<Vec<types::Edit>, String> {
         let event = view(event)?;
         let edits = with(|plugin: &P| plugin.enrich(&event))?;
+        edits.iter().try_for_each(Edit::check)?;
         Ok(edits.into_iter().map(Into::into).collect())
     }
 }
@@ -103,26 +120,150 @@ impl<P: Exported + Filter> filter::Guest for Hooks<P> {
     fn filter(event: types::Event, roles: Vec<String>) -> Result<Vec<filter::Verdict>, String> {
         let event = view(event)?;
         with(|plugin: &P| {
-            let verdicts = roles.into_iter().map(|role| Ok(plugin.filter(&event, &role)?.for_role(role)));
-            verdicts.collect()
+            let mut verdicts = Vec::with_capacity(roles.len());
+            for role in roles {
+                let verdict = plugin.filter(&event, &role)?;
+                verdict.check().map_err(|why| format!("the verdict for {role}: {why}"))?;
+                verdicts.push(verdict.for_role(role));
+            }
+            Ok(verdicts)
         })
+    }
+}
+
+impl<P: Exported + After> after::Guest for Hooks<P> {
+    fn wants() -> after::Wanted {
+        with(|plugin: &P| Ok(plugin.wants().into())).expect("the host calls init before wants")
+    }
+
+    fn after(occasion: after::Occasion) -> Result<after::Outcome, String> {
+        let after::Occasion { id, seq, at, event, state } = occasion;
+        let at = Timestamp::parse(&at).ok_or_else(|| format!("the host gave no time: {at:?}"))?;
+        // The log's numbers are whole, and far below where an `f64` stops being exact.
+        let occasion = Occasion::new(id, seq.map(|seq| seq as u64), at, view(event)?).with_kept(state);
+        let outcome = with(|plugin: &P| match occasion.event().name() {
+            REMINDER => plugin.reminded(&Reminder::of(occasion)),
+            _ => plugin.after(&occasion),
+        })?;
+        outcome.check()?;
+        Ok(outcome.into())
     }
 }
 
 fn view(event: types::Event) -> Result<Event, String> {
     let payload = event.payload.as_deref().map(|json| parse("the payload", json)).transpose()?;
-    Ok(Event::new(event.name, payload, values(&event.fields)?))
+    Ok(Event::new(event.name, payload, values(event.fields)?))
 }
 
 fn subject(who: authorize::Subject) -> Result<Subject, String> {
-    let fields = values(&who.fields)?;
-    Ok(Subject::from_fields(who.user_id, who.role, fields))
+    let fields = values(who.fields)?;
+    Ok(Subject::new(who.user_id, who.role, fields))
 }
 
-fn values(fields: &[types::Field]) -> Result<Vec<(&str, Value)>, String> {
-    fields.iter().map(|field| Ok((field.pointer.as_str(), parse(&field.pointer, &field.json)?))).collect()
+fn values(fields: Vec<types::Field>) -> Result<Vec<(String, Value)>, String> {
+    let parsed = |types::Field { pointer, json }| parse(&pointer, &json).map(|value| (pointer, value));
+    fields.into_iter().map(parsed).collect()
 }
 
 fn parse(what: &str, json: &str) -> Result<Value, String> {
     serde_json::from_str(json).map_err(|error| format!("the host gave no JSON for {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Amendment, Effect, Hides, Manifest, NoConfig, Outcome, Ruling, Verdict, Wants};
+
+    /// Edits wherever the event or the command says.
+    struct Careless;
+
+    impl Plugin for Careless {
+        type Config = NoConfig;
+
+        fn manifest() -> Manifest {
+            Manifest::new().fields(["/lead/pointer", "/input/pointer"])
+        }
+
+        fn init(_: NoConfig) -> Result<Self, String> {
+            Ok(Self)
+        }
+    }
+
+    impl Before for Careless {
+        fn before(&self, command: &Command) -> Result<Ruling, String> {
+            Ok(Amendment::new().set(command.text("/input/pointer").unwrap_or_default(), 1).into())
+        }
+    }
+
+    impl Enrich for Careless {
+        fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {
+            Ok(vec![Edit::set(event.text("/lead/pointer").unwrap_or_default(), 1)])
+        }
+    }
+
+    impl Filter for Careless {
+        fn hides(&self) -> Hides {
+            Hides::nothing().from("VIEWER", ["/lead"])
+        }
+
+        fn filter(&self, event: &Event, _: &str) -> Result<Verdict, String> {
+            Ok(Verdict::everyone().remove(event.text("/lead/pointer").unwrap_or_default()))
+        }
+    }
+
+    impl After for Careless {
+        fn wants(&self) -> Wants {
+            Wants::events(["*"]).to_notify()
+        }
+
+        fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {
+            Ok(Effect::notify("user-1", occasion.event().text("/lead/pointer").unwrap_or_default(), "lead-1").into())
+        }
+    }
+
+    crate::plugin!(Careless: before, enrich, filter, after);
+
+    type Asked = Hooks<Careless>;
+
+    fn fields(noun: &str, pointer: &str) -> Vec<types::Field> {
+        vec![types::Field { pointer: format!("/{noun}/pointer"), json: format!("{pointer:?}") }]
+    }
+
+    fn asked(pointer: &str) -> types::Event {
+        types::Event { name: "lead:updated".into(), fields: fields("lead", pointer), payload: None }
+    }
+
+    #[test]
+    fn what_the_host_would_refuse_is_an_error_that_says_what_to_write() {
+        <Asked as lifecycle::Guest>::init("{}".into()).expect("takes no settings");
+        let told = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
+
+        let enriched = <Asked as enrich::Guest>::enrich(asked("lead/phone")).expect_err("refused");
+        assert_eq!(enriched, told);
+        let filtered = <Asked as filter::Guest>::filter(asked("lead/phone"), vec!["VIEWER".into()]);
+        assert_eq!(filtered.expect_err("refused"), format!("the verdict for VIEWER: {told}"));
+        let command = |pointer| before::Command {
+            name: "lead:create".into(),
+            user_id: "user-1".into(),
+            role: "SALES".into(),
+            fields: fields("input", pointer),
+        };
+        let amended = <Asked as before::Guest>::before(command("")).expect_err("refused");
+        assert!(amended.contains("write the member of the input"), "{amended}");
+        let occasion = |kind| after::Occasion {
+            id: "1".into(),
+            seq: Some(1.0),
+            at: "2026-06-01T09:00:00.000Z".into(),
+            event: asked(kind),
+            state: None,
+        };
+        let followed = <Asked as after::Guest>::after(occasion("Lead waits")).expect_err("refused");
+        assert!(followed.contains("write it in snake_case"), "{followed}");
+
+        assert_eq!(<Asked as enrich::Guest>::enrich(asked("/lead/score")).map(|edits| edits.len()), Ok(1));
+        let filtered = <Asked as filter::Guest>::filter(asked("/lead/phone"), vec!["VIEWER".into(), "SALES".into()]);
+        assert_eq!(filtered.map(|verdicts| verdicts.len()), Ok(2));
+        assert!(<Asked as before::Guest>::before(command("email")).is_ok());
+        assert!(<Asked as after::Guest>::after(occasion("lead_waits")).is_ok());
+    }
 }

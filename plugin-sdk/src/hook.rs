@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Command, Decision, Edit, Event, Hides, Ruling, Subject, Verdict};
+use crate::{Command, Decision, Edit, Event, Hides, Occasion, Outcome, Reminder, Ruling, Subject, Verdict, Wants};
 
 /// What every plugin is: what it asks for, and how its settings make one.
 ///
@@ -35,6 +35,11 @@ use crate::{Command, Decision, Edit, Event, Hides, Ruling, Subject, Verdict};
 /// }
 /// # let _ = |plugin: BigDeals| plugin.threshold;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no plugin",
+    label = "this needs `impl Plugin for {Self}`",
+    note = "write `impl Plugin for {Self} {{ type Config = NoConfig; fn manifest() -> Manifest {{ … }} fn init(_: NoConfig) -> Result<Self, String> {{ … }} }}`"
+)]
 pub trait Plugin: Sized + 'static {
     /// The shape of `[config]` in the plugin's settings; [`NoConfig`] for none.
     type Config: DeserializeOwned;
@@ -76,6 +81,11 @@ pub trait Plugin: Sized + 'static {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the hook `authorize`",
+    label = "this needs `impl Authorize for {Self}`",
+    note = "write `impl Authorize for {Self} {{ fn connect(&self, who: &Subject) -> Result<Decision, String> {{ … }} }}`"
+)]
 pub trait Authorize: Plugin {
     /// May this user connect? Allows unless written otherwise.
     ///
@@ -133,6 +143,11 @@ pub trait Authorize: Plugin {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the hook `before`",
+    label = "this needs `impl Before for {Self}`",
+    note = "write `impl Before for {Self} {{ fn before(&self, command: &Command) -> Result<Ruling, String> {{ … }} }}`"
+)]
 pub trait Before: Plugin {
     /// The commands to be asked about: names, `lead:*` or `*`; asked once, after `init`. All of them unless written
     /// otherwise. A name that no command has is refused when the plugin loads.
@@ -173,6 +188,11 @@ pub trait Before: Plugin {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the hook `enrich`",
+    label = "this needs `impl Enrich for {Self}`",
+    note = "write `impl Enrich for {Self} {{ fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {{ … }} }}`"
+)]
 pub trait Enrich: Plugin {
     /// The edits to make.
     ///
@@ -210,6 +230,11 @@ pub trait Enrich: Plugin {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the hook `filter`",
+    label = "this needs `impl Filter for {Self}`",
+    note = "write `impl Filter for {Self} {{ fn filter(&self, event: &Event, role: &str) -> Result<Verdict, String> {{ … }} }}`"
+)]
 pub trait Filter: Plugin {
     /// What this filter may hide from whom; asked once, after `init`. Nothing unless written otherwise.
     fn hides(&self) -> Hides {
@@ -222,6 +247,77 @@ pub trait Filter: Plugin {
     ///
     /// When it cannot tell; the event is held back for the roles asked then.
     fn filter(&self, event: &Event, role: &str) -> Result<Verdict, String>;
+}
+
+/// What follows from something that happened: effects, which the host carries out in the plugin's name.
+///
+/// It is asked once an event is in the log, in the order of the log; never about what its own effects made. While a
+/// plugin fails to answer, it is asked again, and is told of nothing else; everybody else goes on.
+///
+/// ```
+/// use leadwire_plugin_sdk::{After, Effect, Manifest, NoConfig, Occasion, Outcome, Plugin, Reminder, Wants};
+///
+/// struct Welcome;
+///
+/// impl Plugin for Welcome {
+///     type Config = NoConfig;
+///     fn manifest() -> Manifest {
+///         Manifest::new().fields(["/lead/id", "/lead/createdAt", "/context/lead/id", "/context/lead/owner/id"])
+///     }
+///     fn init(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl After for Welcome {
+///     fn wants(&self) -> Wants {
+///         Wants::events(["lead:created"]).to_notify().to_remind()
+///     }
+///
+///     fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {
+///         let Some(id) = occasion.event().text("/lead/id") else { return Ok(Outcome::nothing()) };
+///         let tomorrow = occasion.at().plus(std::time::Duration::from_secs(86_400));
+///         Ok(Effect::remind(tomorrow, id).about(id).into())
+///     }
+///
+///     fn reminded(&self, reminder: &Reminder) -> Result<Outcome, String> {
+///         let Some(lead) = reminder.lead() else { return Ok(Outcome::nothing()) };
+///         let owner = lead.owner().and_then(|owner| owner.id());
+///         let notice = |owner: &str| Effect::notify(owner, "one_day_old", reminder.key());
+///         Ok(owner.map(notice).into_iter().collect())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the hook `after`",
+    label = "this needs `impl After for {Self}`",
+    note = "write `impl After for {Self} {{ fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {{ … }} }}`"
+)]
+pub trait After: Plugin {
+    /// The events to be told of, and the effects to answer with; asked once, after `init`, so it may depend on the
+    /// settings. `events` of the manifest is for [`Enrich`] and [`Filter`].
+    fn wants(&self) -> Wants;
+
+    /// What is to be done about something that happened.
+    ///
+    /// It may be asked about the same occasion again, after a crash or a failure; what it answered before was not done
+    /// then. Everything that it has to remember belongs into [`Outcome::keep`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; it is asked again later, and after some attempts the occasion is put aside for an operator.
+    fn after(&self, occasion: &Occasion) -> Result<Outcome, String>;
+
+    /// What is to be done now that a moment has come that the plugin asked to be reminded of. Nothing unless written
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot tell; as for `after`.
+    fn reminded(&self, reminder: &Reminder) -> Result<Outcome, String> {
+        let _ = reminder;
+        Ok(Outcome::nothing())
+    }
 }
 
 /// What a plugin asks for. The host passes what is listed here and nothing else.

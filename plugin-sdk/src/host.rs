@@ -1,8 +1,23 @@
 //! What a plugin may call: the log, the clock and counters. Natively, under `cargo test`, these have stand-ins.
+//!
+//! ```
+//! use leadwire_plugin_sdk::host::{self, Level};
+//!
+//! if host::now().millis() < 0 {
+//!     host::log(Level::Warn, "the clock is off");
+//! }
+//! host::count("looked_at", 1.0);
+//! ```
 
 use crate::Timestamp;
 
 /// How much a line of the log matters.
+///
+/// ```
+/// use leadwire_plugin_sdk::host::{self, Level};
+///
+/// host::log(Level::Error, "no territory is left");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Somebody should look at it now.

@@ -1,7 +1,7 @@
 //! Write Leadwire plugins in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`] and one or more hooks: [`Authorize`], [`Before`],
-//! [`Enrich`], [`Filter`].
+//! [`Enrich`], [`Filter`], [`After`].
 //! [`plugin!`] exports it. This one hides phone numbers from viewers, in live events and in every answer:
 //!
 //! ```
@@ -38,6 +38,7 @@
 //! A hook should not panic: a panic is logged with its place and ends the instance, and counts as a failure of
 //! the plugin. Say what is wrong with `Err` instead.
 
+mod after;
 // The generated bindings are the one place with unsafe code: they pass strings across the sandbox's border.
 #[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all)]
 #[doc(hidden)]
@@ -49,20 +50,22 @@ mod event;
 pub mod glue;
 mod hook;
 pub mod host;
+mod pointer;
 pub mod testing;
 mod time;
 mod view;
 
+pub use after::{ActivityType, Effect, LeadPatch, NewActivity, Occasion, Outcome, Remind, Reminder, Wants};
 pub use command::{Amendment, Command, Refusal, Ruling};
 pub use edit::{Audience, Decision, Edit, Hides, Verdict};
 pub use event::{Event, Subject};
-pub use hook::{Authorize, Before, Enrich, Filter, Manifest, NoConfig, Plugin, from_config, room_lead};
-pub use serde::Deserialize;
+pub use hook::{After, Authorize, Before, Enrich, Filter, Manifest, NoConfig, Plugin, from_config, room_lead};
+pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
 pub use time::Timestamp;
 pub use view::{Activity, Lead, User};
 
-/// Exports a plugin with the hooks it has: some of `authorize`, `before`, `enrich` and `filter`.
+/// Exports a plugin with the hooks it has: some of `authorize`, `before`, `enrich`, `filter` and `after`.
 ///
 /// Once a crate, with the type that implements [`Plugin`]:
 ///
@@ -81,8 +84,63 @@ pub use view::{Activity, Lead, User};
 /// plugin!(Mine: authorize, enrich);
 /// # fn main() {}
 /// ```
+///
+/// What it cannot export does not compile, and the error says what to write: a type that is no plugin, a hook that the
+/// type lacks, a name that no hook has, or no hook at all.
+///
+/// ```compile_fail
+/// # use leadwire_plugin_sdk::*;
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// # impl Authorize for Mine {}
+/// plugin!(Mine: authorize, filter); // needs `impl Filter for Mine`
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail
+/// # use leadwire_plugin_sdk::*;
+/// struct Other;
+/// plugin!(Other: authorize); // needs `impl Plugin for Other`
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail
+/// # use leadwire_plugin_sdk::*;
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// # impl Authorize for Mine {}
+/// plugin!(Mine: authorise); // no hook has that name
+/// # fn main() {}
+/// ```
+///
+/// ```compile_fail
+/// # use leadwire_plugin_sdk::*;
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #     type Config = NoConfig;
+/// #     fn manifest() -> Manifest { Manifest::new() }
+/// #     fn init(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// # }
+/// plugin!(Mine); // names no hook
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! plugin {
+    ($plugin:ty $(:)?) => {
+        compile_error!(concat!(
+            "no hook is named; write `plugin!(",
+            stringify!($plugin),
+            ": filter);` with those it has of authorize, before, enrich, filter and after"
+        ));
+    };
     ($plugin:ty: $($hook:ident),+ $(,)?) => {
         const _: () = {
             impl $crate::glue::Exported for $plugin {
@@ -126,8 +184,11 @@ macro_rules! __hook {
     (@check filter $plugin:ty) => {
         const _: fn() = || { fn has<P: $crate::Filter>() {} has::<$plugin>() };
     };
+    (@check after $plugin:ty) => {
+        const _: fn() = || { fn has<P: $crate::After>() {} has::<$plugin>() };
+    };
     (@check $other:ident $plugin:ty) => {
-        compile_error!(concat!("no hook `", stringify!($other), "`; expected authorize, before, enrich or filter"));
+        compile_error!(concat!("no hook `", stringify!($other), "`; expected authorize, before, enrich, filter or after"));
     };
     (@export authorize $hooks:ident) => {
         $crate::bindings::authorizes::export!($hooks with_types_in $crate::bindings::authorizes);
@@ -140,5 +201,8 @@ macro_rules! __hook {
     };
     (@export filter $hooks:ident) => {
         $crate::bindings::filters::export!($hooks with_types_in $crate::bindings::filters);
+    };
+    (@export after $hooks:ident) => {
+        $crate::bindings::afters::export!($hooks with_types_in $crate::bindings::afters);
     };
 }

@@ -1,13 +1,23 @@
 //! Asks hooks natively, under `cargo test`, the way the host does.
 
+mod follower;
+mod laws;
+mod recorded;
+
 use std::cell::Cell;
 
 use serde_json::{Value, json};
 
 use crate::{
-    Before, Command, Edit, Event, Filter, Plugin, Refusal, Ruling, Subject, Timestamp, Verdict, command::names,
+    Before, Command, Edit, Event, Filter, Plugin, Refusal, Ruling, Subject, Timestamp, Verdict,
+    command::names,
+    event::{find_mut, unescape},
     hook::from_config,
 };
+
+pub use follower::Follower;
+pub use laws::{check_filter, check_hidden};
+pub use recorded::{Recorded, recorded};
 
 thread_local! {
     static CLOCK: Cell<Option<f64>> = const { Cell::new(None) };
@@ -137,10 +147,12 @@ pub fn ruled<P: Before>(
     if !plugin.commands().iter().any(|pattern| names(pattern, name)) {
         return Ok(Ok(input.clone()));
     }
-    match plugin.before(&command::<P>(name, input, context))? {
+    let ruling = plugin.before(&command::<P>(name, input, context))?;
+    ruling.check()?;
+    match ruling {
         Ruling::Accept => Ok(Ok(input.clone())),
         Ruling::Amend(amendment) => Ok(Ok(edited(json!({"input": input}), amendment.edits())["input"].take())),
-        Ruling::Refuse(refusal) => refusal.check().map(|()| Err(refusal)),
+        Ruling::Refuse(refusal) => Ok(Err(refusal)),
     }
 }
 
@@ -174,8 +186,11 @@ pub fn filtered<P: Filter>(
     context: &Value,
     role: &str,
 ) -> Result<(crate::Audience, Value), String> {
-    let Verdict { audience, edits } = plugin.filter(&event::<P>(name, payload, context), role)?;
+    let verdict = plugin.filter(&event::<P>(name, payload, context), role)?;
+    verdict.check()?;
+    let Verdict { audience, edits } = verdict;
     let hides = plugin.hides();
+    hides.check()?;
     if let Some(edit) = edits.iter().find(|edit| !hides.covers(role, edit.pointer())) {
         return Err(format!("the filter edits {} for {role}, which its hides does not list", edit.pointer()));
     }
@@ -206,10 +221,10 @@ pub fn edited(mut payload: Value, edits: &[Edit]) -> Value {
 
 fn apply(payload: &mut Value, edit: &Edit) {
     let Some((parent, key)) = edit.pointer().rsplit_once('/') else { return };
-    let key = key.replace("~1", "/").replace("~0", "~");
+    let key = unescape(key);
     match edit {
-        Edit::Remove { .. } => match payload.pointer_mut(parent) {
-            Some(Value::Object(members)) => drop(members.shift_remove(&key)),
+        Edit::Remove { .. } => match find_mut(payload, parent) {
+            Some(Value::Object(members)) => drop(members.shift_remove(key.as_ref())),
             Some(Value::Array(items)) => {
                 if let Some(index) = key.parse().ok().filter(|&index: &usize| index < items.len()) {
                     items.remove(index);
@@ -218,14 +233,14 @@ fn apply(payload: &mut Value, edit: &Edit) {
             _ => {}
         },
         Edit::Mask { pointer, text } => {
-            if let Some(value) = payload.pointer_mut(pointer) {
+            if let Some(value) = find_mut(payload, pointer) {
                 *value = text.as_str().into();
             }
         }
         Edit::Set { pointer, value } => {
-            if let Some(Value::Object(members)) = payload.pointer_mut(parent) {
-                members.insert(key, value.clone());
-            } else if let Some(place) = payload.pointer_mut(pointer) {
+            if let Some(Value::Object(members)) = find_mut(payload, parent) {
+                members.insert(key.into_owned(), value.clone());
+            } else if let Some(place) = find_mut(payload, pointer) {
                 *place = value.clone();
             }
         }

@@ -1,6 +1,6 @@
 //! A moment, as events write them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A moment, to the millisecond.
 ///
@@ -45,6 +45,17 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment `span` later.
+    ///
+    /// ```
+    /// # use leadwire_plugin_sdk::Timestamp;
+    /// # use std::time::Duration;
+    /// assert_eq!(Timestamp::from_millis(5).plus(Duration::from_secs(1)).millis(), 1005);
+    /// ```
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How much later `later` is; nothing if it is earlier.
     ///
     /// ```
@@ -65,5 +76,19 @@ impl Timestamp {
     /// ```
     pub fn age(self) -> Duration {
         self.until(crate::host::now())
+    }
+}
+
+/// As events write it: RFC 3339 in UTC. Years beyond 262,000 are written as the last of them.
+///
+/// ```
+/// # use leadwire_plugin_sdk::Timestamp;
+/// assert_eq!(Timestamp::from_millis(1_767_323_045_678).to_string(), "2026-01-02T03:04:05.678Z");
+/// ```
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment =
+            chrono::DateTime::from_timestamp_millis(self.0).unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+        f.write_str(&moment.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
     }
 }
