@@ -29,6 +29,8 @@ use crate::{
 mod batch;
 mod before;
 pub mod clock;
+mod cursor;
+pub mod effect;
 mod error;
 mod idempotency;
 mod page;
@@ -38,9 +40,11 @@ mod user;
 mod write;
 
 use before::About;
+use effect::Errand;
 
 pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
+pub use cursor::Cursors;
 pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
 use idempotency::KeyedRequest;
@@ -59,6 +63,7 @@ struct Inner {
     plugins: Plugins,
     visibility: Visibility,
     passwords: Passwords,
+    cursors: Cursors,
     clock: Arc<dyn Clock>,
 }
 
@@ -87,15 +92,25 @@ enum Done {
     Deleted,
 }
 
+/// What sees to it that a command is carried out once.
+#[derive(Clone, Copy)]
+enum Once<'a> {
+    /// Nothing: who asks again means it.
+    No,
+    Key(&'a KeyedRequest),
+    Effect(&'a Errand<'a>),
+}
+
 impl App {
     pub fn new(
         store: Arc<Store>,
         plugins: Plugins,
         visibility: Visibility,
         passwords: Passwords,
+        cursors: Cursors,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self(Arc::new(Inner { store, plugins, visibility, passwords, clock }))
+        Self(Arc::new(Inner { store, plugins, visibility, passwords, cursors, clock }))
     }
 
     pub fn plugins(&self) -> &Plugins {
@@ -104,6 +119,10 @@ impl App {
 
     pub fn store(&self) -> &Arc<Store> {
         &self.0.store
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
     }
 
     pub fn now(&self) -> Timestamp {
@@ -119,23 +138,28 @@ impl App {
         if let Some(outcome) = self.done_before(actor, key.as_ref()).await? {
             return Ok(outcome);
         }
-        match self.ask_and_carry_out(actor, command, key.as_ref()).await {
+        let once = key.as_ref().map_or(Once::No, Once::Key);
+        match self.ask_and_carry_out(actor, command, once).await {
             // A twin of this request may just have been carried out: then that is why nothing is there any more.
             Err(error @ Error::NotFound(_)) => self.done_before(actor, key.as_ref()).await?.ok_or(error),
             result => result,
         }
     }
 
-    async fn ask_and_carry_out(&self, actor: &Actor, command: Command, key: Option<&KeyedRequest>) -> Result<Outcome> {
+    async fn ask_and_carry_out(&self, actor: &Actor, command: Command, once: Once<'_>) -> Result<Outcome> {
         // A plugin's word holds only for what it was shown: when that has changed meanwhile, all are asked again.
         for _ in 0..MAX_ASKED {
             let about = self.check_sight(actor, &command).await?;
-            if !self.0.plugins.guard(command.name()) {
-                let done = self.carry_out(actor, command, key, None).await?;
-                return Ok(done.expect("no plugin was shown anything"));
-            }
-            let allowed = self.ask_plugins(actor, command.clone(), &about).await?;
-            if let Some(outcome) = self.carry_out(actor, allowed, key, Some(&about)).await? {
+            let is_guarded = self.0.plugins.guard(command.name());
+            let allowed = match is_guarded {
+                true => self.ask_plugins(actor, command.clone(), &about).await?,
+                false => command.clone(),
+            };
+            let for_shadows = self.0.plugins.has_shadow(allowed.name()).then(|| allowed.clone());
+            if let Some(outcome) = self.carry_out(actor, allowed, once, is_guarded.then_some(&about)).await? {
+                if let Some(command) = for_shadows {
+                    self.show_shadows(actor, command, about);
+                }
                 return Ok(outcome);
             }
         }
@@ -147,16 +171,19 @@ impl App {
         &self,
         actor: &Actor,
         command: Command,
-        key: Option<&KeyedRequest>,
+        once: Once<'_>,
         shown: Option<&About>,
     ) -> Result<Option<Outcome>> {
         let at = self.now();
         let mut tx = self.0.store.write().await?;
-        if let Some(key) = key
+        if let Once::Key(key) = once
             && let Some(done) = key.look_up(&mut tx, actor, at).await?
         {
             drop(tx);
             return self.answer_again(actor, done).await.map(Some);
+        }
+        if let Once::Effect(errand) = once {
+            errand.finish(&mut tx, at).await?;
         }
         if let Some(shown) = shown
             && !shown.holds(&mut tx).await?
@@ -165,7 +192,12 @@ impl App {
         }
         // A socket's idea of its user may be older than what an administrator has just changed.
         let actor = &write::current(&mut tx, actor).await?;
-        let write = write::Write { tx: &mut tx, actor, at, clock: &*self.0.clock, visibility: &self.0.visibility };
+        let cause = match once {
+            Once::Effect(errand) => Some(errand.cause),
+            Once::No | Once::Key(_) => None,
+        };
+        let (clock, visibility) = (&*self.0.clock, &self.0.visibility);
+        let write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
         let done = match write.run(command).await? {
             write::Written::Done(done) => done,
             write::Written::Outdated(lead) => {
@@ -174,7 +206,7 @@ impl App {
                 return Err(Error::Conflict { noun: "lead", current });
             }
         };
-        if let Some(key) = key {
+        if let Once::Key(key) = once {
             key.remember(&mut tx, actor, &done, at).await?;
         }
         tx.commit().await?;

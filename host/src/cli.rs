@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand.
 //!
-//! stdout bears the result and nothing else. What fails is one line on stderr and exit code 2.
+//! stdout bears the result and nothing else. What fails is one line on stderr and exit code 2. Where the result itself
+//! can be that something is not good, exit code 1 says so.
 
 mod config;
+mod explain;
 mod migrate;
 mod plugin;
 mod seed;
@@ -21,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::{
-    app::{App, SystemClock},
+    app::{App, Cursors, SystemClock},
     auth::password::Passwords,
     config::{Config, Flag, Mode},
     plugin::Plugins,
@@ -52,6 +54,8 @@ enum Command {
     /// Write, build and manage plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Tell who decided what about an event, and what a role or a user got of it
+    Explain(explain::Explain),
     /// Check the configuration, or show what is in force
     #[command(subcommand)]
     Config(config::Command),
@@ -108,6 +112,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<NotGood>() => ExitCode::from(1),
         Err(error) => {
             // The chain of causes in one line; `{:?}` would bring a backtrace along.
             let line = format!("{error:#}").replace('\n', " ");
@@ -124,13 +129,21 @@ fn run(cli: Cli) -> Result<()> {
         Command::Seed => seed::run(&cli.options),
         Command::Migrate => migrate::run(&cli.options),
         Command::Plugin(command) => plugin::run(command, &cli.options),
+        Command::Explain(explain) => explain::run(&explain, &cli.options),
         Command::Config(command) => config::run(&command, &cli.options),
     }
 }
 
+/// The command did what it was asked to, and its result, which was told, is a bad one.
+#[derive(Debug, thiserror::Error)]
+#[error("the result is not good")]
+struct NotGood;
+
 /// The core without plugins, for what is done beside a running server.
 fn app(config: &Config, store: Arc<Store>, passwords: Passwords) -> App {
-    App::new(store, Plugins::none(), config.visibility, passwords, Arc::new(SystemClock))
+    // Nobody who runs a command walks through pages.
+    let cursors = Cursors::new(&rand::random::<[u8; 32]>());
+    App::new(store, Plugins::none(), config.visibility, passwords, cursors, Arc::new(SystemClock))
 }
 
 fn runtime() -> Result<Runtime> {

@@ -4,6 +4,7 @@
 //! the key that was probably meant. Each module owns the settings it reads; this file only puts them together.
 
 mod layer;
+mod log;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::layer::{Known, Layer, explain};
+pub use self::log::Log;
 use crate::{
     auth::{
         self,
@@ -26,7 +28,7 @@ use crate::{
         token::Tokens,
     },
     domain::policy::Visibility,
-    plugin, telemetry, transport,
+    effects, plugin, transport,
 };
 
 pub const DEFAULT_FILE: &str = "leadwire.toml";
@@ -45,12 +47,13 @@ pub struct Config {
     /// How long clients are sent away and requests finished before the server ends.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
-    pub log: telemetry::Settings,
+    pub log: Log,
     pub http: transport::http::Settings,
     pub socket: transport::socket::Settings,
     pub auth: auth::Settings,
     pub visibility: Visibility,
     pub plugins: plugin::settings::Settings,
+    pub effects: effects::Settings,
 }
 
 impl Default for Config {
@@ -61,12 +64,13 @@ impl Default for Config {
             data_dir: None,
             mode: Mode::Production,
             drain_timeout: Duration::from_secs(30),
-            log: telemetry::Settings::default(),
+            log: Log::default(),
             http: transport::http::Settings::default(),
             socket: transport::socket::Settings::default(),
             auth: auth::Settings::default(),
             visibility: Visibility::default(),
             plugins: plugin::settings::Settings::default(),
+            effects: effects::Settings::default(),
         }
     }
 }
@@ -127,11 +131,13 @@ impl Config {
 
     /// What the types alone cannot say.
     fn check(&self) -> Result<()> {
-        self.log.filter()?;
+        self.log.check()?;
+        self.plugins.gate.check().map_err(|why| anyhow::anyhow!("plugins.{why}"))?;
         self.database_file()?;
-        let (auth, http, socket) = (&self.auth, &self.http, &self.socket);
+        let (auth, http, socket, effects) = (&self.auth, &self.http, &self.socket, &self.effects);
         for (key, span) in [
             ("drain_timeout", self.drain_timeout),
+            ("log.keep_for", self.log.keep_for),
             ("http.request_timeout", http.request_timeout),
             ("http.header_timeout", http.header_timeout),
             ("http.body_timeout", http.body_timeout),
@@ -144,6 +150,11 @@ impl Config {
             ("auth.refresh_reuse_window", auth.refresh_reuse_window),
             ("socket.held_timeout", socket.held_timeout),
             ("socket.stall_timeout", socket.stall_timeout),
+            ("effects.first_delay", effects.first_delay),
+            ("effects.longest_delay", effects.longest_delay),
+            ("effects.webhook_timeout", effects.webhook_timeout),
+            ("effects.keep_done", effects.keep_done),
+            ("plugins.quiet", self.plugins.quiet),
         ] {
             // Clocks overflow far beyond this.
             let longest = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -156,6 +167,7 @@ impl Config {
         }
         let lanes = auth.password_hash.parallelism as usize;
         for (key, number, least) in [
+            ("log.keep_events", self.log.keep_events as usize, 1000),
             ("http.body_limit", http.body_limit, 1024),
             ("socket.max_frame", socket.max_frame, 1024),
             ("socket.outbox_packets", socket.outbox_packets, 1),
@@ -164,6 +176,8 @@ impl Config {
             ("socket.inbound_bytes", socket.inbound_bytes, socket.max_frame),
             ("plugins.warm_instances", self.plugins.warm_instances, 1),
             ("plugins.dry_run_events", self.plugins.dry_run_events, 0),
+            ("effects.attempts", effects.attempts as usize, 1),
+            ("effects.parallel_webhooks", effects.parallel_webhooks, 1),
             ("auth.password_hash.memory_kib", auth.password_hash.memory_kib as usize, 8 * lanes),
             ("auth.password_hash.iterations", auth.password_hash.iterations as usize, 1),
             ("auth.password_hash.parallelism", lanes, 1),
@@ -173,6 +187,7 @@ impl Config {
                 bail!("{key}: expected between {least} and {}, found {number}", 1 << 30);
             }
         }
+        self.plugins.limits.check().map_err(|reason| anyhow::anyhow!("plugins.limits.{reason}"))?;
         for origin in &http.cors_origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if origin != "*" && !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#'])) {

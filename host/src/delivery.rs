@@ -4,7 +4,9 @@
 //! not take an event reads it again through [`replay`], shaped by the same [`shape::Shaper`]. What changes
 //! somebody's rights is applied at its place in the tail, before any later event is shaped.
 
+pub mod explain;
 pub mod replay;
+pub mod retention;
 pub mod shape;
 
 use std::{
@@ -31,7 +33,8 @@ use crate::{
         room::Room,
         user::User,
     },
-    store::{self, Store},
+    plugin::Pinned,
+    store::{self, Store, generation::Mark},
 };
 
 /// Names that Socket.IO keeps for itself: a stock client that receives one fails in a loop.
@@ -103,6 +106,8 @@ pub struct Delivery<P> {
     shaper: Arc<Shaper>,
     publisher: Arc<P>,
     position: u64,
+    /// The generation of plugins that is written down as the one in use.
+    marked: Option<u64>,
     /// Gone when the task is.
     is_failing: Arc<AtomicBool>,
 }
@@ -112,7 +117,7 @@ impl<P: Publisher> Delivery<P> {
     pub fn new(store: Arc<Store>, replay: Arc<Replay>, shaper: Arc<Shaper>, publisher: Arc<P>) -> Self {
         let position = *store.appended().borrow();
         publisher.begin(position);
-        Self { store, replay, shaper, publisher, position, is_failing: Arc::default() }
+        Self { store, replay, shaper, publisher, position, marked: None, is_failing: Arc::default() }
     }
 
     /// Asks, at any later time, whether the log is being read; if it is not, why.
@@ -171,7 +176,9 @@ impl<P: Publisher> Delivery<P> {
                 self.publisher.lost();
             }
             for line in &lines {
-                self.hand_out(line);
+                let plugins = self.shaper.pinned();
+                self.mark(line.event.seq, plugins.generation()).await?;
+                self.hand_out(line, &plugins);
                 self.position = line.event.seq;
                 // Sockets drain between events, so that a burst does not fill their queues.
                 yield_now().await;
@@ -180,17 +187,34 @@ impl<P: Publisher> Delivery<P> {
         Ok(())
     }
 
-    fn hand_out(&self, line: &Line) {
+    /// Writes down what shapes events from `seq` on, before anybody is sent one of them.
+    async fn mark(&mut self, seq: u64, generation: u64) -> Result<(), store::Error> {
+        if self.marked == Some(generation) {
+            return Ok(());
+        }
+        let mark = Mark { first_seq: seq, generation, visibility: self.shaper.visibility() };
+        let known = self.store.read().await?.mark_at(seq).await?;
+        if known.is_none_or(|known| (known.generation, known.visibility) != (generation, mark.visibility)) {
+            let mut tx = self.store.write().await?;
+            tx.mark_delivery(&mark).await?;
+            tx.forget_generations().await?;
+            tx.commit().await?;
+        }
+        self.marked = Some(generation);
+        Ok(())
+    }
+
+    fn hand_out(&self, line: &Line, plugins: &Pinned) {
         let event = &line.event;
         self.publisher.begin(event.seq);
         if let Some(change) = RightsChange::of(event) {
             self.publisher.apply(event.seq, &change);
         }
         let roles = self.publisher.roles(&event.rooms);
-        if roles.is_empty() {
-            return;
+        if !roles.is_empty() {
+            self.publisher.publish(event, &self.shaper.slices_by(plugins, line, &roles));
         }
-        self.publisher.publish(event, &self.shaper.slices(line, &roles));
+        self.shaper.show_shadows(event);
     }
 }
 
@@ -203,7 +227,7 @@ mod tests {
 
     fn event(name: &str, context: serde_json::Value) -> Event {
         let at = Timestamp::from_millis(0).expect("in range");
-        Event { seq: 1, name: name.into(), rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+        Event { seq: 1, name: name.into(), rooms: Vec::new(), lead_id: None, payload: json!({}).into(), context, at }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
 
+mod archive;
 mod limits;
 mod line;
 mod listener;
@@ -14,11 +15,12 @@ use tracing::warn;
 
 use self::listener::Listener;
 use crate::{
-    app::{App, SystemClock},
+    app::{App, Cursors, SystemClock},
     auth::Auth,
     config::Config,
-    delivery::Delivery,
+    delivery::{Delivery, explain::Explainer, retention::Retention},
     domain::time::Timestamp,
+    effects::Effects,
     plugin::{self, Plugins},
     store::Store,
     transport::{
@@ -61,15 +63,28 @@ impl Server {
         let plugins = open_plugins(config.plugins, Arc::clone(&store)).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
         let passwords = auth.passwords().clone();
-        let app = App::new(Arc::clone(&store), plugins.clone(), config.visibility, passwords, Arc::new(SystemClock));
+        let secret = config.auth.jwt_secret.as_ref().context("a secret was made where none is set")?;
+        let cursors = Cursors::new(secret.reveal().as_bytes());
+        let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
+        let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
+        let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
         let (sockets, delivery) = Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
+        let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
+        let registry = Arc::clone(sockets.registry());
+        let retention = Retention {
+            store: Arc::clone(&store),
+            settings: config.log.retention(),
+            now: Box::new(Timestamp::now),
+            position: Box::new(move || registry.position()),
+        };
         let draining = CancellationToken::new();
         let cors = http::cors(&settings);
         let router = sockets.attach(http::router(http::Api {
             app: app.clone(),
             auth,
             plugins,
+            explainer,
             tail,
             settings,
             draining: draining.clone(),
@@ -77,7 +92,7 @@ impl Server {
         let router = router.layer(cors);
 
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router, delivery, store, stop.clone()));
+        let serving = tokio::spawn(serve(listener, router, delivery, effects, retention, store, stop.clone()));
         Ok(Self { address, app, sockets, draining, drain_timeout: config.drain_timeout, stop, serving })
     }
 
@@ -128,31 +143,49 @@ async fn serve(
     listener: Listener,
     router: axum::Router,
     delivery: Delivery<Registry>,
+    effects: Effects,
+    retention: Retention,
     store: Arc<Store>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let stop_delivery = CancellationToken::new();
+    let (stop_delivery, stop_effects) = (CancellationToken::new(), CancellationToken::new());
     let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
+    let mut effecting = tokio::spawn(effects.run(stop_effects.clone()));
+    let retaining = tokio::spawn(retention.run(stop.clone()));
     let mut listening = pin!(listener.serve(router, stop.clone()));
-    let delivered = select! {
-        () = &mut listening => {
-            stop_delivery.cancel();
-            delivering.await
-        }
-        ended = &mut delivering => {
-            // To go on answering and tell nobody would be the worst of all.
-            stop.cancel();
-            listening.await;
-            ended
-        }
+    let (mut delivered, mut effected) = (None, None);
+    select! {
+        () = &mut listening => {}
+        // To go on answering and tell nobody, or leave undone what follows, would be the worst of all.
+        ended = &mut delivering => delivered = Some(ended),
+        ended = &mut effecting => effected = Some(ended),
+    }
+    if delivered.is_some() || effected.is_some() {
+        stop.cancel();
+        listening.await;
+    }
+    // Effects before delivery, so that what they did is still told.
+    stop_effects.cancel();
+    let effected = match effected {
+        Some(ended) => ended,
+        None => effecting.await,
     };
+    stop_delivery.cancel();
+    let delivered = match delivered {
+        Some(ended) => ended,
+        None => delivering.await,
+    };
+    let retained = retaining.await;
     store.close().await;
-    delivered.context("the delivery of events broke down")
+    retained.context("the pruning of the log broke down")?;
+    delivered.context("the delivery of events broke down")?;
+    effected.context("the effects of plugins broke down")
 }
 
 /// Compiles plugins on a thread that may block.
 async fn open_plugins(settings: plugin::Settings, store: Arc<Store>) -> Result<Plugins> {
     let runtime = Handle::current();
+    let archive = Arc::new(archive::Archive { runtime: runtime.clone(), store: Arc::clone(&store) });
     let recent = Box::new(move |limit: usize| {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let events = runtime.block_on(async { store.read().await?.recent_events(limit).await });
@@ -161,6 +194,6 @@ async fn open_plugins(settings: plugin::Settings, store: Arc<Store>) -> Result<P
             Vec::new()
         })
     });
-    let opened = tokio::task::spawn_blocking(|| Plugins::open(settings, recent)).await;
+    let opened = tokio::task::spawn_blocking(|| Plugins::open_recorded(settings, recent, archive)).await;
     Ok(opened.context("loading plugins broke down")??)
 }

@@ -13,7 +13,10 @@ use sqlx::{
 use tokio::sync::watch;
 
 pub mod activity;
+pub mod effect;
 mod error;
+pub mod follower;
+pub mod generation;
 pub mod idempotency;
 pub mod lead;
 pub mod log;
@@ -35,6 +38,7 @@ pub struct Store {
     readers: SqlitePool,
     epoch: String,
     head: watch::Sender<u64>,
+    staged: watch::Sender<()>,
 }
 
 /// A snapshot of the database to read from.
@@ -48,6 +52,8 @@ pub struct Tx<'a> {
     store: &'a Store,
     /// The last seq this transaction appended.
     appended: Option<u64>,
+    /// Whether there is something new to be done for plugins.
+    staged: bool,
 }
 
 impl Store {
@@ -81,7 +87,31 @@ impl Store {
         })?;
         let (epoch, head) = log::open(&writer).await?;
         let readers = pool(READERS, options).await.map_err(open)?;
-        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head) })
+        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head), staged: watch::Sender::new(()) })
+    }
+
+    /// Opens the database to read from it, beside a server that may be running; nothing in it is changed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is not a database, or was not written by this version of the program.
+    pub async fn open_read_only(url: &str) -> Result<Self> {
+        let path = database_path(url)?;
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(PATIENCE);
+        let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(PATIENCE);
+        let readers = pool.connect_with(options.clone()).await.map_err(|source| Error::Open { path, source })?;
+        let applied: Vec<i64> =
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&readers).await?;
+        let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+            return Err(Error::Newer(*newer));
+        }
+        if known.iter().any(|version| !applied.contains(version)) {
+            return Err(Error::Older);
+        }
+        let (epoch, head) = log::look(&readers).await?;
+        // It could not write if it were asked to.
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head), staged: watch::Sender::new(()) })
     }
 
     /// A consistent view for one or more queries.
@@ -93,7 +123,7 @@ impl Store {
     pub async fn write(&self) -> Result<Tx<'_>> {
         // A deferred SQLite transaction starts as a reader; once another writer commits it can no longer write.
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx { reader: Reader { tx }, store: self, appended: None })
+        Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
     }
 
     /// Names this log: seqs of one epoch belong together.
@@ -104,6 +134,11 @@ impl Store {
     /// The newest committed seq this process knows of; it changes after each commit that appended.
     pub fn appended(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
+    }
+
+    /// Told after each commit that left something to do for plugins: an effect, a reminder, a question to repeat.
+    pub fn staged(&self) -> watch::Receiver<()> {
+        self.staged.subscribe()
     }
 
     /// Looks for lines that another process appended, and wakes those who wait for new ones.
@@ -134,6 +169,9 @@ impl Tx<'_> {
         self.reader.tx.commit().await?;
         if let Some(seq) = self.appended {
             self.store.announce(seq);
+        }
+        if self.staged {
+            self.store.staged.send_replace(());
         }
         Ok(())
     }
@@ -196,6 +234,43 @@ mod tests {
         .expect("pretends");
         store.close().await;
         assert!(matches!(open(&dir).await, Err(Error::Newer(9999))));
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_keeps_its_activities() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
+        let first = MIGRATIONS.iter().filter(|migration| migration.version == 1).cloned().collect();
+        Migrator::with_migrations(first).run(&pool).await.expect("migrates");
+        let (user, lead, activity) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+        let at = "2026-01-01T00:00:00.000Z";
+        for statement in [
+            format!("INSERT INTO users VALUES ('{user}', 'ann@example.com', 'Ann', 'SALES', 1, '', '{at}', '{at}')"),
+            format!(
+                "INSERT INTO leads (id, title, status, currency, custom, created_by, version, created_at, updated_at)
+                 VALUES ('{lead}', 'Roof', 'NEW', 'USD', '{{}}', '{user}', 1, '{at}', '{at}')"
+            ),
+            format!(
+                "INSERT INTO activities (id, lead_id, type, body, creator_id, meta, created_at, updated_at)
+                 VALUES ('{activity}', '{lead}', 'NOTE', 'hello', '{user}', '{{}}', '{at}', '{at}')"
+            ),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("inserts");
+        }
+        pool.close().await;
+
+        let store = open(&dir).await.expect("brings it up to date");
+        let mut reader = store.read().await.expect("a reader");
+        let kept = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
+        assert_eq!((kept.fields.body.as_deref(), kept.creator.name.as_str()), (Some("hello"), "Ann"));
+        drop(reader);
+        let problems = sqlx::query("PRAGMA foreign_key_check").fetch_all(&store.writer).await.expect("checks");
+        assert!(problems.is_empty());
+        // Nobody's activity is refused as ever.
+        let orphan = sqlx::query("UPDATE activities SET creator_id = NULL").execute(&store.writer).await;
+        assert!(orphan.is_err());
     }
 
     #[tokio::test]

@@ -6,9 +6,8 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// `[log]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// What is logged, and in which form.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// A level, or directives such as `info,leadwire::plugin=debug`.
     pub level: String,

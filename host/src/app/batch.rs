@@ -29,7 +29,8 @@ impl<'a> Batch<'a> {
     pub async fn execute(&mut self, actor: &Actor, at: Timestamp, command: Command) -> Result<Option<LeadId>> {
         let inner = &*self.app.0;
         let tx = &mut self.tx;
-        let write = write::Write { tx, actor, at, clock: &*inner.clock, visibility: &inner.visibility };
+        let (clock, visibility) = (&*inner.clock, &inner.visibility);
+        let write = write::Write { tx, actor, at, clock, visibility, cause: None };
         Ok(match write.run(command).await? {
             write::Written::Done(Done::Lead(lead) | Done::Activity { lead, .. }) => Some(lead.id),
             write::Written::Outdated(lead) => Some(lead.id),

@@ -44,6 +44,10 @@ impl About {
         }
     }
 
+    fn values(&self) -> (Option<Value>, Option<Value>) {
+        (self.lead.as_ref().map(|lead| json!(lead)), self.activity.as_ref().map(|activity| json!(activity)))
+    }
+
     /// What the server has against a command, as far as this tells.
     fn check(&self, actor: &Actor, command: &Command) -> Result<()> {
         match (command, &self.lead, &self.activity) {
@@ -82,18 +86,12 @@ impl App {
         about.check(actor, &command)?;
         let mut reader = self.0.store.read().await?;
         check_owner(&mut reader, &command).await?;
-        let user = reader.user(actor.id).await?.ok_or(Error::NotFound("user"))?;
+        let user = write::account(&mut reader, actor).await?.ok_or(Error::NotFound("user"))?;
         drop(reader);
 
-        let (lead, activity) =
-            (about.lead.as_ref().map(|lead| json!(lead)), about.activity.as_ref().map(|it| json!(it)));
-        let question = Question {
-            name: command.name(),
-            user: &user,
-            input: command.input(),
-            lead: lead.as_ref(),
-            activity: activity.as_ref(),
-        };
+        let (lead, activity) = about.values();
+        let (lead, activity) = (lead.as_ref(), activity.as_ref());
+        let question = Question { name: command.name(), user: &user, input: command.input(), lead, activity };
         let with = |input: &Map<String, Value>| -> Result<Command> {
             let amended = command.clone().with_input(input.clone())?;
             about.check(actor, &amended)?;
@@ -111,6 +109,21 @@ impl App {
                 }
             }
         }
+    }
+}
+
+impl App {
+    /// Shows plugins in shadow mode what was carried out and how things were before. Nobody waits for it.
+    pub(super) fn show_shadows(&self, actor: &Actor, command: Command, about: About) {
+        let (app, actor) = (self.clone(), actor.clone());
+        tokio::spawn(async move {
+            let user = async { write::account(&mut app.0.store.read().await?, &actor).await }.await;
+            let Ok(Some(user)) = user else { return };
+            let (lead, activity) = about.values();
+            let (lead, activity) = (lead.as_ref(), activity.as_ref());
+            let question = Question { name: command.name(), user: &user, input: command.input(), lead, activity };
+            app.0.plugins.show_command(&question);
+        });
     }
 }
 

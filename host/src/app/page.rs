@@ -1,11 +1,10 @@
 //! Pages of a list, and the cursor that leads from one to the next.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Result};
+use super::{Cursors, Error, Result};
 
 pub const MAX_LIMIT: u32 = 200;
 pub const DEFAULT_LIMIT: u32 = 50;
@@ -28,7 +27,7 @@ pub struct Page {
 /// A cursor belongs to one list: the same noun, filter and order.
 #[derive(Serialize, Deserialize)]
 struct Cursor<P> {
-    list: String,
+    list: [u8; 6],
     position: P,
 }
 
@@ -44,6 +43,7 @@ impl PageRequest {
     // A closure that returns a future, and no `AsyncFn`: of that, the compiler cannot tell that it is `Send`.
     pub(super) async fn fill<P: Clone + Serialize + DeserializeOwned, T, F>(
         &self,
+        cursors: &Cursors,
         list: &impl Serialize,
         fetch: impl Fn(Option<P>, u32) -> F,
         show: impl Fn(T) -> Result<Option<Value>>,
@@ -52,8 +52,8 @@ impl PageRequest {
         F: Future<Output = Result<Vec<(P, T)>>>,
     {
         let (limit, batch_size) = (self.limit as usize, (self.limit + 1).max(MIN_BATCH));
-        let mut examined = self.position(list)?;
-        // A cursor can be read by who holds it, so it names the last item they were shown, not one that was left out.
+        let mut examined = self.position(cursors, list)?;
+        let next = |position: Option<P>| position.map(|position| cursor(cursors, list, &position));
         let mut shown: Option<P> = None;
         let mut items = Vec::new();
         for _ in 0..MAX_BATCHES {
@@ -62,7 +62,7 @@ impl PageRequest {
             for (position, item) in batch {
                 if let Some(seen) = show(item)? {
                     if items.len() == limit {
-                        return Ok(Page { items, next_cursor: shown.map(|position| cursor(list, &position)) });
+                        return Ok(Page { items, next_cursor: next(shown) });
                     }
                     items.push(seen);
                     shown = Some(position.clone());
@@ -74,14 +74,14 @@ impl PageRequest {
             }
             tokio::task::yield_now().await;
         }
-        Ok(Page { items, next_cursor: examined.map(|position| cursor(list, &position)) })
+        Ok(Page { items, next_cursor: next(examined) })
     }
 
     /// The place where the page begins; none for the first page.
-    fn position<P: DeserializeOwned>(&self, list: &impl Serialize) -> Result<Option<P>> {
+    fn position<P: DeserializeOwned>(&self, cursors: &Cursors, list: &impl Serialize) -> Result<Option<P>> {
         let Some(text) = &self.cursor else { return Ok(None) };
         let unreadable = || Error::query("cursor", "is not one that this server gave out");
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unreadable())?;
+        let bytes = cursors.open(text).ok_or_else(unreadable)?;
         let cursor: Cursor<P> = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
         if cursor.list != mark(list) {
             return Err(Error::query("cursor", "belongs to another list: keep filters and sort as they were"));
@@ -91,12 +91,12 @@ impl PageRequest {
 }
 
 /// The cursor that goes on behind `position`.
-fn cursor<P: Serialize>(list: &impl Serialize, position: &P) -> String {
+fn cursor<P: Serialize>(cursors: &Cursors, list: &impl Serialize, position: &P) -> String {
     let cursor = Cursor { list: mark(list), position };
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).expect("positions are plain JSON"))
+    cursors.seal(&serde_json::to_vec(&cursor).expect("positions are plain JSON"))
 }
 
-fn mark(list: &impl Serialize) -> String {
+fn mark(list: &impl Serialize) -> [u8; 6] {
     let digest = Sha256::digest(serde_json::to_vec(list).expect("filters are plain JSON"));
-    URL_SAFE_NO_PAD.encode(&digest[..6])
+    *digest.first_chunk().expect("a SHA-256 is longer")
 }

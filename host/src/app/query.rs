@@ -52,7 +52,7 @@ impl App {
         let fetch = |behind: Option<LeadPosition>, limit| async move {
             Ok(self.0.store.read().await?.leads(filter, viewpoint, behind.as_ref(), limit).await?)
         };
-        page.fill(filter, fetch, |lead| self.lead_for(actor, &lead)).await
+        page.fill(&self.0.cursors, filter, fetch, |lead| self.lead_for(actor, &lead)).await
     }
 
     pub async fn activities(&self, actor: &Actor, lead: LeadId, page: &PageRequest) -> Result<Page> {
@@ -62,7 +62,10 @@ impl App {
             let activities = self.0.store.read().await?.activities(id, behind, limit).await?;
             Ok(activities.into_iter().map(|activity| (ActivityPosition::from(&activity), activity)).collect())
         };
-        page.fill(&("activities", lead.id), fetch, |activity| self.activity_for(actor, &activity, &lead)).await
+        page.fill(&self.0.cursors, &("activities", lead.id), fetch, |activity| {
+            self.activity_for(actor, &activity, &lead)
+        })
+        .await
     }
 
     pub async fn activity(&self, actor: &Actor, id: ActivityId) -> Result<Value> {
@@ -85,7 +88,7 @@ impl App {
             let entries = self.0.store.read().await?.history(lead, before, limit).await?;
             Ok(entries.into_iter().map(|entry| (entry.id, entry)).collect())
         };
-        page.fill(&("history", lead), fetch, |entry| Ok(self.history_entry_for(actor, entry))).await
+        page.fill(&self.0.cursors, &("history", lead), fetch, |entry| Ok(self.history_entry_for(actor, entry))).await
     }
 
     fn history_entry_for(&self, actor: &Actor, entry: HistoryEntry) -> Option<Value> {

@@ -10,6 +10,7 @@ use crate::{
     auth::settings::PasswordHash,
     domain::{
         activity::ActivityFields,
+        event::Cause,
         id::UserId,
         lead::{LeadFields, LeadStatus},
         policy::Scope,
@@ -36,7 +37,8 @@ impl Desk {
         let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
         let costs = PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 };
         let passwords = Passwords::new(&costs).expect("valid costs");
-        let app = App::new(store, Plugins::none(), visibility, passwords, Arc::new(SystemClock));
+        let cursors = Cursors::new(b"a secret of the tests");
+        let app = App::new(store, Plugins::none(), visibility, passwords, cursors, Arc::new(SystemClock));
         let nobody = Actor { id: UserId(uuid::Uuid::nil()), email: "root@example.com".into(), role: Role::Admin };
         let admin = user(&app, &nobody, "admin", Role::Admin).await;
         Self { app, admin, _dir: dir }
@@ -354,21 +356,33 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
 }
 
 #[tokio::test]
-async fn a_cursor_names_only_what_was_shown() {
+async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
+    let cursors = Cursors::new(b"a secret");
     let page = PageRequest { limit: 2, cursor: None };
-    let fetch = |behind: Option<u32>, limit: u32| async move {
-        let first = behind.map_or(0, |last| last + 1);
-        Ok((first..300).take(limit as usize).map(|number| (number, number)).collect::<Vec<_>>())
+    let fetch = |behind: Option<String>, limit: u32| async move {
+        let first = behind.map_or(0, |last| last["number ".len()..].parse::<u32>().expect("a number") + 1);
+        let items = (first..300).take(limit as usize);
+        Ok(items.map(|number| (format!("number {number}"), number)).collect::<Vec<_>>())
     };
     let third = |number: u32| Ok(number.is_multiple_of(3).then(|| json!(number)));
-    let first = page.fill(&"numbers", fetch, third).await.expect("fills");
+    let first = page.fill(&cursors, &"numbers", fetch, third).await.expect("fills");
     assert_eq!(first.items, [json!(0), json!(3)]);
     let cursor = first.next_cursor.expect("there is more");
-    let text = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, &cursor).expect("base64");
-    let named: Value = serde_json::from_slice(&text).expect("JSON");
-    assert_eq!(named["position"], json!(3), "not one of those that were left out");
-    let next = PageRequest { limit: 200, cursor: Some(cursor) }.fill(&"numbers", fetch, third).await.expect("fills");
-    assert_eq!((next.items.len(), next.next_cursor), (98, None));
+    let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, &cursor).expect("base64");
+    assert!(!bytes.windows(6).any(|window| window == b"number"));
+    let next = PageRequest { limit: 200, cursor: Some(cursor.clone()) };
+    let rest = next.fill(&cursors, &"numbers", fetch, third).await.expect("fills");
+    assert_eq!((rest.items.len(), rest.next_cursor), (98, None));
+    let rest = next.fill(&Cursors::new(b"a secret"), &"numbers", fetch, third).await.expect("fills after a restart");
+    assert_eq!(rest.items.len(), 98);
+
+    let mut edited = bytes;
+    *edited.last_mut().expect("not empty") ^= 1;
+    let edited = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, edited);
+    let edited = PageRequest { limit: 200, cursor: Some(edited) };
+    for (page, cursors) in [(&edited, &cursors), (&next, &Cursors::new(b"another secret"))] {
+        assert_eq!(code(page.fill(cursors, &"numbers", fetch, third).await), "invalid_query");
+    }
 }
 
 #[tokio::test]
@@ -385,4 +399,21 @@ async fn a_key_stands_for_an_account_with_its_password() {
     let made = desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("creates");
     assert_eq!(desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("repeats"), made);
     assert_eq!(code(desk.app.create_user(&desk.admin, ann("another password"), key()).await), "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn what_was_done_long_ago_is_forgotten_however_much_it_is() {
+    let desk = Desk::open().await;
+    let (app, now) = (&desk.app, desk.app.now());
+    app.follow("clock").await.expect("follows");
+    let (input, cause) = (Map::new(), Cause { plugins: vec!["clock".into()], occasion: "epoch:1".into() });
+    let mut tx = app.store().write().await.expect("a transaction");
+    tx.stage("clock", &cause, (0..2501).map(|_| ("remind", &input)), now, now).await.expect("staged");
+    for id in 1..=2500 {
+        assert!(tx.finish_effect(id, now).await.expect("done"), "{id}");
+    }
+    tx.commit().await.expect("commits");
+    assert_eq!(app.forget_effects(now).await.expect("forgets"), 0);
+    assert_eq!(app.forget_effects(now.plus(std::time::Duration::from_millis(1))).await.expect("forgets"), 2500);
+    assert_eq!(app.standings().await.expect("standings")["clock"].pending, 1);
 }

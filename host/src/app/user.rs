@@ -107,7 +107,7 @@ impl App {
             let users = self.0.store.read().await?.users(behind, limit).await?;
             Ok(users.into_iter().map(|user| (user.id, user)).collect())
         };
-        page.fill(&"users", fetch, |user| Ok(Some(json!(user)))).await
+        page.fill(&self.0.cursors, &"users", fetch, |user| Ok(Some(json!(user)))).await
     }
 
     /// Those who can own a lead, as `{id, name}`, for anyone who is signed in.

@@ -7,14 +7,14 @@ use crate::{
     domain::{
         activity::{Activity, ActivityFields},
         command::Command,
-        event::{Actor, Happening, NotificationKind},
+        event::{Actor, Cause, Happening, NotificationKind},
         id::{ActivityId, LeadId, UserId},
         input::Invalid,
         lead::{FieldChange, Lead, LeadFields},
-        policy::{Deed, Scope, Visibility, may},
+        policy::{Deed, Forbidden, Scope, Visibility, may},
         role::Role,
         time::Timestamp,
-        user::UserRef,
+        user::{User, UserRef},
     },
     store::{Reader, Tx},
 };
@@ -26,6 +26,8 @@ pub(super) struct Write<'a, 's> {
     pub(super) at: Timestamp,
     pub(super) clock: &'a dyn Clock,
     pub(super) visibility: &'a Visibility,
+    /// What a plugin's effect bears.
+    pub(super) cause: Option<&'a Cause>,
 }
 
 pub(super) enum Written {
@@ -39,10 +41,18 @@ pub(super) enum Written {
 /// # Errors
 /// When the account is gone or was deactivated.
 pub(super) async fn current(tx: &mut Tx<'_>, actor: &Actor) -> Result<Actor> {
-    match tx.user(actor.id).await? {
+    match account(tx, actor).await? {
         Some(user) if user.active => Ok(Actor::from(&user)),
         _ => Err(Error::Unauthenticated { code: "unauthenticated", message: "the account is not active".into() }),
     }
+}
+
+/// The account that stands behind an actor; for a plugin, what stands in the place of one.
+pub(super) async fn account(reader: &mut Reader, actor: &Actor) -> Result<Option<User>> {
+    Ok(match actor.role {
+        Role::Plugin => reader.plugin_actor(actor.id).await?,
+        _ => reader.user(actor.id).await?,
+    })
 }
 
 impl Write<'_, '_> {
@@ -200,6 +210,18 @@ impl Write<'_, '_> {
         Ok(Done::Deleted)
     }
 
+    /// Tells a user of a lead, in a plugin's words.
+    pub(super) async fn notify(&mut self, to: UserId, kind: NotificationKind, lead: LeadId) -> Result<()> {
+        let lead = self.lead(lead).await?;
+        let Some(user) = self.tx.user(to).await?.filter(|user| user.active) else {
+            return Err(Invalid::one("userId", "unknown_user", "userId must be an active user").into());
+        };
+        if !self.visibility.sees(user.id, user.role, lead.owner.as_ref().map(|owner| owner.id)) {
+            return Err(Forbidden("the user may not see this lead").into());
+        }
+        self.append(Happening::Notification { to, kind, lead }).await
+    }
+
     /// Writes an activity of the actor's, or one that records what the actor did.
     async fn log_activity(&mut self, lead: &Lead, fields: ActivityFields) -> Result<Activity> {
         let activity = Activity {
@@ -216,7 +238,7 @@ impl Write<'_, '_> {
     }
 
     async fn append(&mut self, happening: Happening) -> Result<()> {
-        self.tx.append(&happening.draft(self.actor, self.at)).await?;
+        self.tx.append(&happening.draft(self.actor, self.at).caused_by(self.cause)).await?;
         Ok(())
     }
 
@@ -240,7 +262,7 @@ impl Write<'_, '_> {
     }
 
     async fn me(&mut self) -> Result<UserRef> {
-        let user = self.tx.user(self.actor.id).await?;
+        let user = account(self.tx, self.actor).await?;
         user.map(|user| UserRef::from(&user)).ok_or(Error::NotFound("user"))
     }
 }

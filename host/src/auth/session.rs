@@ -49,6 +49,8 @@ pub struct Authenticated {
     /// None when the token was issued elsewhere.
     pub session: Option<SessionId>,
     pub expires_at: Timestamp,
+    /// The line of the log as of which this is so: whatever changes it follows.
+    pub seq: u64,
 }
 
 /// What a login or a refresh gives out.
@@ -226,8 +228,9 @@ impl Auth {
                 Err(_) => (reader.user_by_email(&name).await?.map(|(user, _)| user), None),
             },
         };
+        let seq = reader.head().await?;
         match user {
-            Some(user) if user.active => Ok(Authenticated { user, session, expires_at }),
+            Some(user) if user.active => Ok(Authenticated { user, session, expires_at, seq }),
             _ => Err(Error::Unauthenticated),
         }
     }

@@ -1,17 +1,26 @@
 //! `leadwire plugin …`: for those who write plugins and those who run them.
 
+mod bench;
 mod build;
+mod check;
+mod list;
 mod manage;
 mod new;
+mod replay;
+mod test;
 mod toolchain;
+mod watch;
 
-use std::{fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use super::Options;
-use crate::plugin;
+use crate::plugin::{self, Shift, settings::PluginSettings, workbench::Workbench};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -19,27 +28,96 @@ pub(super) enum Command {
     New(new::New),
     /// Compile plugins to components that `leadwire serve` loads
     Build(build::Build),
+    /// Find out whether a server can rely on a component
+    Check(check::Check),
+    /// Run a plugin's own tests, then its cases against the component
+    Test(test::Test),
+    /// Measure what a call of each hook costs
+    Bench(bench::Bench),
+    /// Build, check and drop in a plugin on each save
+    Watch(watch::Watch),
+    /// Tell what is in the plugin folder, and what a running server makes of it
+    List(list::List),
+    /// Tell what a plugin would have changed of the events that the log has recorded
+    Replay(replay::Replay),
     /// Let a plugin take part again
     Enable(manage::Named),
     /// Keep a plugin's files, but let it take no part
     Disable(manage::Named),
     /// Delete a plugin's files, and let go of what it held back
     Remove(manage::Named),
+    /// Put in force what the gate holds
+    Promote(manage::Named),
+    /// Forget what the gate holds, until the files change again
+    Drop(manage::Named),
+    /// Bring back the generation before the one in force; once more, and the later one is back
+    Rollback(manage::Named),
 }
 
 pub(super) fn run(command: Command, options: &Options) -> Result<()> {
     match command {
         Command::New(new) => new::run(&new),
         Command::Build(build) => build::run(&build),
+        Command::Check(check) => check::run(&check),
+        Command::Test(test) => test::run(&test),
+        Command::Bench(bench) => bench::run(&bench),
+        Command::Watch(watch) => watch::run(&watch, options),
+        Command::List(list) => list::run(&list, options),
+        Command::Replay(replay) => replay::run(&replay, options),
         Command::Enable(named) => manage::enable(&named, options),
         Command::Disable(named) => manage::disable(&named, options),
         Command::Remove(named) => manage::remove(&named, options),
+        Command::Promote(named) => manage::shift(&named, options, &Shift::Promote),
+        Command::Drop(named) => manage::shift(&named, options, &Shift::Drop),
+        Command::Rollback(named) => manage::shift(&named, options, &Shift::RollBack { from: None }),
     }
 }
 
 /// A plugin's name is that of its files, so it must be no path.
 fn check_name(name: &str) -> Result<()> {
     plugin::check_name(name).map_err(anyhow::Error::msg)
+}
+
+/// A component and its settings, or what is wrong with those.
+struct Component {
+    name: String,
+    bytes: Vec<u8>,
+    settings: Result<PluginSettings, String>,
+}
+
+impl Component {
+    /// `settings` is the file to take them from, in place of `NAME.toml` beside the component.
+    fn read(file: &Path, settings: Option<&Path>) -> Result<Self> {
+        let name = match (file.extension(), file.file_stem().and_then(|stem| stem.to_str())) {
+            (Some(extension), Some(stem)) if extension == "wasm" => stem.to_owned(),
+            _ => bail!("{} is no plugin's file: expected NAME.wasm", file.display()),
+        };
+        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let beside = file.with_extension("toml");
+        let from = settings.or_else(|| beside.is_file().then_some(beside.as_path()));
+        Ok(Self { name, bytes, settings: read_settings(from)? })
+    }
+}
+
+/// The settings in a file, or what is wrong with them; the usual ones without a file.
+fn read_settings(file: Option<&Path>) -> Result<Result<PluginSettings, String>> {
+    let Some(file) = file else { return Ok(Ok(PluginSettings::default())) };
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(PluginSettings::parse(&text).map_err(|why| format!("{}: {why}", file.display())))
+}
+
+fn workbench() -> Result<Workbench> {
+    let compiled = cache()?.join("compiled");
+    fs::create_dir_all(&compiled).with_context(|| format!("cannot create {}", compiled.display()))?;
+    let compiled = compiled.canonicalize().with_context(|| format!("cannot find {}", compiled.display()))?;
+    Ok(Workbench::start(&compiled)?)
+}
+
+/// Below the user's cache folder.
+fn cache() -> Result<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set; a folder is needed for what is kept")?.join("leadwire"))
 }
 
 /// Writes a file so that a watching server sees the whole of it or none.

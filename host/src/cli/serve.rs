@@ -20,7 +20,7 @@ pub(super) struct Serve {
 
 pub(super) fn run(serve: Serve, options: &Options) -> Result<()> {
     let config = options.load_with(serve.listen)?;
-    telemetry::start(&config.log)?;
+    telemetry::start(&config.log.telemetry())?;
     let runtime = runtime()?;
     let served = runtime.block_on(until_told(config));
     // Whatever still runs on a blocking thread is not waited for.

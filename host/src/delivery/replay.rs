@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use quick_cache::{Weighter, unsync::Cache};
-use serde_json::Value;
 
 use super::shape::Shapes;
 use crate::{
-    domain::event::Event,
+    domain::{
+        event::{Event, size_in_memory},
+        id::LeadId,
+    },
     store::{self, Store},
 };
 
@@ -29,7 +31,7 @@ pub struct Line {
 impl Line {
     pub fn new(event: Event) -> Self {
         // The event itself, and about as much again for each of two encoded forms.
-        let weight = 1024 + 3 * (size(&event.payload) + size(&event.context));
+        let weight = 1024 + 3 * (size_in_memory(&event.payload) + size_in_memory(&event.context));
         Self { event, shapes: Mutex::default(), weight }
     }
 }
@@ -67,19 +69,33 @@ impl Replay {
             return Ok(kept);
         }
         let events = self.store.read().await?.events_after(seq, limit).await?;
+        Ok(self.keep(events))
+    }
+
+    /// Some of the lines about a lead that follow `seq`, at most `limit`, oldest first; nothing when the log is no
+    /// longer kept that far back.
+    pub async fn about_lead(&self, lead: LeadId, seq: u64, limit: u32) -> Result<Option<Vec<Arc<Line>>>, store::Error> {
+        let mut reader = self.store.read().await?;
+        if reader.oldest().await? > seq + 1 {
+            return Ok(None);
+        }
+        let events = reader.lead_events_after(lead, seq, limit).await?;
+        drop(reader);
+        Ok(Some(self.keep(events)))
+    }
+
+    fn keep(&self, events: Vec<Event>) -> Vec<Arc<Line>> {
         let mut lines = self.lines.lock();
-        Ok(events
-            .into_iter()
-            .map(|event| {
-                let seq = event.seq;
-                if let Some(line) = lines.get(&seq) {
-                    return line.clone();
-                }
-                let line = Arc::new(Line::new(event));
-                lines.insert(seq, line.clone());
-                line
-            })
-            .collect())
+        let keep = |event: Event| {
+            let seq = event.seq;
+            if let Some(line) = lines.get(&seq) {
+                return line.clone();
+            }
+            let line = Arc::new(Line::new(event));
+            lines.insert(seq, line.clone());
+            line
+        };
+        events.into_iter().map(keep).collect()
     }
 
     fn kept_after(&self, seq: u64, limit: u32) -> Vec<Arc<Line>> {
@@ -93,18 +109,5 @@ struct ByBytes;
 impl Weighter<u64, Arc<Line>> for ByBytes {
     fn weight(&self, _: &u64, line: &Arc<Line>) -> u64 {
         line.weight
-    }
-}
-
-/// About what a value takes in memory.
-fn size(value: &Value) -> u64 {
-    const NODE: u64 = 64;
-    match value {
-        Value::String(text) => NODE + text.len() as u64,
-        Value::Array(items) => NODE + items.iter().map(size).sum::<u64>(),
-        Value::Object(members) => {
-            NODE + members.iter().map(|(key, value)| NODE + key.len() as u64 + size(value)).sum::<u64>()
-        }
-        _ => NODE,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         role::Role,
         user::User,
     },
-    plugin::{Plugins, Shaped, Unavailable},
+    plugin::{Pinned, Plugins, Shaped, Step, Unavailable},
 };
 
 /// A failing plugin is asked again about a line after this long, however many sockets wait for it.
@@ -55,8 +55,8 @@ pub enum Slice {
 /// A change took a lead out of the sight of some: they are told so in place of the change.
 #[derive(Debug)]
 pub struct Revoked {
-    message: Message,
-    saw_it: Audience,
+    pub(super) message: Message,
+    pub(super) saw_it: Audience,
 }
 
 impl Slice {
@@ -88,9 +88,24 @@ impl Shaper {
         Self { plugins, visibility, epoch: epoch.into() }
     }
 
+    /// The plugins in force now.
+    pub fn pinned(&self) -> Pinned {
+        self.plugins.pinned()
+    }
+
+    /// Which leads a role reads, whatever plugins say.
+    pub fn visibility(&self) -> Visibility {
+        self.visibility
+    }
+
     /// What each of the roles gets of the line; what is known already is not made again.
     pub fn slices(&self, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
-        let generation = self.plugins.generation();
+        self.slices_by(&self.plugins.pinned(), line, roles)
+    }
+
+    /// As [`Shaper::slices`], by these plugins.
+    pub fn slices_by(&self, plugins: &Pinned, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+        let generation = plugins.generation();
         let mut shapes = line.shapes.lock();
         if shapes.generation != generation {
             *shapes = Shapes { generation, slices: Vec::new() };
@@ -100,32 +115,58 @@ impl Shaper {
         let known = |shapes: &Shapes, role| shapes.slices.iter().any(|(known, ..)| *known == role);
         let missing: Vec<Role> = roles.iter().copied().filter(|role| !known(&shapes, *role)).collect();
         if !missing.is_empty() {
-            let made = self.shape(&line.event, &missing);
+            let made = self.shape(plugins, &line.event, &missing);
             shapes.slices.extend(made.into_iter().map(|(role, slice)| (role, Arc::new(slice), now)));
         }
         let wanted = shapes.slices.iter().filter(|(role, ..)| roles.contains(role));
         wanted.map(|(role, slice, _)| (*role, slice.clone())).collect()
     }
 
-    fn shape(&self, event: &Event, roles: &[Role]) -> Vec<(Role, Slice)> {
+    /// What one role gets of the event by these plugins, if anybody is ever sent such, and how that came about.
+    pub(super) fn explain(&self, plugins: &Pinned, event: &Event, role: Role) -> (Option<Slice>, Vec<Step>) {
+        if RESERVED.contains(&event.name.as_str()) {
+            return (None, Vec::new());
+        }
+        let (mut shaped, steps) = match event.is_about_rights() {
+            true => (vec![(role, whole(event))], Vec::new()),
+            false => plugins.explain(&event.name, &event.payload, &event.context, role),
+        };
+        let slice = shaped.pop().map(|(role, shaped)| self.slice(plugins, event, role, shaped, &mut Vec::new()));
+        (slice, steps)
+    }
+
+    /// Lets plugins in shadow mode look at a live event; nothing waits for them.
+    pub fn show_shadows(&self, event: &Event) {
+        self.plugins.show_event(event);
+    }
+
+    fn shape(&self, plugins: &Pinned, event: &Event, roles: &[Role]) -> Vec<(Role, Slice)> {
         if RESERVED.contains(&event.name.as_str()) {
             return Vec::new();
         }
-        let shaped = match is_about_rights(event) {
+        let shaped = match event.is_about_rights() {
             // Plugins decide about leads; that a right was taken is told whatever they think of it.
             true => roles.iter().map(|role| (*role, whole(event))).collect(),
-            false => self.plugins.shape(&event.name, &event.payload, &event.context, roles),
+            false => plugins.shape(&event.name, &event.payload, &event.context, roles),
         };
         let mut encoded: Vec<(Arc<Value>, Message)> = Vec::new();
-        shaped.into_iter().map(|(role, shaped)| (role, self.slice(event, role, shaped, &mut encoded))).collect()
+        let slice = |(role, shaped)| (role, self.slice(plugins, event, role, shaped, &mut encoded));
+        shaped.into_iter().map(slice).collect()
     }
 
-    fn slice(&self, event: &Event, role: Role, shaped: Shaped, encoded: &mut Vec<(Arc<Value>, Message)>) -> Slice {
+    fn slice(
+        &self,
+        plugins: &Pinned,
+        event: &Event,
+        role: Role,
+        shaped: Shaped,
+        encoded: &mut Vec<(Arc<Value>, Message)>,
+    ) -> Slice {
         let (payload, audience) = match shaped {
             Shaped::Sent { payload, audience } => (payload, audience),
             Shaped::Held { plugin, reason } => return Slice::Held(Unavailable { plugin, reason }),
         };
-        let revoked = match self.revoked(event, role, &audience) {
+        let revoked = match self.revoked(plugins, event, role, &audience) {
             Ok(revoked) => revoked,
             Err(unavailable) => return Slice::Held(unavailable),
         };
@@ -142,15 +183,21 @@ impl Shaper {
     /// Whom a narrowed audience leaves out although they saw the lead as it was before.
     ///
     /// What `[visibility]` takes away has a line of the log of its own; this is about plugins.
-    fn revoked(&self, event: &Event, role: Role, audience: &Audience) -> Result<Option<Revoked>, Unavailable> {
+    fn revoked(
+        &self,
+        plugins: &Pinned,
+        event: &Event,
+        role: Role,
+        audience: &Audience,
+    ) -> Result<Option<Revoked>, Unavailable> {
         let Some(before) = event.context.get("before").filter(|_| *audience != Audience::Everyone) else {
             return Ok(None);
         };
-        let mut payload = event.payload.clone();
+        let mut payload = Value::clone(&event.payload);
         if let Some(lead) = payload.get_mut("lead") {
             *lead = before.clone();
         }
-        let mut shaped = self.plugins.shape(&event.name, &payload, &json!({"lead": before}), &[role]);
+        let mut shaped = plugins.shape(&event.name, &payload.into(), &json!({"lead": before}), &[role]);
         let saw_it = match shaped.pop() {
             Some((_, Shaped::Sent { audience, .. })) => audience,
             Some((_, Shaped::Held { plugin, reason })) => return Err(Unavailable { plugin, reason }),
@@ -168,10 +215,6 @@ impl Shaper {
     }
 }
 
-fn is_about_rights(event: &Event) -> bool {
-    matches!(event.name.as_str(), "lead:revoked" | "session:updated")
-}
-
 fn whole(event: &Event) -> Shaped {
-    Shaped::Sent { payload: Arc::new(event.payload.clone()), audience: Audience::Everyone }
+    Shaped::Sent { payload: event.payload.clone(), audience: Audience::Everyone }
 }

@@ -1,6 +1,6 @@
 //! What happened, as the log keeps it and as a client is told.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -30,8 +30,29 @@ impl From<&User> for Actor {
     }
 }
 
+/// How it came that a plugin's effect made an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The plugins that answered one another; the last one's effect it was.
+    pub plugins: Vec<String>,
+    /// What the last one answered.
+    pub occasion: String,
+}
+
+impl Cause {
+    /// What an effect of `plugin` on that occasion bears. A plugin that goes on after a reminder of its own answers nobody new.
+    pub fn followed_by(&self, plugin: &str, occasion: &str) -> Self {
+        let mut plugins = self.plugins.clone();
+        if plugins.last().is_none_or(|last| last != plugin) {
+            plugins.push(plugin.into());
+        }
+        Self { plugins, occasion: occasion.into() }
+    }
+}
+
 /// Which sockets of a room get an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Audience {
     #[default]
     Everyone,
@@ -62,11 +83,27 @@ impl Audience {
 }
 
 /// Why a user is told about a lead that changed hands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
     LeadAssigned,
     LeadUnassigned,
+    /// A word of the plugin that notifies.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl NotificationKind {
+    const MAX_CHARS: usize = 64;
+
+    /// A kind of a plugin's own: the server's two tell of what the server saw.
+    pub fn of_plugin(text: &str) -> Option<Self> {
+        let mut letters = text.chars();
+        let is_word = letters.next().is_some_and(|first| first.is_ascii_lowercase())
+            && letters.all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+        let is_free = is_word && text.len() <= Self::MAX_CHARS && !["lead_assigned", "lead_unassigned"].contains(&text);
+        is_free.then(|| Self::Other(text.into()))
+    }
 }
 
 /// Something that happened, before the log has given it a number.
@@ -141,12 +178,34 @@ pub struct Event {
     pub name: String,
     pub rooms: Vec<Room>,
     pub lead_id: Option<LeadId>,
-    pub payload: Value,
+    /// Shared, because what nobody edits leaves as it is.
+    pub payload: Arc<Value>,
     pub context: Value,
     pub at: Timestamp,
 }
 
+impl Draft {
+    /// The same line, telling what made it.
+    pub fn caused_by(mut self, cause: Option<&Cause>) -> Self {
+        if let (Some(cause), Some(context)) = (cause, self.context.as_object_mut()) {
+            context.insert("cause".into(), json!(cause));
+        }
+        self
+    }
+}
+
 impl Event {
+    /// Whether it tells users of their own rights: plugins decide about leads, and are not asked about it.
+    pub fn is_about_rights(&self) -> bool {
+        matches!(self.name.as_str(), "lead:revoked" | "session:updated")
+    }
+
+    /// The plugins that led to it; none where a user did it.
+    pub fn cause(&self) -> Cause {
+        let cause = self.context.get("cause").cloned();
+        cause.and_then(|cause| serde_json::from_value(cause).ok()).unwrap_or_default()
+    }
+
     /// Who of a role may be told, before plugins narrow it further.
     pub fn audience(&self, visibility: &Visibility, role: Role) -> Audience {
         // A note to one user is about that user, and tells of no more than a lead's id.
@@ -277,4 +336,42 @@ pub fn stamped(payload: &Value, seq: u64, epoch: &str) -> Map<String, Value> {
     members.insert("seq".into(), seq.into());
     members.insert("epoch".into(), epoch.into());
     members
+}
+
+/// About what a value takes in memory, in bytes.
+pub fn size_in_memory(value: &Value) -> u64 {
+    const NODE: u64 = 64;
+    match value {
+        Value::String(text) => NODE + text.len() as u64,
+        Value::Array(items) => NODE + items.iter().map(size_in_memory).sum::<u64>(),
+        Value::Object(members) => {
+            NODE + members.iter().map(|(key, value)| NODE + key.len() as u64 + size_in_memory(value)).sum::<u64>()
+        }
+        _ => NODE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugins_kind_of_notification_is_a_word_of_its_own() {
+        for word in ["sla_missed", "a", "round2"] {
+            assert_eq!(json!(NotificationKind::of_plugin(word)), word);
+        }
+        let long = "x".repeat(65);
+        for word in ["", "Big", "two words", "_a", "2nd", "lead_assigned", "lead_unassigned", long.as_str()] {
+            assert_eq!(NotificationKind::of_plugin(word), None, "{word:?}");
+        }
+        assert_eq!(json!(NotificationKind::LeadAssigned), "lead_assigned");
+    }
+
+    #[test]
+    fn a_cause_names_who_answered_whom() {
+        let first = Cause::default().followed_by("a", "e:1");
+        let second = first.followed_by("b", "e:2").followed_by("a", "e:3");
+        assert_eq!(second, Cause { plugins: vec!["a".into(), "b".into(), "a".into()], occasion: "e:3".into() });
+        assert_eq!(first.followed_by("a", "reminder:x").plugins, ["a"]);
+    }
 }

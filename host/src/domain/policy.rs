@@ -34,7 +34,7 @@ pub struct Forbidden(pub &'static str);
 
 /// The table of rights. That the actor may read the lead is for [`Visibility`] to say, beforehand.
 pub fn may(actor: &Actor, deed: Deed<'_>) -> Result<(), Forbidden> {
-    use Role::{Admin, Manager, Sales, Viewer};
+    use Role::{Admin, Manager, Plugin, Sales, Viewer};
 
     let unless = |allowed: bool, why| if allowed { Ok(()) } else { Err(Forbidden(why)) };
     match (deed, actor.role) {
@@ -43,6 +43,9 @@ pub fn may(actor: &Actor, deed: Deed<'_>) -> Result<(), Forbidden> {
             Err(Forbidden("an activity written by the server cannot be changed"))
         }
         (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
+        // Which of these a plugin may want is granted by its operator, before an effect of it comes this far.
+        (Deed::UpdateLead(_) | Deed::AssignLead(..) | Deed::CreateActivity, Plugin) => Ok(()),
+        (_, Plugin) => Err(Forbidden("a plugin may change and assign leads and add activities, and nothing else")),
         (_, Admin | Manager) => Ok(()),
         (Deed::CreateLead | Deed::CreateActivity, Sales) => Ok(()),
         (Deed::UpdateLead(lead), Sales) => unless(
@@ -93,6 +96,8 @@ impl Visibility {
             Role::Manager => self.manager,
             Role::Sales => self.sales,
             Role::Viewer => self.viewer,
+            // What its operator lets it read is asked for in its manifest; what it wants done is for the policy.
+            Role::Plugin => Scope::All,
         }
     }
 
@@ -156,6 +161,20 @@ mod tests {
         let fields = ActivityFields { kind, body: None, due_at: None, completed_at: None, meta: Map::new() };
         let (id, lead_id) = (ActivityId(Uuid::nil()), LeadId(Uuid::nil()));
         Activity { id, lead_id, fields, creator: person(creator), created_at: start, updated_at: start }
+    }
+
+    #[test]
+    fn a_plugin_may_do_what_effects_do_and_nothing_else() {
+        let (others, note) = (lead(Some(2)), activity(ActivityType::Note, 1));
+        let allowed = |deed| may(&actor(Role::Plugin), deed).is_ok();
+        for deed in [Deed::UpdateLead(&others), Deed::AssignLead(&others, None), Deed::CreateActivity] {
+            assert!(allowed(deed), "{deed:?}");
+        }
+        let forbidden = [Deed::CreateLead, Deed::DeleteLead, Deed::RestoreLead, Deed::Administer];
+        for deed in forbidden.into_iter().chain([Deed::ChangeActivity(&note)]) {
+            assert!(!allowed(deed), "{deed:?}");
+        }
+        assert!("PLUGIN".parse::<Role>().is_err(), "nobody can be given the role");
     }
 
     /// One row a deed; the columns are ADMIN, MANAGER, SALES, VIEWER.

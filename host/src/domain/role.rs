@@ -11,9 +11,12 @@ pub enum Role {
     Manager,
     Sales,
     Viewer,
+    /// A plugin in whose name an effect is done; nobody can be given this role.
+    Plugin,
 }
 
 impl Role {
+    /// The roles that people have.
     pub const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
 
     pub fn as_str(self) -> &'static str {
@@ -22,6 +25,7 @@ impl Role {
             Self::Manager => "MANAGER",
             Self::Sales => "SALES",
             Self::Viewer => "VIEWER",
+            Self::Plugin => "PLUGIN",
         }
     }
 }

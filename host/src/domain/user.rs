@@ -53,14 +53,14 @@ pub struct NewUser {
 impl NewUser {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
         let mut input = Input::new(body);
-        let email = input.required("email", Input::email);
+        let email = input.required("email", |input, _| email(input));
         let name = input.required("name", |input, key| input.text(key, 1, 200));
         let role = input.required("role", role);
         let active = input.flag("active").unwrap_or(true);
         let password = input.required("password", password);
         input.finish()?;
         Ok(Self {
-            email: email.expect("finish fails without it").to_lowercase(),
+            email: email.expect("finish fails without it"),
             name: name.expect("finish fails without it"),
             role: role.expect("finish fails without it"),
             active,
@@ -86,7 +86,7 @@ impl UserPatch {
             input.not_null(key);
         }
         let patch = Self {
-            email: input.email("email").map(|email| email.to_lowercase()),
+            email: email(&mut input),
             name: input.text("name", 1, 200),
             role: role(&mut input, "role"),
             active: input.flag("active"),
@@ -95,6 +95,19 @@ impl UserPatch {
         input.finish()?;
         Ok(patch)
     }
+}
+
+/// What plugins that act have in the place of an address, behind their name.
+pub const PLUGIN_DOMAIN: &str = "@plugins";
+
+/// An account's address, in lower case.
+fn email(input: &mut Input) -> Option<String> {
+    let email = input.email("email")?.to_lowercase();
+    if email.ends_with(PLUGIN_DOMAIN) {
+        input.error("email", "reserved", format!("an address that ends in {PLUGIN_DOMAIN} is a plugin's"));
+        return None;
+    }
+    Some(email)
 }
 
 fn role(input: &mut Input, key: &'static str) -> Option<Role> {

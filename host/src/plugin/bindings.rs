@@ -4,6 +4,8 @@
 //! verdict for a role nobody asked about, an edit outside of what the filter said it hides. Each version of the
 //! interface gets a module of generated types like `v1`, read into the same checked types.
 
+mod after;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use super::{
     before::{Answered, INPUT, Refusal},
     error::Fault,
     host::{self, State},
+    limits::Limits,
     manifest::{Events, Roles},
     pipeline::Decision,
     pointer::{Edit, Pointer},
@@ -34,6 +37,7 @@ pub(super) mod v1 {
                 include leadwire:plugin/enriches@1.0.0;
                 include leadwire:plugin/filters@1.0.0;
                 include leadwire:plugin/befores@1.0.0;
+                include leadwire:plugin/afters@1.0.0;
             }
         ",
         world: "leadwire:server/every-hook",
@@ -41,15 +45,14 @@ pub(super) mod v1 {
     });
 }
 
+pub(super) use after::{check_outcome, check_wants};
 pub(super) use v1::leadwire::plugin::types::{Event, Field};
 
-use v1::exports::leadwire::plugin::{authorize, before, enrich, filter, lifecycle};
+use v1::exports::leadwire::plugin::{after as after_hook, authorize, before, enrich, filter, lifecycle};
 
-const MAX_EDITS: usize = 1000;
-const MAX_TEXT: usize = 4096;
-const MAX_USERS: usize = 10_000;
 const MAX_HIDDEN: usize = 256;
 const MAX_CODE: usize = 64;
+const MAX_REASON: usize = 500;
 
 /// A manifest as the guest gave it.
 #[derive(Clone, Debug)]
@@ -67,6 +70,8 @@ pub(super) struct Described {
 pub(super) struct Verdict {
     pub role: Role,
     pub audience: Audience,
+    /// Why nobody gets it, for operators.
+    pub reason: Option<String>,
     pub edits: Vec<Edit>,
 }
 
@@ -114,12 +119,18 @@ pub(super) struct Hooks {
     pub before: bool,
     pub enrich: bool,
     pub filter: bool,
+    pub after: bool,
 }
 
 impl Hooks {
     pub(super) fn names(self) -> Vec<&'static str> {
-        let all =
-            [("authorize", self.authorize), ("before", self.before), ("enrich", self.enrich), ("filter", self.filter)];
+        let all = [
+            ("authorize", self.authorize),
+            ("before", self.before),
+            ("enrich", self.enrich),
+            ("filter", self.filter),
+            ("after", self.after),
+        ];
         all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
     }
 }
@@ -131,6 +142,7 @@ pub(super) struct Exports {
     before: Option<before::GuestIndices>,
     enrich: Option<enrich::GuestIndices>,
     filter: Option<filter::GuestIndices>,
+    after: Option<after_hook::GuestIndices>,
 }
 
 impl Exports {
@@ -143,8 +155,11 @@ impl Exports {
         // A hook that is exported but lacks a function is a fault of the build, not an absent hook.
         macro_rules! probe {
             ($hook:ident) => {
+                probe!($hook, $hook)
+            };
+            ($hook:ident, $module:ident) => {
                 has(concat!("leadwire:plugin/", stringify!($hook), "@1.0.0"))
-                    .then(|| $hook::GuestIndices::new(component).map_err(|error| error.to_string()))
+                    .then(|| $module::GuestIndices::new(component).map_err(|error| error.to_string()))
                     .transpose()?
             };
         }
@@ -154,11 +169,12 @@ impl Exports {
             before: probe!(before),
             enrich: probe!(enrich),
             filter: probe!(filter),
+            after: probe!(after, after_hook),
         };
         if exports.hooks() == Hooks::default() {
-            return Err(
-                "it exports no hook: expected authorize, before, enrich or filter of leadwire:plugin@1.0.0".into()
-            );
+            return Err("it exports no hook: expected authorize, before, enrich, filter or after of \
+                        leadwire:plugin@1.0.0"
+                .into());
         }
         Ok(exports)
     }
@@ -169,6 +185,7 @@ impl Exports {
             before: self.before.is_some(),
             enrich: self.enrich.is_some(),
             filter: self.filter.is_some(),
+            after: self.after.is_some(),
         }
     }
 
@@ -184,6 +201,7 @@ impl Exports {
             before: load!(before),
             enrich: load!(enrich),
             filter: load!(filter),
+            after: load!(after),
         })
     }
 }
@@ -195,6 +213,7 @@ pub(super) struct Guest {
     before: Option<before::Guest>,
     enrich: Option<enrich::Guest>,
     filter: Option<filter::Guest>,
+    after: Option<after_hook::Guest>,
 }
 
 /// What a guest answered: its own error, or a value that is yet to be checked.
@@ -264,10 +283,10 @@ impl Subject<'_> {
     }
 }
 
-pub(super) fn check_decision(decision: authorize::Decision) -> Result<Decision, Fault> {
+pub(super) fn check_decision(decision: authorize::Decision, limits: &Limits) -> Result<Decision, Fault> {
     match decision {
         authorize::Decision::Allow => Ok(Decision::Allow),
-        authorize::Decision::Deny(reason) => Ok(Decision::Deny(bounded(reason, "the reason of a denial")?)),
+        authorize::Decision::Deny(reason) => Ok(Decision::Deny(bounded(reason, "the reason of a denial", limits)?)),
     }
 }
 
@@ -284,11 +303,11 @@ pub(super) fn check_commands(patterns: Vec<String>) -> Result<Events, Fault> {
     Ok(commands)
 }
 
-pub(super) fn check_ruling(ruling: before::Ruling) -> Result<Answered, Fault> {
+pub(super) fn check_ruling(ruling: before::Ruling, limits: &Limits) -> Result<Answered, Fault> {
     match ruling {
         before::Ruling::Accept => Ok(Answered::Accept),
         before::Ruling::Amend(edits) => {
-            let edits = check_edits(edits)?;
+            let edits = check_edits(edits, limits)?;
             let outside = |edit: &&Edit| edit.pointer().as_str() == INPUT || !edit.pointer().is_within(INPUT);
             match edits.iter().find(outside) {
                 Some(edit) => Err(Fault::Invalid(format!("an edit of {}, which is not below {INPUT}", edit.pointer()))),
@@ -297,8 +316,8 @@ pub(super) fn check_ruling(ruling: before::Ruling) -> Result<Answered, Fault> {
         }
         before::Ruling::Refuse(before::Refusal { code, message, field }) => {
             check_code(&code)?;
-            let message = bounded(message, "the message of a refusal")?;
-            let field = field.map(|field| bounded(field, "the field of a refusal")).transpose()?;
+            let message = bounded(message, "the message of a refusal", limits)?;
+            let field = field.map(|field| bounded(field, "the field of a refusal", limits)).transpose()?;
             if message.trim().is_empty() || field.as_ref().is_some_and(String::is_empty) {
                 return Err(Fault::Invalid("a refusal without a message, or with a field without a name".into()));
             }
@@ -318,20 +337,18 @@ fn check_code(code: &str) -> Result<(), Fault> {
     Err(Fault::Invalid(format!("a refusal with the code {shown:?}: expected snake_case of at most {MAX_CODE} letters")))
 }
 
-pub(super) fn check_edits(edits: Vec<v1::leadwire::plugin::types::Edit>) -> Result<Vec<Edit>, Fault> {
-    if edits.len() > MAX_EDITS {
-        return Err(Fault::Invalid(format!("{} edits; {MAX_EDITS} are allowed", edits.len())));
-    }
-    edits.into_iter().map(check_edit).collect()
+pub(super) fn check_edits(edits: Vec<v1::leadwire::plugin::types::Edit>, limits: &Limits) -> Result<Vec<Edit>, Fault> {
+    no_more(edits.len(), "edits", limits.edits)?;
+    edits.into_iter().map(|edit| check_edit(edit, limits)).collect()
 }
 
-fn check_edit(edit: v1::leadwire::plugin::types::Edit) -> Result<Edit, Fault> {
+fn check_edit(edit: v1::leadwire::plugin::types::Edit, limits: &Limits) -> Result<Edit, Fault> {
     use v1::leadwire::plugin::types::{Edit as Raw, Masking, Setting};
 
     let edit = match edit {
         Raw::Remove(pointer) => Edit::Remove(check_pointer(pointer)?),
         Raw::Mask(Masking { pointer, text }) => {
-            Edit::Mask(check_pointer(pointer)?, bounded(text, "the text of a mask")?)
+            Edit::Mask(check_pointer(pointer)?, bounded(text, "the text of a mask", limits)?)
         }
         Raw::Set(Setting { pointer, json }) => {
             let pointer = check_pointer(pointer)?;
@@ -356,6 +373,7 @@ pub(super) fn check_verdicts(
     verdicts: Vec<filter::Verdict>,
     asked: &[Role],
     hides: &Hides,
+    limits: &Limits,
 ) -> Result<Vec<Verdict>, Fault> {
     let mut missing = Roles::NONE;
     asked.iter().for_each(|role| missing.insert(*role));
@@ -364,36 +382,37 @@ pub(super) fn check_verdicts(
         let known = role.parse::<Role>().ok().filter(|role| missing.contain(*role));
         let Some(role) = known else {
             let shown: String = role.chars().take(40).collect();
-            return Err(Fault::Invalid(format!("a verdict for {shown:?}, which was not asked or has one already")));
+            return Err(Fault::Undecided(format!("a verdict for {shown:?}, which was not asked or has one already")));
         };
         missing.remove(role);
-        let edits = check_edits(edits)?;
+        let edits = check_edits(edits, limits)?;
         if let Some(edit) = edits.iter().find(|edit| !hides.cover(role, edit.pointer())) {
-            return Err(Fault::Invalid(format!(
+            return Err(Fault::Unlisted(format!(
                 "an edit of {} for {role}, which it does not list in hides",
                 edit.pointer()
             )));
         }
-        checked.push(Verdict { role, audience: check_audience(audience)?, edits });
+        let (audience, reason) = check_audience(audience, limits)?;
+        checked.push(Verdict { role, audience, reason, edits });
     }
     match missing.iter().next() {
-        Some(role) => Err(Fault::Invalid(format!("no verdict for {role}"))),
+        Some(role) => Err(Fault::Undecided(format!("no verdict for {role}"))),
         None => Ok(checked),
     }
 }
 
-fn check_audience(audience: filter::Audience) -> Result<Audience, Fault> {
+fn check_audience(audience: filter::Audience, limits: &Limits) -> Result<(Audience, Option<String>), Fault> {
     let users = match audience {
-        filter::Audience::Everyone => return Ok(Audience::Everyone),
-        filter::Audience::Nobody(_) => return Ok(Audience::Nobody),
-        filter::Audience::Only(users) if users.is_empty() => return Ok(Audience::Nobody),
+        filter::Audience::Everyone => return Ok((Audience::Everyone, None)),
+        filter::Audience::Nobody(reason) => {
+            return Ok((Audience::Nobody, Some(host::cut(&reason, MAX_REASON).to_owned())));
+        }
+        filter::Audience::Only(users) if users.is_empty() => return Ok((Audience::Nobody, None)),
         filter::Audience::Only(users) => users,
     };
-    if users.len() > MAX_USERS {
-        return Err(Fault::Invalid(format!("an audience of {} users; {MAX_USERS} are allowed", users.len())));
-    }
+    no_more(users.len(), "users in an audience", limits.audience_users)?;
     let parse = |user: String| user.parse().map_err(|_| Fault::Invalid("an audience names what is no user id".into()));
-    Ok(Audience::Only(users.into_iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?))
+    Ok((Audience::Only(users.into_iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?), None))
 }
 
 pub(super) fn check_hides(hidden: Vec<filter::Hidden>) -> Result<Hides, Fault> {
@@ -410,11 +429,19 @@ pub(super) fn check_hides(hidden: Vec<filter::Hidden>) -> Result<Hides, Fault> {
     Ok(hides)
 }
 
-fn bounded(text: String, what: &str) -> Result<String, Fault> {
-    if text.len() > MAX_TEXT {
-        return Err(Fault::Invalid(format!("{what} has {} bytes; {MAX_TEXT} are allowed", text.len())));
+fn bounded(text: String, what: &str, limits: &Limits) -> Result<String, Fault> {
+    if text.len() as u64 > limits.text_bytes {
+        let (found, allowed) = (text.len(), limits.text_bytes);
+        return Err(Fault::Invalid(format!("{what} has {found} bytes; {allowed} are allowed")));
     }
     Ok(text)
+}
+
+fn no_more(found: usize, what: &str, allowed: u64) -> Result<(), Fault> {
+    if found as u64 > allowed {
+        return Err(Fault::Invalid(format!("{found} {what}; {allowed} are allowed")));
+    }
+    Ok(())
 }
 
 impl v1::leadwire::plugin::types::Host for State {}
@@ -425,7 +452,8 @@ impl v1::leadwire::plugin::host::Host for State {
     }
 
     fn now_ms(&mut self) -> f64 {
-        host::now_ms()
+        self.looked = true;
+        host::now_ms(self)
     }
 
     fn count(&mut self, name: String, by: f64) {

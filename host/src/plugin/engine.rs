@@ -12,7 +12,7 @@ use super::{
     bindings::v1,
     error::{Error, Refused},
     host::{State, cut},
-    settings::MAX_MEMORY_MIB,
+    limits::MAX_MEMORY_MIB,
     wasi,
 };
 
@@ -112,7 +112,7 @@ pub(super) fn ticks(span: Duration) -> u64 {
 }
 
 /// The names a component imports; refused when it is none.
-fn imports(bytes: &[u8]) -> Result<Vec<String>, Refused> {
+pub(super) fn imports(bytes: &[u8]) -> Result<Vec<String>, Refused> {
     if bytes.is_empty() {
         return Err(Refused("the file is empty".into()));
     }
@@ -142,7 +142,7 @@ fn imports(bytes: &[u8]) -> Result<Vec<String>, Refused> {
 }
 
 /// Refuses by name, before anything is compiled, what no plugin gets.
-fn check_import(name: &str) -> Result<(), Refused> {
+pub(super) fn check_import(name: &str) -> Result<(), Refused> {
     let shown = cut(name, 100);
     if ["wasi:sockets/", "wasi:http/"].iter().any(|network| name.starts_with(network)) {
         return Err(Refused(format!("it imports {shown}: a plugin may not reach the network")));

@@ -11,6 +11,11 @@ pub enum Error {
     DataDirectory { dir: PathBuf, source: std::io::Error },
     #[error("cannot read {}: {reason}", file.display())]
     Records { file: PathBuf, reason: String },
+    #[error("cannot record which plugins are in force: {0}")]
+    Archive(String),
+    /// A plugin that was asked for by name cannot be had.
+    #[error("plugin {plugin}: {reason}")]
+    Refused { plugin: String, reason: String },
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
 }
@@ -33,6 +38,12 @@ pub enum Fault {
     Failed(String),
     #[error("gave an invalid answer: {0}")]
     Invalid(String),
+    /// Not one verdict for each role.
+    #[error("gave an invalid answer: {0}")]
+    Undecided(String),
+    /// An edit that `hides` does not announce.
+    #[error("gave an invalid answer: {0}")]
+    Unlisted(String),
     #[error("refused its configuration: {0}")]
     Init(String),
 }

@@ -9,17 +9,16 @@ use parking_lot::Mutex;
 
 use super::{
     error::Fault,
-    status::{Counts, LastFault},
+    limits::Limits,
+    status::{Breaker, BreakerStatus, Counts, LastFault},
 };
 use crate::domain::time::Timestamp;
 
-/// The breaker opens after so many faults in a row.
-const FAULTS_TO_OPEN: u32 = 5;
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(64);
-
-#[derive(Default)]
 pub(super) struct Health {
+    /// The breaker opens after so many faults in a row.
+    faults_to_open: u32,
+    first_rest: Duration,
+    longest_rest: Duration,
     calls: AtomicU64,
     faults: AtomicU64,
     skipped: AtomicU64,
@@ -45,10 +44,24 @@ pub(super) struct Permit {
 }
 
 impl Health {
-    /// Leave to ask, or why not now.
-    pub(super) fn permit(&self, now: Instant) -> Result<Permit, String> {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            faults_to_open: u32::try_from(limits.faults_in_a_row).unwrap_or(u32::MAX),
+            first_rest: limits.rest(),
+            longest_rest: limits.longest_rest(),
+            calls: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            in_a_row: AtomicU32::new(0),
+            rest: Mutex::default(),
+            last_fault: Mutex::default(),
+        }
+    }
+
+    /// Leave to ask, or why not now. The clock is read only where the answer depends on it.
+    pub(super) fn permit(&self, now: impl FnOnce() -> Instant) -> Result<Permit, String> {
         let probe = self.is_resting();
-        if probe && !self.may_probe(now) {
+        if probe && !self.may_probe(now()) {
             self.skipped.fetch_add(1, Relaxed);
             return Err(self.why());
         }
@@ -78,15 +91,15 @@ impl Health {
     pub(super) fn bad(&self, permit: Permit, hook: &'static str, fault: &Fault, now: Instant) -> bool {
         self.faults.fetch_add(1, Relaxed);
         *self.last_fault.lock() = Some(LastFault { at: Timestamp::now(), hook, reason: fault.to_string() });
-        if self.in_a_row.fetch_add(1, Relaxed).saturating_add(1) < FAULTS_TO_OPEN {
+        if self.in_a_row.fetch_add(1, Relaxed).saturating_add(1) < self.faults_to_open {
             return false;
         }
         let mut rest = self.rest.lock();
         let length = match &*rest {
             // Callers that were under way when the breaker opened do not make the rest longer.
             Some(_) if !permit.probe => return false,
-            Some(rest) => (rest.length * 2).min(LONGEST_REST),
-            None => FIRST_REST,
+            Some(rest) => (rest.length * 2).min(self.longest_rest),
+            None => self.first_rest,
         };
         *rest = Some(Rest { length, until: now + length, probing: false });
         true
@@ -94,7 +107,7 @@ impl Health {
 
     /// Whether the last answers were all faults, enough of them for a rest.
     pub(super) fn is_resting(&self) -> bool {
-        self.in_a_row.load(Relaxed) >= FAULTS_TO_OPEN
+        self.in_a_row.load(Relaxed) >= self.faults_to_open
     }
 
     pub(super) fn why(&self) -> String {
@@ -102,6 +115,18 @@ impl Health {
             Some(fault) => format!("{} {}", fault.hook, fault.reason),
             None => "it does not answer".into(),
         }
+    }
+
+    pub(super) fn breaker(&self, now: Instant) -> BreakerStatus {
+        let faults_in_a_row = self.in_a_row.load(Relaxed);
+        let rest = self.rest.lock();
+        let Some(rest) = rest.as_ref().filter(|_| self.is_resting()) else {
+            return BreakerStatus { state: Breaker::Closed, faults_in_a_row, rest_ms: None, left_ms: None };
+        };
+        let left = rest.until.saturating_duration_since(now);
+        let state = if rest.probing || left.is_zero() { Breaker::HalfOpen } else { Breaker::Open };
+        let millis = |span: Duration| Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        BreakerStatus { state, faults_in_a_row, rest_ms: millis(rest.length), left_ms: millis(left) }
     }
 
     pub(super) fn last_fault(&self) -> Option<LastFault> {
@@ -122,13 +147,20 @@ impl Health {
 mod tests {
     use super::*;
 
+    const FAULTS_TO_OPEN: u32 = 5;
+    const FIRST_REST: Duration = Duration::from_secs(1);
+
+    fn health() -> Health {
+        Health::new(&Limits::default())
+    }
+
     fn fail(health: &Health, now: Instant) -> bool {
-        let permit = health.permit(now).expect("may ask");
+        let permit = health.permit(|| now).expect("may ask");
         health.bad(permit, "filter", &Fault::Failed("no".into()), now)
     }
 
     fn opened(now: Instant) -> Health {
-        let health = Health::default();
+        let health = health();
         for fault in 1..=FAULTS_TO_OPEN {
             assert_eq!(fail(&health, now), fault == FAULTS_TO_OPEN);
         }
@@ -138,17 +170,17 @@ mod tests {
     #[test]
     fn the_breaker_opens_after_five_faults_in_a_row() {
         let now = Instant::now();
-        let health = Health::default();
+        let health = health();
         for _ in 0..4 {
             assert!(!fail(&health, now));
         }
-        health.good(health.permit(now).expect("may ask"));
+        health.good(health.permit(|| now).expect("may ask"));
         for _ in 0..4 {
             assert!(!fail(&health, now));
         }
         assert!(!health.is_resting());
         assert!(fail(&health, now));
-        assert_eq!(health.permit(now).err(), Some("filter answered with an error: no".into()));
+        assert_eq!(health.permit(|| now).err(), Some("filter answered with an error: no".into()));
         assert_eq!(health.counts(0), Counts { calls: 10, faults: 9, skipped: 1, instances: 0 });
     }
 
@@ -157,24 +189,52 @@ mod tests {
         let mut now = Instant::now();
         let health = opened(now);
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert!(health.permit(now + Duration::from_secs(seconds) - Duration::from_millis(1)).is_err());
+            assert!(health.permit(|| now + Duration::from_secs(seconds) - Duration::from_millis(1)).is_err());
             now += Duration::from_secs(seconds);
-            let probe = health.permit(now).expect("may probe");
-            assert!(health.permit(now).is_err(), "a second probe beside the first");
+            let probe = health.permit(|| now).expect("may probe");
+            assert!(health.permit(|| now).is_err(), "a second probe beside the first");
             assert!(health.bad(probe, "filter", &Fault::Failed("no".into()), now));
         }
         now += Duration::from_secs(64);
-        health.good(health.permit(now).expect("may probe"));
-        assert!(!health.is_resting() && health.permit(now).is_ok());
+        health.good(health.permit(|| now).expect("may probe"));
+        assert!(!health.is_resting() && health.permit(|| now).is_ok());
+    }
+
+    #[test]
+    fn the_state_of_the_breaker_is_shown() {
+        let now = Instant::now();
+        let health = opened(now);
+        let shown = |at: Duration| {
+            let BreakerStatus { state, faults_in_a_row, rest_ms, left_ms } = health.breaker(now + at);
+            (state, faults_in_a_row, rest_ms, left_ms)
+        };
+        assert_eq!(shown(Duration::from_millis(400)), (Breaker::Open, 5, Some(1000), Some(600)));
+        assert_eq!(shown(FIRST_REST), (Breaker::HalfOpen, 5, Some(1000), Some(0)));
+        let probe = health.permit(|| now + FIRST_REST).expect("may probe");
+        assert_eq!(shown(Duration::ZERO).0, Breaker::HalfOpen, "while somebody probes");
+        health.good(probe);
+        assert_eq!(shown(FIRST_REST), (Breaker::Closed, 0, None, None));
+    }
+
+    #[test]
+    fn faults_and_rests_are_settings() {
+        let now = Instant::now();
+        let limits = Limits { faults_in_a_row: 2, rest_ms: 10, longest_rest_ms: 15, ..Limits::default() };
+        let health = Health::new(&limits);
+        assert!(!fail(&health, now) && fail(&health, now));
+        let rest = |now: Instant| health.breaker(now).rest_ms;
+        assert_eq!(rest(now), Some(10));
+        assert!(fail(&health, now + Duration::from_millis(10)));
+        assert_eq!(rest(now), Some(15));
     }
 
     #[test]
     fn calls_that_were_under_way_do_not_lengthen_the_rest() {
         let now = Instant::now();
-        let health = Health::default();
-        let permits: Vec<Permit> = (0..9).map(|_| health.permit(now).expect("may ask")).collect();
+        let health = health();
+        let permits: Vec<Permit> = (0..9).map(|_| health.permit(|| now).expect("may ask")).collect();
         let opened = permits.into_iter().map(|permit| health.bad(permit, "filter", &Fault::Failed("no".into()), now));
         assert_eq!(opened.filter(|opened| *opened).count(), 1);
-        assert!(health.permit(now + FIRST_REST).is_ok());
+        assert!(health.permit(|| now + FIRST_REST).is_ok());
     }
 }

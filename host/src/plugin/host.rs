@@ -5,16 +5,23 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
-const MAX_LINE: usize = 2048;
-const MAX_LINES_A_SECOND: u32 = 50;
-const MAX_COUNTERS: usize = 64;
+use super::{
+    limits::{Limits, size},
+    status::Dropped,
+};
+use crate::domain::time::Timestamp;
+
+const MAX_SAID: usize = 300;
 const MAX_COUNTER_NAME: usize = 64;
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
@@ -24,20 +31,44 @@ pub(super) struct Identity {
     pub name: String,
     pub version: String,
     pub generation: u64,
+    max_line: usize,
+    max_lines_a_second: u64,
+    max_counters: usize,
     counters: Mutex<BTreeMap<String, f64>>,
+    /// How many calls of hooks asked for the time or for random numbers.
+    pub looks: AtomicU64,
     lines: Mutex<Lines>,
+    dropped_lines: AtomicU64,
+    dropped_counts: AtomicU64,
+    /// Milliseconds since 1970 at which the clock stands still; none while it runs.
+    stopped: AtomicI64,
 }
+
+/// Stands for a clock that runs.
+const RUNS: i64 = i64::MIN;
 
 #[derive(Debug)]
 struct Lines {
     since: Instant,
-    count: u32,
+    count: u64,
 }
 
 impl Identity {
-    pub(super) fn new(name: &str, version: String, generation: u64) -> Self {
-        let lines = Lines { since: Instant::now(), count: 0 };
-        Self { name: name.into(), version, generation, counters: Mutex::default(), lines: Mutex::new(lines) }
+    pub(super) fn new(name: &str, version: String, generation: u64, limits: &Limits) -> Self {
+        Self {
+            name: name.into(),
+            version,
+            generation,
+            max_line: size(limits.log_line_bytes),
+            max_lines_a_second: limits.log_lines_per_second,
+            max_counters: size(limits.metrics),
+            counters: Mutex::default(),
+            looks: AtomicU64::new(0),
+            lines: Mutex::new(Lines { since: Instant::now(), count: 0 }),
+            dropped_lines: AtomicU64::new(0),
+            dropped_counts: AtomicU64::new(0),
+            stopped: AtomicI64::new(RUNS),
+        }
     }
 
     /// What the plugin counted, by name.
@@ -45,8 +76,27 @@ impl Identity {
         self.counters.lock().clone()
     }
 
+    /// What it wrote and counted beyond what it may.
+    pub(super) fn dropped(&self) -> Dropped {
+        let [log_lines, metrics] = [&self.dropped_lines, &self.dropped_counts].map(|count| count.load(Relaxed));
+        Dropped { log_lines, metrics }
+    }
+
+    /// Lets the clock stand still, for instances that are there and those to come.
+    pub(super) fn stop_clock(&self, at: Timestamp) {
+        self.stopped.store(at.millis(), Relaxed);
+    }
+
+    /// What the guest is told the time is, since 1970.
+    pub(super) fn now(&self) -> Duration {
+        match self.stopped.load(Relaxed) {
+            RUNS => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            millis => Duration::from_millis(u64::try_from(millis).unwrap_or_default()),
+        }
+    }
+
     /// Takes note of a line; how many were written in this second, this one included.
-    fn line(&self) -> u32 {
+    fn line(&self) -> u64 {
         let mut lines = self.lines.lock();
         if lines.since.elapsed() >= Duration::from_secs(1) {
             *lines = Lines { since: Instant::now(), count: 0 };
@@ -63,16 +113,37 @@ pub(super) struct State {
     /// When the running call was first found to be late, by its thread's clock and by the wall's.
     pub(super) late_since: Option<(Duration, Instant)>,
     pub(super) limit: Duration,
-    /// The last error the guest logged in the running call: a panic says there what it was about.
+    /// The last error the guest logged in the running call, or what it wrote to standard error: a panic says there
+    /// what it was about.
     pub(super) said: Option<String>,
+    /// Whether the running call asked for the time or for random numbers.
+    pub(super) looked: bool,
     /// Open handles to what WASI offers.
     pub(super) handles: usize,
+    /// The lines that the guest has begun to write to its standard streams.
+    begun: [Vec<u8>; 2],
+}
+
+/// Where a guest that was made with WASI in mind prints to.
+#[derive(Clone, Copy)]
+pub(super) enum Stream {
+    Out,
+    Error,
 }
 
 impl State {
     pub(super) fn new(identity: Arc<Identity>, max_memory: usize, limit: Duration) -> Self {
         let memory = Memory { used: 0, max: max_memory, refused: false };
-        Self { identity, memory, late_since: None, limit, said: None, handles: 0 }
+        Self {
+            identity,
+            memory,
+            late_since: None,
+            limit,
+            said: None,
+            looked: false,
+            handles: 0,
+            begun: Default::default(),
+        }
     }
 }
 
@@ -101,18 +172,18 @@ impl ResourceLimiter for Memory {
 }
 
 pub(super) fn log(state: &mut State, level: &str, message: &str) {
-    let message = cut(message, MAX_LINE);
+    let message = cut(message, state.identity.max_line);
     if level == "error" {
-        state.said = Some(cut(message, 300).to_owned());
+        state.said = Some(cut(message, MAX_SAID).to_owned());
     }
-    let Identity { name: plugin, version, generation, .. } = &*state.identity;
-    match state.identity.line() {
-        count if count > MAX_LINES_A_SECOND + 1 => return,
-        count if count > MAX_LINES_A_SECOND => {
+    let Identity { name: plugin, version, generation, max_lines_a_second, dropped_lines, .. } = &*state.identity;
+    let count = state.identity.line();
+    if count > *max_lines_a_second {
+        dropped_lines.fetch_add(1, Relaxed);
+        if count == max_lines_a_second + 1 {
             tracing::warn!(plugin, version, generation, "{plugin} logs too much; lines are left out");
-            return;
         }
-        _ => {}
+        return;
     }
     match level {
         "error" => tracing::error!(plugin, version, generation, "{plugin}: {message}"),
@@ -122,9 +193,40 @@ pub(super) fn log(state: &mut State, level: &str, message: &str) {
     }
 }
 
-pub(super) fn now_ms() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs_f64() * 1000.0
+/// Writes what a guest printed to the log, a line at a time.
+pub(super) fn print(state: &mut State, stream: Stream, bytes: &[u8]) {
+    let mut text = std::mem::take(&mut state.begun[stream as usize]);
+    text.extend_from_slice(bytes);
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let begun = lines.next_back().unwrap_or_default();
+    lines.for_each(|line| print_line(state, stream, line));
+    if begun.len() > state.identity.max_line {
+        print_line(state, stream, begun);
+    } else {
+        state.begun[stream as usize] = begun.to_vec();
+    }
+}
+
+fn print_line(state: &mut State, stream: Stream, line: &[u8]) {
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_end();
+    if line.is_empty() {
+        return;
+    }
+    match stream {
+        Stream::Out => log(state, "info", line),
+        Stream::Error => {
+            // A stack trace has several lines, and the first ones say most.
+            let said =
+                state.said.take().map_or_else(|| line.to_owned(), |said| format!("{said}; {}", line.trim_start()));
+            state.said = Some(cut(&said, MAX_SAID).to_owned());
+            log(state, "warn", line);
+        }
+    }
+}
+
+pub(super) fn now_ms(state: &State) -> f64 {
+    state.identity.now().as_secs_f64() * 1000.0
 }
 
 pub(super) fn count(state: &mut State, name: String, by: f64) {
@@ -132,13 +234,16 @@ pub(super) fn count(state: &mut State, name: String, by: f64) {
         && name.len() <= MAX_COUNTER_NAME
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     if !valid || !by.is_finite() {
+        state.identity.dropped_counts.fetch_add(1, Relaxed);
         return;
     }
     let mut counters = state.identity.counters.lock();
     if let Some(total) = counters.get_mut(&name) {
         *total += by;
-    } else if counters.len() < MAX_COUNTERS {
+    } else if counters.len() < state.identity.max_counters {
         counters.insert(name, by);
+    } else {
+        state.identity.dropped_counts.fetch_add(1, Relaxed);
     }
 }
 
@@ -152,7 +257,11 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State::new(Arc::new(Identity::new("p", "1.0.0".into(), 1)), 1 << 20, Duration::from_millis(10))
+        State::new(
+            Arc::new(Identity::new("p", "1.0.0".into(), 1, &Limits::default())),
+            1 << 20,
+            Duration::from_millis(10),
+        )
     }
 
     #[test]
@@ -176,7 +285,21 @@ mod tests {
         count(&mut state, "not a name".into(), 1.0);
         count(&mut state, "x".repeat(100), 1.0);
         let counters = state.identity.counters();
-        assert_eq!((counters.len(), counters["n1"]), (MAX_COUNTERS, 3.5));
+        assert_eq!((counters.len(), counters["n1"]), (64, 3.5));
+        assert_eq!(state.identity.dropped(), Dropped { log_lines: 0, metrics: 36 + 3 });
+    }
+
+    #[test]
+    fn what_is_printed_becomes_lines_and_standard_error_is_remembered() {
+        let mut state = state();
+        for part in ["Error: bo", "om\n\n    at filter\nand", " more"] {
+            print(&mut state, Stream::Error, part.as_bytes());
+            print(&mut state, Stream::Out, part.as_bytes());
+        }
+        assert_eq!(state.said.as_deref(), Some("Error: boom; at filter"));
+        assert_eq!(state.begun, [b"and more".to_vec(), b"and more".to_vec()]);
+        print(&mut state, Stream::Out, &[b'x'; 2048]);
+        assert!(state.begun[Stream::Out as usize].is_empty(), "a line without an end is not kept for ever");
     }
 
     #[test]
@@ -185,6 +308,7 @@ mod tests {
         for _ in 0..10_000 {
             log(&mut state, "error", &"ä".repeat(2000));
         }
-        assert_eq!(state.said.map(|said| said.len()), Some(300));
+        assert_eq!(state.said.as_ref().map(String::len), Some(300));
+        assert!(state.identity.dropped().log_lines >= 9_000, "{:?}", state.identity.dropped());
     }
 }

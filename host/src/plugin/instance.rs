@@ -17,14 +17,9 @@ use super::{
     engine::{Engine, ticks},
     error::Fault,
     host::{Identity, State, cut},
+    limits::Limits,
+    status::InstanceCounts,
 };
-
-/// An instance that is this old is replaced: what a guest leaks must not add up.
-const MAX_CALLS: u32 = 100_000;
-/// How many bytes a guest may hand over in one answer or one call of the host.
-const MAX_TRANSFER: usize = 1 << 20;
-/// `describe`, `init` and `hides` may take this long.
-pub(super) const INIT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What every instance of a plugin is made of.
 pub(super) struct Pool {
@@ -33,11 +28,20 @@ pub(super) struct Pool {
     pub(super) exports: Exports,
     pub(super) identity: Arc<Identity>,
     pub(super) config: String,
-    pub(super) timeout: Duration,
-    pub(super) memory_mib: u64,
+    pub(super) limits: Limits,
     pub(super) max_idle: usize,
     pub(super) idle: Mutex<Vec<Instance>>,
-    pub(super) made: AtomicU64,
+    pub(super) instances: Instances,
+}
+
+/// What became of instances.
+#[derive(Default)]
+pub(super) struct Instances {
+    made: AtomicU64,
+    /// Dropped after a fault that leaves an instance in a state that nobody vouches for.
+    broken: AtomicU64,
+    /// Replaced at their age.
+    aged: AtomicU64,
 }
 
 impl Pool {
@@ -48,14 +52,27 @@ impl Pool {
     ) -> Result<T, Fault> {
         let warm = self.idle.lock().pop();
         let mut instance = warm.map_or_else(|| self.ready_instance(), Ok)?;
-        // A trap leaves the instance in a state that nobody vouches for: it is dropped.
-        let answer = instance.call(self.timeout, question)?;
-        self.give_back(instance);
-        Ok(answer)
+        let answer = instance.call(self.limits.timeout(), question);
+        if instance.store.data().looked {
+            self.identity.looks.fetch_add(1, Relaxed);
+        }
+        match answer {
+            Ok(answer) => {
+                self.give_back(instance);
+                Ok(answer)
+            }
+            // Its memory may be half written and its Store cannot be entered again: it is not given back.
+            Err(fault) => {
+                self.instances.broken.fetch_add(1, Relaxed);
+                Err(fault)
+            }
+        }
     }
 
     pub(super) fn give_back(&self, instance: Instance) {
-        if instance.calls >= MAX_CALLS {
+        // What a guest leaks must not add up.
+        if instance.calls >= self.limits.calls_per_instance {
+            self.instances.aged.fetch_add(1, Relaxed);
             return;
         }
         let mut idle = self.idle.lock();
@@ -67,19 +84,25 @@ impl Pool {
     /// A new instance that has taken its configuration.
     pub(super) fn ready_instance(&self) -> Result<Instance, Fault> {
         let mut instance = self.instance(self.identity.clone())?;
-        instance.call(INIT_LIMIT, |guest, store| guest.init(store, &self.config))?.map_err(refused_config)?;
+        instance.init(self)?.map_err(refused_config)?;
         Ok(instance)
+    }
+
+    pub(super) fn counts(&self) -> InstanceCounts {
+        let Instances { made, broken, aged } = &self.instances;
+        let [made, broken, aged] = [made, broken, aged].map(|count| count.load(Relaxed));
+        InstanceCounts { made, warm: self.idle.lock().len() as u64, broken, aged }
     }
 
     /// A new instance that has not been called.
     pub(super) fn instance(&self, identity: Arc<Identity>) -> Result<Instance, Fault> {
-        let max_memory = usize::try_from(self.memory_mib << 20).unwrap_or(usize::MAX);
-        let mut store = Store::new(self.engine.wasmtime(), State::new(identity, max_memory, INIT_LIMIT));
+        let limit = self.limits.init_timeout();
+        let mut store = Store::new(self.engine.wasmtime(), State::new(identity, self.limits.memory_bytes(), limit));
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(MAX_TRANSFER);
+        store.set_hostcall_fuel(self.limits.answer_bytes());
         store.epoch_deadline_callback(|mut store| Ok(overdue(store.data_mut())));
-        store.set_epoch_deadline(ticks(INIT_LIMIT / 2));
-        self.made.fetch_add(1, Relaxed);
+        store.set_epoch_deadline(ticks(limit / 2));
+        self.instances.made.fetch_add(1, Relaxed);
         let guest = match self.component.instantiate(&mut store) {
             Ok(instance) => self.exports.load(wasmtime::AsContextMut::as_context_mut(&mut store), &instance),
             Err(error) => Err(error),
@@ -98,10 +121,14 @@ pub(super) fn refused_config(reason: String) -> Fault {
 pub(super) struct Instance {
     store: Store<State>,
     guest: Guest,
-    calls: u32,
+    calls: u64,
 }
 
 impl Instance {
+    pub(super) fn init(&mut self, pool: &Pool) -> Result<Result<(), String>, Fault> {
+        self.call(pool.limits.init_timeout(), |guest, store| guest.init(store, &pool.config))
+    }
+
     pub(super) fn call<T>(
         &mut self,
         limit: Duration,
@@ -113,6 +140,7 @@ impl Instance {
         state.late_since = None;
         state.memory.refused = false;
         state.said = None;
+        state.looked = false;
         // At half of the limit the thread's own clock is started: see `overdue`.
         self.store.set_epoch_deadline(ticks(limit / 2));
         let answer = question(&self.guest, wasmtime::AsContextMut::as_context_mut(&mut self.store));

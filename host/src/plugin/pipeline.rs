@@ -14,6 +14,7 @@ use super::{
     manifest::{Field, Source},
     pointer::{self, Edit, is_within},
     set::{Member, Set, Working},
+    trace::Observer,
 };
 use crate::domain::{
     event::{Audience, Event},
@@ -75,6 +76,22 @@ impl Hidden {
         self.pointers.iter().any(|hidden| is_within(pointer, hidden.as_str()))
     }
 
+    /// The pointers to what an activity tells of that the server wrote about a change.
+    fn told_by_activity(payload: &Value, context: &Value) -> &'static [&'static str] {
+        let kind = [payload, context].into_iter().find_map(|source| pointer::find(source, "/activity/type"));
+        match kind.and_then(Value::as_str) {
+            Some("STATUS_CHANGE") => &["/lead/status"],
+            Some("ASSIGNMENT") => &["/lead/owner/id", "/lead/owner/name"],
+            _ => &[],
+        }
+    }
+
+    /// Whether a list of changes may not name this field of a lead.
+    fn covers_change(&self, field: &str) -> bool {
+        let is_it = |hidden: &str| hidden == "/lead" || hidden.strip_prefix("/lead/") == Some(field);
+        self.pointers.iter().any(|hidden| is_it(hidden.as_str()))
+    }
+
     /// Removes from `value`, which stands at `pointer`, all that may be hidden below it.
     ///
     /// For places that show a part of a lead outside of a payload, as its history does.
@@ -88,41 +105,80 @@ impl Hidden {
 }
 
 /// What each role gets of a payload that is about to leave under `name`.
-pub(super) fn run(set: &Set, name: &str, payload: &Value, context: &Value, roles: &[Role]) -> Vec<(Role, Shaped)> {
+pub(super) fn run(set: &Set, name: &str, payload: &Arc<Value>, context: &Value, roles: &[Role]) -> Vec<(Role, Shaped)> {
+    run_observed(set, name, payload, context, roles, &mut ())
+}
+
+/// As [`run`], and tells the observer who decided what.
+pub(super) fn run_observed(
+    set: &Set,
+    name: &str,
+    payload: &Arc<Value>,
+    context: &Value,
+    roles: &[Role],
+    observer: &mut impl Observer,
+) -> Vec<(Role, Shaped)> {
     if set.is_indifferent_to(name) {
-        let payload = Arc::new(payload.clone());
         let whole = |&role| (role, Shaped::Sent { payload: payload.clone(), audience: Audience::Everyone });
         return roles.iter().map(whole).collect();
     }
-    let base = match enrich(set, name, payload, context) {
-        Ok(base) => Arc::new(base),
+    let mut facts = Facts::new(set, Sources::of_event(payload, context));
+    let base = match enrich(set, name, payload, &mut facts, observer) {
+        Ok(base) => base,
         Err(unavailable) => return roles.iter().map(|&role| (role, unavailable.clone().into())).collect(),
     };
-    let mut drafts: Vec<Draft> = roles.iter().map(|&role| Draft::new(role, set, &base, context)).collect();
-    filter(set, name, &base, context, &mut drafts);
-    finish(set, &base, drafts)
+    let told = Hidden::told_by_activity(&base, context);
+    let mut drafts: Vec<Draft> = roles.iter().map(|&role| Draft::new(role, set.hidden(role), told)).collect();
+    if !Arc::ptr_eq(&base, payload) {
+        facts = Facts::new(set, Sources::of_event(&base, context));
+    }
+    drafts.iter().filter(|draft| draft.audience == Audience::Nobody).for_each(|draft| observer.withheld(draft.role));
+    filter(set, name, &mut facts, &mut drafts, observer);
+    finish(set, &base, drafts, observer)
 }
 
 /// The payload with the edits of every enriching plugin, each of which saw the original.
-fn enrich(set: &Set, name: &str, payload: &Value, context: &Value) -> Result<Value, Unavailable> {
-    let mut facts = Facts::new(set, Sources::of_event(payload, context));
+fn enrich(
+    set: &Set,
+    name: &str,
+    payload: &Arc<Value>,
+    facts: &mut Facts<'_>,
+    observer: &mut impl Observer,
+) -> Result<Arc<Value>, Unavailable> {
     let mut edits = Vec::new();
     for member in set.enrichers().filter(|member| member.wants(name)) {
         let working = match member {
             Member::Working(working) => working,
-            Member::Absent(absent) if absent.enrich_holds => return Err(absent.unavailable()),
-            Member::Absent(_) => continue,
+            Member::Absent(absent) => {
+                let unavailable = absent.unavailable();
+                observer.failed(member, "enrich", &unavailable, absent.enrich_holds);
+                if absent.enrich_holds {
+                    return Err(unavailable);
+                }
+                continue;
+            }
         };
         match facts.with_event(name, working, |event| working.plugin.enrich(event)) {
-            Ok(found) => edits.extend(found),
-            Err(unavailable) if working.plugin.enrich_is_closed() => return Err(unavailable),
-            Err(_) => {}
+            Ok(found) => {
+                observer.enriched(&working.plugin, &found);
+                edits.extend(found);
+            }
+            Err(unavailable) => {
+                let is_closed = working.plugin.enrich_is_closed();
+                observer.failed(member, "enrich", &unavailable, is_closed);
+                if is_closed {
+                    return Err(unavailable);
+                }
+            }
         }
     }
-    let mut enriched = payload.clone();
+    if edits.is_empty() {
+        return Ok(payload.clone());
+    }
+    let mut enriched = Value::clone(payload);
     pointer::order(&mut edits);
     pointer::apply(&mut enriched, &edits);
-    Ok(enriched)
+    Ok(enriched.into())
 }
 
 /// What is known so far of one role's payload.
@@ -134,8 +190,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(role: Role, set: &Set, payload: &Value, context: &Value) -> Self {
-        let audience = match tells_of_hidden(set.hidden(role), payload, context) {
+    /// `told` is what an activity of the server's tells of: nobody gets that from whom it may be hidden.
+    fn new(role: Role, hidden: &Hidden, told: &[&str]) -> Self {
+        let audience = match told.iter().any(|pointer| hidden.covers(pointer)) {
             true => Audience::Nobody,
             false => Audience::Everyone,
         };
@@ -143,21 +200,7 @@ impl Draft {
     }
 }
 
-/// Whether this is an activity that the server wrote about a change of what the role may not see.
-fn tells_of_hidden(hidden: &Hidden, payload: &Value, context: &Value) -> bool {
-    if hidden.is_empty() {
-        return false;
-    }
-    let kind = payload.pointer("/activity/type").or_else(|| context.pointer("/activity/type"));
-    match kind.and_then(Value::as_str) {
-        Some("STATUS_CHANGE") => hidden.covers("/lead/status"),
-        Some("ASSIGNMENT") => ["/lead/owner/id", "/lead/owner/name"].iter().any(|pointer| hidden.covers(pointer)),
-        _ => false,
-    }
-}
-
-fn filter(set: &Set, name: &str, payload: &Value, context: &Value, drafts: &mut [Draft]) {
-    let mut facts = Facts::new(set, Sources::of_event(payload, context));
+fn filter(set: &Set, name: &str, facts: &mut Facts<'_>, drafts: &mut [Draft], observer: &mut impl Observer) {
     for member in set.filters().filter(|member| member.wants(name)) {
         let concerned = |draft: &Draft| draft.audience != Audience::Nobody && member.roles().contain(draft.role);
         let mut asked: Vec<Role> = drafts.iter().filter(|draft| concerned(draft)).map(|draft| draft.role).collect();
@@ -166,16 +209,22 @@ fn filter(set: &Set, name: &str, payload: &Value, context: &Value, drafts: &mut 
         if asked.is_empty() {
             continue;
         }
-        let verdicts = match member {
+        let (verdicts, is_closed) = match member {
             Member::Working(working) => {
                 let verdicts = facts.with_event(name, working, |event| working.plugin.filter(event, &asked));
-                match verdicts {
-                    Err(_) if !working.plugin.is_closed() => continue,
-                    verdicts => verdicts,
+                if let Ok(verdicts) = &verdicts {
+                    verdicts.iter().for_each(|verdict| observer.filtered(&working.plugin, verdict));
                 }
+                (verdicts, working.plugin.is_closed())
             }
-            Member::Absent(absent) => Err(absent.unavailable()),
+            Member::Absent(absent) => (Err(absent.unavailable()), true),
         };
+        if let Err(unavailable) = &verdicts {
+            observer.failed(member, "filter", unavailable, is_closed);
+            if !is_closed {
+                continue;
+            }
+        }
         for draft in drafts.iter_mut().filter(|draft| asked.contains(&draft.role)) {
             match &verdicts {
                 Ok(verdicts) => {
@@ -191,7 +240,7 @@ fn filter(set: &Set, name: &str, payload: &Value, context: &Value, drafts: &mut 
 }
 
 /// Makes the edits, once for all roles that have the same ones.
-fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>) -> Vec<(Role, Shaped)> {
+fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>, observer: &mut impl Observer) -> Vec<(Role, Shaped)> {
     drafts.iter_mut().for_each(|draft| pointer::order(&mut draft.edits));
     let mut shaped: Vec<(Role, Shaped)> = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.iter().enumerate() {
@@ -207,6 +256,7 @@ fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>) -> Vec<(Role, Sh
                     }
                     _ => None,
                 });
+                observer.edited(base, &draft.edits, set.hidden(draft.role));
                 let payload = twin.cloned().unwrap_or_else(|| edited(base, &draft.edits, set.hidden(draft.role)));
                 Shaped::Sent { payload, audience: audience.clone() }
             }
@@ -217,7 +267,7 @@ fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>) -> Vec<(Role, Sh
 }
 
 fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden) -> Arc<Value> {
-    if edits.is_empty() && !names_hidden(base, hidden) {
+    if edits.is_empty() && !speaks_of(base, hidden) {
         return base.clone();
     }
     let mut payload = Value::clone(base);
@@ -226,15 +276,22 @@ fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden) -> Arc<Value> {
     Arc::new(payload)
 }
 
-fn names_hidden(payload: &Value, hidden: &Hidden) -> bool {
-    !hidden.is_empty() && (payload.get("changes").is_some() || payload.get("previousOwnerId").is_some())
+/// Whether something beside the lead itself speaks of hidden fields.
+fn speaks_of(payload: &Value, hidden: &Hidden) -> bool {
+    if hidden.is_empty() {
+        return false;
+    }
+    let changes = payload.get("changes").and_then(Value::as_array);
+    let named =
+        changes.is_some_and(|changes| changes.iter().filter_map(Value::as_str).any(|it| hidden.covers_change(it)));
+    named || (payload.get("previousOwnerId").is_some() && hidden.covers("/lead/owner/id"))
 }
 
 /// Takes out what speaks of hidden fields beside the lead itself.
-fn conceal(payload: &mut Value, hidden: &Hidden) {
+pub(super) fn conceal(payload: &mut Value, hidden: &Hidden) {
     let Some(members) = payload.as_object_mut().filter(|_| !hidden.is_empty()) else { return };
     if let Some(Value::Array(changes)) = members.get_mut("changes") {
-        changes.retain(|field| field.as_str().is_none_or(|field| !hidden.covers(&format!("/lead/{field}"))));
+        changes.retain(|field| field.as_str().is_none_or(|field| !hidden.covers_change(field)));
     }
     if hidden.covers("/lead/owner/id") {
         members.shift_remove("previousOwnerId");
@@ -311,7 +368,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    fn of_event(payload: &'a Value, context: &'a Value) -> Self {
+    pub(super) fn of_event(payload: &'a Value, context: &'a Value) -> Self {
         Self { payload, lead: context.get("lead"), before: context.get("before"), user: None, activity: None }
     }
 
@@ -323,7 +380,7 @@ impl<'a> Sources<'a> {
             Source::User => self.user,
             Source::Activity => self.activity,
         };
-        source?.pointer(field.within_source())
+        pointer::find(source?, field.within_source())
     }
 }
 
@@ -341,7 +398,12 @@ impl<'a> Facts<'a> {
         Self { set, sources, texts: Vec::new(), whole: None }
     }
 
-    fn with_event<T>(&mut self, name: &str, asking: &Working, ask: impl FnOnce(bindings::Event<'_>) -> T) -> T {
+    pub(super) fn with_event<T>(
+        &mut self,
+        name: &str,
+        asking: &Working,
+        ask: impl FnOnce(bindings::Event<'_>) -> T,
+    ) -> T {
         if asking.plugin.manifest.whole_payload && self.whole.is_none() {
             self.whole = Some(self.sources.payload.to_string());
         }
@@ -360,7 +422,8 @@ impl<'a> Facts<'a> {
         for &number in &asking.fields {
             let text = &mut self.texts[number];
             if text.is_none() {
-                *text = Some(self.sources.find(&self.set.fields()[number]).map(Value::to_string));
+                let value = self.sources.find(&self.set.fields()[number]);
+                *text = Some(value.map(|value| serde_json::to_string(value).expect("a value is JSON with text keys")));
             }
         }
     }

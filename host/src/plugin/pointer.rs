@@ -59,7 +59,7 @@ impl Pointer {
     /// Removes the value; nothing happens where there is none.
     pub(super) fn remove(&self, root: &mut Value) {
         let (parent, key) = self.parent_and_key();
-        match root.pointer_mut(parent) {
+        match find_mut(root, parent) {
             Some(Value::Object(members)) => drop(members.shift_remove(key.as_ref())),
             Some(Value::Array(items)) => {
                 if let Some(index) = index(&key).filter(|index| *index < items.len()) {
@@ -71,14 +71,14 @@ impl Pointer {
     }
 
     fn replace(&self, root: &mut Value, value: Value) {
-        if let Some(place) = root.pointer_mut(&self.0) {
+        if let Some(place) = find_mut(root, &self.0) {
             *place = value;
         }
     }
 
     fn set(&self, root: &mut Value, value: Value) {
         let (parent, key) = self.parent_and_key();
-        match root.pointer_mut(parent) {
+        match find_mut(root, parent) {
             Some(Value::Object(members)) => drop(members.insert(key.into_owned(), value)),
             Some(Value::Array(items)) => {
                 if let Some(item) = index(&key).and_then(|index| items.get_mut(index)) {
@@ -98,6 +98,23 @@ impl fmt::Display for Pointer {
 
 pub(super) fn is_within(pointer: &str, ancestor: &str) -> bool {
     pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The value at a valid pointer, as `Value::pointer` finds it, but without two new texts for each token.
+pub(super) fn find<'v>(root: &'v Value, pointer: &str) -> Option<&'v Value> {
+    pointer.split('/').skip(1).map(unescape).try_fold(root, |at, token| match at {
+        Value::Object(members) => members.get(token.as_ref()),
+        Value::Array(items) => items.get(index(&token)?),
+        _ => None,
+    })
+}
+
+fn find_mut<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
+    pointer.split('/').skip(1).map(unescape).try_fold(root, |at, token| match at {
+        Value::Object(members) => members.get_mut(token.as_ref()),
+        Value::Array(items) => items.get_mut(index(&token)?),
+        _ => None,
+    })
 }
 
 fn unescape(token: &str) -> Cow<'_, str> {
@@ -199,6 +216,16 @@ mod tests {
         pointer("/a~1b/~0").remove(&mut root);
         pointer("/").remove(&mut root);
         assert_eq!(root, json!({"a/b": {}}));
+    }
+
+    #[test]
+    fn values_are_found_where_the_json_library_finds_them() {
+        let mut root = json!({"a": {"b/c": [1, {"~": 2}], "": 3, "0": 4}, "n": null});
+        let pointers = ["", "/a", "/a/b~1c", "/a/b~1c/1/~0", "/a/b~1c/01", "/a/b~1c/+1", "/a/b~1c/7", "/a/b~1c/-"];
+        for text in pointers.into_iter().chain(["/a/", "/a/0", "/n", "/n/x", "/x", "/a/b"]) {
+            assert_eq!(find(&root, text), root.pointer(text), "{text}");
+            assert_eq!(find_mut(&mut root.clone(), text), root.pointer_mut(text), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::{
     manifest::{Events, Field, Roles},
     pipeline::{Hidden, Unavailable},
     records::Record,
+    shadow::Shadow,
+    standing::Standing,
     status::{Candidate, State},
 };
 use crate::domain::role::Role;
@@ -18,6 +20,8 @@ pub(super) struct Set {
     pub(super) views: Vec<View>,
     /// In the order in which they are asked.
     members: Vec<Member>,
+    /// Those who only look on.
+    shadows: Vec<Shadow>,
     /// Every field that some plugin reads; plugins name them by number.
     fields: Vec<Field>,
     hidden: [Hidden; Role::ALL.len()],
@@ -34,6 +38,38 @@ pub(super) struct View {
     pub(super) plugin: Option<Arc<Plugin>>,
     /// A plugin without its file that still counts.
     pub(super) absent: Option<Arc<Record>>,
+    /// Its generations, where there is a directory to watch.
+    pub(super) standing: Option<Arc<Standing>>,
+}
+
+impl View {
+    /// Of a plugin that is loaded.
+    pub(super) fn working(plugin: Arc<Plugin>) -> Self {
+        Self {
+            name: plugin.name().into(),
+            state: if plugin.is_shadow() { State::Shadow } else { State::Active },
+            reason: None,
+            hash: Some(plugin.hash.clone()),
+            candidate: None,
+            plugin: Some(plugin),
+            absent: None,
+            standing: None,
+        }
+    }
+
+    /// Of a plugin whose file was missing or refused, and which still counted.
+    pub(super) fn absent(name: &str, record: Arc<Record>, reason: String) -> Self {
+        Self {
+            name: name.into(),
+            state: State::Missing,
+            reason: Some(reason),
+            hash: None,
+            candidate: None,
+            plugin: None,
+            absent: Some(record),
+            standing: None,
+        }
+    }
 }
 
 pub(super) enum Member {
@@ -56,19 +92,36 @@ pub(super) struct Absent {
     roles: Roles,
     hides: Hides,
     pub(super) enrich_holds: bool,
+    pub(super) record: Arc<Record>,
     reason: String,
 }
 
 impl Set {
     pub(super) fn new(generation: u64, views: Vec<View>) -> Self {
-        let mut set = Self { generation, ..Self::default() };
-        let mut working: Vec<&Arc<Plugin>> = views.iter().filter_map(|view| view.plugin.as_ref()).collect();
-        working.sort_by_key(|plugin| (plugin.settings.order, plugin.name().to_owned()));
-        for plugin in working {
+        let loaded = views.iter().filter_map(|view| view.plugin.as_ref());
+        let (shadows, active): (Vec<_>, Vec<_>) = loaded.cloned().partition(|plugin| plugin.is_shadow());
+        let with = |more: Option<Arc<Plugin>>| {
+            Self::assemble(active.iter().map(|plugin| Arc::new(plugin.apart())).chain(more).collect(), &views)
+        };
+        let shadows = shadows.iter().map(|plugin| Shadow::new(plugin, with)).collect();
+        let set = Self::assemble(active, &views);
+        Self { generation, shadows, views, ..set }
+    }
+
+    /// One plugin by itself, whatever its mode.
+    pub(super) fn alone(plugin: Arc<Plugin>) -> Self {
+        Self::assemble(vec![plugin], &[])
+    }
+
+    /// These plugins, and those that `views` misses.
+    pub(super) fn assemble(mut plugins: Vec<Arc<Plugin>>, views: &[View]) -> Self {
+        let mut set = Self::default();
+        plugins.sort_by_key(|plugin| (plugin.settings.order, plugin.name().to_owned()));
+        for plugin in plugins {
             let fields = plugin.manifest.fields.iter().map(|field| set.number(field)).collect();
-            set.members.push(Member::Working(Working { plugin: plugin.clone(), fields }));
+            set.members.push(Member::Working(Working { plugin, fields }));
         }
-        for view in &views {
+        for view in views {
             let Some(record) = &view.absent else { continue };
             set.members.push(Member::Absent(Absent {
                 name: view.name.clone(),
@@ -78,12 +131,12 @@ impl Set {
                 roles: record.roles(),
                 hides: record.hides(),
                 enrich_holds: record.enrich_holds,
+                record: Arc::clone(record),
                 reason: view.reason.clone().unwrap_or_else(|| "its file is missing".into()),
             }));
         }
         set.hidden = Role::ALL
             .map(|role| Hidden::new(set.members.iter().flat_map(|member| member.hides().of(role)).cloned().collect()));
-        set.views = views;
         set
     }
 
@@ -96,6 +149,10 @@ impl Set {
 
     pub(super) fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    pub(super) fn shadows(&self) -> &[Shadow] {
+        &self.shadows
     }
 
     pub(super) fn authorizers(&self) -> impl Iterator<Item = &Member> {
@@ -115,6 +172,14 @@ impl Set {
         self.members.iter().filter(|member| member.hooks().filter)
     }
 
+    /// Those who are told what happened. One without its file misses nothing: it goes on where it stopped.
+    pub(super) fn followers(&self) -> impl Iterator<Item = &Working> {
+        self.members.iter().filter_map(|member| match member {
+            Member::Working(working) if working.plugin.hooks.after => Some(working),
+            _ => None,
+        })
+    }
+
     pub(super) fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -130,6 +195,13 @@ impl Set {
 }
 
 impl Member {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Working(working) => working.plugin.name(),
+            Self::Absent(absent) => &absent.name,
+        }
+    }
+
     fn hooks(&self) -> Hooks {
         match self {
             Self::Working(working) => working.plugin.hooks,

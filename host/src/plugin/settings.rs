@@ -1,11 +1,14 @@
 //! What an operator sets: `[plugins]` of the configuration, and `<name>.toml` beside each `<name>.wasm`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
+pub use super::{grant::Grant, limits::Limits};
+
 /// `[plugins]` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where `<name>.wasm` files are looked for; without it there are no plugins.
@@ -19,6 +22,31 @@ pub struct Settings {
     pub warm_instances: usize,
     /// How many recent events a new plugin is tried on.
     pub dry_run_events: usize,
+    pub gate: Gate,
+    /// How long nobody may have written to the directory before it is read again.
+    #[serde(with = "humantime_serde")]
+    pub quiet: Duration,
+    /// What a plugin may take; `<name>.toml` may say otherwise.
+    pub limits: Limits,
+}
+
+/// What a reload may change without anybody having looked at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// The share of recent events, each taken once for each role, from 0 to 1. Absent: any.
+    pub max_change: Option<f64>,
+}
+
+impl Gate {
+    pub fn check(&self) -> Result<(), String> {
+        match self.max_change {
+            Some(share) if !(0.0..=1.0).contains(&share) => {
+                Err(format!("gate.max_change is {share}: expected 0.0 to 1.0"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -29,6 +57,9 @@ impl Default for Settings {
             on_missing: OnMissing::Fail,
             warm_instances: 8,
             dry_run_events: 50,
+            gate: Gate::default(),
+            quiet: Duration::from_millis(150),
+            limits: Limits::default(),
         }
     }
 }
@@ -55,11 +86,16 @@ pub struct PluginSettings {
     /// What a failure means for every hook of the plugin, instead of each hook's own answer to that.
     pub on_failure: Option<OnFailure>,
     pub on_missing: Option<OnMissing>,
-    pub timeout_ms: u64,
-    pub memory_mib: u64,
+    /// `timeout_ms`, `memory_mib` and the table `limits`, over those of the server.
+    #[serde(skip)]
+    pub limits: Limits,
     /// Handed to the plugin's `init` as a JSON object.
     pub config: toml::Table,
     pub grant: Grant,
+    /// Instead of the server's.
+    pub gate: Gate,
+    /// Signs the plugin's webhooks.
+    pub webhook_secret: Option<WebhookSecret>,
 }
 
 impl Default for PluginSettings {
@@ -70,10 +106,11 @@ impl Default for PluginSettings {
             mode: Mode::Active,
             on_failure: None,
             on_missing: None,
-            timeout_ms: 10,
-            memory_mib: 64,
+            limits: Limits::default(),
             config: toml::Table::new(),
             grant: Grant::default(),
+            gate: Gate::default(),
+            webhook_secret: None,
         }
     }
 }
@@ -83,6 +120,7 @@ impl Default for PluginSettings {
 pub enum Mode {
     #[default]
     Active,
+    /// It is asked and its answers are counted, and nothing comes of them.
     Shadow,
 }
 
@@ -95,54 +133,115 @@ pub enum OnFailure {
     Closed,
 }
 
-/// What `describe` may ask for only with the operator's leave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Grant {
-    pub whole_payload: bool,
+/// `whsec_` and a key of 24 to 64 bytes in base64, as Standard Webhooks has it. Never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WebhookSecret(String);
+
+impl WebhookSecret {
+    /// The text itself, for where it is used.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
-const MAX_TIMEOUT_MS: u64 = 10_000;
-/// The largest memory that fits into a slot of the engine's pool.
-pub(super) const MAX_MEMORY_MIB: u64 = 1024;
+impl TryFrom<String> for WebhookSecret {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let key = text.strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
+        match key {
+            Some(key) if (24..=64).contains(&key.len()) => Ok(Self(text)),
+            _ => Err("expected \"whsec_\" and then 24 to 64 bytes in base64"),
+        }
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// Keys that hold secrets: nobody but the host needs them, and they are written down nowhere else.
+pub(super) const SECRETS: [&str; 1] = ["webhook_secret"];
+
+/// The limits that stand at the top of the file, where most who want another limit will look.
+const TOP_LIMITS: [&str; 2] = ["timeout_ms", "memory_mib"];
 
 impl PluginSettings {
-    const KEYS: [&str; 9] =
-        ["enabled", "order", "mode", "on_failure", "on_missing", "timeout_ms", "memory_mib", "config", "grant"];
-    const GRANTS: [&str; 1] = ["whole_payload"];
+    const KEYS: [&str; 12] = [
+        "enabled",
+        "order",
+        "mode",
+        "on_failure",
+        "on_missing",
+        "timeout_ms",
+        "memory_mib",
+        "limits",
+        "config",
+        "grant",
+        "gate",
+        "webhook_secret",
+    ];
 
+    /// Reads the text of a `<name>.toml`, for a server that says nothing about limits.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())?;
-        known(table.keys(), &Self::KEYS, "")?;
-        if let Some(grant) = table.get("grant").and_then(toml::Value::as_table) {
-            known(grant.keys(), &Self::GRANTS, "grant.")?;
-        }
-        let settings: Self = table.try_into().map_err(|error| error.to_string().trim_end().replace('\n', " "))?;
-        settings.check()
+        Self::parse_over(text, &Limits::default())
     }
 
-    fn check(self) -> Result<Self, String> {
-        if self.mode == Mode::Shadow {
-            return Err("mode = \"shadow\" is not available in this version: expected \"active\"".into());
+    /// Reads the text; what it leaves open of the limits is as the server has it.
+    pub fn parse_over(text: &str, limits: &Limits) -> Result<Self, String> {
+        let mut table: toml::Table = text.parse().map_err(|error| syntax(text, &error))?;
+        known(table.keys(), &Self::KEYS, "")?;
+        if let Some(grant) = table.get("grant").and_then(toml::Value::as_table) {
+            known(grant.keys(), &Grant::KEYS, "grant.")?;
         }
-        if !(1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms) {
-            return Err(format!("timeout_ms is {}: expected 1 to {MAX_TIMEOUT_MS}", self.timeout_ms));
+        if let Some(gate) = table.get("gate").and_then(toml::Value::as_table) {
+            known(gate.keys(), &["max_change"], "gate.")?;
         }
-        if !(1..=MAX_MEMORY_MIB).contains(&self.memory_mib) {
-            return Err(format!("memory_mib is {}: expected 1 to {MAX_MEMORY_MIB}", self.memory_mib));
-        }
-        Ok(self)
+        let limits = over(limits, &mut table)?;
+        let settings: Self = table.try_into().map_err(one_line)?;
+        settings.gate.check()?;
+        Ok(Self { limits, grant: settings.grant.check()?, ..settings })
     }
 
     pub fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
+        self.limits.timeout()
     }
 
     /// The `config` table as JSON text.
     pub fn config_json(&self) -> String {
         serde_json::to_string(&self.config).expect("a TOML table has text keys and finite depth")
     }
+}
+
+/// The server's limits with those that the file has of its own, which are taken out of it.
+fn over(limits: &Limits, table: &mut toml::Table) -> Result<Limits, String> {
+    let mut given = match table.remove("limits") {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(given)) => given,
+        Some(_) => return Err("limits: expected a table".into()),
+    };
+    if let Some(name) = TOP_LIMITS.iter().find(|name| given.contains_key(**name)) {
+        return Err(format!("limits.{name}: expected at the top of the file, as {name}"));
+    }
+    known(given.keys(), Limits::NAMES, "limits.")?;
+    given.extend(TOP_LIMITS.iter().filter_map(|name| table.remove_entry(*name)));
+    let mut all = toml::Table::try_from(limits).map_err(|error| error.to_string())?;
+    all.extend(given);
+    let limits: Limits = all.try_into().map_err(one_line)?;
+    limits.check().map(|()| limits)
+}
+
+fn one_line(error: toml::de::Error) -> String {
+    error.to_string().trim_end().replace('\n', " ")
+}
+
+/// What is wrong with the text, and in which line. The line itself is left out: it may hold a secret.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 fn known<'a>(mut keys: impl Iterator<Item = &'a String>, names: &[&str], prefix: &str) -> Result<(), String> {
@@ -162,11 +261,18 @@ mod tests {
     fn every_key_can_be_set() {
         let settings = PluginSettings::parse(
             "enabled = false\norder = -1\nmode = \"active\"\non_failure = \"open\"\non_missing = \"unload\"\n\
-             timeout_ms = 20\nmemory_mib = 8\n[config]\nroles = [\"VIEWER\"]\n[grant]\nwhole_payload = true\n",
+             timeout_ms = 20\nmemory_mib = 8\nwebhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+             [limits]\nedits = 7\n[config]\nroles = [\"VIEWER\"]\n[grant]\nhooks = [\"after\"]\nevents = [\"lead:*\"]\ncommands = [\"*\"]\n\
+             fields = [\"/lead\"]\nwhole_payload = true\neffects = [\"lead:assign\"]\nwebhook_hosts = [\"A.example\"]\n\
+             webhook_networks = [\"10.0.0.0/8\"]\n",
         )
         .expect("valid");
         assert!(!settings.enabled && settings.grant.whole_payload);
-        assert_eq!((settings.order, settings.timeout(), settings.memory_mib), (-1, Duration::from_millis(20), 8));
+        assert_eq!(settings.grant.webhook_hosts, ["a.example"]);
+        assert_eq!(
+            (settings.order, settings.timeout(), settings.limits.memory_mib),
+            (-1, Duration::from_millis(20), 8)
+        );
         assert_eq!(settings.config_json(), r#"{"roles":["VIEWER"]}"#);
         assert_eq!(PluginSettings::parse("").expect("valid"), PluginSettings::default());
     }
@@ -180,10 +286,36 @@ mod tests {
             "unknown key grant.whole-payload: did you mean grant.whole_payload?"
         );
         assert!(refusal("zzz = 1").starts_with("unknown key zzz: expected one of enabled, order"));
-        assert!(refusal("mode = \"shadow\"").contains("not available"));
+        assert!(refusal("mode = \"shade\"").contains("expected `active` or `shadow`"));
         assert!(refusal("timeout_ms = 0").contains("expected 1 to 10000"));
         assert!(refusal("memory_mib = 4096").contains("expected 1 to 1024"));
+        assert!(refusal("memory_mib = \"64\"").contains("memory_mib"));
+        assert!(refusal("limits = 1").contains("expected a table"));
+        assert_eq!(refusal("[limits]\nedit = 1"), "unknown key limits.edit: did you mean limits.edits?");
+        assert_eq!(refusal("[limits]\nrest_ms = 0"), "rest_ms is 0: expected 1 to 3600000");
+        assert!(refusal("[limits]\ntimeout_ms = 5").contains("expected at the top of the file"));
         assert!(refusal("order = \"first\"").contains("order"));
-        assert!(refusal("= =").contains("line 1") || refusal("= =").contains("key"));
+        assert!(refusal("order = 1\n= =").starts_with("line 2: "));
+    }
+
+    #[test]
+    fn what_the_file_leaves_open_is_as_the_server_has_it() {
+        let server = Limits { timeout_ms: 50, edits: 3, ..Limits::default() };
+        let settings = PluginSettings::parse_over("memory_mib = 8\n[limits]\nedits = 9\n", &server).expect("valid");
+        assert_eq!(settings.limits, Limits { memory_mib: 8, edits: 9, ..server });
+    }
+
+    #[test]
+    fn a_webhook_secret_is_refused_without_being_shown() {
+        let refusal = |text: &str| PluginSettings::parse(&format!("webhook_secret = {text}")).expect_err("refused");
+        for text in ["\"c2VjcmV0\"", "\"whsec_c2VjcmV0\"", "\"whsec_c2VjcmV0!\""] {
+            let reason = refusal(text);
+            assert!(reason.contains("24 to 64 bytes in base64") && reason.contains("webhook_secret"), "{reason}");
+            assert!(!reason.contains("c2VjcmV0"), "{reason}");
+        }
+        let reason = refusal("\"whsec_c2VjcmV0");
+        assert!(reason.starts_with("line 1: ") && !reason.contains("c2VjcmV0"), "{reason}");
+        let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
+        assert!(!format!("{:?}", PluginSettings::parse(secret).expect("valid")).contains("MfKQ"));
     }
 }

@@ -1,10 +1,10 @@
 //! WASI 0.2 with nothing granted, so that components from Python and JavaScript toolchains load.
 //!
-//! Clocks and randomness are real, what is written to the standard streams is dropped, there are no arguments,
-//! variables or directories, and whatever else is called traps. The usual crate for this blocks on its own async
-//! runtime, which a call on a server's worker thread must not do.
+//! Clocks and randomness are real, what is written to the standard streams goes to the server's log, there are no
+//! arguments, variables or directories, and whatever else is called traps. The usual crate for this blocks on its own
+//! async runtime, which a call on a server's worker thread must not do.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use rand::RngExt;
 use wasmtime::{
@@ -12,17 +12,19 @@ use wasmtime::{
     component::{Component, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType},
 };
 
-use super::host::State;
+use super::host::{self, State, Stream};
 
 /// What may be imported at all.
 pub(super) const PACKAGES: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
 
 const MAX_RANDOM: u64 = 64 << 10;
+/// What a guest may write at once, as `check-write` tells it; WASI has the same bound for a blocking write.
+const MAX_WRITE: usize = 4096;
 
 type Store<'a> = StoreContextMut<'a, State>;
 
-/// A standard stream that leads nowhere, or a pollable that is always ready.
-struct Nowhere;
+/// A pollable that is always ready: nobody is ever kept waiting.
+struct Ready;
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(record)]
@@ -42,7 +44,9 @@ enum StreamError {
 }
 
 struct Error;
+/// Standard input, which is at its end.
 struct Input;
+/// Standard output or standard error, told apart by what the handle bears.
 struct Output;
 struct Descriptor;
 struct Terminal;
@@ -59,7 +63,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -
         let mut at = linker.instance(&name)?;
         // An interface that uses another's resource exports it too, and it has to be the same one.
         resource::<Error>(&mut at, "error")?;
-        resource::<Nowhere>(&mut at, "pollable")?;
+        resource::<Ready>(&mut at, "pollable")?;
         resource::<Input>(&mut at, "input-stream")?;
         resource::<Output>(&mut at, "output-stream")?;
         resource::<Descriptor>(&mut at, "descriptor")?;
@@ -74,20 +78,33 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
     match interface {
         "wasi:random/random" | "wasi:random/insecure" => {
             let prefix = if interface.ends_with("insecure") { "get-insecure-random" } else { "get-random" };
-            at.func_wrap(&format!("{prefix}-bytes"), |_: Store<'_>, (length,): (u64,)| Ok((random_bytes(length)?,)))?;
-            at.func_wrap(&format!("{prefix}-u64"), |_: Store<'_>, ()| Ok((rand::rng().random::<u64>(),)))
+            at.func_wrap(&format!("{prefix}-bytes"), |store: Store<'_>, (length,): (u64,)| {
+                look(store);
+                Ok((random_bytes(length)?,))
+            })?;
+            at.func_wrap(&format!("{prefix}-u64"), |store: Store<'_>, ()| {
+                look(store);
+                Ok((rand::rng().random::<u64>(),))
+            })
         }
-        "wasi:random/insecure-seed" => {
-            at.func_wrap("insecure-seed", |_: Store<'_>, ()| Ok((rand::rng().random::<(u64, u64)>(),)))
-        }
+        "wasi:random/insecure-seed" => at.func_wrap("insecure-seed", |store: Store<'_>, ()| {
+            look(store);
+            Ok((rand::rng().random::<(u64, u64)>(),))
+        }),
         "wasi:clocks/wall-clock" => {
-            at.func_wrap("now", |_: Store<'_>, ()| Ok((wall_clock(),)))?;
+            at.func_wrap("now", |mut store: Store<'_>, ()| {
+                store.data_mut().looked = true;
+                Ok((wall_clock(store.data()),))
+            })?;
             at.func_wrap("resolution", |_: Store<'_>, ()| Ok((Datetime { seconds: 0, nanoseconds: 1_000_000 },)))
         }
         "wasi:clocks/monotonic-clock" => {
             let start = Instant::now();
             let now = move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            at.func_wrap("now", move |_: Store<'_>, ()| Ok((now(),)))?;
+            at.func_wrap("now", move |store: Store<'_>, ()| {
+                look(store);
+                Ok((now(),))
+            })?;
             at.func_wrap("resolution", |_: Store<'_>, ()| Ok((1_000_u64,)))
         }
         "wasi:cli/environment" => {
@@ -95,9 +112,17 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
             at.func_wrap("get-arguments", |_: Store<'_>, ()| Ok((Vec::<String>::new(),)))?;
             at.func_wrap("initial-cwd", |_: Store<'_>, ()| Ok((None::<String>,)))
         }
-        "wasi:cli/stdin" => at.func_wrap("get-stdin", |store: Store<'_>, ()| Ok((handle::<Input>(store)?,))),
-        "wasi:cli/stdout" => at.func_wrap("get-stdout", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
-        "wasi:cli/stderr" => at.func_wrap("get-stderr", |store: Store<'_>, ()| Ok((handle::<Output>(store)?,))),
+        "wasi:cli/exit" => at.func_wrap("exit", |_: Store<'_>, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
+            let how = if status.is_ok() { "" } else { " with a failure" };
+            wasmtime::bail!("the plugin called exit{how}")
+        }),
+        "wasi:cli/stdin" => at.func_wrap("get-stdin", |store: Store<'_>, ()| Ok((handle::<Input>(store, 0)?,))),
+        "wasi:cli/stdout" => {
+            at.func_wrap("get-stdout", |store: Store<'_>, ()| Ok((handle::<Output>(store, Stream::Out as u32)?,)))
+        }
+        "wasi:cli/stderr" => {
+            at.func_wrap("get-stderr", |store: Store<'_>, ()| Ok((handle::<Output>(store, Stream::Error as u32)?,)))
+        }
         "wasi:cli/terminal-stdin" => no_terminal(at, "get-terminal-stdin"),
         "wasi:cli/terminal-stdout" => no_terminal(at, "get-terminal-stdout"),
         "wasi:cli/terminal-stderr" => no_terminal(at, "get-terminal-stderr"),
@@ -105,9 +130,9 @@ fn define(interface: &str, at: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
             at.func_wrap("get-directories", |_: Store<'_>, ()| Ok((Vec::<(Resource<Descriptor>, String)>::new(),)))
         }
         "wasi:io/poll" => {
-            at.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok((true,)))?;
-            at.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Nowhere>,)| Ok(()))?;
-            at.func_wrap("poll", |_: Store<'_>, (all,): (Vec<Resource<Nowhere>>,)| {
+            at.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Ready>,)| Ok((true,)))?;
+            at.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Ready>,)| Ok(()))?;
+            at.func_wrap("poll", |_: Store<'_>, (all,): (Vec<Resource<Ready>>,)| {
                 Ok(((0..all.len()).filter_map(|index| u32::try_from(index).ok()).collect::<Vec<_>>(),))
             })
         }
@@ -129,42 +154,49 @@ fn streams(at: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
         })?;
     }
     at.func_wrap("[method]input-stream.subscribe", |store: Store<'_>, (_,): (Resource<Input>,)| {
-        Ok((handle::<Nowhere>(store)?,))
+        Ok((handle::<Ready>(store, 0)?,))
     })?;
 
     at.func_wrap("[method]output-stream.check-write", |_: Store<'_>, (_,): (Resource<Output>,)| {
-        Ok((Ok::<u64, StreamError>(4096),))
+        Ok((Ok::<u64, StreamError>(MAX_WRITE as u64),))
     })?;
     for name in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
-        at.func_wrap(name, |_: Store<'_>, (_, _): (Resource<Output>, Vec<u8>)| -> wasmtime::Result<Done> {
-            Ok((Ok(()),))
-        })?;
+        at.func_wrap(
+            name,
+            |mut store: Store<'_>, (to, bytes): (Resource<Output>, Vec<u8>)| -> wasmtime::Result<Done> {
+                if bytes.len() > MAX_WRITE {
+                    wasmtime::bail!("wrote {} bytes at once; {MAX_WRITE} are allowed", bytes.len());
+                }
+                let stream = if to.rep() == Stream::Error as u32 { Stream::Error } else { Stream::Out };
+                host::print(store.data_mut(), stream, &bytes);
+                Ok((Ok(()),))
+            },
+        )?;
     }
     for name in ["[method]output-stream.flush", "[method]output-stream.blocking-flush"] {
         at.func_wrap(name, |_: Store<'_>, (_,): (Resource<Output>,)| -> wasmtime::Result<Done> { Ok((Ok(()),)) })?;
     }
     at.func_wrap("[method]output-stream.subscribe", |store: Store<'_>, (_,): (Resource<Output>,)| {
-        Ok((handle::<Nowhere>(store)?,))
+        Ok((handle::<Ready>(store, 0)?,))
     })
 }
 
-/// Defines a resource type whose values are all alike.
+/// Defines a resource type whose values hold nothing on the host's side.
 fn resource<T: 'static>(at: &mut LinkerInstance<'_, State>, name: &str) -> wasmtime::Result<()> {
-    at.resource(name, ResourceType::host::<T>(), |mut store, rep| {
+    at.resource(name, ResourceType::host::<T>(), |mut store, _| {
         store.data_mut().handles = store.data().handles.saturating_sub(1);
-        let _ = rep;
         Ok(())
     })
 }
 
 /// A new handle; bounded, because a guest may ask for as many as it likes.
-fn handle<T: 'static>(mut store: Store<'_>) -> wasmtime::Result<Resource<T>> {
+fn handle<T: 'static>(mut store: Store<'_>, bears: u32) -> wasmtime::Result<Resource<T>> {
     let handles = &mut store.data_mut().handles;
     if *handles >= 1000 {
         wasmtime::bail!("more than 1000 open handles");
     }
     *handles += 1;
-    Ok(Resource::new_own(0))
+    Ok(Resource::new_own(bears))
 }
 
 fn random_bytes(length: u64) -> wasmtime::Result<Vec<u8>> {
@@ -176,7 +208,12 @@ fn random_bytes(length: u64) -> wasmtime::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn wall_clock() -> Datetime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Takes note that what comes of the call depends on more than the question.
+fn look(mut store: Store<'_>) {
+    store.data_mut().looked = true;
+}
+
+fn wall_clock(state: &State) -> Datetime {
+    let since = state.identity.now();
     Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() }
 }

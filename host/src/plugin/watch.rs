@@ -4,6 +4,8 @@
 //! compiled, described, initialised and tried on recent events on this thread, and only then put in force, by one
 //! pointer. A bad file changes nothing and says why; the generation before it goes on.
 
+mod generations;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -13,47 +15,73 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use notify::{
-    EventKind, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
-};
-use sha2::{Digest, Sha256};
-
 use super::{
-    Recent, Settings, Shared,
+    Archive, Recent, Settings, Shared,
+    archive::{self, Origin},
     engine::Engine,
     error::{Error, Refused},
+    grant::Grant,
     loaded::Plugin,
     manifest::check_name,
     pipeline,
     records::{self, Record, Records},
     set::{Set, View},
-    settings::{OnMissing, PluginSettings},
+    settings::{Mode, OnMissing, PluginSettings},
+    standing::{self, Shift, ShiftError, Standing},
     status::{Candidate, State},
 };
+use crate::store::generation::Generation;
+use generations::making;
+use notify::{
+    EventKind, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 
-/// No event for so long means that whoever writes a file is done.
-const QUIET: Duration = Duration::from_millis(150);
 /// Somebody who never stops writing is not waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the directory is looked at although nobody hinted: not every file system tells.
 const ROUND: Duration = Duration::from_secs(2);
-const MAX_FILE: u64 = 64 << 20;
+pub(super) const MAX_FILE: u64 = 64 << 20;
 
 pub(super) enum Hint {
     Look,
+    /// What an operator asks for; answered once it is in force.
+    Shift(Order),
     Stop,
 }
 
+pub(super) struct Order {
+    pub(super) name: String,
+    pub(super) shift: Shift,
+    pub(super) reply: mpsc::SyncSender<Result<(), ShiftError>>,
+}
+
 /// Loads what is there, and starts the thread that goes on doing so.
-pub(super) fn start(dir: PathBuf, settings: Settings, recent: Recent) -> Result<Arc<Shared>, Error> {
+pub(super) fn start(
+    dir: PathBuf,
+    settings: Settings,
+    recent: Recent,
+    archive: Arc<dyn Archive>,
+) -> Result<Arc<Shared>, Error> {
     let data = records::directory(&settings.data_dir);
     let failed = |source| Error::DataDirectory { dir: data.clone(), source };
     fs::create_dir_all(data.join("cache")).map_err(failed)?;
     let engine = Engine::start(&fs::canonicalize(data.join("cache")).map_err(failed)?)?;
     let (hints, hinted) = mpsc::channel();
     let shared = Arc::new(Shared::new(Some(hints.clone())));
-    let mut keeper = Keeper { dir, settings, engine, recent, slots: BTreeMap::new(), generation: 0, seen: Seen::new() };
+    let last = archive.last().map_err(Error::Archive)?;
+    let mut keeper = Keeper {
+        dir,
+        settings,
+        engine,
+        recent,
+        archive,
+        slots: BTreeMap::new(),
+        generation: last.as_ref().map_or(0, |last| last.id),
+        last,
+        is_settled: false,
+        seen: Seen::new(),
+    };
     keeper.seen = keeper.look().map_err(|source| Error::Directory { dir: keeper.dir.clone(), source })?;
     keeper.settle(&shared)?;
     let watchers = [&keeper.dir, &data].map(|dir| watch(dir, hints.clone()));
@@ -91,13 +119,23 @@ fn watch(dir: &Path, hints: mpsc::Sender<Hint>) -> Option<notify::RecommendedWat
 
 fn keep(mut keeper: Keeper, shared: &Weak<Shared>, hinted: &mpsc::Receiver<Hint>) {
     loop {
-        let forced = match hinted.recv_timeout(ROUND) {
-            Ok(Hint::Look) => quiet(hinted),
+        let woken = match hinted.recv_timeout(ROUND) {
+            Ok(Hint::Look) => quiet(hinted, keeper.settings.quiet),
+            Ok(Hint::Shift(order)) => Woken::ToShift(order),
             Ok(Hint::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            Err(mpsc::RecvTimeoutError::Timeout) => Some(false),
+            Err(mpsc::RecvTimeoutError::Timeout) => Woken::ByTime,
         };
-        let Some(forced) = forced else { return };
         let Some(shared) = shared.upgrade() else { return };
+        let forced = match woken {
+            Woken::ToStop => return,
+            Woken::ToShift(Order { name, shift, reply }) => {
+                // Nobody may be left who waits for it.
+                let _ = reply.send(keeper.shift(&shared, &name, &shift));
+                continue;
+            }
+            Woken::ToLook => true,
+            Woken::ByTime => false,
+        };
         let seen = match keeper.look() {
             Ok(seen) => seen,
             Err(error) => {
@@ -111,21 +149,33 @@ fn keep(mut keeper: Keeper, shared: &Weak<Shared>, hinted: &mpsc::Receiver<Hint>
         keeper.seen = seen;
         if let Err(error) = keeper.settle(&shared) {
             tracing::error!("plugins stay as they are: {error}");
+            // The next look finds something new, and so tries again.
+            keeper.seen = Seen::new();
         }
     }
 }
 
-/// Waits until no more hints come; `None` when it is time to stop.
-fn quiet(hinted: &mpsc::Receiver<Hint>) -> Option<bool> {
+/// Why the keeper goes on.
+enum Woken {
+    ToLook,
+    ToShift(Order),
+    ToStop,
+    ByTime,
+}
+
+/// Waits until no more hints come for so long, which means that whoever writes a file is done; or until one comes that
+/// does not wait.
+fn quiet(hinted: &mpsc::Receiver<Hint>, quiet: Duration) -> Woken {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        match hinted.recv_timeout(QUIET) {
+        match hinted.recv_timeout(quiet) {
             Ok(Hint::Look) => {}
-            Ok(Hint::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            Ok(Hint::Shift(order)) => return Woken::ToShift(order),
+            Ok(Hint::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Woken::ToStop,
             Err(mpsc::RecvTimeoutError::Timeout) => break,
         }
     }
-    Some(true)
+    Woken::ToLook
 }
 
 /// What the directory looks like from outside: enough to tell that nothing happened.
@@ -136,8 +186,12 @@ struct Keeper {
     settings: Settings,
     engine: Engine,
     recent: Recent,
+    archive: Arc<dyn Archive>,
     slots: BTreeMap<String, Slot>,
     generation: u64,
+    /// What was in force before this process began; until the first set of its own.
+    last: Option<Generation>,
+    is_settled: bool,
     seen: Seen,
 }
 
@@ -164,13 +218,14 @@ impl Keeper {
     fn look(&self) -> io::Result<Seen> {
         let mut seen = Seen::new();
         let record = records::directory(&self.settings.data_dir).join("active.json");
+        let generations = standing::file(&self.settings.data_dir);
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?,
             // Once it has been there, a directory that is gone is an empty one: its plugins are missing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.generation > 0 => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_settled => Vec::new(),
             Err(error) => return Err(error),
         };
-        for path in entries.into_iter().chain([record]) {
+        for path in entries.into_iter().chain([record, generations]) {
             let Ok(meta) = fs::metadata(&path) else { continue };
             seen.push((path, meta.len(), meta.modified().ok()));
         }
@@ -182,24 +237,48 @@ impl Keeper {
     fn settle(&mut self, shared: &Shared) -> Result<(), Error> {
         let mut files = self.files();
         let records = records::read(&self.settings.data_dir)?;
+        let standings = standing::read(&self.settings.data_dir)?;
         let names: BTreeSet<String> = files.keys().chain(records.keys()).chain(self.slots.keys()).cloned().collect();
         let mut slots = BTreeMap::new();
         for name in names {
             let old = self.slots.get(&name).cloned();
-            let slot = self.examine(&name, files.remove(&name).unwrap_or_default(), records.get(&name), old);
-            if let Some(slot) = slot {
+            let mut standing = standings.get(&name).cloned().unwrap_or_default();
+            let files = files.remove(&name).unwrap_or_default();
+            let slot = self.examine(&name, files, records.get(&name), old, &mut standing);
+            if let Some(mut slot) = slot {
+                slot.view.standing = Some(Arc::new(standing));
                 slots.insert(name, slot);
             }
         }
         // Written before it is in force: what has hidden something once is not forgotten by a crash.
         self.write_down(&slots)?;
-        let swapped = self.generation == 0 || differs(&self.slots, &slots);
-        self.slots = slots;
-        if swapped {
-            self.generation += 1;
+        self.write_generations(&standings, &slots)?;
+        let mut set = Set::new(self.generation, slots.values().map(|slot| slot.view.clone()).collect());
+        if !self.is_settled || differs(&self.slots, &slots) {
+            set.generation = self.record(&set)?;
         }
-        shared.replace(Set::new(self.generation, self.slots.values().map(|slot| slot.view.clone()).collect()));
+        let was_there = |plugin: &&Arc<Plugin>| {
+            let mut before = self.slots.values().filter_map(|slot| slot.view.plugin.as_ref());
+            before.any(|old| Arc::ptr_eq(old, plugin))
+        };
+        let plugins = slots.values().filter_map(|slot| slot.view.plugin.as_ref());
+        let new: Vec<Arc<Plugin>> = plugins.filter(|plugin| !was_there(plugin)).cloned().collect();
+        self.slots = slots;
+        self.generation = set.generation;
+        (self.last, self.is_settled) = (None, true);
+        shared.replace(set);
+        // Not before: each of several new plugins is loaded by itself, and they take force together.
+        new.iter().for_each(|plugin| plugin.announce());
         Ok(())
+    }
+
+    /// The number of a set that is about to take force. After a restart with the same plugins it is the old one.
+    fn record(&self, set: &Set) -> Result<u64, Error> {
+        let members = archive::members(set);
+        match &self.last {
+            Some(last) if last.members == members => Ok(last.id),
+            _ => self.archive.record(&members, &archive::files(set)).map_err(Error::Archive),
+        }
     }
 
     fn files(&self) -> BTreeMap<String, Files> {
@@ -220,10 +299,11 @@ impl Keeper {
 
     fn write_down(&self, slots: &BTreeMap<String, Slot>) -> Result<(), Error> {
         records::update(&self.settings.data_dir, |records| {
-            let is_known = |slot: &Slot| slot.view.absent.is_some() || slot.view.plugin.is_some();
+            let is_active = |slot: &Slot| slot.view.plugin.as_ref().is_some_and(|plugin| !plugin.is_shadow());
+            let is_known = |slot: &Slot| slot.view.absent.is_some() || is_active(slot);
             records.retain(|name, _| slots.get(name).is_some_and(is_known));
             for (name, slot) in slots {
-                let Some(plugin) = &slot.view.plugin else { continue };
+                let Some(plugin) = slot.view.plugin.as_ref().filter(|_| is_active(slot)) else { continue };
                 // Somebody may just have removed the plugin: files first, then this record.
                 if records.contains_key(name) || self.dir.join(format!("{name}.wasm")).exists() {
                     records.insert(name.clone(), Record::of(plugin, self.settings.on_missing));
@@ -233,15 +313,29 @@ impl Keeper {
     }
 
     /// What becomes of one name; `None` when there is nothing to tell of it.
-    fn examine(&self, name: &str, files: Files, record: Option<&Record>, old: Option<Slot>) -> Option<Slot> {
+    fn examine(
+        &self,
+        name: &str,
+        files: Files,
+        record: Option<&Record>,
+        old: Option<Slot>,
+        standing: &mut Standing,
+    ) -> Option<Slot> {
         let text = files.settings.as_ref().map(fs::read_to_string).transpose();
         let (text, settings) = match text {
-            Ok(text) => (text.clone(), PluginSettings::parse(text.as_deref().unwrap_or_default())),
+            Ok(text) => {
+                (text.clone(), PluginSettings::parse_over(text.as_deref().unwrap_or_default(), &self.settings.limits))
+            }
             Err(error) => (None, Err(error.to_string())),
         };
         let on_missing = settings.as_ref().ok().and_then(|settings| settings.on_missing);
         let on_missing = on_missing.or(record.map(|record| record.on_missing)).unwrap_or(self.settings.on_missing);
-        let record = record.filter(|record| record.holds && on_missing == OnMissing::Fail);
+        // Whoever puts a plugin into shadow mode says that it is to hold nothing, also when it cannot be loaded.
+        // But settings that are not taken say nothing.
+        let is_aside = standing.aside.is_some();
+        let in_shadow = !is_aside && settings.as_ref().is_ok_and(|settings| settings.mode == Mode::Shadow);
+        let was_active = record;
+        let record = record.filter(|record| record.holds && on_missing == OnMissing::Fail && !in_shadow);
         if settings.as_ref().is_ok_and(|settings| !settings.enabled) {
             tracing_once(&old, State::Disabled, || tracing::info!(plugin = name, "{name} is disabled"));
             return Some(Slot::idle(name, State::Disabled, Some(format!("{name}.toml says enabled = false")), None));
@@ -249,7 +343,7 @@ impl Keeper {
         let Some(code) = files.code else { return missing(name, record, &old) };
         let (bytes, hash) = match read(&code) {
             Ok(bytes) => {
-                let hash = hash(&bytes);
+                let hash = standing::digest(&bytes);
                 (bytes, hash)
             }
             // Gone since the directory was listed; the next look will tell.
@@ -257,6 +351,13 @@ impl Keeper {
             Err(error) => return Some(refuse(name, (None, text), error.to_string(), record, old)),
         };
         let print = (Some(hash.clone()), text);
+        let mut making = making(&print);
+        let old = self.as_ordered(name, &making, record, old, standing);
+        if standing.sets_aside(&making) {
+            return self.stay(name, record, old, standing);
+        }
+        // What an operator takes back is taken back now: the old one does not go on with it while the new one is refused.
+        let old = old.filter(|old| settings.as_ref().map_or(true, |settings| old.is_within(&settings.grant)));
         if let Some(old) = old.as_ref().filter(|old| old.refused.as_ref() == Some(&print)) {
             return Some(Slot { view: held(old.view.clone(), record), ..old.clone() });
         }
@@ -264,33 +365,57 @@ impl Keeper {
             old.view.candidate = None;
             old.view.reason = None;
             old.refused = None;
+            making.version =
+                old.view.plugin.as_ref().map(|plugin| plugin.manifest.version.to_string()).unwrap_or_default();
+            standing.take(making);
             return Some(old);
         }
         let loaded = settings
             .map_err(|reason| Refused(format!("{name}.toml: {reason}")))
-            .and_then(|settings| self.load(name, &bytes, hash, settings));
+            .and_then(|settings| self.load(name, bytes, hash, settings, archive::settings_of(print.1.as_deref())));
         match loaded {
-            Ok(plugin) => Some(Slot::working(name, plugin, print)),
+            Ok(plugin) => {
+                making.version = plugin.manifest.version.to_string();
+                if let Some(slot) = self.hold(&plugin, &making, was_active, old.as_ref(), standing) {
+                    return Some(slot);
+                }
+                standing.take(making);
+                Some(Slot::working(plugin, print))
+            }
             Err(Refused(reason)) => Some(refuse(name, print, reason, record, old)),
         }
     }
 
-    fn load(&self, name: &str, bytes: &[u8], hash: String, settings: PluginSettings) -> Result<Arc<Plugin>, Refused> {
+    fn load(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        hash: String,
+        settings: PluginSettings,
+        text: String,
+    ) -> Result<Arc<Plugin>, Refused> {
         check_name(name).map_err(Refused)?;
         let warm = self.settings.warm_instances;
-        let plugin = Plugin::load(&self.engine, name, bytes, hash, settings, warm, self.generation + 1)?;
+        let generation = self.generation_of(name, &hash, &text);
+        let mut plugin = Plugin::load(&self.engine, name, &bytes, hash, settings, warm, generation)?;
+        plugin.origin = Origin { bytes: bytes.into(), settings: text };
         let plugin = Arc::new(plugin);
         if plugin.hooks.enrich || plugin.hooks.filter {
             self.dry_run(&plugin)?;
         }
-        let (version, generation) = (&plugin.manifest.version, plugin.generation);
-        tracing::info!(plugin = name, %version, generation, "{name} {version} is in force: {}", plugin.hooks.names().join(", "));
         Ok(plugin)
+    }
+
+    /// The generation in which these files were loaded first: the next one, unless it was before a restart.
+    fn generation_of(&self, name: &str, hash: &str, settings: &str) -> u64 {
+        let mut before = self.last.iter().flat_map(|last| &last.members).filter(|member| member.absent.is_none());
+        let same = before.find(|member| member.name == name && member.hash == hash && member.settings == settings);
+        same.map_or(self.generation + 1, |member| member.generation)
     }
 
     /// Tries a plugin on what happened lately, before it takes part in what happens next.
     fn dry_run(&self, plugin: &Arc<Plugin>) -> Result<(), Refused> {
-        let alone = Set::new(0, vec![Slot::working(plugin.name(), plugin.clone(), (None, None)).view]);
+        let alone = Set::alone(plugin.clone());
         let events = (self.recent)(self.settings.dry_run_events);
         for event in events.iter().filter(|event| !event.rooms.is_empty()) {
             pipeline::try_on(&alone, event).map_err(|(hook, fault)| {
@@ -304,16 +429,26 @@ impl Keeper {
 impl Slot {
     fn idle(name: &str, state: State, reason: Option<String>, absent: Option<&Record>) -> Self {
         let absent = absent.map(|record| Arc::new(record.clone()));
-        let view = View { name: name.into(), state, reason, hash: None, candidate: None, plugin: None, absent };
+        let view = View {
+            name: name.into(),
+            state,
+            reason,
+            hash: None,
+            candidate: None,
+            plugin: None,
+            absent,
+            standing: None,
+        };
         Self { view, loaded: None, refused: None }
     }
 
-    fn working(name: &str, plugin: Arc<Plugin>, print: Print) -> Self {
-        let mut slot = Self::idle(name, State::Active, None, None);
-        slot.view.hash = Some(plugin.hash.clone());
-        slot.view.plugin = Some(plugin);
-        slot.loaded = Some(print);
-        slot
+    fn working(plugin: Arc<Plugin>, print: Print) -> Self {
+        Self { view: View::working(plugin), loaded: Some(print), refused: None }
+    }
+
+    /// Whether the loaded plugin, if there is one, asks for no more than that.
+    fn is_within(&self, grant: &Grant) -> bool {
+        self.view.plugin.as_ref().is_none_or(|plugin| plugin.is_within(grant))
     }
 }
 
@@ -335,7 +470,7 @@ fn refuse(name: &str, print: Print, reason: String, record: Option<&Record>, old
     tracing::error!(plugin = name, "{name} is refused: {reason}");
     if let Some(mut old) = old.filter(|old| old.view.plugin.is_some()) {
         old.view.reason = Some(format!("a newer file is refused: {reason}"));
-        old.view.candidate = Some(Candidate { hash: print.0.clone(), reason });
+        old.view.candidate = Some(Candidate::refused(print.0.clone(), reason));
         old.refused = Some(print);
         return old;
     }
@@ -382,13 +517,10 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Forgets a plugin, so that what it held back is let go. False when it was not known.
 pub(super) fn forget(data_dir: &Path, name: &str) -> Result<bool, Error> {
     let mut known = false;
     records::update(data_dir, |records: &mut Records| known = records.remove(name).is_some())?;
+    standing::update(data_dir, &[], |standings| drop(standings.remove(name)))?;
     Ok(known)
 }

@@ -29,8 +29,10 @@ impl Reader {
     /// The activity, unless its lead is deleted.
     pub async fn activity(&mut self, id: ActivityId) -> Result<Option<Activity>> {
         let row = sqlx::query(
-            "SELECT a.*, u.name AS creator_name, u.email AS creator_email
-             FROM activities a JOIN users u ON u.id = a.creator_id JOIN leads l ON l.id = a.lead_id
+            "SELECT a.*, coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
+                 coalesce(u.email, p.name || '@plugins') AS by_email
+             FROM activities a JOIN leads l ON l.id = a.lead_id
+                 LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
              WHERE a.id = ? AND l.deleted_at IS NULL",
         )
         .bind(id.to_string())
@@ -52,8 +54,10 @@ impl Reader {
             None => ("~".to_owned(), "~".to_owned()),
         };
         let rows = sqlx::query(
-            "SELECT a.*, u.name AS creator_name, u.email AS creator_email
-             FROM activities a JOIN users u ON u.id = a.creator_id
+            "SELECT a.*, coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
+                 coalesce(u.email, p.name || '@plugins') AS by_email
+             FROM activities a
+                 LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
              WHERE a.lead_id = ? AND (a.created_at, a.id) < (?, ?)
              ORDER BY a.created_at DESC, a.id DESC LIMIT ?",
         )
@@ -68,10 +72,13 @@ impl Reader {
 }
 
 impl Tx<'_> {
+    /// Its creator is a user or a plugin, whichever has the id.
     pub async fn insert_activity(&mut self, activity: &Activity) -> Result<()> {
         sqlx::query(
-            "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, creator_id, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, created_at,
+                 creator_id, plugin_id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,
+                 (SELECT id FROM users WHERE id = ?10), (SELECT id FROM plugin_actors WHERE id = ?10))",
         )
         .bind(activity.fields.kind.as_str())
         .bind(&activity.fields.body)
@@ -81,8 +88,8 @@ impl Tx<'_> {
         .bind(activity.updated_at.to_string())
         .bind(activity.id.to_string())
         .bind(activity.lead_id.to_string())
-        .bind(activity.creator.id.to_string())
         .bind(activity.created_at.to_string())
+        .bind(activity.creator.id.to_string())
         .execute(&mut *self.reader.tx)
         .await?;
         Ok(())
@@ -123,7 +130,7 @@ fn activity(row: &SqliteRow) -> Result<Activity> {
         id: columns.parsed("id")?,
         lead_id: columns.parsed("lead_id")?,
         fields,
-        creator: columns.required_user("creator_id", "creator")?,
+        creator: columns.required_user("by_id", "by")?,
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })

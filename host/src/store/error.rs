@@ -10,6 +10,8 @@ pub enum Error {
     Open { path: PathBuf, source: sqlx::Error },
     #[error("the database is newer than this program (it has migration {0}): run the newer leadwire")]
     Newer(i64),
+    #[error("the database is older than this program: bring it up to date with `leadwire migrate`")]
+    Older,
     #[error("cannot bring the database up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// Something else has this value already.

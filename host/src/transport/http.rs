@@ -20,10 +20,12 @@ use tower_http::{
 };
 use tracing::Instrument;
 
-use crate::{app::App, auth::Auth, plugin::Plugins};
+use crate::{app::App, auth::Auth, delivery::explain::Explainer, plugin::Plugins};
 
 mod activity;
 mod auth;
+mod effect;
+mod event;
 pub mod extract;
 mod health;
 mod lead;
@@ -46,6 +48,7 @@ pub struct Api {
     pub app: App,
     pub auth: Auth,
     pub plugins: Plugins,
+    pub explainer: Arc<Explainer>,
     /// Whether the delivery of events keeps up with the log.
     pub tail: Check,
     pub settings: Arc<Settings>,
@@ -61,6 +64,8 @@ pub fn router(api: Api) -> Router {
         .merge(lead::routes())
         .merge(activity::routes())
         .merge(plugin::routes())
+        .merge(effect::routes())
+        .merge(event::routes())
         .merge(health::routes())
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(CatchPanicLayer::custom(panicked))

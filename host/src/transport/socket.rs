@@ -102,7 +102,7 @@ impl Sockets {
     }
 
     /// Who is connected.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 

@@ -33,12 +33,21 @@ pub(super) fn run(build: &Build) -> Result<()> {
 
 /// Builds the plugin in `dir` and returns the file it became.
 pub(super) fn component(dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
+    component_with(&toolchain(dir)?, dir, out)
+}
+
+/// How a plugin in `dir` is compiled.
+pub(super) fn toolchain(dir: &Path) -> Result<Toolchain> {
     if !dir.join("Cargo.toml").is_file() {
         bail!("it holds no Cargo.toml");
     }
-    let toolchain = Toolchain::find(dir)?;
-    let package = Package::of(dir, &toolchain)?;
-    let module = package.compile(dir, &toolchain)?;
+    Toolchain::find(dir)
+}
+
+/// As `component`, for somebody who builds again and again.
+pub(super) fn component_with(toolchain: &Toolchain, dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
+    let package = Package::of(dir, toolchain)?;
+    let module = package.compile(dir, toolchain)?;
     let module = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
     let component = encode(&module)?;
     let target = dir.join("target");

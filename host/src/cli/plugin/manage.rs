@@ -1,4 +1,5 @@
-//! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder.
+//! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder; `promote|drop|rollback`: and to
+//! the generations of a plugin.
 //!
 //! A running server sees each change by itself, as if it had been made by hand.
 
@@ -12,8 +13,9 @@ use clap::Args;
 use toml_edit::{DocumentMut, value};
 
 use crate::{
-    cli::{Options, say},
-    plugin,
+    cli::{Options, runtime, say},
+    plugin::{self, Shift},
+    store::Store,
 };
 
 #[derive(Args)]
@@ -51,13 +53,43 @@ pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
     let component = delete(&files.component)?;
     let settings = delete(&files.settings)?;
     let known = plugin::forget(&data_dir, name).with_context(|| format!("cannot let go of plugin {name}"))?;
-    if !(component || settings || known) {
+    let followed = forget_effects(name, options).with_context(|| format!("cannot forget the effects of {name}"))?;
+    if !(component || settings || known || followed) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
     say(format_args!("removed plugin {name}"))
 }
 
-fn folder(options: &Options) -> Result<PathBuf> {
+pub(super) fn shift(named: &Named, options: &Options, shift: &Shift) -> Result<()> {
+    let name = &named.name;
+    super::check_name(name)?;
+    let done = match shift {
+        Shift::Promote => "promoted",
+        Shift::Drop => "dropped what was held of",
+        Shift::RollBack { .. } => "rolled back",
+    };
+    plugin::shift(&options.load()?.data_dir()?, name, shift).with_context(|| format!("plugin {name}"))?;
+    say(format_args!("{done} plugin {name}"))
+}
+
+/// What it followed, kept and wanted done; false when there was nothing.
+fn forget_effects(name: &str, options: &Options) -> Result<bool> {
+    let config = options.load()?;
+    // Removing makes no database.
+    if !config.database_file()?.exists() {
+        return Ok(false);
+    }
+    runtime()?.block_on(async {
+        let store = Store::open(&config.database_url()?).await?;
+        let mut tx = store.write().await?;
+        let forgotten = tx.forget_follower(name).await?;
+        tx.commit().await?;
+        store.close().await;
+        Ok(forgotten)
+    })
+}
+
+pub(super) fn folder(options: &Options) -> Result<PathBuf> {
     options.load()?.plugins.dir.context("no plugin folder is set; name it with --plugins DIR")
 }
 

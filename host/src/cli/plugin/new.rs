@@ -15,7 +15,7 @@ static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugin-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 
 /// What an author's folder starts with; `@NAME@` becomes the plugin's name.
-const TEMPLATE: [(&str, &str); 6] = [
+const TEMPLATE: [(&str, &str); 7] = [
     (".gitignore", include_str!("template/gitignore.in")),
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
     // The versions that this server was built with. Cargo drops what the plugin does not use.
@@ -23,6 +23,7 @@ const TEMPLATE: [(&str, &str); 6] = [
     ("README.md", include_str!("template/README.md.in")),
     ("plugin.toml", include_str!("template/plugin.toml.in")),
     ("src/lib.rs", include_str!("template/src/lib.rs.in")),
+    ("tests/phones.json", include_str!("template/tests/phones.json.in")),
 ];
 
 /// Names that cargo refuses for a package, or that the plugin's own dependencies have.

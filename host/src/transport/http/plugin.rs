@@ -1,24 +1,101 @@
-//! `/api/plugins`: what is loaded, what was refused and why.
+//! `/api/plugins`: what is loaded, what was refused or held and why, and what is to become of it.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::{get, post},
+};
 use serde_json::{Value, json};
 
 use super::{
     Api,
-    extract::{Caller, Params},
+    extract::{Caller, MaybeObject, Params},
     problem::Problem,
 };
 use crate::{
     app,
-    domain::policy::{Deed, may},
+    domain::{
+        input::Input,
+        policy::{Deed, may},
+    },
+    plugin::{PluginStatus, Shift, ShiftError},
 };
 
 pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/api/plugins", get(list))
+    Router::new()
+        .route("/api/plugins", get(list))
+        .route("/api/plugins/{name}/promote", post(promote))
+        .route("/api/plugins/{name}/drop", post(drop_held))
+        .route("/api/plugins/{name}/rollback", post(roll_back))
 }
 
 async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<Json<Value>, Problem> {
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     params.finish()?;
-    Ok(Json(json!({"generation": api.plugins.generation(), "items": api.plugins.status()})))
+    let standings = api.app.standings().await?;
+    let items = api.plugins.status().into_iter().map(|status| {
+        let effects = standings.get(&status.name).map(super::effect::shown);
+        let mut item = json!(status);
+        item["effects"] = json!(effects);
+        item
+    });
+    Ok(Json(json!({"generation": api.plugins.generation(), "items": items.collect::<Vec<_>>()})))
+}
+
+async fn promote(
+    state: State<Api>,
+    name: Path<String>,
+    caller: Caller,
+    MaybeObject(body): MaybeObject,
+) -> Result<Json<PluginStatus>, Problem> {
+    Input::new(body).finish().map_err(app::Error::from)?;
+    shift(state, name, &caller, Shift::Promote).await
+}
+
+async fn drop_held(
+    state: State<Api>,
+    name: Path<String>,
+    caller: Caller,
+    MaybeObject(body): MaybeObject,
+) -> Result<Json<PluginStatus>, Problem> {
+    Input::new(body).finish().map_err(app::Error::from)?;
+    shift(state, name, &caller, Shift::Drop).await
+}
+
+/// `from`, where it is given, has to be the hash in force: a request that is repeated does not roll forward again.
+async fn roll_back(
+    state: State<Api>,
+    name: Path<String>,
+    caller: Caller,
+    MaybeObject(body): MaybeObject,
+) -> Result<Json<PluginStatus>, Problem> {
+    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    let mut input = Input::new(body);
+    let from = input.text("from", 1, 64);
+    input.finish().map_err(app::Error::from)?;
+    shift(state, name, &caller, Shift::RollBack { from }).await
+}
+
+async fn shift(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    caller: &Caller,
+    shift: Shift,
+) -> Result<Json<PluginStatus>, Problem> {
+    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    tracing::info!(plugin = name, user.id = %caller.actor().id, "an administrator asks for {shift:?}");
+    // Compiling a plugin takes a while, and the thread that does so is waited for.
+    let shifted = tokio::task::spawn_blocking(move || api.plugins.shift(&name, shift)).await;
+    let shifted = shifted.map_err(|panicked| Problem::from(app::Error::Internal(panicked.into())))?;
+    shifted.map(Json).map_err(|error| {
+        let problem = |status, code| Problem::new(status, code, error.to_string());
+        match error {
+            ShiftError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
+            ShiftError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
+            ShiftError::NothingBefore | ShiftError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
+            ShiftError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
+            ShiftError::Failed(error) => app::Error::Internal(error.into()).into(),
+        }
+    })
 }

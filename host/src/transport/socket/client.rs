@@ -24,7 +24,7 @@ use crate::{
         RightsChange,
         shape::{Message, Slice},
     },
-    domain::{event::Event, role::Role, room::Room, user::User},
+    domain::{event::Event, id::LeadId, role::Role, room::Room, user::User},
 };
 
 pub(super) struct Client {
@@ -70,6 +70,17 @@ pub(super) struct Missed {
     is_under_way: bool,
 }
 
+impl Missed {
+    /// The lead whose lines alone are asked for, if it is one.
+    pub(super) fn lead(&self) -> Option<LeadId> {
+        let mut rooms = self.rooms.iter();
+        match (rooms.next(), rooms.next()) {
+            (Some(Room::Lead(lead)), None) => lead.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
 struct Limits {
     packets: usize,
     bytes: usize,
@@ -105,7 +116,7 @@ impl Output {
 }
 
 impl Client {
-    /// A client of whom everything up to `cursor` is known; it starts behind, so that nothing is pushed
+    /// A client of whom everything up to `cursor` is known, and whose user is as of that line; it starts behind, so that nothing is pushed
     /// before its writer runs.
     pub(super) fn new(user: User, lease: Lease, cursor: u64, settings: &Settings) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -411,8 +422,6 @@ impl Client {
                 state.has_ended |= session.is_none() || *session == state.lease.session;
                 None
             }
-            // The handshake may have read a later state than this line's.
-            RightsChange::User(user) if user.updated_at < state.user.updated_at => None,
             RightsChange::User(user) => {
                 let from = state.user.role;
                 state.user = Arc::new(user.clone());
@@ -508,7 +517,15 @@ mod tests {
 
     fn event(seq: u64) -> Event {
         let (rooms, at) = (vec![Room::Everyone], Timestamp::from_millis(0).expect("in range"));
-        Event { seq, name: "lead:updated".into(), rooms, lead_id: None, payload: json!({}), context: json!({}), at }
+        Event {
+            seq,
+            name: "lead:updated".into(),
+            rooms,
+            lead_id: None,
+            payload: json!({}).into(),
+            context: json!({}),
+            at,
+        }
     }
 
     fn offer(client: &Client, seq: u64) {
@@ -565,11 +582,14 @@ mod tests {
         client.learn(9, &everywhere);
         assert!(!client.has_ended());
         assert_eq!(client.learn(11, &promoted(5)), Some((vec![Room::Everyone], ROLE, Role::Admin)));
-        assert!(client.learn(12, &RightsChange::User(user())).is_none(), "an older state of the user");
+        assert!(client.learn(11, &RightsChange::User(user())).is_none(), "the same line again");
         assert_eq!(client.user().role, Role::Admin);
-        client.learn(13, &everywhere);
+        // The clock was set back: what was written later counts all the same.
+        assert_eq!(client.learn(12, &promoted(-5)), None);
+        assert_eq!(client.learn(13, &RightsChange::User(user())), Some((vec![Room::Everyone], Role::Admin, ROLE)));
+        client.learn(14, &everywhere);
         assert!(client.has_ended());
-        offer(&client, 14);
+        offer(&client, 15);
         assert_eq!((seqs(&client), client.behind()), (vec![], None));
     }
 

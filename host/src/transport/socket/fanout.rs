@@ -42,7 +42,8 @@ struct Members {
 pub(super) struct TooManyRooms(usize);
 
 impl Registry {
-    pub(super) fn position(&self) -> u64 {
+    /// The newest line that was, or is just being, handed out.
+    pub fn position(&self) -> u64 {
         self.position.load(Ordering::SeqCst)
     }
 

@@ -191,7 +191,7 @@ impl Asker {
     }
 
     async fn lease(&self, token: &str) -> Result<Lease, Refusal> {
-        let Authenticated { user, session, expires_at } = match self.door.auth.authenticate(token).await {
+        let Authenticated { user, session, expires_at, .. } = match self.door.auth.authenticate(token).await {
             Ok(authenticated) => authenticated,
             Err(auth::Error::Unauthenticated) => return Err(Refusal::bad_token()),
             Err(error) => return Err(app::Error::from(error).into()),

@@ -27,7 +27,7 @@ use crate::{
     delivery::shape::Message,
     domain::room::Room,
     plugin::Decision,
-    store::{self, Reader},
+    store,
 };
 
 /// Why a client may not connect; its text is the client's `connect_error.message`.
@@ -73,12 +73,9 @@ struct Ready {
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
-    // Noted first: whatever changes from here on is in the log behind this line.
-    let mut log = door.app.store().read().await?;
-    let head = log.head().await?;
-    let resumed = Resumed::judge(&auth, &door, &mut log, head).await?;
-    drop(log);
-    let Authenticated { user, session, expires_at } = door.auth.authenticate(&token).await?;
+    // Read together: whatever changes the user from here on is in the log behind this line.
+    let Authenticated { user, session, expires_at, seq: head } = door.auth.authenticate(&token).await?;
+    let resumed = Resumed::judge(&auth, &door, head).await?;
     match door.app.plugins().authorize_connect(&user) {
         Ok(Decision::Allow) => {}
         Ok(Decision::Deny(reason)) => return Err(Refused::Denied(reason)),
@@ -166,15 +163,14 @@ enum Resumed {
 }
 
 impl Resumed {
-    async fn judge(auth: &Json, door: &Door, log: &mut Reader, head: u64) -> Result<Self, store::Error> {
+    async fn judge(auth: &Json, door: &Door, head: u64) -> Result<Self, store::Error> {
         let since = match auth.get("since") {
             None | Some(Json::Null) => return Ok(Self::Fresh),
             Some(since) => since.as_u64().filter(|since| *since <= head),
         };
         let is_this_log = auth.get("epoch").and_then(Json::as_str) == Some(door.source.replay.epoch());
         let Some(since) = since.filter(|_| is_this_log) else { return Ok(Self::Impossible) };
-        let next = log.events_after(since, 1).await?;
-        let is_kept = since == head || next.first().is_some_and(|event| event.seq == since + 1);
+        let is_kept = since == head || door.app.store().read().await?.oldest().await? <= since + 1;
         Ok(if is_kept { Self::From(since) } else { Self::Impossible })
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     },
     domain::user::User,
     plugin::Unavailable,
+    store,
 };
 
 /// Lines that are read from the log at once.
@@ -85,6 +86,13 @@ pub(super) struct Writer {
 /// The socket is gone.
 struct Closed;
 
+/// Some lines that were missed.
+struct Batch {
+    lines: Vec<Arc<Line>>,
+    /// No other line up to here was.
+    upto: u64,
+}
+
 impl Writer {
     pub(super) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<Source>) -> Self {
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
@@ -113,7 +121,12 @@ impl Writer {
         };
         let over = session::over(&client, || source.app.now());
         let sending = async {
-            self.learn_rights().await?;
+            if !self.learn_rights().await? {
+                warn!(user = %client.user().id, "hung up on a client whose rights the log no longer tells");
+                hang_up(&socket);
+                source.lose(&client);
+                return Err(Closed);
+            }
             for greeting in greetings {
                 self.send(&Output::Event(greeting)).await?;
             }
@@ -144,19 +157,24 @@ impl Writer {
         source.lose(&client);
     }
 
-    /// Applies what changed the user's rights between the handshake and the entry into the registry.
-    async fn learn_rights(&mut self) -> Result<(), Closed> {
+    /// Applies what changed the user's rights between the handshake and the entry into the registry; false when the
+    /// log is no longer kept that far back.
+    async fn learn_rights(&mut self) -> Result<bool, Closed> {
         let source = self.source.clone();
         let (mut seq, position) = (self.client.learned(), source.registry.position());
         while seq < position {
-            for line in self.read(seq).await? {
+            let lines = self.read(seq).await?;
+            if lines.first().is_none_or(|line| line.event.seq != seq + 1) {
+                return Ok(false);
+            }
+            for line in lines {
                 seq = line.event.seq;
                 if let Some(change) = RightsChange::of(&line.event) {
                     source.registry.apply_to(&self.client, seq, &change);
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
@@ -197,17 +215,14 @@ impl Writer {
             return self.reset().await;
         }
         while cursor < missed.upto {
-            let lines = self.read(cursor).await?;
-            if lines.first().is_none_or(|line| line.event.seq != cursor + 1) {
-                return self.reset().await;
-            }
-            for line in lines.iter().take_while(|line| line.event.seq <= missed.upto) {
+            let Some(batch) = self.read_missed(missed, cursor).await? else { return self.reset().await };
+            for line in batch.lines.iter().take_while(|line| line.event.seq <= missed.upto) {
                 if !self.offer(line, |client| client.wants_missed(&line.event, missed)).await? {
                     return Ok(());
                 }
-                cursor = line.event.seq;
                 self.flush().await?;
             }
+            cursor = batch.upto;
         }
         self.client.was_sent_missed();
         Ok(())
@@ -220,15 +235,35 @@ impl Writer {
         Ok(())
     }
 
+    /// Some of the missed lines that follow `seq`; nothing when the log is no longer kept that far back.
+    async fn read_missed(&mut self, missed: &Missed, seq: u64) -> Result<Option<Batch>, Closed> {
+        let Some(lead) = missed.lead() else {
+            let lines = self.read(seq).await?;
+            let is_next = lines.first().is_some_and(|line| line.event.seq == seq + 1);
+            let upto = lines.last().map_or(seq, |line| line.event.seq);
+            return Ok(is_next.then_some(Batch { lines, upto }));
+        };
+        loop {
+            match self.source.replay.about_lead(lead, seq, BATCH).await {
+                Ok(lines) => return Ok(lines.map(Batch::of_lead)),
+                Err(error) => self.wait_for_log(&error).await?,
+            }
+        }
+    }
+
     /// Some lines that follow `seq`; waits for a failing database.
     async fn read(&mut self, seq: u64) -> Result<Vec<Arc<Line>>, Closed> {
         loop {
             match self.source.replay.after(seq, BATCH).await {
                 Ok(lines) => return Ok(lines),
-                Err(error) => error!("cannot read the log for a socket, trying again: {error}"),
+                Err(error) => self.wait_for_log(&error).await?,
             }
-            self.pause(Duration::from_secs(1)).await?;
         }
+    }
+
+    async fn wait_for_log(&mut self, error: &store::Error) -> Result<(), Closed> {
+        error!("cannot read the log for a socket, trying again: {error}");
+        self.pause(Duration::from_secs(1)).await
     }
 
     async fn replay(&mut self, line: &Line) -> Result<(), Closed> {
@@ -337,6 +372,15 @@ impl Writer {
                 ack.send(&**body)
             }
         }
+    }
+}
+
+impl Batch {
+    /// What was read of a lead's own lines: all that there are, unless the batch is full.
+    fn of_lead(lines: Vec<Arc<Line>>) -> Self {
+        let is_full = lines.len() >= BATCH as usize;
+        let upto = lines.last().filter(|_| is_full).map_or(u64::MAX, |line| line.event.seq);
+        Self { lines, upto }
     }
 }
 

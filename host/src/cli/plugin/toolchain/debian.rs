@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{BUILD_STD, Rustc, TARGET, Toolchain, before, files, output, tell, text};
+use super::{super::cache, BUILD_STD, Rustc, TARGET, Toolchain, before, files, output, tell, text};
 
 const COMPILER: &str = "rustc-web";
 const SOURCES: &str = "rust-web-src";
@@ -57,13 +57,6 @@ pub(super) fn toolchain(rustc: &Rustc) -> Result<Toolchain> {
     let apt = Apt::ready(&scratch.0)?;
     let root = unpack(&apt, &scratch.0, &cache)?;
     describe(&root, rustc)
-}
-
-/// Below the user's cache folder.
-fn cache() -> Result<PathBuf> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set; the toolchain needs a folder")?.join("leadwire"))
 }
 
 /// How to use what `root` holds.

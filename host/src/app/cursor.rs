@@ -1,0 +1,72 @@
+//! Cursors, sealed: who holds one can neither read it nor make another.
+//!
+//! A cursor names the item that a page ended with, by id and by what the list is sorted by. That may be an item that
+//! its holder was not shown, and a made-up one would ask about places in a list that nobody was sent to.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chacha20poly1305::{
+    XChaCha20Poly1305,
+    aead::{Aead, KeyInit},
+};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// What seals and opens cursors.
+pub struct Cursors(XChaCha20Poly1305);
+
+/// Long enough to be drawn at random for each cursor.
+const NONCE_BYTES: usize = 24;
+
+impl Cursors {
+    /// The same secret opens what it sealed: after a restart, and on other nodes.
+    pub fn new(secret: &[u8]) -> Self {
+        // A key of its own, so that the secret can have other uses.
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("any length will do");
+        mac.update(b"leadwire cursors");
+        let key: [u8; 32] = mac.finalize().into_bytes().into();
+        Self(XChaCha20Poly1305::new(&key.into()))
+    }
+
+    pub(super) fn seal(&self, content: &[u8]) -> String {
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        let sealed = self.0.encrypt(&nonce.into(), content).expect("memory takes far less than the cipher can");
+        URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat())
+    }
+
+    /// What was sealed; `None` when this secret sealed no such thing.
+    pub(super) fn open(&self, text: &str) -> Option<Vec<u8>> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
+        self.0.decrypt(&(*nonce).into(), sealed).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_opened_by_its_secret_alone() {
+        let cursors = Cursors::new(b"one secret");
+        let sealed = cursors.seal(b"New roof");
+        assert_eq!(Cursors::new(b"one secret").open(&sealed).as_deref(), Some(&b"New roof"[..]));
+        assert_eq!(Cursors::new(b"another").open(&sealed), None);
+        assert_ne!(cursors.seal(b"New roof"), sealed, "equal places cannot be told to be equal");
+    }
+
+    #[test]
+    fn nothing_in_a_cursor_can_be_read_or_changed() {
+        let cursors = Cursors::new(b"one secret");
+        let sealed = cursors.seal(b"New roof");
+        let bytes = URL_SAFE_NO_PAD.decode(&sealed).expect("base64");
+        assert!(!String::from_utf8_lossy(&bytes).contains("roof"));
+        for index in 0..bytes.len() {
+            let mut edited = bytes.clone();
+            edited[index] ^= 1;
+            assert_eq!(cursors.open(&URL_SAFE_NO_PAD.encode(edited)), None, "byte {index}");
+        }
+        for text in ["", "e30", "no base64!", &sealed[..20], &sealed[..sealed.len() - 4], &format!("{sealed}AAAA")] {
+            assert_eq!(cursors.open(text), None, "{text}");
+        }
+    }
+}

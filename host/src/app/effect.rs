@@ -1,0 +1,347 @@
+//! What plugins want done: each effect is a command in the plugin's name, done in the same transaction in which it is
+//! marked as done. So it happens once, whatever ends the process.
+//!
+//! Webhooks leave the house and are not done here. Administrators see what waits and what was parked.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value, json};
+
+use super::{App, Error, Once, Page, PageRequest, Result, write};
+use crate::{
+    domain::{
+        activity::ActivityFields,
+        command::{Command, new_owner},
+        event::{Actor, Cause, NotificationKind},
+        id::{LeadId, UserId},
+        input::{Input, Invalid},
+        policy::{Deed, may},
+        time::Timestamp,
+    },
+    plugin::after::EffectName,
+    store::{
+        Tx,
+        effect::{Effect, EffectState},
+        follower::{Reminder, Standing},
+    },
+};
+
+/// A reminder that answers a reminder comes no sooner than this, so that a plugin cannot keep the server busy by itself.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+const MAX_KEY_CHARS: usize = 200;
+const MAX_DATA_BYTES: usize = 16 * 1024;
+const FORGOTTEN_AT_ONCE: u32 = 1000;
+/// What occasions of the log and of reminders are called.
+const OF_REMINDER: &str = "reminder:";
+
+/// An effect on its way through a command.
+pub(super) struct Errand<'a> {
+    id: i64,
+    pub(super) cause: &'a Cause,
+}
+
+impl Errand<'_> {
+    /// Marks the effect as done, if whatever follows in the transaction is.
+    ///
+    /// # Errors
+    /// When it is done already, or was dropped.
+    pub(super) async fn finish(&self, tx: &mut Tx<'_>, at: Timestamp) -> Result<()> {
+        if tx.finish_effect(self.id, at).await? { Ok(()) } else { Err(Error::NotFound("effect")) }
+    }
+}
+
+/// What an effect says is to be done, as far as that is done here.
+#[derive(Debug)]
+enum Task {
+    Command(Command),
+    Notify { to: UserId, kind: NotificationKind, lead: LeadId },
+    Remind { key: String, at: Timestamp, lead: Option<LeadId>, data: Value },
+}
+
+/// The name of an occasion: a line of the log.
+pub fn occasion_of_event(epoch: &str, seq: u64) -> String {
+    format!("{epoch}:{seq}")
+}
+
+/// The name of an occasion: a reminder that came due.
+pub fn occasion_of_reminder(reminder: &Reminder) -> String {
+    format!("{OF_REMINDER}{}", reminder.id)
+}
+
+impl App {
+    /// The plugin as the one who acts; it has to follow the log.
+    pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Actor>> {
+        let user = self.0.store.read().await?.plugin_actor_named(plugin).await?;
+        Ok(user.map(|user| Actor::from(&user)))
+    }
+
+    /// Lets a plugin follow the log from here on; one that did so before goes on where it was.
+    pub async fn follow(&self, plugin: &str) -> Result<()> {
+        if self.0.store.read().await?.follower(plugin).await?.is_some() {
+            return Ok(());
+        }
+        let mut tx = self.0.store.write().await?;
+        tx.begin_following(plugin, UserId(self.0.clock.id()), self.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Does what the effect says, once: a second time it is no longer found.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub async fn carry_out_effect(&self, actor: &Actor, effect: &Effect) -> Result<()> {
+        let errand = Errand { id: effect.id, cause: &effect.cause };
+        match Task::parse(&effect.name, effect.input.clone())? {
+            Task::Command(command) => self.ask_and_carry_out(actor, command, Once::Effect(&errand)).await.map(drop),
+            Task::Notify { to, kind, lead } => {
+                let at = self.now();
+                let mut tx = self.0.store.write().await?;
+                errand.finish(&mut tx, at).await?;
+                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(errand.cause));
+                let mut write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
+                write.notify(to, kind, lead).await?;
+                Ok(tx.commit().await?)
+            }
+            Task::Remind { key, at, lead, data } => {
+                let now = self.now();
+                let due_at = if effect.occasion.starts_with(OF_REMINDER) { at.max(now.plus(MIN_WAIT)) } else { at };
+                let (id, cause) = (self.0.clock.id(), effect.cause.clone());
+                let mut tx = self.0.store.write().await?;
+                errand.finish(&mut tx, now).await?;
+                tx.set_reminder(&effect.plugin, &Reminder { key, id, due_at, lead_id: lead, data, cause }).await?;
+                Ok(tx.commit().await?)
+            }
+        }
+    }
+
+    /// What of a plugin's is pending or parked, oldest first; without a state, both.
+    pub async fn effects(
+        &self,
+        actor: &Actor,
+        plugin: &str,
+        state: Option<EffectState>,
+        page: &PageRequest,
+    ) -> Result<Page> {
+        self.check_plugin(actor, plugin).await?;
+        let states = state.map_or(vec![EffectState::Pending, EffectState::Parked], |state| vec![state]);
+        let states = &states;
+        let fetch = |behind: Option<i64>, limit| async move {
+            let effects = self.0.store.read().await?.effects(plugin, states, behind, limit).await?;
+            Ok(effects.into_iter().map(|effect| (effect.id, effect)).collect())
+        };
+        page.fill(&self.0.cursors, &("effects", plugin, state), fetch, |effect| Ok(Some(shown(&effect)))).await
+    }
+
+    /// Lets an effect be tried at once, as if it were new.
+    pub async fn retry_effect(&self, actor: &Actor, plugin: &str, id: i64) -> Result<Value> {
+        self.check_plugin(actor, plugin).await?;
+        let mut tx = self.0.store.write().await?;
+        let retried = tx.retry_effect(plugin, id, self.now()).await?;
+        let effect = tx.effect(plugin, id).await?.filter(|effect| effect.state != EffectState::Done);
+        let effect = effect.ok_or(Error::NotFound("effect"))?;
+        if !retried {
+            return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
+        }
+        tx.commit().await?;
+        Ok(shown(&effect))
+    }
+
+    /// Lets all of a plugin's parked effects be tried at once, and says how many these are.
+    pub async fn retry_effects(&self, actor: &Actor, plugin: &str) -> Result<u64> {
+        self.check_plugin(actor, plugin).await?;
+        let mut tx = self.0.store.write().await?;
+        let retried = tx.retry_effects(plugin, self.now()).await?;
+        tx.commit().await?;
+        Ok(retried)
+    }
+
+    /// Gives an effect up.
+    pub async fn drop_effect(&self, actor: &Actor, plugin: &str, id: i64) -> Result<()> {
+        self.check_plugin(actor, plugin).await?;
+        let mut tx = self.0.store.write().await?;
+        if !tx.drop_effect(plugin, id).await? {
+            return Err(Error::NotFound("effect"));
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets what was done before `since`, and says how many effects that are. Others may write between two steps.
+    pub async fn forget_effects(&self, since: Timestamp) -> Result<u64> {
+        let mut forgotten = 0;
+        loop {
+            let mut tx = self.0.store.write().await?;
+            let step = tx.prune_effects(since, FORGOTTEN_AT_ONCE).await?;
+            tx.commit().await?;
+            forgotten += step;
+            if step < FORGOTTEN_AT_ONCE.into() {
+                return Ok(forgotten);
+            }
+        }
+    }
+
+    /// How far each plugin has followed the log, and what of it is open, by name.
+    pub async fn standings(&self) -> Result<BTreeMap<String, Standing>> {
+        let standings = self.0.store.read().await?.standings().await?;
+        Ok(standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect())
+    }
+
+    async fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {
+        may(actor, Deed::Administer)?;
+        match self.0.store.read().await?.plugin_actor_named(plugin).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound("plugin")),
+        }
+    }
+}
+
+/// As administrators see it.
+fn shown(effect: &Effect) -> Value {
+    let Effect {
+        id,
+        occasion,
+        position,
+        name,
+        input,
+        cause,
+        state,
+        attempts,
+        due_at,
+        reason,
+        happened_at,
+        created_at,
+        ..
+    } = effect;
+    json!({
+        "id": id.to_string(),
+        "name": name,
+        "input": input,
+        "occasion": occasion,
+        "index": position,
+        "chain": cause.plugins,
+        "state": state,
+        "attempts": attempts,
+        "reason": reason,
+        "happenedAt": happened_at,
+        "dueAt": due_at,
+        "createdAt": created_at,
+    })
+}
+
+impl Task {
+    fn parse(name: &str, mut input: Map<String, Value>) -> Result<Self> {
+        let name: EffectName = name.parse().map_err(|why: String| Invalid::one("name", "unknown_value", why))?;
+        Ok(match name {
+            EffectName::CreateActivity => {
+                let lead = required_id(&mut input, "leadId")?;
+                Self::Command(Command::CreateActivity { lead, fields: ActivityFields::parse(input)? })
+            }
+            EffectName::UpdateLead => {
+                let lead = required_id(&mut input, "leadId")?;
+                let mut input = Input::new(input);
+                let patch = input.required("patch", Input::object);
+                input.finish()?;
+                Self::Command(Command::UpdateLead {
+                    lead,
+                    patch: patch.expect("finish fails without it"),
+                    version: None,
+                })
+            }
+            EffectName::AssignLead => {
+                let lead = required_id(&mut input, "leadId")?;
+                Self::Command(Command::AssignLead { lead, owner: new_owner(input)? })
+            }
+            EffectName::Notify => notify(input)?,
+            EffectName::Remind => remind(input)?,
+            EffectName::Webhook => return Err(Error::Internal("a webhook is not done in the database".into())),
+        })
+    }
+}
+
+fn notify(mut input: Map<String, Value>) -> Result<Task> {
+    let (to, lead) = (required_id(&mut input, "userId")?, required_id(&mut input, "leadId")?);
+    let mut input = Input::new(input);
+    let text = input.required("kind", Input::string);
+    let kind = text.as_deref().and_then(NotificationKind::of_plugin);
+    if text.is_some() && kind.is_none() {
+        let message =
+            "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
+        input.error("kind", "invalid_kind", message);
+    }
+    input.finish()?;
+    Ok(Task::Notify { to, kind: kind.expect("finish fails without it"), lead })
+}
+
+fn remind(mut input: Map<String, Value>) -> Result<Task> {
+    let lead = match input.get("leadId") {
+        None | Some(Value::Null) => input.shift_remove("leadId").and(None),
+        Some(_) => Some(required_id(&mut input, "leadId")?),
+    };
+    let data = input.shift_remove("data").unwrap_or_default();
+    let mut input = Input::new(input);
+    let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
+    let at = input.required("at", Input::time);
+    if data.to_string().len() > MAX_DATA_BYTES {
+        input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
+    }
+    input.finish()?;
+    let (key, at) = (key.expect("finish fails without it"), at.expect("finish fails without it"));
+    Ok(Task::Remind { key, at, lead, data })
+}
+
+fn required_id<T: std::str::FromStr>(input: &mut Map<String, Value>, key: &'static str) -> Result<T> {
+    let Some(value) = input.shift_remove(key) else {
+        return Err(Invalid::one(key, "required", format!("{key} is required")).into());
+    };
+    let id = value.as_str().and_then(|text| text.parse().ok());
+    id.ok_or_else(|| Invalid::one(key, "invalid_id", format!("{key} must be an id")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "018f3f3e-0000-7000-8000-000000000001";
+
+    fn faults(name: &str, input: Value) -> Vec<String> {
+        let Value::Object(input) = input else { unreachable!("written as an object") };
+        match Task::parse(name, input) {
+            Ok(_) => Vec::new(),
+            Err(Error::Invalid(Invalid(faults))) => faults.into_iter().map(|fault| fault.field).collect(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn every_effect_is_read_and_its_faults_are_named() {
+        let at = "2030-01-01T00:00:00Z";
+        let good = [
+            ("notify", json!({"userId": ID, "kind": "late", "leadId": ID})),
+            ("activity:create", json!({"leadId": ID, "type": "NOTE", "body": "x"})),
+            ("lead:update", json!({"leadId": ID, "patch": {"title": "x"}})),
+            ("lead:assign", json!({"leadId": ID, "ownerId": null})),
+            ("remind", json!({"key": "k", "at": at})),
+            ("remind", json!({"key": "k", "at": at, "leadId": ID, "data": [1]})),
+        ];
+        for (name, input) in good {
+            assert_eq!(faults(name, input.clone()), [""; 0], "{name} {input}");
+        }
+        let bad = [
+            ("notify", json!({"userId": "x", "kind": "late", "leadId": ID}), "userId"),
+            ("notify", json!({"userId": ID, "kind": "Very late", "leadId": ID}), "kind"),
+            ("notify", json!({"userId": ID, "leadId": ID}), "kind"),
+            ("activity:create", json!({"type": "NOTE"}), "leadId"),
+            ("activity:create", json!({"leadId": ID, "type": "STATUS_CHANGE"}), "type"),
+            ("lead:update", json!({"leadId": ID}), "patch"),
+            ("lead:update", json!({"leadId": ID, "patch": {}, "version": 1}), "version"),
+            ("lead:assign", json!({"leadId": ID}), "ownerId"),
+            ("remind", json!({"key": "k", "at": "soon"}), "at"),
+            ("remind", json!({"at": at}), "key"),
+            ("remind", json!({"key": "k", "at": at, "leadId": 7}), "leadId"),
+            ("remind", json!({"key": "k", "at": at, "data": "x".repeat(20_000)}), "data"),
+            ("lead:delete", json!({"leadId": ID}), "name"),
+        ];
+        for (name, input, field) in bad {
+            assert_eq!(faults(name, input.clone()), [field], "{name} {input}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `leadwire explain SEQ`: who decided what about an event, read from the database beside a running server or none.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::{Options, runtime, say};
+use crate::{
+    delivery::explain::{Explainer, Explanation, Outcome, Reason, Viewer},
+    domain::{event::Audience, id::UserId, role::Role},
+    plugin::{self, Edited, PluginStep, Said, Step},
+    store::Store,
+};
+
+#[derive(Args)]
+pub(super) struct Explain {
+    /// The number of the event
+    seq: u64,
+    #[command(flatten)]
+    viewer: Whose,
+    /// Print what `GET /api/events/{seq}/explain` answers
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// What that role got: ADMIN, MANAGER, SALES or VIEWER
+    #[arg(long, ignore_case = true)]
+    role: Option<String>,
+    /// What that user got: an id or an e-mail address
+    #[arg(long)]
+    user: Option<String>,
+}
+
+pub(super) fn run(explain: &Explain, options: &Options) -> Result<()> {
+    let config = options.load()?;
+    let file = config.database_file()?;
+    if !file.exists() {
+        bail!("there is no database {}", file.display());
+    }
+    let told = runtime()?.block_on(async {
+        let store = Arc::new(Store::open_read_only(&config.database_url()?).await?);
+        let viewer = explain.viewer.find(&store).await?;
+        let explainer = Explainer::new(Arc::clone(&store), plugin::cache_dir(&config.data_dir()?));
+        let told = explainer.explain(explain.seq, &viewer).await;
+        store.close().await;
+        told.map_err(anyhow::Error::from)
+    })?;
+    if explain.json {
+        return say(serde_json::to_string_pretty(&told)?);
+    }
+    say(describe(&told)?)
+}
+
+impl Whose {
+    async fn find(&self, store: &Store) -> Result<Viewer> {
+        if let Some(role) = &self.role {
+            return Ok(Viewer::Role(role.to_uppercase().parse::<Role>()?));
+        }
+        let text = self.user.as_deref().context("expected --role or --user")?;
+        if let Ok(id) = text.parse::<UserId>() {
+            return Ok(Viewer::User(id));
+        }
+        let found = store.read().await?.user_by_email(text).await?;
+        let (user, _) = found.with_context(|| format!("there is no account {text:?}"))?;
+        Ok(Viewer::User(user.id))
+    }
+}
+
+fn describe(told: &Explanation) -> Result<String> {
+    let Explanation { seq, name, at, role, generation, in_use_since, .. } = told;
+    let mut text = format!("event {seq}: {name} at {at}");
+    if !told.rooms.is_empty() {
+        write!(text, ", to {}", told.rooms.join(" and "))?;
+    }
+    match generation {
+        0 => write!(text, "\nno plugins were in force, from event {in_use_since} on")?,
+        _ => write!(text, "\nshaped by generation {generation} of the plugins, in use from event {in_use_since} on")?,
+    }
+    if told.changed_since {
+        text.push_str("; later events are shaped otherwise");
+    }
+    let whom = told.user_id.map_or_else(|| role.to_string(), |id| format!("user {id} ({role})"));
+    let outcome = match told.outcome {
+        Outcome::Sent if told.user_id.is_some() => "got it".into(),
+        Outcome::Sent => format!("got it: {}", audience(&told.audience)),
+        Outcome::Revoked => "was told that the lead is out of sight instead".into(),
+        Outcome::Held => "had it held back".into(),
+        Outcome::Withheld => "did not get it".to_owned(),
+        Outcome::Internal => "is not sent events of this kind".into(),
+    };
+    write!(text, "\n{whom} {outcome}")?;
+    for (index, step) in told.steps.iter().enumerate() {
+        write!(text, "\n  {}. {}", index + 1, reason(step))?;
+    }
+    if let Some(revoked) = &told.revoked {
+        write!(text, "\ntold instead that the lead is out of sight: {}", audience(&revoked.audience))?;
+    }
+    for note in &told.notes {
+        write!(text, "\nnote: {note}")?;
+    }
+    if let Some(payload) = &told.payload {
+        write!(text, "\n{}", serde_json::to_string_pretty(payload)?)?;
+    }
+    Ok(text)
+}
+
+fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::Step(Step::Plugin(step)) => plugin_step(step),
+        Reason::Step(Step::Server { reason, withheld: true, .. }) => format!("server: nobody of the role, {reason}"),
+        Reason::Step(Step::Server { reason, removed, .. }) => {
+            format!("server: left out {}, {reason}", removed.join(", "))
+        }
+        Reason::Visibility(narrowed) => format!("[visibility]: {}", audience(&narrowed.audience)),
+    }
+}
+
+fn plugin_step(step: &PluginStep) -> String {
+    let PluginStep { plugin, version, hook, .. } = step;
+    let generation = step.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
+    let said = match &step.said {
+        Said::Edits { edits } => list(edits),
+        Said::Verdict { audience: who, reason, edits } => {
+            let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("{}{why}; {}", audience(who), list(edits))
+        }
+        Said::Nothing { fault, held: true } => format!("no verdict, held back: {fault}"),
+        Said::Nothing { fault, held: false } => format!("no answer, left out: {fault}"),
+    };
+    format!("{plugin} {version} ({hook}{generation}): {said}")
+}
+
+fn list(edits: &[Edited]) -> String {
+    if edits.is_empty() {
+        return "no edits".into();
+    }
+    let edits = edits.iter().map(|edit| match edit {
+        Edited::Set { pointer, value } => format!("set {pointer} to {value}"),
+        Edited::Mask { pointer, text } => format!("mask {pointer} as {text:?}"),
+        Edited::Remove { pointer } => format!("remove {pointer}"),
+    });
+    edits.collect::<Vec<_>>().join(", ")
+}
+
+fn audience(audience: &Audience) -> String {
+    match audience {
+        Audience::Everyone => "everyone of the role".into(),
+        Audience::Nobody => "nobody of the role".into(),
+        Audience::Only(users) => {
+            let users: Vec<String> = users.iter().map(UserId::to_string).collect();
+            format!("only {}", users.join(", "))
+        }
+    }
+}

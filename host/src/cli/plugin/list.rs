@@ -1,0 +1,155 @@
+//! `leadwire plugin list`: what is in the plugin folder, and what a running server makes of it.
+//!
+//! A server that runs on the data directory puts up what it knows there. Where none runs, each component is loaded
+//! for a moment, as a server would when it starts.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Component;
+use crate::{
+    cli::{Options, say},
+    plugin::{bulletin, error::Refused, workbench::Workbench},
+};
+
+#[derive(Args)]
+pub(in crate::cli) struct List {
+    /// Print JSON for a program
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(list: &List, options: &Options) -> Result<()> {
+    let (dir, data_dir) = (super::manage::folder(options)?, options.load()?.data_dir()?);
+    let bulletin = bulletin::read(&data_dir)?;
+    let (server, items) = match &bulletin {
+        Some(bulletin) => {
+            let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
+            (server, bulletin["items"].as_array().cloned().unwrap_or_default())
+        }
+        None => (Value::Null, at_rest(&dir)?),
+    };
+    if list.json {
+        let told = json!({"directory": dir.display().to_string(), "server": server, "items": items});
+        return say(format_args!("{told:#}"));
+    }
+    say(text(&dir, &server, &items))
+}
+
+/// What a server would make of the folder if it started now.
+fn at_rest(dir: &Path) -> Result<Vec<Value>> {
+    let entries = dir.read_dir().with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+        let known = path.extension().is_some_and(|extension| extension == "wasm" || extension == "toml");
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| known && !stem.starts_with('.'));
+        names.extend(stem.map(str::to_owned));
+    }
+    let workbench = super::workbench()?;
+    names.iter().map(|name| examine(&workbench, dir, name)).collect()
+}
+
+fn examine(workbench: &Workbench, dir: &Path, name: &str) -> Result<Value> {
+    let file = dir.join(format!("{name}.wasm"));
+    let told = |state: &str, reason: Option<String>| {
+        let file = format!("{name}.wasm");
+        json!({"name": name, "file": file, "state": state, "reason": reason, "version": null, "hooks": []})
+    };
+    if !fs::exists(&file).unwrap_or(false) {
+        return Ok(told("missing", Some(format!("there are settings, but no {name}.wasm"))));
+    }
+    let component = match Component::read(&file, None) {
+        Ok(component) => component,
+        Err(why) => return Ok(told("refused", Some(format!("{why:#}")))),
+    };
+    let settings = match component.settings {
+        Ok(settings) if !settings.enabled => {
+            return Ok(told("disabled", Some(format!("{name}.toml says enabled = false"))));
+        }
+        Ok(settings) => settings,
+        Err(why) => return Ok(told("refused", Some(why))),
+    };
+    Ok(match workbench.open(name, &component.bytes, settings) {
+        Err(Refused(why)) => told("refused", Some(why)),
+        Ok(specimen) => {
+            let mut item = told("loadable", None);
+            item["version"] = specimen.version().into();
+            item["hooks"] = json!(specimen.hooks());
+            item
+        }
+    })
+}
+
+fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
+    let mut lines = vec![match server {
+        Value::Null => format!("{}, no server runs: what one would find if it started now", dir.display()),
+        server => format!("{}, as the running server (pid {}) has it", dir.display(), server["pid"]),
+    }];
+    let word = |item: &Value, key: &str| item[key].as_str().unwrap_or("-").to_owned();
+    let width = items.iter().map(|item| word(item, "name").len()).max().unwrap_or(0).max(4);
+    lines.push(String::new());
+    lines.push(format!("{:width$}  {:9} {:10} {:10} hooks", "name", "state", "version", "generation"));
+    for item in items {
+        let hooks: Vec<&str> = item["hooks"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let generation = item["generation"].as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let (name, state, version) = (word(item, "name"), word(item, "state"), word(item, "version"));
+        lines.push(format!("{name:width$}  {state:9} {version:10} {generation:10} {}", hooks.join(", ")));
+        let indent = " ".repeat(width + 2);
+        lines.extend(item["reason"].as_str().map(|reason| format!("{indent}{reason}")));
+        if let Some(counts) = item["counts"].as_object().filter(|counts| counts["calls"] != 0) {
+            let number = |key: &str| counts.get(key).and_then(Value::as_u64).unwrap_or_default();
+            let (calls, faults, skipped) = (number("calls"), number("faults"), number("skipped"));
+            let skipped = if skipped > 0 { format!(", {skipped} not asked while it rests") } else { String::new() };
+            lines.push(format!("{indent}{calls} calls, {faults} faults{skipped}"));
+        }
+        lines.extend(resting(&item["breaker"]).map(|rest| format!("{indent}{rest}")));
+        if let Some(fault) = item["lastFault"].as_object() {
+            let text = |key: &str| fault.get(key).and_then(Value::as_str).unwrap_or_default();
+            lines.push(format!("{indent}last fault {}: {} {}", text("at"), text("hook"), text("reason")));
+        }
+    }
+    if items.is_empty() {
+        lines.push("no plugins".into());
+    }
+    lines.join("\n")
+}
+
+/// What there is to say of a breaker that is not closed.
+fn resting(breaker: &Value) -> Option<String> {
+    let faults = breaker["faultsInARow"].as_u64().unwrap_or_default();
+    match breaker["state"].as_str()? {
+        "open" => {
+            let seconds = breaker["restMs"].as_u64().unwrap_or_default() as f64 / 1000.0;
+            Some(format!("breaker open after {faults} faults in a row: it is asked again after {seconds} s of rest"))
+        }
+        "half-open" => Some(format!("breaker half-open after {faults} faults in a row: the next question decides")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_rests_is_told_with_its_breaker_and_one_that_answers_without() {
+        let item = |name: &str, state: &str, breaker: Value| {
+            json!({"name": name, "state": state, "version": "1.0.0", "generation": 3, "hooks": ["filter"],
+                   "reason": null, "counts": {"calls": 9, "faults": 6, "skipped": 31}, "breaker": breaker})
+        };
+        let items = [
+            item("good", "active", json!({"state": "closed", "faultsInARow": 0})),
+            item("bad", "failing", json!({"state": "open", "faultsInARow": 6, "restMs": 2000, "leftMs": 1312})),
+            item("back", "failing", json!({"state": "half-open", "faultsInARow": 7})),
+        ];
+        let text = text(Path::new("plugins"), &json!({"pid": 7, "generation": 3}), &items);
+        let of = |name: &str| text.lines().skip_while(|line| !line.starts_with(name)).nth(2).expect("a line");
+        assert_eq!(of("bad"), "      breaker open after 6 faults in a row: it is asked again after 2 s of rest");
+        assert_eq!(of("back"), "      breaker half-open after 7 faults in a row: the next question decides");
+        assert_eq!(text.matches("breaker").count(), 2, "{text}");
+    }
+}

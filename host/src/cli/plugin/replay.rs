@@ -1,0 +1,167 @@
+//! `leadwire plugin replay FILE`: what a plugin would have changed, had it been in force for what the log has recorded.
+//!
+//! Exit codes are those of `diff`: 0 nobody would have got anything else, 1 somebody would have, 2 trouble.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::{
+    cli::{NotGood, Options, runtime, say},
+    config::Config,
+    domain::time::Timestamp,
+    plugin::{
+        self, Comparison, FixedPlugin, Plugins,
+        settings::{Mode, PluginSettings},
+    },
+    store::Store,
+};
+
+/// Events that are read at once.
+const BATCH: u32 = 256;
+
+#[derive(Args)]
+pub(in crate::cli) struct Replay {
+    /// The component, named as the plugin is: NAME.wasm
+    file: PathBuf,
+    /// How far back, such as 90m, 24h or 7days
+    #[arg(long, value_name = "SPAN", default_value = "24h")]
+    since: humantime::Duration,
+    /// What it is compared with: the plugin folder without the change, or no plugins at all
+    #[arg(long, value_enum, default_value = "active")]
+    against: Against,
+    /// How many events are named for each difference
+    #[arg(long, value_name = "NUMBER", default_value_t = 3)]
+    examples: usize,
+    /// Tell what stood in the fields of these events
+    #[arg(long)]
+    values: bool,
+    /// Print an object for machines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Against {
+    Active,
+    None,
+}
+
+impl Against {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::None => "none",
+        }
+    }
+}
+
+pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
+    let config = options.load()?;
+    let file = config.database_file()?;
+    if !file.exists() {
+        bail!("there is no database {}", file.display());
+    }
+    let candidate = candidate(&replay.file, config.plugins.dir.as_deref())?;
+    let name = candidate.name.clone();
+    let before = match (replay.against, &config.plugins.dir) {
+        (Against::None, _) => Vec::new(),
+        (Against::Active, Some(dir)) => in_folder(dir)?,
+        (Against::Active, None) => {
+            bail!("no plugin folder is set: name it with --plugins DIR, or compare with --against none")
+        }
+    };
+    let mut after: Vec<FixedPlugin> = before.iter().filter(|plugin| plugin.name != name).cloned().collect();
+    after.push(candidate);
+    let cache = plugin::cache_dir(&config.data_dir()?);
+    let (before, after) = (Plugins::fixed(before, &cache)?, Plugins::fixed(after, &cache)?);
+
+    let mut comparison = Comparison::new(replay.examples, replay.values);
+    let from = Timestamp::now().minus(replay.since.into());
+    let events = runtime()?.block_on(play(&config, from, |event| before.compare(&after, event, &mut comparison)))?;
+    let (since, against) = (replay.since, replay.against.name());
+    if replay.json {
+        let report = json!({
+            "plugin": name, "against": against, "since": from,
+            "firstSeq": events.map(|(first, _)| first), "lastSeq": events.map(|(_, last)| last),
+            "share": comparison.share(), "comparison": comparison,
+        });
+        say(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        match events {
+            Some((first, last)) => say(format_args!("{name}, events {first} to {last}\n{comparison}"))?,
+            None => say(format_args!("{name}: there are no events of the last {since}"))?,
+        }
+    }
+    if comparison.differing > 0 { Err(NotGood.into()) } else { Ok(()) }
+}
+
+/// Shows every event since then, and tells the first and the last seq.
+async fn play(
+    config: &Config,
+    from: Timestamp,
+    mut show: impl FnMut(&crate::domain::event::Event),
+) -> Result<Option<(u64, u64)>> {
+    let store = Store::open_read_only(&config.database_url()?).await?;
+    let first = store.read().await?.first_seq_since(from).await?;
+    let (mut seq, mut shown) = (first.saturating_sub(1), None);
+    loop {
+        // A reader for each batch: a long one would keep a running server from trimming its journal.
+        let events = store.read().await?.events_after(seq, BATCH).await?;
+        let Some(last) = events.last() else { break };
+        seq = last.seq;
+        shown = Some((shown.map_or(events[0].seq, |(first, _)| first), seq));
+        events.iter().for_each(&mut show);
+    }
+    store.close().await;
+    Ok(shown)
+}
+
+fn candidate(file: &Path, folder: Option<&Path>) -> Result<FixedPlugin> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    super::check_name(stem).with_context(|| format!("cannot take {}", file.display()))?;
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let beside = settings(&file.with_extension("toml"))?;
+    let settings = match (beside, folder) {
+        (Some(settings), _) => settings,
+        (None, Some(folder)) => settings(&folder.join(format!("{stem}.toml")))?.unwrap_or_default(),
+        (None, None) => PluginSettings::default(),
+    };
+    Ok(FixedPlugin { name: stem.into(), bytes, settings })
+}
+
+/// The plugins of a folder that decide something there.
+fn in_folder(folder: &Path) -> Result<Vec<FixedPlugin>> {
+    let unread = || format!("cannot read the plugin folder {}", folder.display());
+    let mut plugins = Vec::new();
+    for entry in fs::read_dir(folder).with_context(unread)? {
+        let file = entry.with_context(unread)?.path();
+        let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        if file.extension().is_none_or(|extension| extension != "wasm") || name.starts_with('.') {
+            continue;
+        }
+        let settings = settings(&file.with_extension("toml"))?.unwrap_or_default();
+        if settings.enabled && settings.mode == Mode::Active {
+            let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            plugins.push(FixedPlugin { name, bytes, settings });
+        }
+    }
+    plugins.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(plugins)
+}
+
+/// What a file of settings says, if there is one.
+fn settings(file: &Path) -> Result<Option<PluginSettings>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let settings = PluginSettings::parse(&text).map_err(anyhow::Error::msg);
+    settings.with_context(|| format!("cannot use {}", file.display())).map(Some)
+}

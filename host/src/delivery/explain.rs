@@ -1,0 +1,309 @@
+//! Why a role, or a user, got what it got of an event when that was delivered.
+//!
+//! The event is shaped again as the tail of the log shaped it: by the plugins that were in use for it, from their
+//! recorded bytes and settings, and under the `[visibility]` of the time. What was sent to a socket that caught up
+//! later was shaped by the plugins in force *then*, and is not what is told here.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::shape::{Shaper, Slice};
+use crate::{
+    domain::{
+        event::{Audience, Event},
+        id::{LeadId, UserId},
+        policy::Scope,
+        role::Role,
+        room::Room,
+        time::Timestamp,
+        user::User,
+    },
+    plugin::{self, Past, Pinned, Plugins, Said, Step},
+    store::{
+        self, Reader, Store,
+        generation::{Generation, Mark, Member},
+    },
+};
+
+/// Whose view of an event is asked for.
+#[derive(Clone, Debug)]
+pub enum Viewer {
+    Role(Role),
+    User(UserId),
+}
+
+/// What became of an event for a role or a user, and why.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    pub seq: u64,
+    pub name: String,
+    pub at: Timestamp,
+    pub lead_id: Option<LeadId>,
+    pub rooms: Vec<String>,
+    pub role: Role,
+    /// Set when a user was asked about; the role is that of today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// The set of plugins that shaped the event, 0 for none, and the first event that it shaped.
+    pub generation: u64,
+    pub in_use_since: u64,
+    /// Whether later events are shaped by other plugins, settings or visibility.
+    pub changed_since: bool,
+    pub plugins: Vec<Member>,
+    /// Each decision, in order.
+    pub steps: Vec<Reason>,
+    pub outcome: Outcome,
+    /// Who of the role got it; those who had it held back, nobody yet.
+    pub audience: Audience,
+    /// What they got.
+    pub payload: Option<Value>,
+    /// Who was told instead that the lead is out of their sight, and in what words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<RevokedInstead>,
+    /// False when the answer may have been another at the time; `notes` say why.
+    pub exact: bool,
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Reason {
+    Step(Step),
+    Visibility(Narrowed),
+}
+
+/// What `[visibility]` of the configuration left of an audience.
+#[derive(Clone, Debug, Serialize)]
+pub struct Narrowed {
+    /// Always `visibility`.
+    pub by: &'static str,
+    pub scope: Scope,
+    pub audience: Audience,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// To all or some of the role, or to the user.
+    Sent,
+    /// The user was told that the lead is out of sight instead.
+    Revoked,
+    /// A plugin gave no verdict: it was sent later, once there was one.
+    Held,
+    /// To nobody of the role, or not to the user.
+    Withheld,
+    /// Events of this kind are sent to nobody.
+    Internal,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RevokedInstead {
+    pub audience: Audience,
+    pub payload: Value,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no event {seq}: the log ends at {head}")]
+    Ahead { seq: u64, head: u64 },
+    #[error("event {0} is older than what the log keeps")]
+    Gone(u64),
+    #[error("there is no such user")]
+    NoUser,
+    /// It is there, but cannot be told.
+    #[error("event {seq} cannot be explained: {reason}")]
+    Unexplained { seq: u64, reason: String },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("explaining broke down")]
+    Broken(#[source] tokio::task::JoinError),
+}
+
+/// Explains events of one log, one at a time.
+pub struct Explainer {
+    store: Arc<Store>,
+    past: Arc<Past>,
+    /// Compiling and asking guests takes memory and a thread: nobody needs two explanations at once.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Explainer {
+    /// `cache_dir` is where compiled plugins are kept.
+    pub fn new(store: Arc<Store>, cache_dir: PathBuf) -> Self {
+        Self { store, past: Arc::new(Past::new(cache_dir)), turn: Arc::default() }
+    }
+
+    /// Tells who decided what about an event, and what the viewer got of it when it was delivered.
+    ///
+    /// # Errors
+    /// When there is no such event or user, or what shaped the event was not kept or is not loaded any more.
+    pub async fn explain(&self, seq: u64, viewer: &Viewer) -> Result<Explanation, Error> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let mut reader = self.store.read().await?;
+        let Some(event) = reader.event(seq).await? else {
+            let head = reader.head().await?;
+            return Err(if seq == 0 || seq > head { Error::Ahead { seq, head } } else { Error::Gone(seq) });
+        };
+        let user = match viewer {
+            Viewer::Role(_) => None,
+            Viewer::User(id) => Some(reader.user(*id).await?.ok_or(Error::NoUser)?),
+        };
+        let role = match (viewer, &user) {
+            (Viewer::Role(role), _) => *role,
+            (Viewer::User(_), user) => user.as_ref().ok_or(Error::NoUser)?.role,
+        };
+        let unexplained = |reason: &str| Error::Unexplained { seq, reason: reason.into() };
+        let mark = reader.mark_at(seq).await?;
+        let mark = mark.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
+        let changed_since = reader.mark_at(u64::MAX).await?.as_ref() != Some(&mark);
+        let generation = match mark.generation {
+            0 => None,
+            id => {
+                let missing = || unexplained(&format!("generation {id} of the plugins was not kept"));
+                Some(reader.generation(id).await?.ok_or_else(missing)?)
+            }
+        };
+        let files = match &generation {
+            Some(generation) if self.past.get(generation.id).is_none() => files(&mut reader, generation).await?,
+            _ => BTreeMap::new(),
+        };
+        drop(reader);
+
+        let (past, epoch) = (Arc::clone(&self.past), self.store.epoch().to_owned());
+        let shaping = move || {
+            // Ends with the work, whether or not somebody still waits for that.
+            let _turn = turn;
+            let plugins = match &generation {
+                None => Plugins::none().pinned(),
+                Some(generation) => match past.get(generation.id) {
+                    Some(plugins) => plugins,
+                    None => past.load(generation, &files).map_err(|error| refused(seq, &error))?,
+                },
+            };
+            // What guests log now is no news of the server's.
+            let quiet = tracing::subscriber::NoSubscriber::default();
+            let plain = tracing::subscriber::with_default(quiet, || tell(&event, role, &plugins, &mark, &epoch));
+            let members = generation.map(|generation| generation.members).unwrap_or_default();
+            let told = Explanation { changed_since, plugins: members, ..plain };
+            Ok(match user {
+                Some(user) => told.for_user(&event, &user),
+                None => told,
+            })
+        };
+        spawn_blocking(shaping).await.map_err(Error::Broken)?
+    }
+}
+
+async fn files(reader: &mut Reader, generation: &Generation) -> Result<BTreeMap<String, Vec<u8>>, store::Error> {
+    let mut files = BTreeMap::new();
+    for member in generation.members.iter().filter(|member| member.absent.is_none()) {
+        if let Some(bytes) = reader.plugin_file(&member.hash).await? {
+            files.insert(member.hash.clone(), bytes);
+        }
+    }
+    Ok(files)
+}
+
+fn refused(seq: u64, error: &plugin::Error) -> Error {
+    Error::Unexplained { seq, reason: error.to_string() }
+}
+
+/// Shapes the event for the role, and puts together what that says.
+fn tell(event: &Event, role: Role, plugins: &Pinned, mark: &Mark, epoch: &str) -> Explanation {
+    let shaper = Shaper::new(Plugins::none(), mark.visibility, epoch);
+    let (slice, steps) = shaper.explain(plugins, event, role);
+    let mut notes = Vec::new();
+    for step in &steps {
+        let Step::Plugin(step) = step else { continue };
+        if step.may_differ {
+            notes.push(format!("{} asked for the time or for random numbers: it may have said else then", step.plugin));
+        }
+        if let Said::Nothing { held: true, .. } = step.said {
+            notes.push(format!("{} gave no verdict: once it did, the plugins in force then decided", step.plugin));
+        }
+    }
+    let exact = !steps.iter().any(|step| matches!(step, Step::Plugin(step) if step.may_differ));
+    let mut steps: Vec<Reason> = steps.into_iter().map(Reason::Step).collect();
+    let narrowed = event.audience(&mark.visibility, role);
+    if narrowed != Audience::Everyone && slice.is_some() {
+        let scope = mark.visibility.scope(role);
+        steps.push(Reason::Visibility(Narrowed { by: "visibility", scope, audience: narrowed }));
+    }
+    let mut told = Explanation {
+        seq: event.seq,
+        name: event.name.clone(),
+        at: event.at,
+        lead_id: event.lead_id,
+        rooms: event.rooms.iter().map(Room::to_string).collect(),
+        role,
+        user_id: None,
+        generation: mark.generation,
+        in_use_since: mark.first_seq,
+        changed_since: false,
+        plugins: Vec::new(),
+        steps,
+        outcome: Outcome::Internal,
+        audience: Audience::Nobody,
+        payload: None,
+        revoked: None,
+        exact,
+        notes,
+    };
+    match slice.filter(|_| !event.rooms.is_empty()) {
+        None => told.notes.push("events of this kind are sent to nobody".into()),
+        Some(Slice::Held(_)) => told.outcome = Outcome::Held,
+        Some(Slice::Sent { message, audience, revoked }) => {
+            if audience == Audience::Nobody {
+                told.outcome = Outcome::Withheld;
+            } else {
+                (told.outcome, told.payload) = (Outcome::Sent, Some(read(&message.body)));
+            }
+            told.audience = audience;
+            told.revoked = revoked
+                .map(|revoked| RevokedInstead { payload: read(&revoked.message.body), audience: revoked.saw_it });
+            told.notes.extend(addressed(&event.rooms));
+        }
+    }
+    told
+}
+
+impl Explanation {
+    /// The same for one user of the role.
+    fn for_user(mut self, event: &Event, user: &User) -> Self {
+        self.user_id = Some(user.id);
+        if !user.active {
+            self.notes.push("the account is deactivated today".into());
+        }
+        self.notes.push(format!("{} is the user's role today; it may have been another then", user.role));
+        if matches!(self.outcome, Outcome::Held | Outcome::Internal) {
+            return self;
+        }
+        let theirs = |room: &Room| !matches!(room, Room::User(id) if *id != user.id);
+        let revoked = self.revoked.take().filter(|revoked| revoked.audience.includes(user.id));
+        let is_addressed = event.rooms.iter().any(theirs);
+        (self.outcome, self.payload) = match revoked {
+            _ if !is_addressed => (Outcome::Withheld, None),
+            _ if self.audience.includes(user.id) => (Outcome::Sent, self.payload),
+            Some(revoked) => (Outcome::Revoked, Some(revoked.payload)),
+            None => (Outcome::Withheld, None),
+        };
+        self
+    }
+}
+
+/// Who else had to be listening.
+fn addressed(rooms: &[Room]) -> Option<String> {
+    match rooms {
+        [Room::User(id)] => Some(format!("it is addressed to the user {id} alone")),
+        [Room::Lead(id)] => Some(format!("it is for sockets that had subscribed to lead {id}")),
+        _ => None,
+    }
+}
+
+fn read(body: &serde_json::value::RawValue) -> Value {
+    serde_json::from_str(body.get()).unwrap_or_else(|error| json!({"unreadable": error.to_string()}))
+}

@@ -1,0 +1,183 @@
+//! Sends one plugin's webhooks, several at a time and in no order: a receiver that is slow or away holds up no effect.
+//!
+//! What was sent is marked as done afterwards, so a process that ends in between sends it again, under the same id.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Map, Value};
+use tokio::{
+    select,
+    task::{Id, JoinSet},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{
+    PAUSE, Shared, Step, wait,
+    webhook::{SendError, WebhookMessage},
+};
+use crate::{
+    app,
+    domain::input::{Input, Invalid},
+    plugin::WebhookGrant,
+    store::effect::{Effect, WEBHOOK},
+};
+
+const MAX_URL_CHARS: usize = 2048;
+const MAX_TYPE_CHARS: usize = 200;
+
+pub(super) struct Posting {
+    shared: Arc<Shared>,
+    plugin: String,
+    stop: CancellationToken,
+    sending: JoinSet<()>,
+    /// The effects that are being sent.
+    under_way: HashMap<Id, i64>,
+}
+
+/// What an effect says is to be sent.
+struct Post {
+    url: String,
+    kind: String,
+    data: Value,
+}
+
+impl Posting {
+    pub(super) fn new(shared: Arc<Shared>, plugin: String, stop: CancellationToken) -> Self {
+        Self { shared, plugin, stop, sending: JoinSet::new(), under_way: HashMap::new() }
+    }
+
+    /// Runs until it is stopped, and until what is under way was answered.
+    pub(super) async fn run(mut self) {
+        let mut staged = self.shared.app.store().staged();
+        let mut changed = self.shared.app.plugins().changed();
+        while !self.stop.is_cancelled() {
+            let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
+            let until = match self.step().await {
+                Ok(Step::Again) => continue,
+                Ok(Step::Gone) => break,
+                Ok(Step::Wait(until)) => until,
+                Err(error) => {
+                    let plugin = &self.plugin;
+                    error!(plugin, "cannot send the webhooks of {plugin}, trying again: {error}");
+                    Some(Instant::now() + PAUSE)
+                }
+            };
+            select! {
+                () = self.stop.cancelled() => {}
+                () = wait(until) => {}
+                _ = staged.changed() => {}
+                _ = changed.changed() => {}
+                Some(sent) = self.sending.join_next_with_id(), if !self.sending.is_empty() => {
+                    let id = sent.map_or_else(|broken| broken.id(), |(id, ())| id);
+                    self.under_way.remove(&id);
+                }
+            }
+        }
+        while self.sending.join_next().await.is_some() {}
+    }
+
+    /// Starts what is due, as far as there is room.
+    async fn step(&mut self) -> app::Result<Step> {
+        let (app, most) = (&self.shared.app, self.shared.settings.parallel_webhooks);
+        let Some(grant) = app.plugins().webhook_grant(&self.plugin) else { return Ok(Step::Wait(None)) };
+        if self.under_way.len() >= most {
+            return Ok(Step::Wait(None));
+        }
+        // Those that are under way are pending as well.
+        let limit = u32::try_from(most.saturating_mul(2)).unwrap_or(u32::MAX);
+        let pending = app.store().read().await?.pending_effects(&self.plugin, WEBHOOK, limit).await?;
+        let now = app.now();
+        for effect in pending {
+            if self.under_way.values().any(|id| *id == effect.id) {
+                continue;
+            }
+            if effect.due_at > now {
+                return Ok(Step::Wait(Some(Instant::now() + effect.due_at.since(now))));
+            }
+            if self.under_way.len() >= most {
+                break;
+            }
+            // It may have been granted when the plugin answered, and taken back since.
+            if app.plugins().may(&self.plugin, WEBHOOK) == Some(false) {
+                let reason = format!("{WEBHOOK} is not granted any more, or {} no longer asks for it", self.plugin);
+                self.shared.fail(&effect, &reason, None).await?;
+                continue;
+            }
+            let id = effect.id;
+            let task = self.sending.spawn(post(self.shared.clone(), effect, grant.clone()));
+            self.under_way.insert(task.id(), id);
+        }
+        Ok(Step::Wait(None))
+    }
+}
+
+/// Makes one attempt, and writes down what came of it for as long as that takes.
+async fn post(shared: Arc<Shared>, effect: Effect, grant: WebhookGrant) {
+    let sent = send(&shared, &effect, &grant).await;
+    let plugin = &effect.plugin;
+    while let Err(error) = note(&shared, &effect, &sent).await {
+        error!(plugin, effect = effect.id, "cannot note what came of a webhook, trying again: {error}");
+        sleep(PAUSE).await;
+    }
+}
+
+async fn send(shared: &Shared, effect: &Effect, grant: &WebhookGrant) -> Result<(), SendError> {
+    let refused = |invalid: Invalid| SendError { reason: invalid.to_string(), retry: false, retry_after: None };
+    let Post { url, kind, data } = Post::parse(effect.input.clone()).map_err(refused)?;
+    // The same at each attempt. Effects of another database may have the same number.
+    let (plugin, id) = (&effect.plugin, format!("{}_{}", shared.app.store().epoch(), effect.id));
+    let message = WebhookMessage { plugin, id: &id, url: &url, kind: &kind, at: effect.happened_at, data: &data };
+    shared.sender.send(grant, &message).await
+}
+
+async fn note(shared: &Shared, effect: &Effect, sent: &Result<(), SendError>) -> app::Result<()> {
+    let error = match sent {
+        Ok(()) => {
+            let mut tx = shared.app.store().write().await?;
+            tx.finish_effect(effect.id, shared.app.now()).await?;
+            tx.commit().await?;
+            metrics::counter!("leadwire_effects_done_total", "plugin" => effect.plugin.clone()).increment(1);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    let again_in = shared.wait(effect.attempts + 1).filter(|_| error.retry);
+    let again_in = again_in.map(|wait| wait.max(error.retry_after.unwrap_or_default()));
+    shared.fail(effect, &error.reason, again_in).await
+}
+
+impl Post {
+    fn parse(mut input: Map<String, Value>) -> Result<Self, Invalid> {
+        let data = input.shift_remove("data").unwrap_or_default();
+        let mut input = Input::new(input);
+        let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
+        let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
+        input.finish()?;
+        let (url, kind) = (url.expect("finish fails without it"), kind.expect("finish fails without it"));
+        Ok(Self { url, kind, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_sent_is_read_and_its_faults_are_named() {
+        let faults = |input: Value| {
+            let Value::Object(input) = input else { unreachable!("written as an object") };
+            Post::parse(input)
+                .err()
+                .map(|Invalid(faults)| faults.into_iter().map(|fault| fault.field).collect::<Vec<_>>())
+        };
+        let url = "https://hooks.example.com";
+        assert_eq!(faults(json!({"url": url, "type": "lead.won", "data": [1]})), None);
+        assert_eq!(faults(json!({"url": url, "type": "lead.won"})), None);
+        assert_eq!(faults(json!({"type": "lead.won"})), Some(vec!["url".into()]));
+        assert_eq!(faults(json!({"url": url, "type": 1, "to": 2})), Some(vec!["type".into(), "to".into()]));
+    }
+}

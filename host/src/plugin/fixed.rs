@@ -1,0 +1,143 @@
+//! Sets made from bytes at hand instead of a directory: what a tool tries out, and what was in force once.
+//!
+//! Nobody watches such a set and nothing replaces it. A fault is an answer like any other here: it is neither
+//! logged nor counted, and no breaker keeps the plugin from being asked the next time.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Pinned,
+    engine::Engine,
+    error::{Error, Refused},
+    loaded::Plugin,
+    manifest::check_name,
+    set::{Set, View},
+    settings::{Mode, PluginSettings},
+    standing::digest,
+};
+use crate::store::generation::{Generation, Member};
+
+/// Sets of the past that stay compiled.
+const MAX_KEPT: usize = 4;
+/// Warm instances a plugin: as many threads may ask at once without one being made.
+const WARM_INSTANCES: usize = 8;
+
+/// A plugin that is not read from the plugin directory.
+#[derive(Clone, Debug)]
+pub struct FixedPlugin {
+    /// What the plugin has to call itself.
+    pub name: String,
+    pub bytes: Vec<u8>,
+    /// `enabled` and `mode` are of no account: it takes part.
+    pub settings: PluginSettings,
+}
+
+/// Loads every one of `files`, or says which of them is refused and why.
+pub(super) fn load(files: Vec<FixedPlugin>, cache_dir: &Path) -> Result<Set, Error> {
+    let engine = engine(cache_dir)?;
+    let mut views: Vec<View> = Vec::with_capacity(files.len());
+    for FixedPlugin { name, bytes, settings } in files {
+        let refused = |Refused(reason)| Error::Refused { plugin: name.clone(), reason };
+        if views.iter().any(|view| view.name == name) {
+            return Err(refused(Refused("it is given twice".into())));
+        }
+        check_name(&name).map_err(|reason| refused(Refused(reason)))?;
+        let plugin = plugin(&engine, &name, &bytes, digest(&bytes), settings, 1).map_err(refused)?;
+        views.push(View::working(Arc::new(plugin)));
+    }
+    Ok(Set::new(1, views))
+}
+
+fn engine(cache_dir: &Path) -> Result<Engine, Error> {
+    let failed = |source| Error::DataDirectory { dir: cache_dir.into(), source };
+    fs::create_dir_all(cache_dir).map_err(failed)?;
+    Engine::start(&fs::canonicalize(cache_dir).map_err(failed)?)
+}
+
+fn plugin(
+    engine: &Engine,
+    name: &str,
+    bytes: &[u8],
+    hash: String,
+    settings: PluginSettings,
+    generation: u64,
+) -> Result<Plugin, Refused> {
+    let settings = PluginSettings { mode: Mode::Active, ..settings };
+    let mut plugin = Plugin::load(engine, name, bytes, hash, settings, WARM_INSTANCES, generation)?;
+    plugin.is_fixed = true;
+    Ok(plugin)
+}
+
+/// Sets that were in force once. The few that were asked for last stay compiled.
+pub struct Past {
+    cache_dir: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Started when the first set is made: one for all of them, apart from that of the plugins in force.
+    engine: Option<Engine>,
+    /// Oldest first.
+    sets: Vec<Arc<Set>>,
+}
+
+impl Past {
+    /// `cache_dir` is where compiled code is kept, as for [`super::Plugins::fixed`].
+    pub fn new(cache_dir: PathBuf) -> Self {
+        Self { cache_dir, kept: Mutex::default() }
+    }
+
+    /// A set that is compiled already.
+    pub fn get(&self, generation: u64) -> Option<Pinned> {
+        let mut kept = self.kept.lock();
+        let place = kept.sets.iter().position(|set| set.generation == generation)?;
+        let set = kept.sets.remove(place);
+        kept.sets.push(Arc::clone(&set));
+        Some(Pinned(set))
+    }
+
+    /// Makes a set as it was from its files, by hash. Blocks while they are compiled.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or one of the plugins is refused, as it was not then; the error names it and says why.
+    pub fn load(&self, generation: &Generation, files: &BTreeMap<String, Vec<u8>>) -> Result<Pinned, Error> {
+        let mut kept = self.kept.lock();
+        let engine = match &kept.engine {
+            Some(engine) => engine.clone(),
+            None => kept.engine.insert(engine(&self.cache_dir)?).clone(),
+        };
+        let views = generation.members.iter().map(|member| view(&engine, member, files));
+        let set = Arc::new(Set::new(generation.id, views.collect::<Result<_, _>>()?));
+        if kept.sets.len() >= MAX_KEPT {
+            kept.sets.remove(0);
+        }
+        kept.sets.push(Arc::clone(&set));
+        Ok(Pinned(set))
+    }
+}
+
+fn view(engine: &Engine, member: &Member, files: &BTreeMap<String, Vec<u8>>) -> Result<View, Error> {
+    let Member { name, hash, settings, generation, absent, .. } = member;
+    let refused = |reason: String| Error::Refused { plugin: name.clone(), reason };
+    if let Some(absence) = absent {
+        let record = serde_json::from_value(absence.record.clone())
+            .map_err(|error| refused(format!("what was known of it cannot be read: {error}")))?;
+        return Ok(View::absent(name, Arc::new(record), absence.reason.clone()));
+    }
+    let settings = PluginSettings::parse(settings).map_err(&refused)?;
+    let bytes = files.get(hash).ok_or_else(|| refused(format!("its file {hash} was not kept")))?;
+    if digest(bytes) != *hash {
+        return Err(refused(format!("what was kept of its file {hash} is damaged")));
+    }
+    let plugin = plugin(engine, name, bytes, hash.clone(), settings, *generation);
+    Ok(View::working(Arc::new(plugin.map_err(|Refused(reason)| refused(reason))?)))
+}

@@ -1,0 +1,402 @@
+//! Which generation of each plugin is in force and which was before it, kept across restarts in
+//! `<data dir>/plugin-state/generations.json`, with their code beside it by hash.
+//!
+//! What stands in the plugin directory is not always what is in force: the gate holds a reload, an operator drops it
+//! or brings the generation before back. Each of these is a change of this file alone, under a lock, so that the
+//! command line makes it in the same way as a running server, which takes note by itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Comparison,
+    error::Error,
+    records::{LOCK, directory},
+    settings::PluginSettings,
+};
+
+pub(super) type Standings = BTreeMap<String, Standing>;
+
+/// The generations of one plugin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Standing {
+    /// What is in force, or was when the plugin last was.
+    pub(super) current: Option<Making>,
+    pub(super) previous: Option<Making>,
+    /// The hash of what was in force when the generation before it was brought back.
+    pub(super) rolled_back_from: Option<String>,
+    /// What stands in the directory and is not taken.
+    pub(super) aside: Option<Aside>,
+    /// What an operator let through the gate.
+    promoted: Option<Making>,
+}
+
+/// What a generation is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Making {
+    /// SHA-256 of the code.
+    pub(super) hash: String,
+    pub(super) version: String,
+    /// The text of `<name>.toml`.
+    pub(super) settings: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Aside {
+    #[serde(flatten)]
+    pub(super) making: Making,
+    pub(super) why: Why,
+    pub(super) reason: String,
+    /// What the gate saw.
+    pub(super) comparison: Option<Comparison>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Why {
+    /// By the gate, until an operator says what is to become of it.
+    Held,
+    Dropped,
+    RolledBack,
+}
+
+/// What an operator does about a plugin's generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// Puts in force what the gate holds.
+    Promote,
+    /// Forgets what the gate holds, until the files change again.
+    Drop,
+    /// Brings back the generation before the one in force; with a hash, only if that is the one in force.
+    RollBack { from: Option<String> },
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum ShiftError {
+    #[error("there is no such plugin")]
+    Unknown,
+    #[error("nothing of this plugin is held")]
+    NothingHeld,
+    #[error("no generation before the one in force is known")]
+    NothingBefore,
+    #[error("the generation before the one in force cannot be brought back: {0}")]
+    NotKept(String),
+    #[error("another generation is in force: {0}")]
+    OtherInForce(String),
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+impl Making {
+    /// Whether both make the same plugin. Comments do not count, nor whether it takes part.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let settings = |text| PluginSettings::parse(text).map(|settings| PluginSettings { enabled: true, ..settings });
+        self.hash == other.hash
+            && (self.settings == other.settings
+                || settings(&self.settings).is_ok_and(|own| Ok(own) == settings(&other.settings)))
+    }
+}
+
+impl Standing {
+    /// Whether these files are not to be taken.
+    pub(super) fn sets_aside(&self, files: &Making) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.making.is(files))
+    }
+
+    /// Whether an operator wants these files in force, whatever they change.
+    pub(super) fn wants(&self, files: &Making) -> bool {
+        [&self.current, &self.promoted].into_iter().flatten().any(|wanted| wanted.is(files))
+    }
+
+    /// Takes note that what stands in the directory is in force.
+    pub(super) fn take(&mut self, files: Making) {
+        let old = self.current.take().filter(|old| !old.is(&files));
+        let previous = old.or_else(|| self.previous.take());
+        *self = Self { current: Some(files), previous, ..Self::default() };
+    }
+
+    /// Puts aside what would change more than `max_change` lets pass.
+    pub(super) fn hold(&mut self, making: Making, comparison: Comparison, max_change: f64) {
+        let Comparison { differing, role_events, .. } = comparison;
+        let reason = format!(
+            "of {role_events} answers to recent events it would change {differing}, which is more than \
+             gate.max_change = {max_change} lets pass: promote it or drop it"
+        );
+        self.aside = Some(Aside { making, why: Why::Held, reason, comparison: Some(comparison) });
+        self.promoted = None;
+    }
+
+    fn shift(&mut self, shift: &Shift) -> Result<(), ShiftError> {
+        match shift {
+            Shift::Promote => {
+                let held = self.aside.take_if(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
+                self.promoted = Some(held.making);
+            }
+            Shift::Drop => {
+                let held = self.aside.as_mut().filter(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
+                held.why = Why::Dropped;
+                held.reason = "it was dropped; it is looked at again when it changes".into();
+            }
+            Shift::RollBack { from } => self.roll_back(from.as_deref())?,
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self, from: Option<&str>) -> Result<(), ShiftError> {
+        let (Some(current), Some(previous)) = (&self.current, &self.previous) else {
+            return Err(ShiftError::NothingBefore);
+        };
+        if from.is_some_and(|from| from != current.hash) {
+            return Err(ShiftError::OtherInForce(current.hash.clone()));
+        }
+        // Brought back once, the generation before the one in force is the one that was taken back.
+        let from = current.hash.clone();
+        self.rolled_back_from = if self.rolled_back_from.is_some() { None } else { Some(from) };
+        self.promoted = None;
+        self.aside = match self.aside.take() {
+            Some(aside) => Some(aside).filter(|aside| !aside.making.is(previous)),
+            // The directory has what is in force until now.
+            None => Some(Aside {
+                making: current.clone(),
+                why: Why::RolledBack,
+                reason: "it was rolled back; it is taken again when it changes, or by another rollback".into(),
+                comparison: None,
+            }),
+        };
+        std::mem::swap(&mut self.current, &mut self.previous);
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = &str> {
+        [&self.current, &self.previous].into_iter().flatten().map(|making| making.hash.as_str())
+    }
+}
+
+/// Does it in the file; a running server takes note by itself.
+pub(super) fn shift(data_dir: &Path, name: &str, shift: &Shift) -> Result<(), ShiftError> {
+    let mut done = Err(ShiftError::Unknown);
+    update(data_dir, &[], |standings| {
+        let Some(standing) = standings.get_mut(name) else { return };
+        let mut shifted = standing.clone();
+        done = shifted.shift(shift);
+        // Once it is written down, nothing else is loaded, at the next start neither.
+        if let (Ok(()), Shift::RollBack { .. }, Some(current)) = (&done, shift, &shifted.current) {
+            done = kept(data_dir, &current.hash).map(drop).map_err(ShiftError::NotKept);
+        }
+        if done.is_ok() {
+            *standing = shifted;
+        }
+    })?;
+    done
+}
+
+/// The file that the generations are kept in.
+pub(super) fn file(data_dir: &Path) -> PathBuf {
+    directory(data_dir).join("generations.json")
+}
+
+pub(super) fn read(data_dir: &Path) -> Result<Standings, Error> {
+    let file = file(data_dir);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standings::new()),
+        Err(error) => return Err(Error::Records { file, reason: error.to_string() }),
+    };
+    serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() })
+}
+
+/// Changes what is written down, and keeps the code of new generations, by its hash, so that they can be brought back
+/// whatever becomes of their files. Nothing is written when nothing changed.
+pub(super) fn update(
+    data_dir: &Path,
+    code: &[(&str, &[u8])],
+    change: impl FnOnce(&mut Standings),
+) -> Result<(), Error> {
+    let dir = directory(data_dir);
+    let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
+    fs::create_dir_all(&dir).map_err(failed)?;
+    let lock = File::create(dir.join(LOCK)).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    let kept = dir.join(KEPT);
+    code.iter().try_for_each(|(hash, code)| keep(&kept, hash, code)).map_err(failed)?;
+    let before = read(data_dir)?;
+    let mut standings = before.clone();
+    change(&mut standings);
+    standings.retain(|_, standing| !standing.is_empty());
+    if standings == before {
+        return Ok(());
+    }
+    let text = serde_json::to_vec_pretty(&standings).expect("generations are plain JSON with text keys");
+    replace(&file(data_dir), &text).map_err(failed)?;
+    clean_up(&kept, &standings).map_err(failed)
+}
+
+fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
+    let file = dir.join(format!("{hash}.wasm"));
+    match fs::read(&file) {
+        Ok(known) if known == code => Ok(()),
+        _ => fs::create_dir_all(dir).and_then(|()| replace(&file, code)),
+    }
+}
+
+/// The code of a generation; an error says what is wrong with what was kept.
+pub(super) fn kept(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
+    let file = directory(data_dir).join(KEPT).join(format!("{hash}.wasm"));
+    let code = fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    if digest(&code) != hash {
+        return Err(format!("{} is damaged", file.display()));
+    }
+    Ok(code)
+}
+
+pub(super) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Below the directory of the records, which is watched; what is in here is not.
+const KEPT: &str = "kept";
+
+/// Deletes the code of generations that nobody can bring back.
+fn clean_up(dir: &Path, standings: &Standings) -> io::Result<()> {
+    let wanted: BTreeSet<&str> = standings.values().flat_map(Standing::hashes).collect();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let hash = path.file_stem().and_then(|stem| stem.to_str());
+        if !hash.is_some_and(|hash| wanted.contains(hash)) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a file in place whole, so that a crash leaves the old or the new one. Settings may bear secrets.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = file.with_extension("next");
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    written.write_all(bytes)?;
+    written.sync_all()?;
+    fs::rename(&next, file)?;
+    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn making(version: &str) -> Making {
+        Making { hash: digest(version.as_bytes()), version: version.into(), settings: String::new() }
+    }
+
+    /// In force: 2, before it: 1.
+    fn standing() -> Standing {
+        let mut standing = Standing::default();
+        standing.take(making("1"));
+        standing.take(making("2"));
+        standing
+    }
+
+    fn versions(standing: &Standing) -> [&str; 2] {
+        [&standing.current, &standing.previous].map(|making| making.as_ref().map_or("", |making| &making.version))
+    }
+
+    #[test]
+    fn rolling_back_twice_is_where_it_began() {
+        let mut standing = standing();
+        let before = standing.clone();
+        standing.shift(&Shift::RollBack { from: None }).expect("there is one before");
+        assert_eq!(versions(&standing), ["1", "2"]);
+        assert!(standing.sets_aside(&making("2")) && !standing.sets_aside(&making("3")));
+        assert_eq!(standing.rolled_back_from, Some(making("2").hash));
+        standing.shift(&Shift::RollBack { from: None }).expect("there is one before");
+        assert_eq!(standing, before);
+    }
+
+    #[test]
+    fn a_call_that_is_repeated_by_mistake_does_not_roll_forward() {
+        let (mut standing, from) = (standing(), Some(making("2").hash));
+        standing.shift(&Shift::RollBack { from: from.clone() }).expect("there is one before");
+        let again = standing.shift(&Shift::RollBack { from });
+        assert!(matches!(again, Err(ShiftError::OtherInForce(hash)) if hash == making("1").hash));
+        assert_eq!(versions(&standing), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_is_held_is_promoted_or_dropped_once() {
+        let mut held = standing();
+        held.hold(making("3"), Comparison::default(), 0.1);
+        assert!(held.sets_aside(&making("3")) && !held.wants(&making("3")));
+
+        let mut promoted = held.clone();
+        promoted.shift(&Shift::Promote).expect("held");
+        assert!(promoted.wants(&making("3")) && !promoted.sets_aside(&making("3")));
+        assert!(matches!(promoted.shift(&Shift::Promote), Err(ShiftError::NothingHeld)));
+        promoted.take(making("3"));
+        assert_eq!(versions(&promoted), ["3", "2"]);
+
+        held.shift(&Shift::Drop).expect("held");
+        assert!(held.sets_aside(&making("3")));
+        assert!(matches!(held.shift(&Shift::Promote), Err(ShiftError::NothingHeld)));
+        assert!(matches!(held.shift(&Shift::Drop), Err(ShiftError::NothingHeld)));
+    }
+
+    #[test]
+    fn what_is_held_stays_held_when_the_one_in_force_is_rolled_back() {
+        let mut standing = standing();
+        standing.hold(making("3"), Comparison::default(), 0.1);
+        standing.shift(&Shift::RollBack { from: None }).expect("there is one before");
+        assert_eq!(versions(&standing), ["1", "2"]);
+        standing.shift(&Shift::Promote).expect("still held");
+        assert!(standing.wants(&making("3")));
+    }
+
+    #[test]
+    fn settings_are_the_same_whatever_their_comments_and_whether_it_takes_part() {
+        let with = |settings: &str| Making { settings: settings.into(), ..making("1") };
+        assert!(with("order = 1").is(&with("# first\norder = 1\nenabled = false")));
+        assert!(!with("order = 1").is(&with("order = 2")));
+        assert!(with("= =").is(&with("= =")) && !with("= =").is(&with("=")));
+    }
+
+    #[test]
+    fn code_is_kept_as_long_as_it_can_be_brought_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let code = |version: &str| kept(dir.path(), &making(version).hash);
+        for version in ["1", "2", "3"] {
+            let (hash, take) = (making(version).hash, |standing: &mut Standing| standing.take(making(version)));
+            let change = |standings: &mut Standings| take(standings.entry("a".into()).or_default());
+            update(dir.path(), &[(&hash, version.as_bytes())], change).expect("written");
+        }
+        assert!(code("1").is_err());
+        assert_eq!((code("2"), code("3")), (Ok(b"2".to_vec()), Ok(b"3".to_vec())));
+        assert!(matches!(shift(dir.path(), "b", &Shift::Drop), Err(ShiftError::Unknown)));
+        let file = directory(dir.path()).join(KEPT).join(format!("{}.wasm", making("2").hash));
+        let back = || shift(dir.path(), "a", &Shift::RollBack { from: None });
+        fs::write(&file, "x").expect("written");
+        assert!(code("2").expect_err("damaged").ends_with("is damaged"));
+        assert!(matches!(back(), Err(ShiftError::NotKept(_))));
+        fs::write(&file, "2").expect("written");
+        back().expect("there is one before");
+        assert_eq!(versions(&read(dir.path()).expect("read")["a"]), ["2", "3"]);
+    }
+}

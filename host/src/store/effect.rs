@@ -1,0 +1,289 @@
+//! What plugins want done: staged with the answer, done once, or parked with the reason why not.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+
+use super::{
+    Reader, Result, Tx,
+    row::{Columns, json},
+};
+use crate::domain::{event::Cause, time::Timestamp};
+
+/// An occasion that a plugin could not be asked about; not an effect, but parked and tried again like one.
+pub const QUESTION: &str = "after";
+/// Lines that the log no longer had when their turn came. A note for people.
+pub const GAP: &str = "gap";
+/// Effects of this name are sent beside the others, in no order.
+pub const WEBHOOK: &str = "webhook";
+
+const NO_POSITION: i64 = -1;
+
+/// Each says of the state what its partial index says, word for word: no other index spares what was done long ago.
+const NEXT: &str = "SELECT * FROM effects
+    WHERE plugin = ? AND state = 'pending' AND name NOT IN ('webhook', 'after') ORDER BY id LIMIT 1";
+const DUE: &str =
+    "SELECT * FROM effects WHERE plugin = ? AND state = 'pending' AND name = ? ORDER BY due_at, id LIMIT ?";
+const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = ?, finished_at = NULL
+    WHERE plugin = ? AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
+const OPEN: &str = "SELECT * FROM effects WHERE state <> 'done' AND plugin = ";
+
+/// One thing to be done for a plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub id: i64,
+    pub plugin: String,
+    pub occasion: String,
+    /// In the answer; none for what is no effect.
+    pub position: Option<u32>,
+    pub name: String,
+    pub input: Map<String, Value>,
+    pub cause: Cause,
+    /// When the occasion was.
+    pub happened_at: Timestamp,
+    pub state: EffectState,
+    pub attempts: u32,
+    /// Not to be tried before.
+    pub due_at: Timestamp,
+    /// Why the last attempt failed.
+    pub reason: Option<String>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EffectState {
+    Pending,
+    Parked,
+    Done,
+}
+
+impl EffectState {
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Parked, Self::Done];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Parked => "parked",
+            Self::Done => "done",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+impl Reader {
+    /// The effect of a plugin with that id.
+    pub async fn effect(&mut self, plugin: &str, id: i64) -> Result<Option<Effect>> {
+        let row = sqlx::query("SELECT * FROM effects WHERE plugin = ? AND id = ?").bind(plugin).bind(id);
+        row.fetch_optional(&mut *self.tx).await?.as_ref().map(effect).transpose()
+    }
+
+    /// At most `limit` of a plugin's effects that are open and in one of the states, oldest first, behind `after`.
+    pub async fn effects(
+        &mut self,
+        plugin: &str,
+        states: &[EffectState],
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Effect>> {
+        let mut query = QueryBuilder::<Sqlite>::new(OPEN);
+        query.push_bind(plugin).push(" AND state IN (");
+        let mut names = query.separated(", ");
+        for state in states {
+            names.push_bind(state.as_str());
+        }
+        query.push(") AND id > ").push_bind(after.unwrap_or(0)).push(" ORDER BY id LIMIT ").push_bind(limit);
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
+    }
+
+    /// What is to be done next for a plugin, webhooks aside.
+    pub async fn next_effect(&mut self, plugin: &str) -> Result<Option<Effect>> {
+        let row = sqlx::query(NEXT);
+        row.bind(plugin).fetch_optional(&mut *self.tx).await?.as_ref().map(effect).transpose()
+    }
+
+    /// Pending effects of that name, those that are due first, first.
+    pub async fn pending_effects(&mut self, plugin: &str, name: &str, limit: u32) -> Result<Vec<Effect>> {
+        let rows = sqlx::query(DUE);
+        rows.bind(plugin).bind(name).bind(limit).fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
+    }
+}
+
+impl Tx<'_> {
+    /// Leaves an answer's effects to be done; those of an occasion that were staged before stay as they are.
+    pub async fn stage<'e>(
+        &mut self,
+        plugin: &str,
+        cause: &Cause,
+        effects: impl Iterator<Item = (&'static str, &'e Map<String, Value>)> + Send,
+        happened_at: Timestamp,
+        at: Timestamp,
+    ) -> Result<()> {
+        for (position, (name, input)) in effects.enumerate() {
+            self.staged = true;
+            sqlx::query(
+                "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, due_at, created_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', ?8, ?8) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+            )
+            .bind(plugin)
+            .bind(&cause.occasion)
+            .bind(position as i64)
+            .bind(name)
+            .bind(json(input))
+            .bind(json(cause))
+            .bind(happened_at.to_string())
+            .bind(at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Notes what is no effect, [`QUESTION`] or [`GAP`], as parked.
+    #[expect(clippy::too_many_arguments, reason = "each is a column")]
+    pub async fn park(
+        &mut self,
+        plugin: &str,
+        name: &'static str,
+        input: &Map<String, Value>,
+        cause: &Cause,
+        happened_at: Timestamp,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, reason, due_at, created_at,
+                 finished_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, 'parked', ?, ?9, ?9, ?9) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+        )
+        .bind(plugin)
+        .bind(&cause.occasion)
+        .bind(NO_POSITION)
+        .bind(name)
+        .bind(json(input))
+        .bind(json(cause))
+        .bind(happened_at.to_string())
+        .bind(reason)
+        .bind(at.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Marks a pending effect as done; false when it is pending no more.
+    pub async fn finish_effect(&mut self, id: i64, at: Timestamp) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE effects SET state = 'done', reason = NULL, finished_at = ? WHERE id = ? AND state = 'pending'",
+        );
+        Ok(done.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+    }
+
+    /// Notes a failed attempt: the effect is to be tried again, or parked where there is no time for that.
+    pub async fn fail_effect(
+        &mut self,
+        id: i64,
+        reason: &str,
+        again_at: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let state = if again_at.is_some() { EffectState::Pending } else { EffectState::Parked };
+        sqlx::query(
+            "UPDATE effects SET state = ?, reason = ?, attempts = attempts + 1, due_at = coalesce(?, due_at), finished_at = ?
+             WHERE id = ? AND state = 'pending'",
+        )
+        .bind(state.as_str())
+        .bind(reason)
+        .bind(again_at.map(|time| time.to_string()))
+        .bind(again_at.is_none().then(|| at.to_string()))
+        .bind(id)
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Lets a parked or waiting effect be tried at once; false when there is none.
+    pub async fn retry_effect(&mut self, plugin: &str, id: i64, at: Timestamp) -> Result<bool> {
+        self.staged = true;
+        let done = sqlx::query(
+            "UPDATE effects SET state = 'pending', attempts = 0, due_at = ?, finished_at = NULL
+             WHERE plugin = ? AND id = ? AND state <> 'done' AND name <> 'gap'",
+        );
+        Ok(done.bind(at.to_string()).bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+    }
+
+    /// Lets all that is parked be tried at once, and says how many that are.
+    pub async fn retry_effects(&mut self, plugin: &str, at: Timestamp) -> Result<u64> {
+        self.staged = true;
+        let done = sqlx::query(RETRY_PARKED);
+        Ok(done.bind(at.to_string()).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected())
+    }
+
+    /// Gives an effect up that is not done; false when there is none.
+    pub async fn drop_effect(&mut self, plugin: &str, id: i64) -> Result<bool> {
+        self.staged = true;
+        let done = sqlx::query("DELETE FROM effects WHERE plugin = ? AND id = ? AND state <> 'done'");
+        Ok(done.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+    }
+
+    /// Forgets effects that were done before `since`: at most `limit`, and says how many.
+    pub async fn prune_effects(&mut self, since: Timestamp, limit: u32) -> Result<u64> {
+        let done = sqlx::query(
+            "DELETE FROM effects WHERE id IN
+                 (SELECT id FROM effects WHERE state = 'done' AND finished_at < ? ORDER BY finished_at LIMIT ?)",
+        );
+        Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.rows_affected())
+    }
+}
+
+fn effect(row: &SqliteRow) -> Result<Effect> {
+    let columns = Columns { table: "effects", row };
+    Ok(Effect {
+        id: columns.integer("id")?,
+        plugin: columns.text("plugin")?,
+        occasion: columns.text("occasion")?,
+        position: u32::try_from(columns.integer("position")?).ok(),
+        name: columns.text("name")?,
+        input: columns.json("input")?,
+        cause: columns.json("cause")?,
+        happened_at: columns.parsed("happened_at")?,
+        state: columns.named("state", EffectState::from_name)?,
+        attempts: columns.integer("attempts")? as u32,
+        due_at: columns.parsed("due_at")?,
+        reason: columns.maybe_text("reason")?,
+        created_at: columns.parsed("created_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row};
+
+    use super::{super::follower::STANDINGS, *};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_is_next_is_found_without_a_look_at_what_was_done() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let mut reader = store.read().await.expect("reads");
+        let open = format!("{OPEN}? AND state IN (?, ?) AND id > ? ORDER BY id LIMIT ?");
+        let queries = [
+            (NEXT, "effects_next (plugin=?)"),
+            (DUE, "effects_due (plugin=? AND name=?)"),
+            (RETRY_PARKED, "effects_open (plugin=? AND state=?)"),
+            (&open, "effects_open (plugin=? AND state=?"),
+            (STANDINGS, "effects_open (plugin=? AND state=?)"),
+        ];
+        for (query, index) in queries {
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")));
+            let rows = plan.fetch_all(&mut *reader.tx).await.expect("planned");
+            let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let on_effects: Vec<_> = steps.iter().filter(|step| step.contains(" effects ")).collect();
+            let is_good = !on_effects.is_empty() && on_effects.iter().all(|step| step.contains(index));
+            assert!(is_good, "{query}: {steps:#?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `/api/plugins/{name}/effects`: what a plugin wants done and is not done, for administrators to see, retry and drop.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    routing::{delete, get, post},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    extract::{Caller, Params},
+    problem::Problem,
+};
+use crate::{
+    app::{self, Page},
+    domain::policy::{Deed, may},
+    store::{effect::EffectState, follower::Standing},
+};
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/api/plugins/{name}/effects", get(list))
+        .route("/api/plugins/{name}/effects/retry", post(retry_all))
+        .route("/api/plugins/{name}/effects/{id}", delete(drop_one))
+        .route("/api/plugins/{name}/effects/{id}/retry", post(retry))
+}
+
+/// How far a plugin has followed the log, and what of it is open.
+pub(super) fn shown(standing: &Standing) -> Value {
+    let Standing { seq, head, stopped, pending, parked, reminders, .. } = standing;
+    let lag = head.saturating_sub(*seq);
+    json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
+}
+
+async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    mut params: Params,
+) -> Result<Json<Page>, Problem> {
+    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    let open = |text: &str| EffectState::from_name(text).filter(|state| *state != EffectState::Done);
+    let state = params.parsed("state", "pending or parked", open)?;
+    let page = params.page()?;
+    params.finish()?;
+    Ok(Json(api.app.effects(&caller.actor(), &name, state, &page).await?))
+}
+
+async fn retry_all(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({"retried": api.app.retry_effects(&caller.actor(), &name).await?})))
+}
+
+async fn retry(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(api.app.retry_effect(&caller.actor(), &name, number(&id)?).await?))
+}
+
+async fn drop_one(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    api.app.drop_effect(&caller.actor(), &name, number(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// An id that is none is the id of nothing.
+fn number(id: &str) -> Result<i64, app::Error> {
+    id.parse().map_err(|_| app::Error::NotFound("effect"))
+}
