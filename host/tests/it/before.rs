@@ -356,3 +356,41 @@ async fn the_sample_asks_for_what_a_status_needs_and_tidies_email_addresses() {
     let seen: Value = sales.get(&path).await.expect(StatusCode::OK);
     assert_eq!((&seen["status"], &seen["email"]), (&json!("QUALIFIED"), &json!("bob@example.com")));
 }
+
+/// One number of each country, as the metadata of the crate has them, and one that needs many rules to be told from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_reads_phone_numbers_of_any_country_in_time() {
+    let settings = b"[config]\ndefault_country = \"US\"\n".to_vec();
+    let sample = crate::delivery::sample("validate-lead");
+    let app = with_plugins(&[("validate-lead.wasm", sample), ("validate-lead.toml", settings)]).await;
+    let lead = app.lead(json!({"title": "Roof", "phone": "(202) 555-0143"})).await;
+    assert_eq!(lead["phone"], "+12025550143");
+    let (path, admin) = (format!("/api/leads/{}", lead["id"].as_str().expect("an id")), app.client(Role::Admin));
+    for number in [
+        "+44 20 7946 0018",
+        "+49 1512 3456789",
+        "+1 242 345 6789",
+        "+1 869 765 2917",
+        "+7 912 345 67 89",
+        "+7 710 009 9998",
+        "+39 02 1234 5678",
+        "+54 9 11 2345 6789",
+        "+55 11 96123 4567",
+        "+52 222 123 4567",
+        "+590 690 00 12 34",
+        "+91 81234 56789",
+        "+86 131 2345 6789",
+        "+33 6 12 34 56 78",
+        "+81 90 1234 5678",
+        "+61 412 345 678",
+        "+27 71 123 4567",
+        "+234 802 123 4567",
+    ] {
+        let seen: Value = admin.patch(&path, json!({"phone": number})).await.expect(StatusCode::OK);
+        assert_eq!(seen["phone"], number.replace(' ', ""));
+    }
+    let problem = admin.patch(&path, json!({"phone": "555 0143"})).await.refused(422, "phone_invalid");
+    assert_eq!(problem["errors"][0]["field"], "phone");
+    let (_, faults) = counts(&app, "validate-lead");
+    assert_eq!(faults, 0);
+}

@@ -197,6 +197,8 @@ fn what_is_wrong_with_the_configuration_is_named_with_its_place() {
             "[http]\nrequest_timeout = 30",
             "leadwire.toml: http.request_timeout: expected a duration such as \"15m\", found a number",
         ),
+        ("[log]\nkeep_for = \"59s\"", "log.keep_for: expected between 1m and 10 years, found 59s"),
+        ("[log]\nkeep_events = 999", "log.keep_events: expected between 1000 and 1073741824, found 999"),
         ("[http]\nrequest_timeout = \"0s\"", "http.request_timeout: expected between 1ms and 10 years, found 0s"),
         (
             "[socket]\nmax_frame = \"big\"",

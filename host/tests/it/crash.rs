@@ -11,7 +11,10 @@ use std::{
 use leadwire::store::Store;
 use serde_json::{Value, json};
 
-use crate::process::{self, Process};
+use crate::{
+    process::{self, Process},
+    support,
+};
 
 const WRITERS: usize = 16;
 const ROUNDS: usize = 3;
@@ -28,7 +31,7 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
     }
 
     let server = Process::serve(home.path());
-    let http = reqwest::Client::new();
+    let http = support::http_client();
     let token = server.login(&http, "ADMIN").await;
     for id in &answered {
         let url = server.url(&format!("/api/leads/{id}"));
@@ -54,7 +57,7 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
 
 /// The ids of the leads whose making was answered.
 async fn write_until_killed(server: &mut Process, round: usize) -> Vec<String> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
+    let http = support::http_builder().timeout(Duration::from_secs(20)).build().expect("a client");
     let token = server.login(&http, "ADMIN").await;
     let done = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..WRITERS)

@@ -22,6 +22,8 @@ pub struct Guest {
     enrich: Option<(String, Result<Vec<Edit>, String>)>,
     authorize: Option<(String, Option<String>)>,
     before: Option<(Vec<String>, String, Result<Ruling, String>)>,
+    after: Option<(Wants, String, Result<Outcome, String>)>,
+    realloc: String,
     wasi: bool,
 }
 
@@ -88,6 +90,46 @@ pub enum Ruling {
     Refuse { code: String, message: String, field: Option<String> },
 }
 
+/// What `wants` answers.
+#[derive(Clone, Default)]
+pub struct Wants {
+    pub events: Vec<String>,
+    pub effects: Vec<String>,
+    pub webhook_hosts: Vec<String>,
+}
+
+impl Wants {
+    pub fn new<const N: usize, const M: usize>(events: [&str; N], effects: [&str; M]) -> Self {
+        Self { events: owned(events), effects: owned(effects), webhook_hosts: Vec::new() }
+    }
+
+    pub fn webhooks_to<const N: usize>(self, hosts: [&str; N]) -> Self {
+        Self { webhook_hosts: owned(hosts), ..self }
+    }
+}
+
+/// What `after` answers.
+#[derive(Clone, Default)]
+pub struct Outcome {
+    /// Names and inputs.
+    pub effects: Vec<(String, String)>,
+    pub state: Option<String>,
+    /// What it answers when it is reminded, in the place of `effects`.
+    pub reminded: Vec<(String, String)>,
+    /// The input of the first effect is the first field as it came, and the state is the occasion's id.
+    pub echo: bool,
+}
+
+/// In an effect's input: the first field that the host passed, which has to be an id in quotes.
+pub const FIRST_ID: &str = "<the first field, an id, in its quotes>";
+/// As long as an id in quotes is.
+const ID_BYTES: usize = 38;
+
+pub fn outcome<const N: usize>(effects: [(&str, &str); N]) -> Outcome {
+    let effects = effects.into_iter().map(|(name, input)| (name.into(), input.into())).collect();
+    Outcome { effects, ..Outcome::default() }
+}
+
 #[derive(Clone)]
 pub enum Edit {
     Remove(String),
@@ -132,6 +174,8 @@ impl Guest {
             enrich: None,
             authorize: None,
             before: None,
+            after: None,
+            realloc: String::new(),
             wasi: false,
         }
     }
@@ -211,8 +255,19 @@ impl Guest {
     }
 
     /// Denies for that reason, or allows without one.
-    pub fn authorize(mut self, denial: Option<&str>) -> Self {
-        self.authorize = Some((String::new(), denial.map(Into::into)));
+    pub fn authorize(self, denial: Option<&str>) -> Self {
+        self.authorizing("", denial)
+    }
+
+    /// What `authorize` does, and then answers.
+    pub fn authorizing(mut self, code: &str, denial: Option<&str>) -> Self {
+        self.authorize = Some((code.into(), denial.map(Into::into)));
+        self
+    }
+
+    /// What the guest does when it is asked for a place to put something.
+    pub fn reallocating(mut self, code: &str) -> Self {
+        self.realloc = code.into();
         self
     }
 
@@ -224,6 +279,16 @@ impl Guest {
     /// What `before` does, and then answers.
     pub fn ruling<const N: usize>(mut self, commands: [&str; N], code: &str, answer: Result<Ruling, String>) -> Self {
         self.before = Some((owned(commands), code.into(), answer));
+        self
+    }
+
+    pub fn after(self, wants: Wants, outcome: Outcome) -> Self {
+        self.following(wants, "", Ok(outcome))
+    }
+
+    /// What `after` does, and then answers.
+    pub fn following(mut self, wants: Wants, code: &str, answer: Result<Outcome, String>) -> Self {
+        self.after = Some((wants, code.into(), answer));
         self
     }
 
@@ -248,6 +313,7 @@ impl Guest {
             ("befores", self.before.is_some()),
             ("enriches", self.enrich.is_some()),
             ("filters", self.filter.is_some()),
+            ("afters", self.after.is_some()),
         ];
         let includes = hooks.into_iter().filter(|(_, has)| *has).map(|(world, _)| world).chain(["base"]);
         let includes: String = includes.map(|world| format!("include leadwire:plugin/{world}@1.0.0;")).collect();
@@ -316,7 +382,17 @@ impl Guest {
             export("before", "before", params, &format!("{code} {copies}"), Some(answer));
         }
 
+        if let Some((wants, code, answer)) = &self.after {
+            let answer_to_wants = data.wants(wants);
+            export("after", "wants", "", "", Some(answer_to_wants));
+            let (answer, copies) = data.outcome(answer);
+            // The id, the seq, the time, the event, the state.
+            let params = "(param i32 i32 i32 f64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)";
+            export("after", "after", params, &format!("{code} {copies}"), Some(answer));
+        }
+
         let wasi = if self.wasi { WASI_IMPORTS } else { "" };
+        let realloc = &self.realloc;
         let base = data.bytes.len().next_multiple_of(16);
         let pages = base / 65536 + 17;
         let bytes: String = data.bytes.iter().fold(String::new(), |mut text, byte| {
@@ -334,6 +410,7 @@ impl Guest {
                (data (i32.const 0) \"{bytes}\")
                (func $recurse (param i32) (result i32) (i32.add (call $recurse (local.get 0)) (i32.const 1)))
                (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (local i32)
+                 {realloc}
                  (local.set 4 (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
                  (global.set $heap (i32.add (local.get 4) (local.get 3)))
                  (local.get 4))
@@ -372,6 +449,10 @@ impl Data {
     fn string(&mut self, at: usize, text: &str) {
         let start = self.space(text.len());
         self.bytes[start..start + text.len()].copy_from_slice(text.as_bytes());
+        // U+FFFF, which is no character, stands for three bytes that are no UTF-8.
+        for (at, _) in text.match_indices('\u{ffff}') {
+            self.bytes[start + at..start + at + 3].fill(0xff);
+        }
         self.put(at, start);
         self.put(at + 4, text.len());
     }
@@ -510,6 +591,72 @@ impl Data {
             }
         }
         (at, String::new())
+    }
+
+    fn wants(&mut self, wants: &Wants) -> usize {
+        let at = self.space(24);
+        self.strings(at, &wants.events);
+        self.strings(at + 8, &wants.effects);
+        self.strings(at + 16, &wants.webhook_hosts);
+        at
+    }
+
+    fn outcome(&mut self, answer: &Result<Outcome, String>) -> (usize, String) {
+        let at = self.space(24);
+        let outcome = match answer {
+            Ok(outcome) => outcome,
+            Err(reason) => {
+                self.bytes[at] = 1;
+                self.string(at + 4, reason);
+                return (at, String::new());
+            }
+        };
+        let (start, mut copies) = self.effects(at, &outcome.effects);
+        if !outcome.reminded.is_empty() {
+            let other = self.space(24);
+            let (_, inputs) = self.effects(other, &outcome.reminded);
+            // An event's name of eight letters: `reminder`.
+            let answer = format!("(then {inputs} (return (i32.const {other})))");
+            copies = format!("(if (i32.eq (local.get 7) (i32.const 8)) {answer}) {copies}");
+        }
+        if let Some(state) = &outcome.state {
+            self.bytes[at + 12] = 1;
+            self.string(at + 16, state);
+        }
+        if !outcome.echo {
+            return (at, copies);
+        }
+        self.bytes[at + 12] = 1;
+        let copy = |to: usize, from: &str| format!("(i32.store (i32.const {to}) {from})");
+        let state = copy(at + 16, "(local.get 0)") + &copy(at + 20, "(local.get 1)");
+        let input = copy(start + 8, "(i32.load offset=8 (local.get 8))")
+            + &copy(start + 12, "(i32.load offset=12 (local.get 8))");
+        (at, state + &input)
+    }
+
+    /// Lays out a list of effects; returns where, and the code that fills in ids.
+    fn effects(&mut self, at: usize, effects: &[(String, String)]) -> (usize, String) {
+        let start = self.space(16 * effects.len());
+        self.put(at + 4, start);
+        self.put(at + 8, effects.len());
+        let mut copies = String::new();
+        for (index, (name, input)) in effects.iter().enumerate() {
+            self.string(start + 16 * index, name);
+            let blank = input.replace(FIRST_ID, &" ".repeat(ID_BYTES));
+            let text = self.bytes.len().next_multiple_of(4);
+            self.string(start + 16 * index + 8, &blank);
+            let mut behind = 0;
+            for (found, _) in input.match_indices(FIRST_ID) {
+                let to = text + found - behind;
+                behind += FIRST_ID.len() - ID_BYTES;
+                write!(
+                    copies,
+                    "(memory.copy (i32.const {to}) (i32.load offset=8 (local.get 8)) (i32.const {ID_BYTES}))"
+                )
+                .expect("a string takes everything");
+            }
+        }
+        (start, copies)
     }
 
     fn decision(&mut self, denial: Option<&str>) -> usize {

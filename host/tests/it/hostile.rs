@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::process::{self, Process};
+use crate::{
+    process::{self, Process},
+    support,
+};
 use inputs::{Dice, Frames, Request};
 use wire::{Socket, Target};
 
@@ -27,7 +30,7 @@ async fn ten_thousand_hostile_inputs_are_refused_and_cost_nothing() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), &format!("[auth]\njwt_secret = \"{SECRET}\"\njwt_key_id = \"test\"\n"));
     let server = Process::serve(home.path());
-    let http = reqwest::Client::new();
+    let http = support::http_client();
     let token = server.login(&http, "ADMIN").await;
     let lead: Value = http
         .post(server.url("/api/leads"))

@@ -6,8 +6,8 @@ use std::{
 };
 
 /// Each module uses what stands behind it and nothing before it.
-const ORDER: [&str; 11] =
-    ["main", "cli", "server", "config", "transport", "delivery", "app", "auth", "plugin", "store", "domain"];
+const ORDER: [&str; 12] =
+    ["main", "cli", "server", "config", "transport", "delivery", "effects", "app", "auth", "plugin", "store", "domain"];
 
 /// A crate whose types must not leave one module.
 const AT_HOME: [(&str, &str); 5] = [

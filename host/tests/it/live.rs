@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
-    support::{PASSWORD, TestApp},
+    support::{PASSWORD, TestApp, http_client},
 };
 
 /// How soon a socket whose session ends has to be closed.
@@ -85,7 +85,7 @@ async fn every_request_of_an_ended_polling_session_is_answered_400_and_other_req
     let app = TestApp::start().await;
     let user = app.add_user("polling", Role::Sales).await;
     let grant = login(&app, &user.email).await;
-    let http = reqwest::Client::new();
+    let http = http_client();
     let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
     let open = http.get(&url).send().await.expect("an answer").text().await.expect("a body");
     let open: Value = serde_json::from_str(&open[1..]).expect("an OPEN packet");
@@ -423,7 +423,8 @@ async fn a_server_that_stops_says_so_sends_what_it_has_and_lets_nobody_in() {
                 (ready.status, &ready.body["checks"]["serving"]),
                 (StatusCode::SERVICE_UNAVAILABLE, &json!("failing"))
             );
-            let open = reqwest::get(format!("http://{address}/socket.io/?EIO=4&transport=polling")).await;
+            let url = format!("http://{address}/socket.io/?EIO=4&transport=polling");
+            let open = http_client().get(url).send().await;
             assert_eq!(open.expect("an answer").status(), StatusCode::SERVICE_UNAVAILABLE);
         }
         socket.closed().await;

@@ -8,7 +8,7 @@ use std::{
 
 use leadwire::{
     domain::{event::Audience, id::UserId, role::Role, room::Room, time::Timestamp, user::User},
-    plugin::{Decision, Plugins, Settings, Shaped, State},
+    plugin::{Decision, Effect, EffectName, Occasion, Plugins, REMINDER, Settings, Shaped, State},
 };
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ fn lead(territory: &str) -> Value {
 
 fn read(plugins: &Plugins, lead: &Value, role: Role) -> (Value, Audience) {
     let (payload, context) = (json!({"lead": lead}), json!({"lead": lead}));
-    let mut shaped = plugins.shape("lead:read", &payload, &context, &[role]);
+    let mut shaped = plugins.shape("lead:read", &payload.into(), &context, &[role]);
     match shaped.pop() {
         Some((_, Shaped::Sent { payload, audience })) => ((*payload)["lead"].clone(), audience),
         other => panic!("held: {other:?}"),
@@ -107,7 +107,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     build();
     let plugins = load(&folder, dir.path());
     let payload = json!({"lead": lead("north")});
-    let shaped = plugins.shape("lead:read", &payload, &payload, &[Role::Viewer]);
+    let shaped = plugins.shape("lead:read", &payload.clone().into(), &payload, &[Role::Viewer]);
     assert!(matches!(&shaped[..], [(_, Shaped::Held { plugin, .. })] if plugin == "my-plugin"), "{shaped:?}");
     let fault = plugins.status().remove(0).last_fault.expect("a fault").reason;
     assert!(fault.contains("src/lib.rs:") && fault.contains("no idea"), "{fault}");
@@ -117,7 +117,8 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
 fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
-    let names = ["lead-score", "redact-contact", "territory", "validate-lead"];
+    let names =
+        ["audit-webhook", "lead-score", "redact-contact", "round-robin", "sla-watch", "territory", "validate-lead"];
     let sources = names.map(|name| format!("plugins/{name}"));
     let out = folder.display().to_string();
     let arguments = [&["build", "--out", &out][..], &sources.each_ref().map(String::as_str)[..]].concat();
@@ -128,6 +129,7 @@ fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
         let settings = repository().join("plugins").join(name).join("plugin.toml");
         let text = fs::read_to_string(settings).expect("a sample of settings");
         let text = text.replace("00000000-0000-7000-8000-000000000001", &own.to_string());
+        let text = text.replace("enabled = false", "enabled = true");
         fs::write(folder.join(format!("{name}.toml")), text).expect("written");
     }
     let plugins = load(&folder, dir.path());
@@ -155,6 +157,23 @@ fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
     };
     assert_eq!(subscribe(own), Decision::Allow);
     assert_eq!(subscribe(other), Decision::Deny("this lead is not in your territory".into()));
+
+    let mut unowned = lead("north");
+    (unowned["id"], unowned["owner"]) = (json!("1"), Value::Null);
+    let effects = |plugin: &str, name: &str, payload: Value| -> Vec<Effect> {
+        let (at, context) = (Timestamp::now(), json!({"lead": unowned}));
+        let occasion =
+            Occasion { id: "1", seq: None, at, name, payload: &payload, context: &context, state: Some("{}") };
+        plugins.after(plugin, &occasion).expect("answers").expect("is wanted").effects
+    };
+    for follower in ["round-robin", "sla-watch"] {
+        let effects = effects(follower, "lead:created", json!({"lead": unowned}));
+        assert_eq!((effects.len(), effects[0].name), (1, EffectName::Remind), "{follower}");
+    }
+    let reminder = json!({"key": "1", "at": Timestamp::now(), "leadId": "1", "data": null});
+    let effects = effects("round-robin", REMINDER, reminder);
+    let input = json!({"leadId": "1", "ownerId": own});
+    assert_eq!((effects[0].name, Value::Object(effects[0].input.clone())), (EffectName::AssignLead, input));
 }
 
 #[test]

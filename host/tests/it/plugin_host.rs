@@ -1,5 +1,7 @@
 //! Plugins, good and bad: what they may do to an event, what a failure of theirs means, and how they are replaced.
 
+mod hostile;
+
 use std::{
     fs,
     path::PathBuf,
@@ -19,7 +21,7 @@ use leadwire::{
         time::Timestamp,
         user::User,
     },
-    plugin::{self, Decision, PluginStatus, Plugins, Settings, Shaped, State},
+    plugin::{self, Decision, Limits, PluginStatus, Plugins, Settings, Shaped, State},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,19 +43,23 @@ impl Yard {
     }
 
     fn open_with(files: Files<'_>, recent: Vec<Event>) -> Self {
+        Self::open_as(files, recent, |settings| settings)
+    }
+
+    fn open_as(files: Files<'_>, recent: Vec<Event>, change: impl FnOnce(Settings) -> Settings) -> Self {
         let folder = TempDir::new().expect("a folder");
         fs::create_dir(folder.path().join("plugins")).expect("a folder");
         for (name, bytes) in files {
             fs::write(folder.path().join("plugins").join(name), bytes).expect("written");
         }
-        let plugins = open(&folder, recent);
+        let plugins = open(&folder, recent, change);
         Self { folder, plugins }
     }
 
     fn reopen(self) -> Self {
         let Self { folder, plugins } = self;
         drop(plugins);
-        let plugins = open(&folder, Vec::new());
+        let plugins = open(&folder, Vec::new(), |settings| settings);
         Self { folder, plugins }
     }
 
@@ -103,7 +109,7 @@ impl Yard {
     }
 
     fn shape_as(&self, name: &str, role: Role) -> Shaped {
-        let mut shaped = self.plugins.shape(name, &payload(), &context(), &[role]);
+        let mut shaped = self.plugins.shape(name, &payload().into(), &context(), &[role]);
         shaped.pop().expect("one for the role").1
     }
 
@@ -119,9 +125,9 @@ impl Yard {
     }
 }
 
-fn open(folder: &TempDir, recent: Vec<Event>) -> Plugins {
+fn open(folder: &TempDir, recent: Vec<Event>, change: impl FnOnce(Settings) -> Settings) -> Plugins {
     let (dir, data_dir) = (Some(folder.path().join("plugins")), folder.path().join("data"));
-    let settings = Settings { dir, data_dir, ..Settings::default() };
+    let settings = change(Settings { dir, data_dir, ..Settings::default() });
     Plugins::open(settings, Box::new(move |count| recent.iter().take(count).cloned().collect())).expect("opens")
 }
 
@@ -146,7 +152,7 @@ fn context() -> Value {
 
 fn event(seq: u64) -> Event {
     let at = Timestamp::from_millis(0).expect("in range");
-    let (payload, context) = (payload(), context());
+    let (payload, context) = (payload().into(), context());
     Event { seq, name: "lead:updated".into(), rooms: vec![Room::Everyone], lead_id: None, payload, context, at }
 }
 
@@ -168,9 +174,11 @@ fn only(role: &'static str, users: &[u8]) -> Verdict {
 #[test]
 fn without_plugins_everything_leaves_as_it_is() {
     let plugins = Plugins::none();
-    let shaped = plugins.shape("lead:updated", &payload(), &context(), &Role::ALL);
+    let whole = Arc::new(payload());
+    let shaped = plugins.shape("lead:updated", &whole, &context(), &Role::ALL);
     assert_eq!(shaped.len(), 4);
     for (_, shaped) in shaped {
+        assert!(matches!(&shaped, Shaped::Sent { payload, .. } if Arc::ptr_eq(payload, &whole)), "not even copied");
         assert_eq!(sent(shaped), (payload(), Reach::Everyone));
     }
     assert_eq!(plugins.authorize_connect(&user(Role::Viewer)), Ok(Decision::Allow));
@@ -180,7 +188,8 @@ fn without_plugins_everything_leaves_as_it_is() {
 #[test]
 fn a_filter_hides_from_its_roles_and_roles_with_equal_edits_share_a_payload() {
     let yard = Yard::open(&[("guard.wasm", Guest::redactor("guard").build())]);
-    let shaped = yard.plugins.shape("lead:updated", &payload(), &context(), &Role::ALL);
+    let whole = Arc::new(payload());
+    let shaped = yard.plugins.shape("lead:updated", &whole, &context(), &Role::ALL);
     let payloads: Vec<&Arc<Value>> = shaped
         .iter()
         .map(|(_, shaped)| match shaped {
@@ -189,8 +198,8 @@ fn a_filter_hides_from_its_roles_and_roles_with_equal_edits_share_a_payload() {
         })
         .collect();
     let [admin, manager, _, viewer] = payloads[..] else { panic!("four roles") };
-    assert!(Arc::ptr_eq(admin, manager));
-    assert_eq!(**admin, payload());
+    assert!(Arc::ptr_eq(admin, manager) && Arc::ptr_eq(admin, &whole));
+    assert_eq!(*whole, payload());
     assert_eq!(viewer.pointer("/lead/email"), None);
     assert_eq!(viewer["changes"], json!(["title"]), "what is hidden is not named either");
     assert!(yard.plugins.hidden(Role::Viewer).covers("/lead/email") && yard.plugins.hidden(Role::Sales).is_empty());
@@ -203,7 +212,7 @@ fn hidden_fields_show_in_no_activity_of_the_servers_and_not_in_parts_of_them() {
         .hides("VIEWER", ["/lead/status", "/lead/custom/secret"])
         .filter([everyone("VIEWER", [])]);
     let yard = Yard::open(&[("guard.wasm", guard.build())]);
-    let change = json!({"activity": {"type": "STATUS_CHANGE"}, "leadId": "0190"});
+    let change = Arc::new(json!({"activity": {"type": "STATUS_CHANGE"}, "leadId": "0190"}));
     let (_, reach) = sent(yard.plugins.shape("activity:created", &change, &context(), &[Role::Viewer]).remove(0).1);
     assert_eq!(reach, Reach::Nobody);
     let (_, reach) = sent(yard.plugins.shape("activity:created", &change, &context(), &[Role::Sales]).remove(0).1);
@@ -270,7 +279,7 @@ fn whole_payloads_have_to_be_granted() {
     let guest = Guest::new("reader").whole_payload().enrich([Edit::SetPayload("/copy".into())]).build();
     let yard = Yard::open(&[("reader.wasm", guest.clone())]);
     assert_eq!(yard.state("reader"), Some(State::Refused));
-    assert!(yard.reason("reader").contains("add `grant.whole_payload = true` to reader.toml"));
+    assert!(yard.reason("reader").ends_with("reader.toml has to say:\n[grant]\nwhole_payload = true"));
     let yard = Yard::open(&[("reader.wasm", guest), ("reader.toml", b"grant.whole_payload = true".into())]);
     assert_eq!(yard.sent(Role::Admin)["copy"], payload());
 }
@@ -319,6 +328,67 @@ fn after_five_faults_in_a_row_a_plugin_is_given_a_rest() {
     assert!(yard.plugins.ready().expect_err("not ready").starts_with("plugin bad: filter trapped"));
     let shown = serde_json::to_value(yard.plugins.status()).expect("serialises");
     assert_eq!((&shown[0]["state"], &shown[0]["lastFault"]["hook"]), (&json!("failing"), &json!("filter")));
+    let breaker = &shown[0]["breaker"];
+    assert_eq!((&breaker["faultsInARow"], &breaker["restMs"]), (&json!(5), &json!(1000)), "{breaker}");
+    assert!(breaker["state"] == "open" || breaker["state"] == "half-open", "{breaker}");
+    assert_eq!(shown[0]["instances"], json!({"made": 6, "warm": 0, "broken": 5, "aged": 0}));
+}
+
+#[test]
+fn limits_are_the_servers_or_the_plugins_own_and_are_shown() {
+    let edits = || [remove("/lead/email"), remove("/lead/phone")];
+    let guard = |name| {
+        let hides = ["/lead/email", "/lead/phone"];
+        Guest::new(name).roles(["VIEWER"]).hides("VIEWER", hides).filter([everyone("VIEWER", edits())]).build()
+    };
+    let limits = Limits { edits: 1, faults_in_a_row: 2, ..Limits::default() };
+    let own = "timeout_ms = 70\n[limits]\nedits = 2\n";
+    let files = [("own.wasm", guard("own")), ("own.toml", own.into()), ("strict.wasm", guard("strict"))];
+    let yard = Yard::open_as(&files, Vec::new(), |settings| Settings { limits, ..settings });
+    for _ in 0..3 {
+        assert!(yard.held(Role::Viewer).contains("2 edits; 1 are allowed"));
+    }
+    let status = |name: &str| serde_json::to_value(yard.status(name)).expect("serialises");
+    let (own, strict) = (status("own"), status("strict"));
+    assert_eq!((&own["limits"]["edits"], &strict["limits"]["edits"]), (&json!(2), &json!(1)));
+    assert_eq!((&own["limits"]["timeoutMs"], &strict["limits"]["timeoutMs"]), (&json!(70), &json!(10)));
+    assert_eq!((&own["state"], &own["counts"]["faults"]), (&json!("active"), &json!(0)));
+    assert_eq!((&strict["state"], &strict["counts"]["skipped"]), (&json!("failing"), &json!(1)));
+    let names: Vec<&String> = own["limits"].as_object().expect("an object").keys().collect();
+    assert!(names.contains(&&"longestRestMs".to_owned()) && names.len() == 16, "{names:?}");
+}
+
+#[test]
+fn an_instance_is_replaced_at_its_age_and_after_a_trap() {
+    let count = "(call $count (i32.const 24) (i32.const 1) (f64.const 1))";
+    let guest = Guest::new("old").enriching(count, Ok(Vec::new())).build();
+    let yard = Yard::open(&[("old.wasm", guest), ("old.toml", b"[limits]\ncalls_per_instance = 10".into())]);
+    for _ in 0..95 {
+        yard.sent(Role::Admin);
+    }
+    let status = yard.status("old").expect("known");
+    let instances = status.instances.expect("loaded");
+    assert_eq!((instances.broken, instances.warm, status.metrics["n"]), (0, 1, 95.0));
+    // Each is good for nine events: the host asked it to take its settings first.
+    assert!((9..=11).contains(&instances.aged), "{instances:?}");
+    assert_eq!(instances.made, instances.aged + 2, "those, the warm one, and the one that described itself");
+}
+
+#[test]
+fn what_a_plugin_logs_and_counts_too_much_is_left_out_and_told() {
+    let line = "(call $log (i32.const 16) (i32.const 4) (i32.const 16) (i32.const 4))";
+    let count = |name: usize| format!("(call $count (i32.const {name}) (i32.const 1) (f64.const 1))");
+    // At 16 lies "info".
+    let code = line.repeat(5) + &count(16) + &count(17) + &count(18);
+    let yard = Yard::open(&[
+        ("loud.wasm", Guest::new("loud").enriching(&code, Ok(Vec::new())).build()),
+        ("loud.toml", b"[limits]\nlog_lines_per_second = 2\nmetrics = 1".into()),
+    ]);
+    yard.sent(Role::Admin);
+    let status = yard.status("loud").expect("known");
+    let dropped = status.dropped.expect("loaded");
+    assert_eq!((status.metrics.keys().next().map(String::as_str), dropped.metrics), (Some("i"), 2));
+    assert!((1..=3).contains(&dropped.log_lines), "{dropped:?}");
 }
 
 #[test]
@@ -568,7 +638,7 @@ fn authorize_denies_by_its_reason_and_a_failing_one_lets_nobody_in() {
 }
 
 /// A plugin that `cargo xtask test` has built beforehand.
-fn built(folder: &str, name: &str) -> Option<Vec<u8>> {
+pub fn built(folder: &str, name: &str) -> Option<Vec<u8>> {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("..");
     let samples = std::env::var_os("LEADWIRE_TEST_PLUGINS").filter(|_| folder == "plugins").map(PathBuf::from);
     let file = samples.unwrap_or_else(|| target.join(folder)).join(format!("{name}.wasm"));
@@ -666,7 +736,8 @@ async fn swaps_under_load_lose_no_call_and_leak_no_field() {
             tokio::task::spawn_blocking(move || {
                 let mut calls = 0_u64;
                 while !done.load(Relaxed) {
-                    let shaped = plugins.shape("lead:updated", &payload(), &context(), &[Role::Viewer]).remove(0).1;
+                    let shaped =
+                        plugins.shape("lead:updated", &payload().into(), &context(), &[Role::Viewer]).remove(0).1;
                     assert_eq!(sent(shaped).0["lead"].get("email"), None);
                     calls += 1;
                     std::thread::yield_now();
@@ -702,7 +773,7 @@ fn a_warm_filter_takes_microseconds_and_an_event_nobody_wants_next_to_nothing() 
         .fields(["/lead/email", "/lead/phone"])
         .filter(verdicts);
     let yard = Yard::open(&[("fast.wasm", guest.build())]);
-    let (payload, context) = (json!({"lead": lead()}), context());
+    let (payload, context) = (Arc::new(json!({"lead": lead()})), context());
     let time = |name: &str| {
         // The thread's own time: what else the machine does is no matter of ours.
         let start = cpu_time::ThreadTime::now();

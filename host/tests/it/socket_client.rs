@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
+use crate::support;
+
 /// Longer than anything takes, so that a test that waits in vain ends.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -223,7 +225,7 @@ impl Polling {
     async fn open(address: &str, connect: &str, authorization: Option<&str>) -> Self {
         let url = format!("http://{address}/socket.io/?EIO=4&transport=polling");
         let authorization = authorization.map(str::to_owned);
-        let mut polling = Self { http: reqwest::Client::new(), url, authorization };
+        let mut polling = Self { http: support::http_client(), url, authorization };
         let open = polling.poll().await.expect("an OPEN packet");
         let session: Value = serde_json::from_str(open.strip_prefix('0').expect("an OPEN packet")).expect("JSON");
         polling.url += &format!("&sid={}", session["sid"].as_str().expect("a sid"));

@@ -40,13 +40,22 @@ impl TestApp {
         let dir = TempDir::new().expect("a temporary folder");
         let server = Server::start(config(&dir, change)).await.expect("starts");
         let url = format!("http://{}", server.address());
-        let mut app = Self { server, url, dir, http: reqwest::Client::new(), users: Vec::new() };
+        let mut app = Self { server, url, dir, http: http_client(), users: Vec::new() };
         for role in Role::ALL {
             let user = app.add_user(&role.as_str().to_lowercase(), role).await;
             let token = app.login(&user.email).await;
             app.users.push((user, token));
         }
         app
+    }
+
+    /// Stops the server, and starts one on the same files, with the usual settings.
+    pub async fn restart(self) -> Self {
+        let Self { server, dir, http, users, .. } = self;
+        server.shutdown().await.expect("stops");
+        let server = Server::start(config(&dir, |_| {})).await.expect("starts again");
+        let url = format!("http://{}", server.address());
+        Self { server, url, dir, http, users }
     }
 
     pub fn app(&self) -> &App {
@@ -199,6 +208,17 @@ impl Reply {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers)).to_str().expect("is text")
     }
+}
+
+/// A client for plain HTTP; it trusts no certificate, so that none has to be installed where the tests run.
+pub fn http_client() -> reqwest::Client {
+    http_builder().build().expect("a client")
+}
+
+pub fn http_builder() -> reqwest::ClientBuilder {
+    // It has to be said which cryptography is used, also where nothing is encrypted. Another test may have said so.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().tls_certs_only([])
 }
 
 pub async fn send(request: reqwest::RequestBuilder) -> Reply {

@@ -2,15 +2,16 @@
 
 use leadwire_plugin_sdk::*;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What each hook does.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct Config {
-    /// What `init` does.
-    #[serde(default)]
     init: Harm,
-    /// What `filter` does.
-    #[serde(default)]
+    authorize: Harm,
+    before: Harm,
+    enrich: Harm,
     filter: Harm,
+    after: Harm,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -22,12 +23,18 @@ enum Harm {
     Spin,
     Allocate,
     Recurse,
-    /// Panics in the second call of an instance.
+    /// Writes to the log without an end.
+    Flood,
+    /// Says that it failed, at a length of 10 MB.
+    Huge,
+    /// Says that it failed.
+    Fail,
+    /// Panics in the second call of such a hook of an instance.
     Once,
 }
 
 struct Hostile {
-    harm: Harm,
+    harms: Config,
     calls: std::cell::Cell<u32>,
 }
 
@@ -39,8 +46,29 @@ impl Plugin for Hostile {
     }
 
     fn init(config: Config) -> Result<Self, String> {
-        config.init.done(0);
-        Ok(Self { harm: config.filter, calls: 0.into() })
+        config.init.done(0)?;
+        Ok(Self { harms: config, calls: 0.into() })
+    }
+}
+
+impl Authorize for Hostile {
+    fn connect(&self, _who: &Subject) -> Result<Decision, String> {
+        self.called(self.harms.authorize)?;
+        Ok(Decision::Allow)
+    }
+}
+
+impl Before for Hostile {
+    fn before(&self, _command: &Command) -> Result<Ruling, String> {
+        self.called(self.harms.before)?;
+        Ok(Ruling::Accept)
+    }
+}
+
+impl Enrich for Hostile {
+    fn enrich(&self, _event: &Event) -> Result<Vec<Edit>, String> {
+        self.called(self.harms.enrich)?;
+        Ok(vec![Edit::set("/lead/enriched", true)])
     }
 }
 
@@ -50,25 +78,54 @@ impl Filter for Hostile {
     }
 
     fn filter(&self, _event: &Event, _role: &str) -> Result<Verdict, String> {
-        self.calls.set(self.calls.get() + 1);
-        self.harm.done(self.calls.get());
+        self.called(self.harms.filter)?;
         Ok(Verdict::everyone().remove("/lead/email"))
     }
 }
 
-plugin!(Hostile: filter);
+impl After for Hostile {
+    fn wants(&self) -> Wants {
+        Wants::events(["lead:updated"])
+    }
+
+    fn after(&self, _occasion: &Occasion) -> Result<Outcome, String> {
+        self.called(self.harms.after)?;
+        Ok(Outcome::nothing())
+    }
+}
+
+plugin!(Hostile: authorize, before, enrich, filter, after);
+
+impl Hostile {
+    /// Only calls of hooks that do harm are counted.
+    fn called(&self, harm: Harm) -> Result<(), String> {
+        self.calls.set(self.calls.get() + u32::from(!matches!(harm, Harm::None)));
+        harm.done(self.calls.get())
+    }
+}
 
 impl Harm {
-    fn done(self, calls: u32) {
+    fn done(self, calls: u32) -> Result<(), String> {
         match self {
-            Self::None => {}
-            Self::Once if calls != 2 => {}
+            Self::None => Ok(()),
+            Self::Once if calls != 2 => Ok(()),
             Self::Panic | Self::Once => panic!("nobody expects this"),
             Self::Spin => loop {
                 std::hint::black_box(calls);
             },
-            Self::Allocate => drop(std::hint::black_box(vec![1_u8; 1 << 30])),
-            Self::Recurse => drop(std::hint::black_box(deeper(u64::from(calls)))),
+            Self::Allocate => {
+                drop(std::hint::black_box(vec![1_u8; 1 << 30]));
+                Ok(())
+            }
+            Self::Recurse => {
+                std::hint::black_box(deeper(u64::from(calls)));
+                Ok(())
+            }
+            Self::Flood => loop {
+                host::log(host::Level::Info, "a flood");
+            },
+            Self::Huge => Err("x".repeat(10 << 20)),
+            Self::Fail => Err("no idea".into()),
         }
     }
 }

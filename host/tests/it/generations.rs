@@ -1,0 +1,365 @@
+//! Reloads that the gate holds, generations that are brought back, and what an operator says to both.
+
+use std::{fs, path::Path, process::Command};
+
+use leadwire::{
+    domain::{event::Event, role::Role, room::Room, time::Timestamp},
+    plugin::{self, Plugins, Settings, Shaped, Shift, ShiftError, State, settings::Gate},
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::{
+    guest::{Guest, everyone, remove},
+    socket_client::PATIENCE,
+    support::TestApp,
+};
+
+/// Hides these fields from viewers.
+fn guard<const N: usize>(version: &str, hidden: [&str; N]) -> Vec<u8> {
+    let guest = Guest::new("guard").version(version).roles(["VIEWER"]).hides("VIEWER", hidden);
+    guest.filter([everyone("VIEWER", hidden.map(remove))]).build()
+}
+
+fn first() -> Vec<u8> {
+    guard("1.0.0", ["/lead/email"])
+}
+
+/// Takes the phone number as well: from one role of four.
+fn second() -> Vec<u8> {
+    guard("2.0.0", ["/lead/email", "/lead/phone"])
+}
+
+/// A server with a lead, the first guard, and this gate.
+struct Server {
+    app: TestApp,
+    lead: String,
+}
+
+impl Server {
+    async fn start(max_change: Option<f64>) -> Self {
+        let app = TestApp::with(|config| {
+            config.plugins.gate.max_change = max_change;
+            let dir = config.plugins.dir.as_ref().expect("a plugin folder");
+            fs::write(dir.join("guard.wasm"), first()).expect("written");
+        })
+        .await;
+        let lead = app.lead(json!({"title": "Roof", "email": "bob@example.com", "phone": "+47 22 00 00 00"})).await;
+        let lead = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
+        Self { app, lead }
+    }
+
+    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.app.dir.path().join("plugins").join(name), bytes).expect("written");
+    }
+
+    async fn status(&self) -> Value {
+        let mut list = self.app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+        list["items"][0].take()
+    }
+
+    /// Waits until the folder was looked at and the guard is as wanted.
+    async fn until(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut changed = self.app.app().plugins().changed();
+        loop {
+            let status = self.status().await;
+            if is_wanted(&status) {
+                return status;
+            }
+            if timeout(PATIENCE, changed.changed()).await.is_err() {
+                panic!("in vain for {what}: {status:#}");
+            }
+        }
+    }
+
+    async fn until_held(&self) -> Value {
+        self.until("it to be held", |status| status["candidate"]["state"] == "held").await
+    }
+
+    async fn until_version(&self, version: &str) -> Value {
+        self.until(version, |status| status["version"] == version).await
+    }
+
+    async fn order(&self, order: &str) -> crate::support::Reply {
+        self.app.client(Role::Admin).post(&format!("/api/plugins/guard/{order}"), json!({})).await
+    }
+
+    /// Whether a viewer gets an e-mail address and a phone number.
+    async fn shown(&self) -> (bool, bool) {
+        let lead = self.app.client(Role::Viewer).get(&self.lead).await.expect(StatusCode::OK);
+        (lead.get("email").is_some(), lead.get("phone").is_some())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_changes_too_much_is_held_until_it_is_promoted() {
+    let server = Server::start(Some(0.2)).await;
+    server.put("guard.wasm", second());
+    let held = server.until_held().await;
+    assert_eq!((&held["version"], &held["state"]), (&json!("1.0.0"), &json!("active")));
+    let candidate = &held["candidate"];
+    assert_eq!(candidate["version"], "2.0.0");
+    let hidden = json!([{"role": "VIEWER", "pointer": "/lead/phone", "change": "hidden", "events": 1, "examples": [{"seq": 1}]}]);
+    assert_eq!(candidate["comparison"]["byField"], hidden);
+    assert!(held["reason"].as_str().is_some_and(|reason| reason.contains("gate.max_change = 0.2")), "{held}");
+    assert_eq!(server.shown().await, (false, true));
+    server.app.anonymous().get("/readyz").await.expect(StatusCode::OK);
+
+    let promoted = server.order("promote").await.expect(StatusCode::OK);
+    assert_eq!((&promoted["version"], &promoted["previous"]["version"]), (&json!("2.0.0"), &json!("1.0.0")));
+    assert_eq!(promoted.get("candidate"), None);
+    assert_eq!(server.shown().await, (false, false));
+    server.order("promote").await.refused(409, "nothing_held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_is_forgotten_until_the_file_changes_again() {
+    let server = Server::start(Some(0.2)).await;
+    server.put("guard.wasm", second());
+    server.until_held().await;
+    let dropped = server.order("drop").await.expect(StatusCode::OK);
+    assert_eq!((&dropped["version"], &dropped["candidate"]["state"]), (&json!("1.0.0"), &json!("dropped")));
+    server.order("drop").await.refused(409, "nothing_held");
+    server.order("promote").await.refused(409, "nothing_held");
+    assert_eq!(server.shown().await, (false, true));
+
+    server.put("guard.wasm", guard("1.0.1", ["/lead/email"]));
+    let taken = server.until_version("1.0.1").await;
+    assert_eq!((taken.get("candidate"), &taken["previous"]["version"]), (None, &json!("1.0.0")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_holds_new_settings_too_and_what_a_plugins_own_settings_say_counts_more() {
+    let server = Server::start(Some(0.2)).await;
+    let strict = guard("2.0.0", []);
+    server.put("guard.toml", "[gate]\nmax_change = 1.0\n");
+    server.until("the settings", |status| status["generation"] != 1).await;
+    server.put("guard.wasm", strict);
+    server.until_version("2.0.0").await;
+    assert_eq!(server.shown().await, (true, true));
+
+    server.put("guard.toml", "");
+    server.until("the server's gate", |status| status["previous"]["version"] == "2.0.0").await;
+    server.put("guard.wasm", second());
+    server.until_held().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_held_where_nothing_was_in_force() {
+    let server = Server::start(Some(0.0)).await;
+    server.put("guard.toml", "enabled = false\n");
+    server.until("it being disabled", |status| status["state"] == "disabled").await;
+    server.put("guard.wasm", second());
+    server.put("guard.toml", "enabled = true\n");
+    server.until_version("2.0.0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_brings_the_generation_before_back_and_another_undoes_it() {
+    let server = Server::start(None).await;
+    server.order("rollback").await.refused(409, "nothing_before");
+    server.put("guard.wasm", second());
+    let second_hash = server.until_version("2.0.0").await["hash"].clone();
+    assert_eq!(server.shown().await, (false, false));
+
+    let back = server.order("rollback").await.expect(StatusCode::OK);
+    assert_eq!((&back["version"], &back["rolledBackFrom"]), (&json!("1.0.0"), &second_hash));
+    assert_eq!((&back["candidate"]["state"], &back["previous"]["hash"]), (&json!("rolledBack"), &second_hash));
+    assert_eq!(server.shown().await, (false, true), "the very next answer");
+    let file = fs::read(server.app.dir.path().join("plugins/guard.wasm")).expect("there");
+    assert_eq!(file, second(), "the file stays as it is");
+
+    let stale = json!({"from": second_hash});
+    let again = server.app.client(Role::Admin).post("/api/plugins/guard/rollback", stale).await;
+    again.refused(409, "other_in_force");
+
+    let forward = server.order("rollback").await.expect(StatusCode::OK);
+    assert_eq!((&forward["version"], forward.get("rolledBackFrom")), (&json!("2.0.0"), None));
+    assert_eq!(forward.get("candidate"), None);
+    assert_eq!(server.shown().await, (false, false));
+
+    server.order("rollback").await.expect(StatusCode::OK);
+    server.put("guard.wasm", guard("3.0.0", []));
+    let third = server.until_version("3.0.0").await;
+    assert_eq!((&third["previous"]["version"], third.get("rolledBackFrom")), (&json!("1.0.0"), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_brings_settings_back_as_well() {
+    let server = Server::start(None).await;
+    server.put("guard.toml", "mode = \"shadow\"\n");
+    server.until("it looking on", |status| status["state"] == "shadow").await;
+    assert_eq!(server.shown().await, (true, true));
+    let back = server.order("rollback").await.expect(StatusCode::OK);
+    assert_eq!((&back["state"], &back["mode"]), (&json!("active"), &json!("active")));
+    assert_eq!(server.shown().await, (false, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there_are() {
+    let server = Server::start(None).await;
+    for order in ["promote", "drop", "rollback"] {
+        let path = format!("/api/plugins/guard/{order}");
+        for role in [Role::Manager, Role::Sales, Role::Viewer] {
+            server.app.client(role).post(&path, json!({})).await.refused(403, "forbidden");
+        }
+        server.app.anonymous().post(&path, json!({})).await.refused(401, "unauthenticated");
+        let admin = server.app.client(Role::Admin);
+        admin.post(&format!("/api/plugins/nobody/{order}"), json!({})).await.refused(404, "plugin_not_found");
+        admin.post(&path, json!({"form": 1})).await.refused(422, "invalid");
+    }
+}
+
+/// `leadwire plugin …` beside the running server.
+fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
+        command.env_remove(name);
+    }
+    command.args(["plugin", order, "guard", "--plugins", "plugins", "--data-dir", "data"]).current_dir(dir);
+    let output = command.output().expect("leadwire starts");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).trim().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_reaches_a_running_server() {
+    let server = Server::start(Some(0.2)).await;
+    let dir = server.app.dir.path();
+    let nothing_held = (Some(2), "error: plugin guard: nothing of this plugin is held".to_owned());
+    assert_eq!(command("promote", dir), nothing_held);
+    server.put("guard.wasm", second());
+    server.until_held().await;
+    assert_eq!(command("drop", dir), (Some(0), "dropped what was held of plugin guard".into()));
+    server.until("the drop", |status| status["candidate"]["state"] == "dropped").await;
+    server.put("guard.wasm", guard("2.0.1", ["/lead/email", "/lead/phone"]));
+    server.until_held().await;
+    assert_eq!(command("promote", dir), (Some(0), "promoted plugin guard".into()));
+    server.until_version("2.0.1").await;
+    assert_eq!(command("rollback", dir), (Some(0), "rolled back plugin guard".into()));
+    server.until_version("1.0.0").await;
+    assert_eq!(server.shown().await, (false, true));
+}
+
+/// Plugins without a server, over restarts. One recent event tells of a lead.
+struct Yard(TempDir);
+
+impl Yard {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        fs::create_dir(folder.path().join("plugins")).expect("a folder");
+        Self(folder)
+    }
+
+    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.0.path().join("plugins").join(name), bytes).expect("written");
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.0.path().join("plugins").join(name)).expect("removed");
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn open(&self, max_change: Option<f64>) -> Plugins {
+        let (dir, data_dir) = (Some(self.0.path().join("plugins")), self.data());
+        let settings = Settings { dir, data_dir, gate: Gate { max_change }, ..Settings::default() };
+        let at = Timestamp::from_millis(0).expect("in range");
+        let event = Event {
+            seq: 7,
+            name: "lead:updated".into(),
+            rooms: vec![Room::Everyone],
+            lead_id: None,
+            payload: payload().into(),
+            context: json!({}),
+            at,
+        };
+        Plugins::open(settings, Box::new(move |_| vec![event.clone()])).expect("opens")
+    }
+}
+
+fn payload() -> Value {
+    json!({"lead": {"email": "bob@example.com", "phone": "+47 22 00 00 00"}})
+}
+
+fn version(plugins: &Plugins) -> String {
+    plugins.status()[0].version.clone().unwrap_or_default()
+}
+
+/// Whether a viewer gets a phone number; nothing where the event is held back.
+fn shows_phone(plugins: &Plugins) -> Option<bool> {
+    match plugins.shape("lead:read", &payload().into(), &json!({}), &[Role::Viewer]).remove(0).1 {
+        Shaped::Sent { payload, .. } => Some(payload["lead"].get("phone").is_some()),
+        Shaped::Held { .. } => None,
+    }
+}
+
+#[test]
+fn a_file_that_was_changed_while_the_server_was_down_is_held_and_stays_so() {
+    let yard = Yard::new();
+    yard.put("guard.wasm", first());
+    drop(yard.open(Some(0.1)));
+    yard.put("guard.wasm", second());
+    for _ in 0..2 {
+        let plugins = yard.open(Some(0.1));
+        assert_eq!((version(&plugins).as_str(), shows_phone(&plugins)), ("1.0.0", Some(true)));
+        let candidate = plugins.status()[0].candidate.clone().expect("a candidate");
+        assert_eq!(candidate.comparison.map(|comparison| comparison.differing), Some(1));
+    }
+    plugin::shift(&yard.data(), "guard", &Shift::Promote).expect("it is held");
+    let plugins = yard.open(Some(0.1));
+    assert_eq!((version(&plugins).as_str(), shows_phone(&plugins)), ("2.0.0", Some(false)));
+}
+
+#[test]
+fn a_rollback_survives_a_restart_and_holds_when_the_file_goes_away() {
+    let yard = Yard::new();
+    yard.put("guard.wasm", first());
+    drop(yard.open(None));
+    yard.put("guard.wasm", second());
+    let plugins = yard.open(None);
+    let status = plugins.shift("guard", Shift::RollBack { from: None }).expect("there is one before");
+    assert_eq!(status.version.as_deref(), Some("1.0.0"));
+    drop(plugins);
+    let plugins = yard.open(None);
+    assert_eq!((version(&plugins).as_str(), shows_phone(&plugins)), ("1.0.0", Some(true)));
+    assert!(plugins.status()[0].rolled_back_from.is_some());
+    drop(plugins);
+
+    yard.remove("guard.wasm");
+    let plugins = yard.open(None);
+    assert_eq!((plugins.status()[0].state, shows_phone(&plugins)), (State::Missing, None));
+    drop(plugins);
+
+    yard.put("guard.wasm", second());
+    assert_eq!(version(&yard.open(None)), "1.0.0");
+    yard.remove("guard.wasm");
+    assert!(plugin::forget(&yard.data(), "guard").expect("forgets"));
+    yard.put("guard.wasm", second());
+    let plugins = yard.open(None);
+    assert_eq!(version(&plugins), "2.0.0", "what was removed is forgotten, generations and all");
+    assert!(matches!(plugins.shift("guard", Shift::RollBack { from: None }), Err(ShiftError::NothingBefore)));
+}
+
+#[test]
+fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes_on_also_after_a_restart() {
+    let yard = Yard::new();
+    yard.put("guard.wasm", first());
+    let plugins = yard.open(None);
+    let hash = plugins.status()[0].hash.clone().expect("a hash");
+    drop(plugins);
+    yard.put("guard.wasm", second());
+    let plugins = yard.open(None);
+    fs::write(yard.data().join(format!("plugin-state/kept/{hash}.wasm")), "damaged").expect("written");
+    let refused = plugins.shift("guard", Shift::RollBack { from: None }).expect_err("there is nothing to bring back");
+    assert!(matches!(&refused, ShiftError::NotKept(why) if why.contains("is damaged")), "{refused}");
+    for plugins in [plugins, yard.open(None)] {
+        let status = plugins.status().remove(0);
+        assert_eq!((status.version.as_deref(), status.state), (Some("2.0.0"), State::Active), "{:?}", status.reason);
+        assert_eq!(shows_phone(&plugins), Some(false));
+    }
+}

@@ -1,0 +1,131 @@
+//! A thousand swaps of a plugin on a server that is written to and listened to all the time: nobody misses an event,
+//! nothing hidden is shown, and the memory stays what it was.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    guest::{Guest, set},
+    process::{self, Process},
+    socket_client::{SocketClient, Transport},
+    support,
+};
+
+const SWAPS: usize = 1000;
+/// From here on the memory may not grow.
+const FIRST: usize = 50;
+/// The lines that the server keeps for those who catch up have reached their bound after so many large ones, and what
+/// is measured later is none of theirs.
+const LARGE_LINES: usize = 300;
+const SETTINGS: &str = "
+[plugins]
+dir = \"plugins\"
+quiet = \"2ms\"
+dry_run_events = 1
+";
+
+/// Hides e-mail addresses from viewers, and says which version did so.
+fn guard(version: &str) -> Vec<u8> {
+    Guest::redactor("guard").version(version).enrich([set("/by", &format!("\"{version}\""))]).build()
+}
+
+/// Puts the file there whole, as `leadwire plugin build` does.
+fn put(home: &Path, bytes: &[u8]) {
+    fs::write(home.join("next.wasm"), bytes).expect("written");
+    fs::rename(home.join("next.wasm"), home.join("plugins/guard.wasm")).expect("renamed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_swaps_under_load_lose_no_event_and_leak_no_memory() {
+    let home = tempfile::tempdir().expect("a folder");
+    process::prepare(home.path(), SETTINGS);
+    let versions = ["1.0.0", "2.0.0"].map(|version| (version, guard(version)));
+    put(home.path(), &versions[0].1);
+    let server = Process::serve(home.path());
+    let http = support::http_client();
+    let (admin_token, viewer_token) = (server.login(&http, "ADMIN").await, server.login(&http, "VIEWER").await);
+
+    let body = json!({"title": "Roof", "email": "bob@example.com", "custom": {"note": "x".repeat(8_000)}});
+    let made = http.post(server.url("/api/leads")).bearer_auth(&admin_token).json(&body).send().await;
+    let lead: Value = made.expect("an answer").json().await.expect("a lead");
+    let url = server.url(&format!("/api/leads/{}", lead["id"].as_str().expect("an id")));
+    let change = async |body: Value| {
+        let answer = http.patch(&url).bearer_auth(&admin_token).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+    };
+    for number in 0..LARGE_LINES {
+        change(json!({"title": format!("large {number}")})).await;
+    }
+    change(json!({"custom": {"note": null}})).await;
+
+    let mut admin = SocketClient::connect(Transport::WebSocket, &server.address, &admin_token).await;
+    let mut viewer = SocketClient::connect(Transport::WebSocket, &server.address, &viewer_token).await;
+    let done = AtomicBool::new(false);
+    let written = AtomicUsize::new(0);
+    let write = async {
+        while !done.load(Relaxed) {
+            let number = written.fetch_add(1, Relaxed) + 1;
+            change(json!({"title": format!("T {number}")})).await;
+        }
+    };
+    let read = async {
+        let mut reads = 0;
+        while !done.load(Relaxed) {
+            let answer = http.get(&url).bearer_auth(&viewer_token).send().await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            let lead: Value = answer.json().await.expect("a lead");
+            assert_eq!(lead.get("email"), None, "hidden, whichever version is in force");
+            reads += 1;
+        }
+        reads
+    };
+    let swap = async {
+        let (mut seen, mut memory) = (0, Vec::new());
+        for number in 1..=SWAPS {
+            let (version, bytes) = &versions[number % 2];
+            put(home.path(), bytes);
+            // Somebody writes all the time, so an event tells when the new version is in force.
+            while next(&mut admin, &mut seen).await["by"] != **version {}
+            if number == FIRST || number == SWAPS {
+                memory.push(server.memory_kib());
+            }
+        }
+        done.store(true, Relaxed);
+        (seen, memory)
+    };
+    let started = Instant::now();
+    let ((), reads, (mut seen, memory)) = tokio::join!(write, read, swap);
+    let written = written.into_inner();
+    println!(
+        "{SWAPS} swaps in {:?}, {written} events, {reads} reads, resident memory {memory:?} KiB",
+        started.elapsed()
+    );
+    while seen < written {
+        next(&mut admin, &mut seen).await;
+    }
+    let mut seen = 0;
+    while seen < written {
+        assert_eq!(next(&mut viewer, &mut seen).await["lead"].get("email"), None);
+    }
+
+    let status = http.get(server.url("/api/plugins")).bearer_auth(&admin_token).send().await.expect("an answer");
+    let status: Value = status.json().await.expect("a list");
+    assert_eq!(status["generation"], SWAPS + 1, "{status}");
+    assert_eq!((&status["items"][0]["state"], &status["items"][0]["counts"]["faults"]), (&json!("active"), &json!(0)));
+    let [first, last] = memory[..] else { panic!("measured twice") };
+    assert!(last * 10 <= first * 11, "the memory grew from {first} to {last} KiB");
+}
+
+/// The next event, which has to be the one after the last.
+async fn next(client: &mut SocketClient, seen: &mut usize) -> Value {
+    let told = client.event("lead:updated").await;
+    *seen += 1;
+    assert_eq!(told["lead"]["title"], format!("T {seen}"));
+    told
+}
