@@ -123,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn no_lead_of_any_shape_shows_a_viewer_what_is_hidden() {
+        for plugin in [redact(json!({})), redact(json!({"mask": "hidden"}))] {
+            for pointer in ["/lead/email", "/lead/phone", "/lead/valueCents"] {
+                assert_eq!(testing::check_hidden(&plugin, "VIEWER", pointer), Ok(()));
+            }
+            assert!(testing::check_hidden(&plugin, "SALES", "/lead/email").is_err());
+        }
+    }
+
+    #[test]
     fn the_other_roles_see_everything() {
         let (plugin, payload) = (redact(json!({})), json!({"lead": testing::lead()}));
         for role in ["ADMIN", "MANAGER", "SALES"] {

@@ -1,8 +1,12 @@
-//! Asks for what a lead of each status must have, and writes e-mail addresses one way.
+//! Asks for what a lead of each status must have, and writes e-mail addresses and phone numbers one way.
+
+mod phone;
 
 use std::collections::BTreeMap;
 
 use leadwire_plugin_sdk::*;
+
+use phone::{Country, Phones};
 
 const STATUSES: [&str; 8] = ["NEW", "CONTACTED", "QUALIFIED", "PROPOSAL", "NEGOTIATION", "WON", "LOST", "UNQUALIFIED"];
 const FIELDS: [&str; 7] = ["contactName", "company", "email", "phone", "source", "valueCents", "description"];
@@ -14,6 +18,19 @@ struct Config {
     required: BTreeMap<Status, Vec<Field>>,
     /// Whether e-mail addresses are written in lower case.
     lowercase_email: bool,
+    /// Whose phone numbers may be written without a country code.
+    default_country: Option<Country>,
+    invalid_phone: InvalidPhone,
+}
+
+/// What happens to a phone number that there cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum InvalidPhone {
+    /// The command is refused.
+    Refuse,
+    /// The number stays as it was written.
+    Keep,
 }
 
 impl Default for Config {
@@ -26,11 +43,14 @@ impl Default for Config {
             ("WON", owned(&["contactName", "company", "email", "valueCents"])),
         ];
         let required = required.into_iter().map(|(status, fields)| (Status(status.into()), fields)).collect();
-        Self { required, lowercase_email: true }
+        Self { required, lowercase_email: true, default_country: None, invalid_phone: InvalidPhone::Refuse }
     }
 }
 
-struct ValidateLead(Config);
+struct ValidateLead {
+    config: Config,
+    phones: Phones,
+}
 
 impl Plugin for ValidateLead {
     type Config = Config;
@@ -41,7 +61,7 @@ impl Plugin for ValidateLead {
     }
 
     fn init(config: Config) -> Result<Self, String> {
-        Ok(Self(config))
+        Ok(Self { phones: Phones::new(config.default_country), config })
     }
 }
 
@@ -54,7 +74,7 @@ impl Before for ValidateLead {
         if let Some(refusal) = self.lacking(command) {
             return Ok(refusal.into());
         }
-        Ok(self.tidied(command).into())
+        Ok(self.tidied(command).map_or_else(Ruling::from, Ruling::from))
     }
 }
 
@@ -66,7 +86,7 @@ impl ValidateLead {
     fn lacking(&self, command: &Command) -> Option<Refusal> {
         let status = command.after("status")?.as_str()?;
         let moves = command.lead().is_none_or(|lead| lead.status() != Some(status));
-        let required = self.0.required.iter().find(|(of, _)| of.0 == status)?.1;
+        let required = self.config.required.iter().find(|(of, _)| of.0 == status)?.1;
         let lacks = |field: &&Field| {
             let touched = command.get(&format!("/input/{}", field.0)).is_some();
             (moves || touched) && command.after(&field.0).is_none_or(is_blank)
@@ -76,13 +96,36 @@ impl ValidateLead {
         Some(Refusal::new(format!("{}_required", snake_case(field)), message).on(field))
     }
 
-    fn tidied(&self, command: &Command) -> Amendment {
-        let amendment = Amendment::new();
-        let Some(email) = command.text("/input/email") else { return amendment };
-        let trimmed = email.trim();
-        let tidy = if self.0.lowercase_email { trimmed.to_lowercase() } else { trimmed.to_owned() };
-        if tidy == email { amendment } else { amendment.set("email", tidy) }
+    fn tidied(&self, command: &Command) -> Result<Amendment, Refusal> {
+        let mut amendment = Amendment::new();
+        if let Some(email) = command.text("/input/email") {
+            let trimmed = email.trim();
+            let tidy = if self.config.lowercase_email { trimmed.to_lowercase() } else { trimmed.to_owned() };
+            if tidy != email {
+                amendment = amendment.set("email", tidy);
+            }
+        }
+        match changed_phone(command).map(|phone| (phone, self.phones.tidy(phone))) {
+            Some((phone, Some(tidy))) if tidy != phone => Ok(amendment.set("phone", tidy)),
+            Some((_, None)) if self.config.invalid_phone == InvalidPhone::Refuse => Err(self.no_such_phone()),
+            _ => Ok(amendment),
+        }
     }
+
+    fn no_such_phone(&self) -> Refusal {
+        let message = match self.config.default_country {
+            Some(_) => "this cannot be a phone number; if it is one of another country, begin with + and its code",
+            None => "this cannot be a phone number: begin with + and the country's code, as in +44 20 7946 0018",
+        };
+        Refusal::new("phone_invalid", message).on("phone")
+    }
+}
+
+/// The phone number that the command would write, unless the lead has it already: forms send all that they show.
+fn changed_phone(command: &Command) -> Option<&str> {
+    let phone = command.text("/input/phone").filter(|phone| !phone.trim().is_empty())?;
+    let known = command.lead().and_then(|lead| lead.phone());
+    (known != Some(phone)).then_some(phone)
 }
 
 fn is_blank(value: &Value) -> bool {
@@ -177,7 +220,7 @@ mod tests {
     fn a_lead_that_lacked_something_all_along_can_still_be_changed() {
         let mut lead = testing::lead();
         (lead["status"], lead["email"]) = (json!("WON"), json!(null));
-        assert!(ruled(json!({}), "lead:update", json!({"phone": "1"}), Some(lead)).is_ok());
+        assert!(ruled(json!({}), "lead:update", json!({"source": "fair"}), Some(lead)).is_ok());
     }
 
     #[test]
@@ -187,6 +230,36 @@ mod tests {
         assert_eq!(tidy(json!({})), json!({"title": "Roof", "email": "bob@example.com"}));
         assert_eq!(tidy(json!({"lowercase_email": false}))["email"], "Bob@Example.COM");
         assert_eq!(update(json!({"email": null})), Ok(json!({"email": null})));
+    }
+
+    #[test]
+    fn a_phone_number_is_written_as_the_network_knows_it() {
+        let tidy = |config, phone: &str| ruled(config, "lead:create", json!({"phone": phone}), None);
+        let us = json!({"default_country": "US"});
+        assert_eq!(tidy(us.clone(), "(202) 555-0143"), Ok(json!({"phone": "+12025550143"})));
+        assert_eq!(tidy(us, "+44 20 7946 0018"), Ok(json!({"phone": "+442079460018"})));
+        assert_eq!(update(json!({"phone": "+12025550143"})), Ok(json!({"phone": "+12025550143"})));
+        for empty in [json!(null), json!("")] {
+            assert_eq!(update(json!({"phone": empty})), Ok(json!({"phone": empty})));
+        }
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_is_refused_or_kept_as_it_is() {
+        let refused = update(json!({"phone": "555"})).expect_err("too short");
+        assert_eq!((refused.code(), refused.field()), ("phone_invalid", Some("phone")));
+        assert!(refused.message().contains("+44 20 7946 0018"), "{}", refused.message());
+        let keep = json!({"invalid_phone": "keep"});
+        let kept = ruled(keep, "lead:create", json!({"phone": "555", "email": "A@b.example"}), None);
+        assert_eq!(kept, Ok(json!({"phone": "555", "email": "a@b.example"})));
+    }
+
+    #[test]
+    fn a_number_that_the_lead_had_all_along_does_not_keep_it_from_being_changed() {
+        let mut lead = testing::lead();
+        lead["phone"] = json!("555");
+        let patch = json!({"phone": "555", "title": "Barn"});
+        assert_eq!(ruled(json!({}), "lead:update", patch.clone(), Some(lead)), Ok(patch));
     }
 
     #[test]
@@ -201,6 +274,8 @@ mod tests {
     fn a_mistyped_status_field_or_key_is_refused_by_name() {
         assert!(refusal(json!({"required": {"WIN": []}})).contains("there is no status `WIN`"));
         assert!(refusal(json!({"required": {"WON": ["emial"]}})).contains("`emial` cannot be required"));
+        assert!(refusal(json!({"default_country": "UK"})).contains("there is no country `UK`"));
+        assert!(refusal(json!({"invalid_phone": "drop"})).contains("expected `refuse` or `keep`"));
         assert!(refusal(json!({"require": {}})).contains("unknown field `require`"));
     }
 }
