@@ -1,0 +1,170 @@
+// The helper, minified as it is shipped, on a stock client against the real server.
+
+import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
+import { test } from 'node:test';
+import { io } from 'socket.io-client';
+import { Server, until } from '../../../host/tests/node/support.mjs';
+import { Leadwire } from '../dist/leadwire.min.js';
+
+const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
+
+/** A helper that keeps what it was told; it renews its tokens as an application would. */
+function helper(server, person, options = {}, transports = ['websocket']) {
+  let { refreshToken } = person;
+  const refreshed = { times: 0 };
+  const refresh = async () => {
+    refreshed.times += 1;
+    const { status, body } = await server.call('POST', '/api/auth/refresh', { body: { refreshToken } });
+    if (status !== 200) throw new Error(body.code);
+    refreshToken = body.refreshToken;
+    return body.accessToken;
+  };
+  const socket = io(server.url, { forceNew: true, autoConnect: false, transports, reconnectionDelay: 100 });
+  server.sockets.push(socket);
+  const leadwire = new Leadwire(socket, { token: person.token, refresh, ...options });
+  const heard = [];
+  for (const name of [
+    'connected', 'gap', 'synced', 'reset', 'refused', 'lead:subscribed', 'lead:created', 'activity:created',
+  ]) {
+    leadwire.on(name, (data) => heard.push({ name, data }));
+  }
+  const named = (name) => heard.filter((event) => event.name === name).map(({ data }) => data);
+  const next = (name, count = 1) => until(() => `${count} ${name}: ${JSON.stringify(heard)}`, () => named(name)[count - 1]);
+  return { leadwire, socket, named, next, refreshed };
+}
+
+const note = (api, lead, body) => api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body });
+const bodies = ({ named }) => named('activity:created').map(({ activity }) => activity.body);
+
+test('it is smaller than 3 KB', () => {
+  const { size } = statSync(new URL('../dist/leadwire.min.js', import.meta.url));
+  assert.ok(size < 3 * 1024, `${size} bytes`);
+});
+
+for (const transports of [['websocket'], ['polling']]) {
+  test(`a lost connection is made up for, and told (${transports})`, async (t) => {
+    const server = await Server.start(t);
+    const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+    const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+    const client = helper(server, viewer, {}, transports);
+    await client.leadwire.connect();
+    await client.next('connected');
+    client.leadwire.follow(lead.id);
+    await client.next('lead:subscribed');
+    await note(admin.api, lead, 'before');
+    await client.next('activity:created');
+    const { since } = client.leadwire.position;
+    client.socket.io.engine.close();
+    await note(admin.api, lead, 'meanwhile');
+    const { seq } = await client.next('synced');
+    assert.deepEqual(client.named('gap').map((gap) => gap.since), [since]);
+    assert.ok(seq > since && client.leadwire.position.since >= seq);
+    await note(admin.api, lead, 'after');
+    await client.next('activity:created', 3);
+    assert.deepEqual(bodies(client), ['before', 'meanwhile', 'after']);
+  });
+}
+
+test('leads are followed again on a server that knows nothing of them', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+  const client = helper(server, viewer);
+  await client.leadwire.connect();
+  await client.next('connected');
+  client.leadwire.follow(lead.id);
+  await client.socket.emitWithAck('lead:subscribe', { leadId: lead.id });
+  const { host } = new URL(server.url);
+  // Killed, it takes the rooms that it kept for lost sockets along.
+  client.socket.io.reconnection(false);
+  await server.end('SIGKILL');
+  await server.serve(host);
+  await note(admin.api, lead, 'meanwhile');
+  await until('the loss', () => !client.socket.connected);
+  client.socket.connect();
+  await client.next('synced');
+  assert.deepEqual(bodies(client), ['meanwhile']);
+  await note(admin.api, lead, 'after');
+  await until('after', () => bodies(client).length === 2);
+});
+
+test('a connection that is lost again while it catches up costs no event', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+  const client = helper(server, viewer);
+  await client.leadwire.connect();
+  await client.next('connected');
+  client.leadwire.follow(lead.id);
+  await client.socket.emitWithAck('lead:subscribe', { leadId: lead.id });
+  client.socket.io.engine.close();
+  const expected = Array.from({ length: 200 }, (_, at) => `note ${at}`);
+  for (const body of expected) await note(admin.api, lead, body);
+  // Lost thrice more, each time with a part of the replay taken.
+  for (const count of [1, 50, 120]) {
+    await until(`${count} notes`, () => bodies(client).length >= count);
+    client.socket.io.engine?.close();
+  }
+  await until('all notes', () => bodies(client).length >= expected.length);
+  assert.deepEqual(bodies(client), expected);
+});
+
+test('a position in another log leads to a reset', async (t) => {
+  const server = await Server.start(t);
+  const viewer = await server.person('VIEWER');
+  const client = helper(server, viewer, { position: { since: 1, epoch: 'another' } });
+  await client.leadwire.connect();
+  const { epoch, seq } = await client.next('connected');
+  assert.deepEqual(await client.next('reset'), { seq, epoch });
+  assert.deepEqual(client.leadwire.position, { since: seq, epoch });
+});
+
+test('a page that is loaded again goes on from the position that it kept', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const first = helper(server, viewer);
+  await first.leadwire.connect();
+  await first.next('connected');
+  const { position } = first.leadwire;
+  first.leadwire.disconnect();
+  await admin.api('POST', '/api/leads', { title: 'Roof' });
+  const second = helper(server, viewer, { position: { ...position } });
+  await second.leadwire.connect();
+  await second.next('lead:created');
+});
+
+test('tokens are renewed before they expire, and the socket stays', async (t) => {
+  const server = await Server.start(t, brief);
+  const viewer = await server.person('VIEWER');
+  const client = helper(server, viewer);
+  const reasons = [];
+  client.socket.on('disconnect', (reason) => reasons.push(reason));
+  await client.leadwire.connect();
+  await until('some renewals', () => client.refreshed.times >= 3);
+  assert.deepEqual(reasons, []);
+  assert.equal(client.named('connected').length, 1);
+});
+
+test('without a token one is asked for, and an expired one is replaced', async (t) => {
+  const server = await Server.start(t);
+  const viewer = await server.person('VIEWER');
+  for (const token of [undefined, 'expired']) {
+    const client = helper(server, { ...viewer, ...(await server.login('VIEWER')), token });
+    await client.leadwire.connect();
+    await client.next('connected');
+    assert.equal(client.refreshed.times, 1);
+  }
+});
+
+test('the end of the session is told once, and nothing is tried in a loop', async (t) => {
+  const server = await Server.start(t);
+  const viewer = await server.person('VIEWER');
+  const client = helper(server, viewer);
+  await client.leadwire.connect();
+  await client.next('connected');
+  await server.ok('POST', '/api/auth/logout-all', { token: viewer.token });
+  assert.match((await client.next('refused')).message, /invalid|revoked|reused|unauthenticated/);
+  assert.equal(client.refreshed.times, 1);
+  assert.equal(client.socket.active, false);
+});

@@ -1,0 +1,25 @@
+// Not run: compiling it is the test. Each `@ts-expect-error` is an error that the types have to find.
+import { io } from 'socket.io-client';
+import { Leadwire, type Position } from '../src/index.ts';
+
+const leadwire = new Leadwire(io('http://127.0.0.1:3001', { autoConnect: false }), { refresh: async () => 'token' });
+
+leadwire.on('lead:updated', ({ lead, changes, seq }) => {
+  const title: string | undefined = lead.title;
+  const first: string | undefined = changes[0];
+  return [title, first, seq + 1];
+});
+leadwire.on('reset', ({ seq }) => seq + 1);
+leadwire.on('activity:created', ({ activity }) => activity.type === 'NOTE');
+const position: Position | undefined = leadwire.position;
+const stop: () => void = leadwire.on('connected', ({ userRole }) => userRole === 'ADMIN');
+void [position, stop];
+
+// @ts-expect-error there is no such event
+leadwire.on('lead:exploded', () => {});
+// @ts-expect-error a deleted lead comes without the lead
+leadwire.on('lead:deleted', ({ lead }) => lead);
+// @ts-expect-error a type of activity that there is not
+leadwire.on('activity:created', ({ activity }) => activity.type === 'FAX');
+// @ts-expect-error without a way to renew tokens
+new Leadwire(io(), {});
