@@ -1,0 +1,285 @@
+//! What a call of each hook costs: through the whole host, natively, and empty.
+
+use std::{fs, hint::black_box, iter, ops::Deref, path::Path, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use bench_enrich::Worth;
+use bench_filter::Contacts;
+use bench_follow::Follow;
+use bench_guard::Guard;
+use leadwire::{
+    domain::{role::Role, time::Timestamp, user::User},
+    plugin::{Occasion, Plugins, Question, Settings, State},
+};
+use leadwire_plugin_sdk::testing;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    measure::{self, Case, beside},
+    native, report,
+};
+
+/// A debug build only shows that the bench itself works.
+const ROUNDS: usize = if cfg!(debug_assertions) { 4 } else { 400 };
+const CALLS: usize = 100;
+const ROLES: [Role; 3] = [Role::Manager, Role::Sales, Role::Viewer];
+const EVENT: &str = "lead:updated";
+
+/// Other languages than Rust, by the end of their plugins' names.
+const LANGUAGES: [(&str, &str); 2] = [("JavaScript", "js"), ("Python", "py")];
+
+/// The promise that the bench keeps an eye on: a Rust filter with three roles and two fields.
+pub struct Gate {
+    nanos: f64,
+    of_native: f64,
+}
+
+impl Gate {
+    const NANOS: f64 = 2500.0;
+    const OF_NATIVE: f64 = 4.0;
+
+    pub fn holds(&self) -> bool {
+        self.nanos <= Self::NANOS && self.of_native <= Self::OF_NATIVE
+    }
+
+    /// Each promise, and whether it is kept.
+    pub fn lines(&self) -> [String; 2] {
+        let Self { nanos, of_native } = *self;
+        let verdict = |holds| if holds { "pass" } else { "FAIL" };
+        let (took, most) = (report::span(nanos), report::span(Self::NANOS));
+        [
+            format!(
+                "gate: a Rust filter, 3 roles, 2 fields: {took}, at most {most}: {}",
+                verdict(nanos <= Self::NANOS)
+            ),
+            format!(
+                "gate: the same, {of_native:.1} times native, at most {:.0}: {}",
+                Self::OF_NATIVE,
+                verdict(of_native <= Self::OF_NATIVE)
+            ),
+        ]
+    }
+}
+
+/// What is asked about: an event as the server writes it, and a user.
+struct World {
+    payload: Arc<Value>,
+    context: Value,
+    user: User,
+    input: Map<String, Value>,
+}
+
+/// Plugins in other languages than Rust: in each a filter, and one with all the other hooks.
+struct Others {
+    filters: Vec<(&'static str, Loaded)>,
+    hooks: Vec<(&'static str, Loaded)>,
+}
+
+impl Others {
+    /// What is missing is told and left out.
+    fn load(folder: &Path) -> Result<Self> {
+        Ok(Self { filters: Self::each(folder, "bench-filter")?, hooks: Self::each(folder, "bench-hooks")? })
+    }
+
+    fn each(folder: &Path, name: &str) -> Result<Vec<(&'static str, Loaded)>> {
+        let mut found = Vec::new();
+        for (language, suffix) in LANGUAGES {
+            let name = format!("{name}-{suffix}");
+            match load(folder, &name, 8)? {
+                Some(plugins) => found.push((language, plugins)),
+                None => println!("\nskipped: {name}.wasm was not built"),
+            }
+        }
+        Ok(found)
+    }
+}
+
+pub fn run(folder: &Path) -> Result<Gate> {
+    let world = World::new();
+    let none = Plugins::none();
+    let empty = rust(folder, "bench-empty", 8)?;
+    let others = Others::load(folder)?;
+    let (gate, empty_call) = filter(folder, &world, &empty, &others)?;
+    enrich(folder, &world, empty_call, &others)?;
+    authorize(folder, &world, empty_call, &others)?;
+    before(folder, &world, empty_call, &others)?;
+    after(folder, &world, empty_call, &others)?;
+
+    let unwanted = rust(folder, "bench-filter", 8)?;
+    let mut cases = [
+        Case::new("an event, and no plugins", shaping(&none, &world, EVENT)).batched(100),
+        Case::new("an event that no plugin wants", shaping(&unwanted, &world, "user:created")).batched(100),
+        Case::new("a copy of its payload, for comparison", || drop(black_box(Value::clone(&world.payload))))
+            .batched(10),
+        measure::clock(),
+    ];
+    beside(&mut cases, ROUNDS, 10);
+    report::table("beside the point", &cases, None, None);
+
+    let cold = rust(folder, "bench-filter", 0)?;
+    let mut cases = [
+        Case::new("filter, a warm instance", shaping(&unwanted, &world, EVENT)),
+        Case::new("filter, a fresh instance for each call", shaping(&cold, &world, EVENT)),
+    ];
+    beside(&mut cases, 100, 20);
+    report::table("warm and fresh", &cases, Some(0), None);
+    Ok(gate)
+}
+
+/// The gate, and what an empty call takes.
+fn filter(folder: &Path, world: &World, empty: &Plugins, others: &Others) -> Result<(Gate, f64)> {
+    let rust = rust(folder, "bench-filter", 8)?;
+    let native = || drop(black_box(native::filter(&Contacts, EVENT, &world.payload, &ROLES)));
+    let mut cases = vec![Case::new("filter, native", native), Case::new("an empty call", shaping(empty, world, EVENT))];
+    let shape = |language, plugins| Case::new(format!("filter, {language}"), shaping(plugins, world, EVENT));
+    cases.extend(all(&rust, &others.filters).map(|(language, plugins)| shape(language, plugins)));
+    beside(&mut cases, ROUNDS, CALLS);
+    let empty = cases[1].median();
+    report::table("filter: 3 roles, 2 fields", &cases, Some(0), Some(empty));
+    Ok((Gate { nanos: cases[2].median(), of_native: cases[2].median() / cases[0].median() }, empty))
+}
+
+fn enrich(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {
+    let rust = rust(folder, "bench-enrich", 8)?;
+    let native = || drop(black_box(native::enrich(&Worth, EVENT, &world.payload, &ROLES)));
+    let mut cases = vec![Case::new("enrich, native", native)];
+    let shape = |language, plugins| Case::new(format!("enrich, {language}"), shaping(plugins, world, EVENT));
+    cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| shape(language, plugins)));
+    beside(&mut cases, ROUNDS, CALLS);
+    report::table("enrich: 2 fields, 1 edit", &cases, Some(0), Some(empty));
+    Ok(())
+}
+
+fn authorize(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {
+    let rust = rust(folder, "bench-guard", 8)?;
+    let mut cases = vec![Case::new("authorize, native", || drop(black_box(native::connect(&Guard, &world.user))))];
+    cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
+        Case::new(format!("authorize, {language}"), || drop(black_box(plugins.authorize_connect(&world.user))))
+    }));
+    beside(&mut cases, ROUNDS, CALLS);
+    report::table("authorize: 1 field", &cases, Some(0), Some(empty));
+    Ok(())
+}
+
+fn before(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {
+    let rust = rust(folder, "bench-guard", 8)?;
+    let native = || drop(black_box(native::before(&Guard, "lead:create", &world.user, world.input.clone())));
+    let mut cases = vec![Case::new("before, native", native)];
+    cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
+        Case::new(format!("before, {language}"), || {
+            let question = Question {
+                name: "lead:create",
+                user: &world.user,
+                input: world.input.clone(),
+                lead: None,
+                activity: None,
+            };
+            drop(black_box(plugins.before(&question, |_| Ok(()))));
+        })
+    }));
+    beside(&mut cases, ROUNDS, CALLS);
+    report::table("before: 3 fields, 1 amendment", &cases, Some(0), Some(empty));
+    Ok(())
+}
+
+fn after(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {
+    let rust = rust(folder, "bench-follow", 8)?;
+    let occasion = world.occasion();
+    let mut cases =
+        vec![Case::new("after, native", || drop(black_box(native::after(&Follow, &occasion, World::KEPT))))];
+    cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
+        Case::new(format!("after, {language}"), || drop(black_box(plugins.after(&plugins.name, &occasion))))
+    }));
+    beside(&mut cases, ROUNDS, CALLS);
+    report::table("after: 2 fields, 1 effect, a state", &cases, Some(0), Some(empty));
+    Ok(())
+}
+
+/// The plugin in Rust, then those in other languages.
+fn all<'a>(rust: &'a Loaded, others: &'a [(&'static str, Loaded)]) -> impl Iterator<Item = (&'static str, &'a Loaded)> {
+    iter::once(("Rust", rust)).chain(others.iter().map(|(language, plugins)| (*language, plugins)))
+}
+
+fn shaping<'a>(plugins: &'a Plugins, world: &'a World, name: &'a str) -> impl FnMut() + 'a {
+    move || drop(black_box(plugins.shape(name, &world.payload, &world.context, &ROLES)))
+}
+
+/// A plugin by itself, in a folder of its own.
+struct Loaded {
+    name: String,
+    plugins: Plugins,
+    _home: TempDir,
+}
+
+impl Deref for Loaded {
+    type Target = Plugins;
+
+    fn deref(&self) -> &Plugins {
+        &self.plugins
+    }
+}
+
+fn rust(folder: &Path, name: &str, warm_instances: usize) -> Result<Loaded> {
+    load(folder, name, warm_instances)?.with_context(|| format!("{name}.wasm is missing: run cargo xtask bench"))
+}
+
+/// `None` where there is no such file.
+fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loaded>> {
+    let file = folder.join(format!("{name}.wasm"));
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let home = TempDir::new()?;
+    let dir = home.path().join("plugins");
+    fs::create_dir(&dir)?;
+    fs::copy(file, dir.join(format!("{name}.wasm")))?;
+    fs::write(dir.join(format!("{name}.toml")), "[grant]\neffects = [\"remind\"]\n")?;
+    let settings =
+        Settings { dir: Some(dir), data_dir: home.path().join("data"), warm_instances, ..Settings::default() };
+    let plugins = Plugins::open(settings, Box::new(|_| Vec::new()))?;
+    match plugins.status().first() {
+        Some(status) if status.state == State::Active => Ok(Some(Loaded { name: name.into(), plugins, _home: home })),
+        status => bail!("{name} is not active: {:?}", status.and_then(|status| status.reason.as_deref())),
+    }
+}
+
+impl World {
+    /// What the follower kept before.
+    const KEPT: u64 = 41;
+
+    fn occasion(&self) -> Occasion<'_> {
+        Occasion {
+            id: "42",
+            seq: Some(42),
+            at: self.user.created_at,
+            name: EVENT,
+            payload: &self.payload,
+            context: &self.context,
+            state: Some("41"),
+        }
+    }
+
+    fn new() -> Self {
+        let lead = testing::lead();
+        let ann = lead["owner"].clone();
+        let timestamp = "2026-01-15T09:30:00.000Z";
+        let payload = json!({"lead": lead, "updatedBy": ann, "changes": ["status"], "timestamp": timestamp});
+        let mut before = lead.clone();
+        before["status"] = "CONTACTED".into();
+        let at = Timestamp::from_millis(0).expect("in range");
+        let id = "01980000-0000-7000-8000-0000000000aa".parse().expect("an id");
+        let user = User {
+            id,
+            email: "ann@example.com".into(),
+            name: "Ann".into(),
+            role: Role::Sales,
+            active: true,
+            created_at: at,
+            updated_at: at,
+        };
+        let input = json!({"title": "Roof", "source": "www", "valueCents": 120_000, "email": "bob@miller.example"});
+        let Value::Object(input) = input else { unreachable!("it was written as an object") };
+        Self { payload: payload.into(), context: json!({"lead": lead, "before": before}), user, input }
+    }
+}

@@ -1,0 +1,38 @@
+//! What Leadwire costs, measured beside what it is compared with; see README.md.
+//!
+//! `leadwire-bench FOLDER` takes the folder with the plugins of `guests/`, built; `cargo xtask bench` makes it.
+
+#![allow(clippy::print_stdout, reason = "figures are what this program is for")]
+#![allow(unreachable_pub, reason = "a program has no outside")]
+
+mod calls;
+mod measure;
+mod native;
+mod report;
+mod swaps;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the gate holds.
+fn run() -> Result<bool> {
+    let folder: PathBuf = env::args_os().nth(1).context("which folder holds the built plugins?")?.into();
+    report::machine();
+    let gate = calls::run(&folder)?;
+    swaps::run(&folder)?;
+    println!();
+    gate.lines().iter().for_each(|line| println!("{line}"));
+    Ok(gate.holds())
+}

@@ -1,0 +1,84 @@
+//! Things measured beside each other: a little of each in turn, so that what the machine does meanwhile is done to
+//! all of them, and each call by itself, so that there is a median and a tail to tell of.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// Rounds before anything counts: code is paged in, instances are made.
+const WARM_UP: usize = if cfg!(debug_assertions) { 1 } else { 20 };
+
+/// Something to measure.
+pub struct Case<'a> {
+    pub name: String,
+    /// Calls between two looks at the clock; more than one only for what the clock itself would drown.
+    batch: u32,
+    work: Box<dyn FnMut() + 'a>,
+    times: Histogram<u64>,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(name: impl Into<String>, work: impl FnMut() + 'a) -> Self {
+        Self { name: name.into(), batch: 1, work: Box::new(work), times: histogram() }
+    }
+
+    /// One whose calls take less than looking at the clock does.
+    pub fn batched(self, batch: u32) -> Self {
+        Self { batch, ..self }
+    }
+
+    /// The time that a share of the calls stayed below, in nanoseconds.
+    pub fn quantile(&self, share: f64) -> f64 {
+        self.times.value_at_quantile(share) as f64 / PARTS as f64
+    }
+
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    fn run(&mut self, calls: usize, counts: bool) {
+        for _ in 0..calls {
+            let start = Instant::now();
+            for _ in 0..self.batch {
+                (self.work)();
+            }
+            let took = start.elapsed();
+            if counts {
+                record(&mut self.times, took, self.batch);
+            }
+        }
+    }
+}
+
+/// Runs all of them, `rounds` times `calls` calls each in turn.
+pub fn beside(cases: &mut [Case<'_>], rounds: usize, calls: usize) {
+    for round in 0..WARM_UP + rounds {
+        for case in &mut *cases {
+            case.run(calls, round >= WARM_UP);
+        }
+    }
+}
+
+/// What it takes to look at the clock, which is in every number of a case without a batch.
+pub fn clock() -> Case<'static> {
+    Case::new("the clock", || ())
+}
+
+/// Times that were taken elsewhere.
+pub fn of(name: impl Into<String>, times: impl IntoIterator<Item = Duration>) -> Case<'static> {
+    let mut case = Case::new(name, || ());
+    times.into_iter().for_each(|took| record(&mut case.times, took, 1));
+    case
+}
+
+/// A nanosecond is too coarse for the smallest: a hundredth of one is counted.
+const PARTS: u64 = 100;
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are few enough")
+}
+
+fn record(times: &mut Histogram<u64>, took: Duration, batch: u32) {
+    let parts = took.as_nanos() * u128::from(PARTS) / u128::from(batch);
+    times.record(u64::try_from(parts).unwrap_or(u64::MAX)).expect("it grows by itself");
+}

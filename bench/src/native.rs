@@ -1,0 +1,79 @@
+//! What the plugins do, compiled into the server: the same hooks by the same authors, without a border to cross.
+//!
+//! Values are taken where they are declared, handed over as they are, and the answers are carried out as the host
+//! does it: equal edits once, and nothing copied that nobody edits.
+
+use std::sync::Arc;
+
+use leadwire::{
+    domain::{role::Role, user::User},
+    plugin,
+};
+use leadwire_plugin_sdk::{
+    After, Audience, Authorize, Before, Command, Decision, Enrich, Event, Filter, Occasion, Outcome, Ruling, Subject,
+    Timestamp, testing,
+};
+use serde_json::{Map, Value, json};
+
+/// What `Plugins::shape` does for a set with one filter.
+pub fn filter<F: Filter>(
+    plugin: &F,
+    name: &str,
+    payload: &Arc<Value>,
+    roles: &[Role],
+) -> Vec<(Role, Audience, Arc<Value>)> {
+    let lead = &payload["lead"];
+    let fields = [("/lead/email", lead["email"].clone()), ("/lead/valueCents", lead["valueCents"].clone())];
+    let event = Event::from_fields(name, fields);
+    let shape = |role: &Role| {
+        let verdict = plugin.filter(&event, role.as_str()).expect("a verdict");
+        let edited = match verdict.edits.is_empty() {
+            true => payload.clone(),
+            false => testing::edited(Value::clone(payload), &verdict.edits).into(),
+        };
+        (*role, verdict.audience, edited)
+    };
+    roles.iter().map(shape).collect()
+}
+
+/// What `Plugins::shape` does for a set with one enricher.
+pub fn enrich<E: Enrich>(plugin: &E, name: &str, payload: &Arc<Value>, roles: &[Role]) -> Vec<(Role, Arc<Value>)> {
+    let edits = plugin.enrich(&worth(name, payload)).expect("edits");
+    let enriched = Arc::new(testing::edited(Value::clone(payload), &edits));
+    roles.iter().map(|role| (*role, enriched.clone())).collect()
+}
+
+/// What `Plugins::after` does, for a plugin that keeps a number.
+pub fn after<A: After>(plugin: &A, occasion: &plugin::Occasion<'_>, kept: u64) -> Outcome {
+    let event = worth(occasion.name, occasion.payload);
+    let at = Timestamp::from_millis(occasion.at.millis());
+    let occasion = Occasion::new(occasion.id, occasion.seq, at, event).with_state(&kept).expect("JSON");
+    plugin.after(&occasion).expect("an outcome")
+}
+
+/// What `enrich` and `after` are handed.
+fn worth(name: &str, payload: &Value) -> Event {
+    let lead = &payload["lead"];
+    let fields = [("/lead/valueCents", lead["valueCents"].clone()), ("/lead/status", lead["status"].clone())];
+    Event::from_fields(name, fields)
+}
+
+/// What `Plugins::authorize_connect` does.
+pub fn connect<A: Authorize>(plugin: &A, user: &User) -> Decision {
+    let email = ("/context/user/email", Value::from(user.email.as_str()));
+    plugin.connect(&Subject::from_fields(user.id.to_string(), user.role.as_str(), [email])).expect("a decision")
+}
+
+/// What `Plugins::before` does.
+pub fn before<B: Before>(plugin: &B, name: &str, user: &User, input: Map<String, Value>) -> Option<Value> {
+    let fields = [("/input/source", "source"), ("/input/valueCents", "valueCents")];
+    let fields = fields.into_iter().filter_map(|(at, name)| Some((at, input.get(name)?.clone())));
+    let email = ("/context/user/email", Value::from(user.email.as_str()));
+    let fields = [email].into_iter().chain(fields);
+    let command = Command::from_fields(name, user.id.to_string(), user.role.as_str(), fields);
+    match plugin.before(&command).expect("a ruling") {
+        Ruling::Accept => Some(input.into()),
+        Ruling::Amend(amendment) => Some(testing::edited(json!({"input": input}), amendment.edits())["input"].take()),
+        Ruling::Refuse(_) => None,
+    }
+}
