@@ -26,6 +26,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    languages::Language,
     process::{self, Running},
     report::Outcome,
     workspace::Workspace,
@@ -52,7 +53,7 @@ enum Expect {
 }
 
 pub fn run(workspace: &Workspace) -> Result<Outcome> {
-    if let Some(missing) = missing_node() {
+    if let Some(missing) = missing_node().or_else(|| Language::Python.missing()) {
         return Ok(Outcome::skip(missing));
     }
     let scratch = scratch_copy(workspace)?;
@@ -104,8 +105,12 @@ fn scratch_copy(workspace: &Workspace) -> Result<PathBuf> {
     let list = String::from_utf8(list.stdout).context("git names a file that is not UTF-8")?;
     for file in list.split_terminator('\0') {
         let (from, to) = (workspace.root.join(file), scratch.join(file));
-        let Ok(bytes) = fs::read(&from) else { continue };
         fs::create_dir_all(to.parent().context("a file without a folder")?)?;
+        if let Ok(link) = fs::read_link(&from) {
+            std::os::unix::fs::symlink(link, &to)?;
+            continue;
+        }
+        let Ok(bytes) = fs::read(&from) else { continue };
         fs::write(&to, bytes)?;
         fs::set_permissions(&to, fs::metadata(&from)?.permissions())?;
         // The copy keeps the times, so that cargo builds again just what changed.

@@ -5,7 +5,9 @@
 #![allow(clippy::print_stdout, reason = "talking to a person is what this program is for")]
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
+mod bench;
 mod docs;
+mod languages;
 mod process;
 mod report;
 mod run;
@@ -22,7 +24,9 @@ usage: cargo xtask <command>
   run [-- FLAGS]    build everything, seed a database if there is none, and serve the demo;
                     FLAGS go to `leadwire serve`
   test [STEP...]    run all checks and tests, or only the named steps
-  plugins           build the sample plugins into target/plugins";
+  plugins           build the sample plugins into target/plugins
+  bench [--debug]   measure what plugins cost, in a release build; says whether the gate holds.
+                    With --debug, in a debug build: for those who work on the bench itself";
 
 fn main() -> ExitCode {
     process::stop_children_on_signals();
@@ -51,6 +55,11 @@ fn command() -> anyhow::Result<ExitCode> {
             Workspace::find()?.build_plugins(workspace::Profile::Dev)?;
             Ok(ExitCode::SUCCESS)
         }
+        Some("bench") => match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => bench::run(&Workspace::find()?, workspace::Profile::Release),
+            ["--debug"] => bench::run(&Workspace::find()?, workspace::Profile::Dev),
+            _ => anyhow::bail!("bench takes no argument but --debug"),
+        },
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -22,6 +22,14 @@ impl Outcome {
         Self { failed: 1, notes: vec![reason.into()], ..Self::default() }
     }
 
+    /// Adds what another runner did.
+    pub fn include(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.notes.extend(other.notes);
+    }
+
     /// Adds what one line of a runner's output tells.
     pub fn read(&mut self, line: &str) {
         let line = line.trim();

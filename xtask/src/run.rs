@@ -27,6 +27,18 @@ enabled = false
 \"SALES\" = [\"north\", \"east\"]
 ";
 
+/// Off at first as well: with it on, Sam Sales gets every new lead that has no owner.
+const ROUND_ROBIN: &str =
+    "# Set enabled to true, and Sam Sales gets every new lead without an owner; add other users for turns.
+enabled = false
+
+[config]
+users = [\"SALES\"]
+
+[grant]
+effects = [\"lead:assign\", \"remind\"]
+";
+
 pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     let (leadwire, built) = workspace.build_plugins(Profile::Release)?;
     let database = flag(flags, "--database").map(str::to_owned).or_else(|| env::var("LEADWIRE_DATABASE").ok());
@@ -47,6 +59,7 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
         if !folder.join(&name).with_extension("toml").exists() {
             let settings = match name.as_str() {
                 "territory" => TERRITORY.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
+                "round-robin" => ROUND_ROBIN.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
                 // Off at first as well, or a lead could not get on without a contact and an address.
                 "validate-lead" => {
                     let settings = fs::read_to_string(workspace.root.join(&source).join("plugin.toml"))?;

@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    path::Path,
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -12,7 +13,9 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    docs, process,
+    docs,
+    languages::{Language, SOURCES},
+    process,
     report::{self, Outcome, Row},
     workspace::{Profile, Workspace},
 };
@@ -23,11 +26,16 @@ struct Step {
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "clippy", about: "clippy has no complaint", run: clippy },
     Step { name: "doc", about: "the API documentation builds without warnings", run: doc },
     Step { name: "build", about: "the server and the sample plugins build", run: build },
+    Step {
+        name: "languages",
+        about: "the plugins in JavaScript and Python build and pass their own tests",
+        run: languages,
+    },
     Step { name: "rust", about: "unit and integration tests, and the examples in the documentation", run: rust },
     Step { name: "node", about: "real clients against the real server", run: node },
     Step { name: "docs", about: "every command in the documentation", run: docs::run },
@@ -88,6 +96,27 @@ fn build(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
+fn languages(workspace: &Workspace) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for source in SOURCES {
+        if let Some(missing) = source.language.missing() {
+            outcome.skipped += 1;
+            outcome.notes.push(format!("{}: {missing}", source.folder));
+            continue;
+        }
+        source.build(workspace)?;
+        let Some(mut tests) = source.tests(workspace)? else { continue };
+        if source.language == Language::JavaScript {
+            outcome.include(counted(&mut tests)?);
+        } else {
+            // What Python's runner prints has no counts that could be told from a program's own words.
+            process::run(&mut tests)?;
+            outcome.passed += 1;
+        }
+    }
+    Ok(outcome)
+}
+
 fn rust(workspace: &Workspace) -> Result<Outcome> {
     counted(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
 }
@@ -96,8 +125,20 @@ fn node(workspace: &Workspace) -> Result<Outcome> {
     if let Some(missing) = docs::missing_node() {
         return Ok(Outcome::skip(missing));
     }
-    let folder = workspace.root.join("host/tests/node");
-    process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+    // The tests of the client helper talk to the server by what the first folder has for that.
+    let folders = ["host/tests/node", "clients/js"].map(|folder| workspace.root.join(folder));
+    for folder in &folders {
+        process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
+    }
+    process::run(Command::new("npm").args(["run", "build"]).current_dir(&folders[1]))?;
+    let mut outcome = Outcome::default();
+    for folder in [folders[0].clone(), folders[1].join("test")] {
+        outcome.include(node_tests(workspace, &folder)?);
+    }
+    Ok(outcome)
+}
+
+fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
     let mut files: Vec<_> = folder
         .read_dir()?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -22,6 +22,16 @@ pub enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Cargo's name for where it puts what it builds.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 impl Workspace {
     pub fn find() -> Result<Self> {
         let output = cargo()
@@ -45,16 +55,14 @@ impl Workspace {
 
     /// Builds the server and answers where the binary is.
     pub fn build_host(&self, profile: Profile) -> Result<PathBuf> {
-        let mut command = self.cargo(["build", "--package", "leadwire", "--bin", "leadwire"]);
-        if profile == Profile::Release {
-            command.arg("--release");
-        }
-        process::run(&mut command)?;
-        let folder = match profile {
-            Profile::Dev => "debug",
-            Profile::Release => "release",
+        // Cargo compiles wasmtime once for each set of features that is asked for: in development that of the tests,
+        // else that of the command which the documentation tells everybody.
+        let mut command = match profile {
+            Profile::Dev => self.cargo(["build", "--workspace", "--bin", "leadwire"]),
+            Profile::Release => self.cargo(["build", "--release", "--package", "leadwire", "--bin", "leadwire"]),
         };
-        Ok(self.target.join(folder).join("leadwire"))
+        process::run(&mut command)?;
+        Ok(self.target.join(profile.folder()).join("leadwire"))
     }
 
     /// Builds the server and, with it, the sample plugins; answers where both are.
@@ -68,15 +76,38 @@ impl Workspace {
         Ok((leadwire, out))
     }
 
-    /// Builds the plugins that only tests have a use for, apart from those that somebody may want to run.
-    pub fn build_test_plugins(&self, leadwire: &Path) -> Result<()> {
-        let (source, out) = ("host/tests/guests/hostile", self.target.join("test-plugins"));
-        process::run(Command::new(leadwire).current_dir(&self.root).args(["plugin", "build", source, "--out"]).arg(out))
+    /// Builds the server and the bench; answers where both are.
+    pub fn build_bench(&self, profile: Profile) -> Result<(PathBuf, PathBuf)> {
+        let mut command = match profile {
+            Profile::Dev => self.cargo(["build", "--workspace"]),
+            Profile::Release => {
+                self.cargo(["build", "--release", "--package", "leadwire", "--package", "leadwire-bench"])
+            }
+        };
+        process::run(command.args(["--bin", "leadwire", "--bin", "leadwire-bench"]))?;
+        let folder = self.target.join(profile.folder());
+        Ok((folder.join("leadwire"), folder.join("leadwire-bench")))
     }
 
-    /// The folders of the sample plugins, in order.
+    /// Builds the plugins that only tests have a use for, apart from those that somebody may want to run.
+    pub fn build_test_plugins(&self, leadwire: &Path) -> Result<()> {
+        self.build_guests(leadwire, "host/tests/guests", &self.target.join("test-plugins"))
+    }
+
+    /// Builds the plugins in Rust that stand in `folder`.
+    pub fn build_guests(&self, leadwire: &Path, folder: &str, out: &Path) -> Result<()> {
+        let mut command = Command::new(leadwire);
+        command.current_dir(&self.root).args(["plugin", "build"]).args(self.sources(folder)?).arg("--out").arg(out);
+        process::run(&mut command)
+    }
+
+    /// The folders of the sample plugins in Rust, in order.
     pub fn plugin_sources(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.root.join("plugins");
+        self.sources("plugins")
+    }
+
+    fn sources(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let folder = self.root.join(folder);
         let entries = folder.read_dir().with_context(|| format!("{} cannot be read", folder.display()))?;
         let mut sources: Vec<_> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
