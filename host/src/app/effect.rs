@@ -194,6 +194,13 @@ impl App {
     }
 }
 
+/// How far a plugin has followed the log, and what of it is open.
+pub fn standing(standing: &Standing) -> Value {
+    let Standing { seq, head, stopped, pending, parked, reminders, .. } = standing;
+    let lag = head.saturating_sub(*seq);
+    json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
+}
+
 /// As administrators see it.
 fn shown(effect: &Effect) -> Value {
     let Effect {

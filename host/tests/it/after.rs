@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    explain::leadwire,
     guest::{FIRST_ID, Guest, Outcome, Ruling, Wants, outcome},
     socket_client::{PATIENCE, SocketClient, Transport},
     support::TestApp,
@@ -273,6 +274,25 @@ async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_is_told_on_the_command_line_as_well() {
+    let nobody = with_lead("\"userId\":\"00000000-0000-0000-0000-000000000000\",\"kind\":\"hello\"");
+    let app = start(&[("helper", follower("helper", ["lead:created"], vec![("notify".into(), nobody)]))]).await;
+    app.lead(json!({"title": "Roof"})).await;
+    settled(&app, "helper").await;
+    let list = |flags: &[&str]| {
+        let arguments = [&["plugin", "list", "--plugins", "plugins"][..], flags].concat();
+        let (code, stdout, stderr) = leadwire(&app, &arguments);
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout
+    };
+    let told: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    let listed = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    assert_eq!(told["items"][0]["effects"], listed["items"][0]["effects"]);
+    assert_eq!(told["items"][0]["effects"]["parked"], 1);
+    assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked tells why"), "{}", list(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_administrators_see_and_retry_effects_and_only_of_plugins_that_follow() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![]))]).await;
     let (admin, manager, path) = (app.client(Role::Admin), app.client(Role::Manager), "/api/plugins/helper/effects");
@@ -363,10 +383,8 @@ async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_
     let app = start(&[("clock", follower("clock", ["lead:created"], vec![remind("later", NEVER), note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     assert_eq!(settled(&app, "clock").await.reminders, 1);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    command.current_dir(app.dir.path()).args(["plugin", "remove", "clock", "--plugins", "plugins"]);
-    let removed = command.args(["--database", "leadwire.db", "--data-dir", "data"]).output().expect("leadwire starts");
-    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    let (code, _, stderr) = leadwire(&app, &["plugin", "remove", "clock", "--plugins", "plugins"]);
+    assert_eq!(code, Some(0), "{stderr}");
     let mut changed = app.app().plugins().changed();
     while !app.app().plugins().followers().is_empty() {
         timeout(PATIENCE, changed.changed()).await.expect("it is taken up").expect("the plugins are there");

@@ -15,13 +15,8 @@ use tempfile::TempDir;
 const SECRET: &str = "a-secret-that-nobody-may-ever-see-printed";
 
 fn leadwire(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LEADWIRE_") {
-            command.env_remove(name);
-        }
-    }
-    command.current_dir(home).stdin(Stdio::null()).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
+    let mut command = crate::support::leadwire(home);
+    command.stdin(Stdio::null()).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
     command
 }
 

@@ -1,6 +1,6 @@
 //! Why somebody got what they got: told from the plugins of the time, whatever is in force by now.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use leadwire::{domain::role::Role, plugin::State};
 use reqwest::StatusCode;
@@ -11,7 +11,7 @@ use crate::{
     delivery::sample,
     guest::{Audience, Guest, Verdict, everyone, remove},
     socket_client::{SocketClient, Transport},
-    support::TestApp,
+    support::{self, TestApp},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,12 +62,8 @@ pub fn hiding(pointer: &'static str, version: &str) -> Guest {
 
 /// Runs the command line on the files of a server; its exit code, and what it wrote to stdout and stderr.
 pub fn leadwire(app: &TestApp, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    let names = std::env::vars_os().map(|(name, _)| name);
-    names.filter(|name| name.to_string_lossy().starts_with("LEADWIRE_")).for_each(|name| {
-        command.env_remove(name);
-    });
-    command.current_dir(app.dir.path()).args(arguments);
+    let mut command = support::leadwire(app.dir.path());
+    command.args(arguments);
     command
         .arg("--database")
         .arg(app.dir.path().join("leadwire.db"))

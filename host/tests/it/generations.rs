@@ -1,6 +1,6 @@
 //! Reloads that the gate holds, generations that are brought back, and what an operator says to both.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use leadwire::{
     domain::{event::Event, role::Role, room::Room, time::Timestamp},
@@ -214,11 +214,8 @@ async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there
 
 /// `leadwire plugin …` beside the running server.
 fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
-        command.env_remove(name);
-    }
-    command.args(["plugin", order, "guard", "--plugins", "plugins", "--data-dir", "data"]).current_dir(dir);
+    let mut command = crate::support::leadwire(dir);
+    command.args(["plugin", order, "guard", "--plugins", "plugins", "--data-dir", "data"]);
     let output = command.output().expect("leadwire starts");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).trim().to_owned())

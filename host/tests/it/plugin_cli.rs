@@ -12,6 +12,8 @@ use leadwire::{
 };
 use serde_json::{Value, json};
 
+use crate::support;
+
 /// Kept between runs, so that a plugin's libraries are compiled once.
 fn kept(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
@@ -22,13 +24,8 @@ fn repository() -> &'static Path {
 }
 
 fn plugin(arguments: &[&str], dir: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
-        if name != "LEADWIRE_WASM_TOOLCHAIN" {
-            command.env_remove(name);
-        }
-    }
-    command.arg("plugin").args(arguments).current_dir(dir).output().expect("leadwire starts")
+    let mut command = support::leadwire(dir);
+    command.arg("plugin").args(arguments).output().expect("leadwire starts")
 }
 
 fn done(output: &Output) -> String {
@@ -86,8 +83,8 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     assert!(done(&tests.expect("cargo starts")).contains("2 passed"));
 
     let build = || {
-        let mut build = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-        build.args(["plugin", "build", "--out", "../plugins"]).env("CARGO_TARGET_DIR", &target).current_dir(&home);
+        let mut build = support::leadwire(&home);
+        build.args(["plugin", "build", "--out", "../plugins"]).env("CARGO_TARGET_DIR", &target);
         done(&build.output().expect("leadwire starts"))
     };
     assert_eq!(build(), "../plugins/my-plugin.wasm\n");
@@ -111,6 +108,26 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     assert!(matches!(&shaped[..], [(_, Shaped::Held { plugin, .. })] if plugin == "my-plugin"), "{shaped:?}");
     let fault = plugins.status().remove(0).last_fault.expect("a fault").reason;
     assert!(fault.contains("src/lib.rs:") && fault.contains("no idea"), "{fault}");
+}
+
+#[test]
+fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("plugins");
+    fs::create_dir(&folder).expect("made");
+    let hooks = ["after", "authorize", "before", "enrich"];
+    for hook in hooks {
+        done(&plugin(&["new", hook, "--hook", hook], dir.path()));
+        let mut test = support::leadwire(dir.path());
+        test.args(["plugin", "test", hook, "--json"]).env("CARGO_TARGET_DIR", kept("new-plugin"));
+        let report = done(&test.output().expect("leadwire starts"));
+        let report: Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!((&report["native"], &report["cases"][1]["ok"]), (&json!("ok"), &json!(true)), "{report}");
+        let built = dir.path().join(hook).join("target").join(hook).with_extension("wasm");
+        fs::copy(built, folder.join(hook).with_extension("wasm")).expect("copied");
+        fs::copy(dir.path().join(hook).join("plugin.toml"), folder.join(hook).with_extension("toml")).expect("copied");
+    }
+    assert_active(&load(&folder, dir.path()), &hooks);
 }
 
 #[test]

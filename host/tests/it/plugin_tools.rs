@@ -16,17 +16,12 @@ use serde_json::{Value, json};
 use crate::{
     guest::{Guest, Verdict, everyone, remove, set},
     plugin_host::built,
-    support::TestApp,
+    support::{self, TestApp},
 };
 
 fn leadwire(arguments: &[&str], dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
-        if name != "LEADWIRE_WASM_TOOLCHAIN" {
-            command.env_remove(name);
-        }
-    }
-    command.arg("plugin").args(arguments).current_dir(dir);
+    let mut command = support::leadwire(dir);
+    command.arg("plugin").args(arguments);
     command
 }
 

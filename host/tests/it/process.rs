@@ -49,11 +49,8 @@ pub fn email(role: &str) -> String {
 }
 
 fn leadwire(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEADWIRE_")) {
-        command.env_remove(name);
-    }
-    command.current_dir(home).stdin(Stdio::null());
+    let mut command = crate::support::leadwire(home);
+    command.stdin(Stdio::null());
     command
 }
 

@@ -1,6 +1,6 @@
 //! A whole server on a free port with a database of its own, and clients that speak to it as users do.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, path::Path, process::Command};
 
 use leadwire::{
     app::App,
@@ -103,6 +103,18 @@ impl TestApp {
     pub async fn lead(&self, body: Value) -> Value {
         self.client(Role::Admin).post("/api/leads", body).await.expect(StatusCode::CREATED)
     }
+}
+
+/// The command line in a folder, with no settings from the environment but where the WebAssembly toolchain is.
+pub fn leadwire(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEADWIRE_") && name != "LEADWIRE_WASM_TOOLCHAIN" {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(dir);
+    command
 }
 
 /// Cheap password hashes, no login limits that a test would meet, a database in `dir`.

@@ -1,7 +1,8 @@
 //! `leadwire plugin list`: what is in the plugin folder, and what a running server makes of it.
 //!
 //! A server that runs on the data directory puts up what it knows there. Where none runs, each component is loaded
-//! for a moment, as a server would when it starts.
+//! for a moment, as a server would when it starts. How far the plugins with an `after` hook are, and what of theirs is
+//! parked, is read from the database.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -11,8 +12,11 @@ use serde_json::{Value, json};
 
 use super::Component;
 use crate::{
-    cli::{Options, say},
+    app,
+    cli::{Options, runtime, say},
+    config::Config,
     plugin::{bulletin, error::Refused, workbench::Workbench},
+    store::{Store, follower::Standing},
 };
 
 #[derive(Args)]
@@ -23,20 +27,38 @@ pub(in crate::cli) struct List {
 }
 
 pub(super) fn run(list: &List, options: &Options) -> Result<()> {
-    let (dir, data_dir) = (super::manage::folder(options)?, options.load()?.data_dir()?);
-    let bulletin = bulletin::read(&data_dir)?;
-    let (server, items) = match &bulletin {
+    let (dir, config) = (super::manage::folder(options)?, options.load()?);
+    let bulletin = bulletin::read(&config.data_dir()?)?;
+    let (server, mut items) = match &bulletin {
         Some(bulletin) => {
             let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
             (server, bulletin["items"].as_array().cloned().unwrap_or_default())
         }
         None => (Value::Null, at_rest(&dir)?),
     };
+    for standing in standings(&config)? {
+        if let Some(item) = items.iter_mut().find(|item| item["name"] == standing.plugin.as_str()) {
+            item["effects"] = app::effect::standing(&standing);
+        }
+    }
     if list.json {
         let told = json!({"directory": dir.display().to_string(), "server": server, "items": items});
         return say(format_args!("{told:#}"));
     }
     say(text(&dir, &server, &items))
+}
+
+/// How far each plugin that ever followed the log is.
+fn standings(config: &Config) -> Result<Vec<Standing>> {
+    if !config.database_file()?.exists() {
+        return Ok(Vec::new());
+    }
+    runtime()?.block_on(async {
+        let store = Store::open_read_only(&config.database_url()?).await?;
+        let standings = async { store.read().await?.standings().await }.await;
+        store.close().await;
+        Ok(standings?)
+    })
 }
 
 /// What a server would make of the folder if it started now.
@@ -106,6 +128,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
             let skipped = if skipped > 0 { format!(", {skipped} not asked while it rests") } else { String::new() };
             lines.push(format!("{indent}{calls} calls, {faults} faults{skipped}"));
         }
+        lines.extend(following(&item["effects"], &word(item, "name")).map(|line| format!("{indent}{line}")));
         lines.extend(resting(&item["breaker"]).map(|rest| format!("{indent}{rest}")));
         if let Some(fault) = item["lastFault"].as_object() {
             let text = |key: &str| fault.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -116,6 +139,25 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         lines.push("no plugins".into());
     }
     lines.join("\n")
+}
+
+/// How far a plugin that follows the log is, where there is something left to do.
+fn following(effects: &Value, name: &str) -> Option<String> {
+    let number = |key: &str| effects[key].as_u64().unwrap_or_default();
+    let counts = [
+        (number("lag"), "events behind"),
+        (number("pending"), "effects pending"),
+        (number("parked"), "parked"),
+        (number("reminders"), "reminders"),
+    ];
+    let told: Vec<String> =
+        counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+    let why = if number("parked") > 0 {
+        format!("; GET /api/plugins/{name}/effects?state=parked tells why")
+    } else {
+        String::new()
+    };
+    (!told.is_empty()).then(|| told.join(", ") + &why)
 }
 
 /// What there is to say of a breaker that is not closed.
@@ -134,6 +176,19 @@ fn resting(breaker: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_following_plugin_has_left_to_do_is_told_with_where_to_read_why() {
+        let effects = |lag, pending, parked, reminders| json!({"seq": 7, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": 0});
+        let told = |effects: Value| following(&effects, "sla-watch");
+        assert_eq!(
+            told(effects(0, 2, 1, 0)).as_deref(),
+            Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked tells why")
+        );
+        assert_eq!(told(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
+        assert_eq!(told(effects(0, 0, 0, 0)), None);
+        assert_eq!(told(Value::Null), None);
+    }
 
     #[test]
     fn a_plugin_that_rests_is_told_with_its_breaker_and_one_that_answers_without() {

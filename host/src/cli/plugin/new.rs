@@ -8,23 +8,57 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugin-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 
-/// What an author's folder starts with; `@NAME@` becomes the plugin's name.
-const TEMPLATE: [(&str, &str); 7] = [
+/// What an author's folder starts with, whatever the hook; `@NAME@` becomes the plugin's name.
+const COMMON: [(&str, &str); 4] = [
     (".gitignore", include_str!("template/gitignore.in")),
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
     // The versions that this server was built with. Cargo drops what the plugin does not use.
     ("Cargo.lock", include_str!("../../../../Cargo.lock")),
     ("README.md", include_str!("template/README.md.in")),
-    ("plugin.toml", include_str!("template/plugin.toml.in")),
-    ("src/lib.rs", include_str!("template/src/lib.rs.in")),
-    ("tests/phones.json", include_str!("template/tests/phones.json.in")),
 ];
+
+/// The settings, the source and the cases of a plugin with one hook.
+macro_rules! template {
+    ($hook:literal) => {
+        [
+            ("plugin.toml", include_str!(concat!("template/", $hook, "/plugin.toml.in"))),
+            ("src/lib.rs", include_str!(concat!("template/", $hook, "/lib.rs.in"))),
+            ("tests/cases.json", include_str!(concat!("template/", $hook, "/cases.json.in"))),
+        ]
+    };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Hook {
+    /// Who may connect, and who may follow a lead
+    Authorize,
+    /// Accepts, amends or refuses what users write
+    Before,
+    /// Adds to what clients are told
+    Enrich,
+    /// Hides things from some of them
+    Filter,
+    /// Has something done when something happened
+    After,
+}
+
+impl Hook {
+    fn template(self) -> [(&'static str, &'static str); 3] {
+        match self {
+            Self::Authorize => template!("authorize"),
+            Self::Before => template!("before"),
+            Self::Enrich => template!("enrich"),
+            Self::Filter => template!("filter"),
+            Self::After => template!("after"),
+        }
+    }
+}
 
 /// Names that cargo refuses for a package, or that the plugin's own dependencies have.
 const TAKEN: [&str; 47] = [
@@ -81,6 +115,9 @@ const TAKEN: [&str; 47] = [
 pub(in crate::cli) struct New {
     /// What the plugin is called: a lower-case letter, then letters, digits and hyphens
     name: String,
+    /// The hook that it starts with; others can be added
+    #[arg(long, value_enum, default_value = "filter")]
+    hook: Hook,
     /// Where to make the folder NAME
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
@@ -95,25 +132,25 @@ pub(super) fn run(new: &New) -> Result<()> {
     if home.exists() {
         bail!("{} exists already", home.display());
     }
-    write(&home, &new.name).with_context(|| format!("cannot make {}", home.display()))?;
+    write(&home, &new.name, new.hook).with_context(|| format!("cannot make {}", home.display()))?;
     crate::cli::say(format_args!(
-        "made {home}\ntest it:  cd {home} && cargo test\nbuild it: cd {home} && leadwire plugin build",
+        "made {home}\ntest it:  cd {home} && leadwire plugin test\nbuild it: cd {home} && leadwire plugin build",
         home = home.display()
     ))
 }
 
 /// Writes all of it under another name first, so that a folder of that name is a whole one.
-fn write(home: &Path, name: &str) -> Result<()> {
+fn write(home: &Path, name: &str, hook: Hook) -> Result<()> {
     let part = home.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = fill(&part, name).and_then(|()| Ok(fs::rename(&part, home)?));
+    let written = fill(&part, name, hook).and_then(|()| Ok(fs::rename(&part, home)?));
     if written.is_err() {
         let _ = fs::remove_dir_all(&part);
     }
     written
 }
 
-fn fill(home: &Path, name: &str) -> Result<()> {
-    for (path, text) in TEMPLATE {
+fn fill(home: &Path, name: &str, hook: Hook) -> Result<()> {
+    for (path, text) in COMMON.into_iter().chain(hook.template()) {
         let file = home.join(path);
         fs::create_dir_all(file.parent().expect("the path is below the folder"))?;
         fs::write(file, text.replace("@NAME@", name))?;
@@ -131,7 +168,7 @@ mod tests {
     use super::*;
 
     fn new(name: &str, dir: &Path) -> Result<()> {
-        run(&New { name: name.into(), dir: dir.into() })
+        run(&New { name: name.into(), hook: Hook::Filter, dir: dir.into() })
     }
 
     #[test]

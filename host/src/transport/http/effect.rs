@@ -16,7 +16,7 @@ use super::{
 use crate::{
     app::{self, Page},
     domain::policy::{Deed, may},
-    store::{effect::EffectState, follower::Standing},
+    store::effect::EffectState,
 };
 
 pub(super) fn routes() -> Router<Api> {
@@ -25,13 +25,6 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/plugins/{name}/effects/retry", post(retry_all))
         .route("/api/plugins/{name}/effects/{id}", delete(drop_one))
         .route("/api/plugins/{name}/effects/{id}/retry", post(retry))
-}
-
-/// How far a plugin has followed the log, and what of it is open.
-pub(super) fn shown(standing: &Standing) -> Value {
-    let Standing { seq, head, stopped, pending, parked, reminders, .. } = standing;
-    let lag = head.saturating_sub(*seq);
-    json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
 }
 
 async fn list(

@@ -35,7 +35,7 @@ async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<
     params.finish()?;
     let standings = api.app.standings().await?;
     let items = api.plugins.status().into_iter().map(|status| {
-        let effects = standings.get(&status.name).map(super::effect::shown);
+        let effects = standings.get(&status.name).map(app::effect::standing);
         let mut item = json!(status);
         item["effects"] = json!(effects);
         item
