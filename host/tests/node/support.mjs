@@ -16,7 +16,7 @@ export const binary = process.env.LEADWIRE_TEST_BIN ?? join(root, 'target/debug/
 export const builtPlugins = process.env.LEADWIRE_TEST_PLUGINS ?? join(root, 'target/plugins');
 
 export const ROLES = ['ADMIN', 'MANAGER', 'SALES', 'VIEWER'];
-const PASSWORD = 'correct horse battery';
+export const PASSWORD = 'correct horse battery';
 const PATIENCE = 20_000;
 
 // Hashing is made cheap and logins are not counted: neither is what these tests are about.
@@ -114,8 +114,8 @@ export class Server {
     assert.doesNotMatch(this.log, /panicked/);
   }
 
-  async login(role) {
-    const answer = await this.call('POST', '/api/auth/login', { body: { email: emailOf(role), password: PASSWORD } });
+  async login(role, email = emailOf(role)) {
+    const answer = await this.call('POST', '/api/auth/login', { body: { email, password: PASSWORD } });
     assert.equal(answer.status, 200, JSON.stringify(answer.body));
     return answer.body;
   }
@@ -142,8 +142,8 @@ export class Server {
   }
 
   /** Somebody of that role: `api` calls with their token, and `user` tells who it is. */
-  async person(role) {
-    const { accessToken: token, refreshToken, user } = await this.login(role);
+  async person(role, email) {
+    const { accessToken: token, refreshToken, user } = await this.login(role, email);
     const api = (method, path, body, headers) => this.ok(method, path, { token, body, headers });
     return { role, token, refreshToken, user, api };
   }
@@ -179,6 +179,27 @@ export async function heard(socket, name, fits = () => true) {
 }
 
 export const events = (socket, name) => socket.heard.filter((event) => event.name === name).map((event) => event.data);
+
+/** Says in each handshake what was seen last, as PROTOCOL.md has it. */
+export function resume(socket) {
+  socket.onAny((name, event) => {
+    if (name === 'connected' && event.recovered) return;
+    if (event?.seq && event.epoch) Object.assign(socket.auth, { since: event.seq, epoch: event.epoch });
+  });
+}
+
+/** Numbers from 0 to 1 that a seed decides, and what is drawn with them. */
+export function dice(seed) {
+  let state = seed >>> 0;
+  const next = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+  const below = (limit) => Math.floor(next() * limit);
+  return { next, below, pick: (list) => list[below(list.length)] };
+}
 
 function environment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LEADWIRE_')));
