@@ -147,7 +147,8 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
     files.sort();
     counted(
         Command::new("node")
-            .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
+            // Two files at a time: what takes long in most of them is waiting for clients to come back.
+            .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
             .args(files)
             .current_dir(folder)
             .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))

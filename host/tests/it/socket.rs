@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use leadwire::domain::{
-    event::Draft,
-    policy::{Scope, Visibility},
-    role::Role,
-    room::Room,
-    time::Timestamp,
+use leadwire::{
+    delivery::RESERVED,
+    domain::{
+        event::Draft,
+        policy::{Scope, Visibility},
+        role::Role,
+        room::Room,
+        time::Timestamp,
+    },
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -341,6 +344,34 @@ async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
             last = seq;
         }
         client.expect_silence().await;
+    }
+}
+
+/// A stock client takes such a packet for a broken one, comes back, and is sent it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_socket_io_reserves_is_never_sent() {
+    let app = TestApp::start().await;
+    let mut clients = Vec::new();
+    for transport in TRANSPORTS {
+        clients.push(SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await);
+    }
+    let mut tx = app.app().store().write().await.expect("a transaction");
+    for name in RESERVED.into_iter().chain(["lead:updated"]) {
+        let (rooms, at) = (vec![Room::Everyone], Timestamp::now());
+        tx.append(&Draft { name, rooms, lead_id: None, payload: json!({}), context: json!({}), at })
+            .await
+            .expect("a line");
+    }
+    tx.commit().await.expect("commits");
+    let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
+    for transport in TRANSPORTS {
+        let mut late = SocketClient::try_connect(transport, &address(&app), auth.clone()).await.expect("connects");
+        late.event("connected").await;
+        clients.push(late);
+    }
+    for client in &mut clients {
+        let (name, event) = client.next().await;
+        assert_eq!((name.as_str(), &event["seq"]), ("lead:updated", &json!(RESERVED.len() + 1)));
     }
 }
 

@@ -85,7 +85,7 @@ test('events arrive signed, each once, with the fields that were chosen', async 
   const { body, headers } = created;
   assert.throws(() => webhook.verify(body.replace('Dächer', 'Doors'), headers));
   for (const name of ['webhook-id', 'webhook-timestamp']) {
-    assert.throws(() => webhook.verify(body, { ...headers, [name]: `${headers[name].slice(0, -1)}0x` }), name);
+    assert.throws(() => webhook.verify(body, { ...headers, [name]: `${headers[name].slice(0, -1)}x` }), name);
   }
 });
 

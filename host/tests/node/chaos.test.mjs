@@ -1,0 +1,380 @@
+// Everything goes wrong at once, for a minute: connections are cut at random, the server is killed and started again,
+// plugins and roles change, and writers write. At the end each client has been told exactly what its role may see.
+//
+// LEADWIRE_CHAOS_SECONDS says for how long, LEADWIRE_CHAOS_SEED decides what happens: a failing run names its own.
+//
+// What is right is decided by what an admin who follows every lead is told of the whole log at the end: without a
+// hole, and with every change that was answered. From that alone, owners and roles, each client's part is reckoned.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { io } from 'socket.io-client';
+import { Leadwire } from '../../../clients/js/dist/index.js';
+import { PASSWORD, ROLES, Server, dice, resume, until } from './support.mjs';
+
+const SECONDS = Number(process.env.LEADWIRE_CHAOS_SECONDS ?? 60);
+const SEED = Number(process.env.LEADWIRE_CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 32));
+const CLIENTS = 200;
+const KILLS = 10;
+const HOT_LEADS = 8;
+/** They change their roles, among these. */
+const MOVERS = 3;
+const MOVES = ['MANAGER', 'SALES', 'VIEWER'];
+const TRANSPORTS = [['websocket'], ['polling'], ['websocket'], ['polling', 'websocket']];
+const STATUSES = ['NEW', 'CONTACTED', 'QUALIFIED', 'PROPOSAL', 'NEGOTIATION', 'WON', 'LOST'];
+
+const settings = `
+[visibility]
+SALES = "own+unassigned"
+[plugins]
+on_missing = "unload"
+`;
+/** Each of them hides the address from viewers and from nobody else; the rest may be seen or not. */
+const REDACTIONS = [['email'], ['email', 'phone'], ['email', 'company', 'phone'], ['company', 'email']];
+const redaction = (fields) => `[config]\nroles = ["VIEWER"]\nfields = ${JSON.stringify(fields)}\n`;
+
+test(`${CLIENTS} clients miss nothing and see nothing twice, whatever happens (${SECONDS} s)`, async (t) => {
+  console.log(`LEADWIRE_CHAOS_SEED=${SEED} LEADWIRE_CHAOS_SECONDS=${SECONDS}`);
+  const server = await Server.start(t, { settings, plugins: { 'redact-contact': redaction(['email']) } });
+  const { host } = new URL(server.url);
+  const admin = await server.person('ADMIN');
+  const users = await hire(server, admin);
+  const leads = [];
+  for (let number = 0; number < HOT_LEADS; number += 1) {
+    const lead = await admin.api('POST', '/api/leads', { title: `Lead ${number}`, email: 'a@secret.example' });
+    const owners = users.filter(({ role }) => role === 'SALES');
+    if (number % 2) await admin.api('POST', `/api/leads/${lead.id}/assign`, { ownerId: owners[number % owners.length].id });
+    leads.push(lead.id);
+  }
+
+  const proxy = await Proxy.listen(t, Number(new URL(server.url).port));
+  const clients = [];
+  for (let at = 0; at < CLIENTS; at += 20) {
+    const some = Array.from({ length: Math.min(20, CLIENTS - at) }, (_, number) => at + number);
+    clients.push(...(await Promise.all(some.map((number) => enter(server, proxy, users, leads, number)))));
+  }
+  t.after(() => clients.forEach((client) => client.leave()));
+
+  const began = performance.now();
+  const storm = new Storm({ server, host, admin, users, leads, proxy });
+  await storm.rage();
+  const last = await persist(() => admin.api('POST', '/api/leads', { title: 'The last one', email: 'a@secret.example' }));
+  assert.ok(last.id);
+
+  const settling = performance.now();
+  const log = await readLog(server, admin, users, t);
+  assert.deepEqual(log.holes(), [], 'every line of the log is somebody\'s');
+  for (const { id, title } of storm.answered) {
+    assert.ok(log.has(id, title), `${title} of ${id} was answered and is not in the log`);
+  }
+  const lacking = () => clients.filter((client) => log.missing(client).length > 0);
+  const say = () => lacking().map((client) => `${client.label} lacks ${log.missing(client).slice(0, 5)}`);
+  await until(() => say().join('\n'), () => lacking().length === 0, 120_000);
+  for (const client of clients) log.judge(client);
+  const told = clients.reduce((sum, { seqs }) => sum + seqs.length, 0);
+  const returns = clients.reduce((sum, { greetings }) => sum + greetings - 1, 0);
+  console.log(`${log.head} events, ${told} told, ${returns} returns, ${proxy.cuts} cuts, ${storm.kills} kills, ` +
+    `${storm.swaps} swaps of plugins, ${storm.moves} changes of roles; ` +
+    `${Math.round((settling - began) / 1000)} s of storm, all at rest ${Math.round((performance.now() - settling) / 1000)} s later`);
+  assert.equal(storm.kills, KILLS);
+  assert.ok(returns > CLIENTS && storm.swaps >= 5 && storm.moves >= 3, 'it was a storm');
+});
+
+/** Users of all roles; the first few are those whose roles change. */
+async function hire(server, admin) {
+  const users = [];
+  for (let number = 0; number < MOVERS + 8; number += 1) {
+    const role = number < MOVERS ? MOVES[number % MOVES.length] : ROLES[number % ROLES.length];
+    const email = `user${number}@example.com`;
+    const user = await admin.api('POST', '/api/users', { email, name: `User ${number}`, role, password: PASSWORD });
+    users.push({ ...user, number, moves: number < MOVERS });
+  }
+  return users;
+}
+
+/** One client, connected; a third of them are helpers that follow leads, the others are stock sockets. */
+async function enter(server, proxy, users, leads, number) {
+  const user = users[number % users.length];
+  const transports = TRANSPORTS[Math.floor(number / users.length) % TRANSPORTS.length];
+  // A login of its own: what the lost sockets of a login followed goes to the next one of the same.
+  const { accessToken: token } = await server.login(user.role, user.email);
+  const options = {
+    forceNew: true, autoConnect: false, transports, auth: { token }, reconnectionDelay: 200, reconnectionDelayMax: 1000,
+  };
+  const socket = io(proxy.url, options);
+  const follows = number % 3 === 0 ? leads.filter((_, at) => (at + number) % 2 === 0) : [];
+  const client = { label: `client ${number} (${user.email}, ${transports}${follows.length ? ', helper' : ''})` };
+  Object.assign(client, { user, socket, follows: new Set(follows), from: undefined, seqs: [], shapes: [] });
+  Object.assign(client, { greetings: 0, errors: [], leave: () => socket.disconnect() });
+  const take = (name, event) => {
+    client.seqs.push(event.seq);
+    if (event.lead) client.shapes.push([event.seq, event.lead.email !== undefined]);
+  };
+  const greet = ({ seq, recovered }) => {
+    client.greetings += 1;
+    client.from ??= seq;
+    if (client.greetings > 1 && !recovered) client.errors.push('was not recovered');
+  };
+  socket.on('connect_error', ({ message }) => {
+    // Whoever is refused in words does not try again.
+    if (!socket.active) client.errors.push(message);
+  });
+  socket.on('disconnect', (reason) => reason.startsWith('io ') && client.errors.push(reason));
+  if (follows.length) {
+    const confirmed = new Set();
+    const leadwire = new Leadwire(socket, { token, refresh: async () => assert.fail('tokens live longer') });
+    for (const name of LOGGED) leadwire.on(name, (event) => take(name, event));
+    leadwire.on('connected', greet);
+    leadwire.on('reset', () => client.errors.push('reset'));
+    leadwire.on('refused', ({ message }) => client.errors.push(message));
+    leadwire.on('lead:subscribed', ({ leadId }) => confirmed.add(leadId));
+    for (const lead of follows) leadwire.follow(lead);
+    await leadwire.connect();
+    await until('subscriptions', () => confirmed.size === follows.length);
+  } else {
+    resume(socket);
+    socket.onAny((name, event) => LOGGED.includes(name) && take(name, event));
+    socket.on('connected', greet);
+    socket.on('sync:reset', () => client.errors.push('reset'));
+    socket.connect();
+    await until('a greeting', () => client.greetings);
+  }
+  return client;
+}
+
+const LOGGED = [
+  'lead:created', 'lead:updated', 'lead:deleted', 'lead:assigned', 'activity:created', 'activity:updated',
+  'activity:deleted', 'lead:revoked', 'notification', 'session:updated',
+];
+
+/** Repeats what a server that is just being killed cannot do. */
+async function persist(act) {
+  return until('the server to do it', () => act().catch((error) => (error.code === 'ERR_ASSERTION' ? Promise.reject(error) : null)), 60_000);
+}
+
+/** A way to the server whose connections can be cut. */
+class Proxy {
+  static async listen(t, port) {
+    const proxy = new Proxy();
+    proxy.pairs = new Set();
+    proxy.cuts = 0;
+    proxy.tcp = createServer((near) => {
+      const far = connect(port, '127.0.0.1');
+      const pair = [near, far];
+      proxy.pairs.add(pair);
+      const end = () => {
+        proxy.pairs.delete(pair);
+        for (const socket of pair) socket.destroy();
+      };
+      for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
+      near.pipe(far);
+      far.pipe(near);
+    });
+    proxy.tcp.listen(0, '127.0.0.1');
+    await once(proxy.tcp, 'listening');
+    proxy.url = `http://127.0.0.1:${proxy.tcp.address().port}`;
+    t.after(() => {
+      proxy.tcp.close();
+      for (const [near] of proxy.pairs) near.destroy();
+    });
+    return proxy;
+  }
+
+  /** Cuts one connection: both ends are told, or both are reset. */
+  cut({ pick, next }) {
+    const pairs = [...this.pairs];
+    if (!pairs.length) return;
+    this.cuts += 1;
+    const resets = next() < 0.5;
+    for (const socket of pick(pairs)) resets ? socket.resetAndDestroy() : socket.destroy();
+  }
+}
+
+/** What goes wrong, each kind by dice of its own, so that a seed decides it whatever takes how long. */
+class Storm {
+  constructor(scene) {
+    Object.assign(this, scene, { answered: [], kills: 0, swaps: 0, moves: 0 });
+  }
+
+  async rage() {
+    this.until = Date.now() + SECONDS * 1000;
+    const writers = Array.from({ length: 5 }, (_, number) => this.write(number));
+    await Promise.all([this.cut(), this.kill(), this.swap(), this.move(), ...writers]);
+  }
+
+  get isOver() {
+    return Date.now() > this.until;
+  }
+
+  async cut() {
+    for (const chance = dice(SEED + 1); !this.isOver; await sleep(60 + chance.below(120))) {
+      for (let count = 1 + chance.below(3); count > 0; count -= 1) this.proxy.cut(chance);
+    }
+  }
+
+  async kill() {
+    const chance = dice(SEED + 2);
+    const pause = (SECONDS * 1000) / (KILLS + 1);
+    const begin = Date.now();
+    for (let number = 1; number <= KILLS; number += 1) {
+      await sleep(Math.max(0, begin + (number - 0.25 + 0.5 * chance.next()) * pause - Date.now()));
+      await this.server.end('SIGKILL');
+      await sleep(chance.below(300));
+      await this.server.serve(this.host);
+      this.kills += 1;
+    }
+  }
+
+  async swap() {
+    const { server } = this;
+    for (const chance = dice(SEED + 3); !this.isOver; await sleep((SECONDS / 40) * 1000 * (0.5 + chance.next()))) {
+      const what = chance.below(3);
+      if (what === 0) server.plugin('lead-score', '[config]\nhalf_life_days = 7\n');
+      else if (what === 1) rmSync(join(server.plugins, 'lead-score.wasm'), { force: true });
+      else server.replace('redact-contact.toml', redaction(chance.pick(REDACTIONS)));
+      this.swaps += 1;
+    }
+  }
+
+  async move() {
+    const movers = this.users.filter(({ moves }) => moves);
+    for (const chance = dice(SEED + 4); !this.isOver; await sleep((SECONDS / 12) * 1000 * (0.5 + chance.next()))) {
+      const [user, role] = [chance.pick(movers), chance.pick(MOVES)];
+      await this.ask('PATCH', `/api/users/${user.id}`, { role });
+      this.moves += 1;
+    }
+  }
+
+  async write(number) {
+    const chance = dice(SEED + 100 + number);
+    for (let count = 0; !this.isOver; count += 1, await sleep(100 + chance.below(200))) {
+      const title = `Title ${number}.${count}`;
+      const lead = `/api/leads/${chance.pick(this.leads)}`;
+      const what = chance.below(10);
+      const owner = chance.pick([null, ...this.users]);
+      const status = chance.pick(STATUSES);
+      if (what < 5) await this.ask('PATCH', lead, { title, ...(what < 2 ? { status } : {}) });
+      else if (what < 8) await this.ask('POST', `${lead}/activities`, { type: 'NOTE', body: title });
+      else if (what < 9) await this.ask('POST', `${lead}/assign`, { ownerId: owner?.id ?? null });
+      else await this.ask('POST', '/api/leads', { title, email: 'b@secret.example' });
+    }
+  }
+
+  /** Asks as an admin; what was answered has to be found in the log. */
+  async ask(method, path, body) {
+    const answer = await this.server.call(method, path, { token: this.admin.token, body }).catch(() => null);
+    if (!answer) return;
+    // A viewer owns nothing, and whether somebody is one is not known here.
+    const isFine = answer.status < 300 || answer.status === 503 || (path.endsWith('/assign') && answer.status === 422);
+    assert.ok(isFine, `${method} ${path}: ${JSON.stringify(answer.body)}`);
+    if (answer.status < 300 && body.title) this.answered.push({ id: answer.body.id, title: body.title });
+    if (answer.status < 300 && body.body) this.answered.push({ id: answer.body.id, title: body.body });
+  }
+}
+
+/** The whole log: what the admin is told of it, and of lines for one user, what that user is told. */
+async function readLog(server, admin, users, t) {
+  const replay = async (token, follow) => {
+    const probe = io(server.url, { forceNew: true, transports: ['websocket'], auth: { token } });
+    t.after(() => probe.disconnect());
+    const heard = [];
+    probe.onAny((name, event) => LOGGED.includes(name) && heard.push({ name, ...event }));
+    const { seq, epoch } = await new Promise((fulfil) => probe.once('connected', fulfil));
+    await Promise.all(follow.map((leadId) => probe.emitWithAck('lead:subscribe', { leadId })));
+    const answer = await probe.emitWithAck('sync:since', { seq: 0, epoch });
+    assert.ok(answer.ok && answer.recovered, JSON.stringify(answer));
+    return { head: seq, heard };
+  };
+  const { heard: leads } = await replay(admin.token, []);
+  const ids = leads.filter(({ name }) => name === 'lead:created').map(({ lead }) => lead.id);
+  const whole = await replay(admin.token, ids);
+  const log = new Log(whole.head, whole.heard);
+  // The server's own users have no client, but are told of what concerns them as well.
+  const others = await Promise.all(ROLES.map(async (role) => (await server.person(role)).user));
+  await Promise.all([...users, ...others].map(async (user) => {
+    const { accessToken } = await server.login(user.role, user.email);
+    log.addOwn(user, (await replay(accessToken, [])).heard);
+  }));
+  return log;
+}
+
+class Log {
+  constructor(head, heard) {
+    this.head = head;
+    this.own = new Map();
+    this.lines = [];
+    const owners = new Map();
+    for (const { name, seq, ...event } of heard.sort((left, right) => left.seq - right.seq)) {
+      const leadId = event.lead?.id ?? event.leadId;
+      if (event.lead) owners.set(leadId, event.lead.owner?.id ?? null);
+      if (name.startsWith('lead:') || name.startsWith('activity:')) {
+        this.lines.push({ name, seq, leadId, owner: owners.get(leadId), event });
+      }
+    }
+  }
+
+  addOwn(user, heard) {
+    const own = heard.filter(({ name }) => ['notification', 'session:updated', 'lead:revoked'].includes(name));
+    const roles = own.filter(({ name }) => name === 'session:updated').map(({ seq, userRole }) => ({ seq, role: userRole }));
+    this.own.set(user.id, { seqs: own.map(({ seq }) => seq), roles: [{ seq: 0, role: user.role }, ...roles] });
+  }
+
+  holes() {
+    const seqs = new Set([...this.lines.map(({ seq }) => seq), ...[...this.own.values()].flatMap(({ seqs }) => seqs)]);
+    return Array.from({ length: this.head }, (_, at) => at + 1).filter((seq) => !seqs.has(seq));
+  }
+
+  has(id, title) {
+    return this.lines.some(({ event }) => {
+      const { lead, activity } = event;
+      return (lead?.id === id && lead.title === title) || (activity?.id === id && activity.body === title);
+    });
+  }
+
+  /** The roles by which a line may have been judged: of its place in the log, or of any later time, when it was replayed. */
+  roles(user, seq) {
+    const { roles } = this.own.get(user.id);
+    const at = roles.findLastIndex((change) => change.seq < seq);
+    return roles.slice(at).map(({ role }) => role);
+  }
+
+  /** What a client has to have been told, and what it may. */
+  expected(client) {
+    if (client.expected) return client.expected;
+    const { user, from, follows } = client;
+    const must = new Set(this.own.get(user.id).seqs.filter((seq) => seq > from));
+    const may = new Set(must);
+    for (const { name, seq, leadId, owner } of this.lines) {
+      if (seq <= from || (name.startsWith('activity:') && !follows.has(leadId))) continue;
+      const sees = this.roles(user, seq).map((role) => role !== 'SALES' || owner === null || owner === user.id);
+      if (sees.every(Boolean)) must.add(seq);
+      if (sees.some(Boolean)) may.add(seq);
+    }
+    return (client.expected = { must, may });
+  }
+
+  missing(client) {
+    const told = new Set(client.seqs);
+    return [...this.expected(client).must].filter((seq) => !told.has(seq));
+  }
+
+  judge(client) {
+    const { label, user, seqs, shapes, errors, follows } = client;
+    const { must, may } = this.expected(client);
+    assert.deepEqual(errors, [], label);
+    assert.deepEqual(seqs.filter((seq) => !may.has(seq)), [], `${label} was told what was not for it`);
+    assert.equal(new Set(seqs).size, seqs.length, `${label} was told something twice`);
+    assert.ok(seqs.length >= must.size);
+    // A helper is told of a lead's past after what everybody hears, as its README says.
+    if (!follows.size) assert.deepEqual(seqs, [...seqs].sort((left, right) => left - right), `${label}, the order`);
+    for (const [seq, hasAddress] of shapes) {
+      const fits = this.roles(user, seq).some((role) => hasAddress === (role !== 'VIEWER'));
+      assert.ok(fits, `${label} ${hasAddress ? 'saw' : 'did not see'} the address in ${seq}`);
+    }
+  }
+}

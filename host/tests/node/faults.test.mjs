@@ -1,0 +1,166 @@
+// What the Socket.IO stack below us does wrong when it is left alone, one test a fault: none of it reaches a client.
+//
+// Some are proved elsewhere, from nearer by:
+//   a packet that a full queue drops without a word    host/tests/it/socket.rs, a_burst_far_beyond_every_queue_…
+//   a full queue that starves the heartbeat            host/tests/it/socket.rs, a_slow_reader_that_answers_pings_…
+//   names that Socket.IO keeps for itself              host/tests/it/socket.rs, a_name_that_socket_io_reserves_…
+//   what is sent ahead of the greeting                 host/tests/it/socket.rs, a_connected_client_is_greeted_…
+//   frames beyond the limit                            host/tests/it/socket.rs, frames_over_the_limit_are_refused
+//   a request's head that never comes                  host/tests/it/listener.rs, a_head_that_does_not_come_…
+//   a transport closed so that its client is stranded  sessions.test.mjs, logging out ends the socket …
+//   a stopping server that strands its clients         sessions.test.mjs, clients of a server that stops …
+//   a session that is left between two transports      protocol.test.mjs, a WebSocket that is lost after the probe …
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { Line, Polling } from './raw.mjs';
+import { Server, events, heard, resume, until } from './support.mjs';
+
+/** Changes one lead so and so often, several changes at a time. */
+async function change(api, lead, count, body = {}) {
+  let made = 0;
+  const write = async () => {
+    while (made < count) await api('PATCH', `/api/leads/${lead.id}`, { title: `Change ${(made += 1)}`, ...body });
+  };
+  await Promise.all(Array.from({ length: 8 }, write));
+}
+
+const residentKib = (server) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.process.pid}/status`, 'utf8'))[1]);
+
+test('readers that stall hold nobody up, are cut, and leave no memory behind', async (t) => {
+  const server = await Server.start(t, { settings: '[socket]\nstall_timeout = "2s"\n' });
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+  const healthy = await server.socket(viewer.token, { transports: ['websocket'] });
+  // What a kernel keeps for one connection is some MB: everybody is sent twice that.
+  const [readers, changes, description] = [10, 450, '€'.repeat(10_000)];
+  const cut = () => server.log.split('it reads nothing').length - 1;
+  const round = async () => {
+    const stalled = await Promise.all(Array.from({ length: readers }, () => Line.connect(server, viewer.token)));
+    for (const { ws } of stalled) ws.pause();
+    const goal = cut() + readers;
+    healthy.heard.length = 0;
+    await change(admin.api, lead, changes - 1, { description });
+    await change(admin.api, lead, 1, { description: null });
+    await until('the healthy one to have it all', () => events(healthy, 'lead:updated').length === changes);
+    await until('the others to be cut', () => cut() === goal);
+    for (const line of stalled) {
+      line.ws.resume();
+      await line.closed();
+      assert.ok(line.frames.filter((frame) => frame.includes('"lead:updated"')).length < changes);
+    }
+    return residentKib(server);
+  };
+  const first = await round();
+  const second = await round();
+  assert.ok(second - first < 10 * 1024, `${first} KiB, then ${second} KiB`);
+  assert.ok(healthy.connected);
+});
+
+describe('faults of the stack', { concurrency: true }, () => {
+  for (const transports of [['websocket'], ['polling']]) {
+    test(`a burst of 1,000 events reaches a healthy client whole and in order (${transports})`, async (t) => {
+      const server = await Server.start(t);
+      const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+      const socket = await server.socket(viewer.token, { transports });
+      resume(socket);
+      const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+      await heard(socket, 'lead:created');
+      // Away while they happen, it is sent them as fast as it can be.
+      socket.disconnect();
+      await change(admin.api, lead, 1000);
+      socket.connect();
+      await heard(socket, 'sync:done');
+      const seqs = events(socket, 'lead:updated').map(({ seq }) => seq);
+      assert.deepEqual(seqs, Array.from({ length: 1000 }, (_, at) => at + 2));
+      assert.equal(events(socket, 'connected').at(-1).recovered, true);
+    });
+  }
+
+  for (const transports of [['websocket'], ['polling']]) {
+    test(`5,000 packets of one client are handled in the order in which it sent them (${transports})`, async (t) => {
+      const server = await Server.start(t, { settings: '[socket]\ninbound_packets = 8192\n' });
+      const { token } = await server.person('VIEWER');
+      const socket = await server.socket(token, { transports });
+      const acks = [];
+      for (let number = 0; number < 5000; number += 1) {
+        socket.emit('lead:unsubscribe', { leadId: `lead-${number}` }, ({ leadId }) => acks.push(leadId));
+      }
+      await until(() => `5000 acks, got ${acks.length}`, () => acks.length === 5000, 60_000);
+      const sent = Array.from({ length: 5000 }, (_, number) => `lead-${number}`);
+      assert.deepEqual(acks, sent);
+      assert.deepEqual(events(socket, 'lead:unsubscribed').map(({ leadId }) => leadId), sent);
+    });
+  }
+
+  test('a session that ends while its poll waits is closed at once, and the client comes back to be refused', async (t) => {
+    const server = await Server.start(t);
+    const person = await server.person('SALES');
+    const session = await Polling.connect(server, person.token);
+    const waiting = session.poll();
+    const stock = await server.socket(person.token, { transports: ['polling'] });
+    const refusals = [];
+    stock.on('connect_error', ({ message }) => refusals.push(message));
+    const answer = await server.call('POST', '/api/auth/logout', { body: { refreshToken: person.refreshToken } });
+    assert.equal(answer.status, 204);
+    assert.ok([200, 400].includes((await waiting).status));
+    await session.ended();
+    await until('the stock client to be refused', () => refusals.length);
+    assert.equal(refusals[0], 'Invalid authentication token');
+  });
+
+  test('a client that was refused is not kept: its transport is gone within seconds', async (t) => {
+    const server = await Server.start(t);
+    const [line, polling] = await Promise.all([Line.open(server), Polling.open(server)]);
+    const begin = Date.now();
+    line.send('40{"token":"wrong"}');
+    await polling.post('40{"token":"wrong"}');
+    assert.equal(await line.next(), '44{"message":"Invalid authentication token"}');
+    await Promise.all([line.closed(), polling.ended()]);
+    // After `connect_timeout`, which is 5 s; the stack's own is 45 s.
+    assert.ok(Date.now() - begin < 15_000, `${Date.now() - begin} ms`);
+  });
+
+  test('who comes back later than the log reaches is told to fetch again, and goes on live', async (t) => {
+    const server = await Server.start(t, { settings: '[log]\nkeep_events = 1000\n' });
+    const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+    const sockets = await Promise.all(
+      [['websocket'], ['polling']].map((transports) => server.socket(viewer.token, { transports })),
+    );
+    const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
+    for (const socket of sockets) {
+      resume(socket);
+      await heard(socket, 'lead:created');
+      // The last seq that it has seen is the first there is.
+      Object.assign(socket.auth, { since: 1, epoch: events(socket, 'lead:created')[0].epoch });
+      socket.disconnect();
+    }
+    await change(admin.api, lead, 1100);
+    await until('the log to be pruned', async () => {
+      const { status } = await server.call('GET', '/api/events/2/explain?role=VIEWER', { token: admin.token });
+      return status === 404;
+    });
+    for (const socket of sockets) {
+      socket.heard.length = 0;
+      socket.connect();
+      const { seq, epoch } = await heard(socket, 'sync:reset');
+      const [greeting] = events(socket, 'connected');
+      assert.deepEqual([greeting.recovered, greeting.seq, greeting.epoch], [false, seq, epoch]);
+      assert.equal(seq, 1101);
+    }
+    await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Afterwards' });
+    for (const socket of sockets) {
+      await heard(socket, 'lead:updated', ({ lead }) => lead.title === 'Afterwards');
+      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102], 'nothing of what it has to fetch again');
+      // From there on it can be made up for what it misses.
+      socket.io.engine.close();
+    }
+    await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Once more' });
+    for (const socket of sockets) {
+      await heard(socket, 'lead:updated', ({ lead }) => lead.title === 'Once more');
+      assert.equal(events(socket, 'connected').at(-1).recovered, true);
+      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102, 1103]);
+    }
+  });
+});
