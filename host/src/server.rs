@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
 
 mod archive;
+mod census;
 mod limits;
 mod line;
 mod listener;
@@ -13,7 +14,7 @@ use tokio::{runtime::Handle, select, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::listener::Listener;
+use self::{census::Census, listener::Listener};
 use crate::{
     app::{App, Cursors, SystemClock},
     auth::Auth,
@@ -71,6 +72,8 @@ impl Server {
         let (sockets, delivery) = Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
+        let census = Census::open(&data_dir);
+        sockets.expect_back(census.before(), census::RETURN);
         let registry = Arc::clone(sockets.registry());
         let retention = Retention {
             store: Arc::clone(&store),
@@ -78,7 +81,8 @@ impl Server {
             now: Box::new(Timestamp::now),
             position: Box::new(move || registry.position()),
         };
-        let draining = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let draining = stop.child_token();
         let cors = http::cors(&settings);
         let router = sockets.attach(http::router(http::Api {
             app: app.clone(),
@@ -91,7 +95,8 @@ impl Server {
         }));
         let router = router.layer(cors);
 
-        let stop = CancellationToken::new();
+        let registry = Arc::clone(sockets.registry());
+        tokio::spawn(census.keep(move || registry.clients(), draining.clone().cancelled_owned()));
         let serving = tokio::spawn(serve(listener, router, delivery, effects, retention, store, stop.clone()));
         Ok(Self { address, app, sockets, draining, drain_timeout: config.drain_timeout, stop, serving })
     }

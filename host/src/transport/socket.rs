@@ -12,6 +12,7 @@ mod hangup;
 mod kept;
 mod outbox;
 mod refusal;
+mod returns;
 mod session;
 pub mod settings;
 
@@ -109,6 +110,11 @@ impl Sockets {
     /// How many sessions that began with polling there are, connected or not.
     pub fn polling_sessions(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Lets so many clients of the process before come back at a pace, for as long as `span`.
+    pub fn expect_back(&self, clients: usize, span: Duration) {
+        self.flows.expect_back(clients, span);
     }
 
     /// Sends every client away to the next process, in `limit` at most: stock clients come back by themselves.

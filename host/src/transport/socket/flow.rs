@@ -16,7 +16,7 @@ use std::{
 use axum::{
     body::{Body, HttpBody, to_bytes},
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::hangup::unless_hung_up;
+use super::{hangup::unless_hung_up, returns::Returns};
 use crate::transport::connection::Connection;
 
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
@@ -69,6 +69,8 @@ struct Listed {
     flows: Mutex<HashMap<String, Weak<Flow>>>,
     /// No session begins any more.
     is_shut: AtomicBool,
+    /// Those that come back from the process before.
+    returns: OnceLock<Returns>,
     /// What answers the requests of every session.
     engine: OnceLock<Next>,
 }
@@ -82,8 +84,8 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let is_web_socket = parameter("transport") == Some("websocket");
     let Some(sid) = parameter("sid") else {
-        if flows.0.is_shut.load(Ordering::Relaxed) {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        if !flows.admit() {
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         }
         let flow = Arc::new(Flow::default());
         if is_web_socket {
@@ -121,6 +123,19 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
 impl Flows {
     pub(super) fn len(&self) -> usize {
         self.0.flows.lock().len()
+    }
+
+    /// Lets sessions begin at a pace, for as long as `span`, because so many are expected back.
+    pub(super) fn expect_back(&self, sessions: usize, span: Duration) {
+        if let Some(returns) = Returns::new(sessions, span) {
+            let _ = self.0.returns.set(returns);
+        }
+    }
+
+    /// Whether a session may begin now.
+    fn admit(&self) -> bool {
+        let is_shut = self.0.is_shut.load(Ordering::Relaxed);
+        !is_shut && self.0.returns.get().is_none_or(|returns| returns.admit(Instant::now()))
     }
 
     /// Lets no session begin any more.

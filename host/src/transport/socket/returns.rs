@@ -1,0 +1,73 @@
+//! After a start, the clients of the process before come back at a pace, whether it was stopped or fell over.
+//!
+//! All of them lost their sockets, and each tries again within seconds; each return costs a look at the database and
+//! a replay. Who comes too early is answered 503, after which stock clients try again by themselves.
+
+use std::{collections::VecDeque, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// In how many seconds all of them may be back. Each of those is to have a tenth of them at most, also where a busy
+/// machine gets to see some a little later.
+const SPREAD: usize = 15;
+/// So many may come all at once.
+const FEW: usize = 100;
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) struct Returns {
+    per_second: usize,
+    until: Instant,
+    /// Who was let in during the last second.
+    admitted: Mutex<VecDeque<Instant>>,
+}
+
+impl Returns {
+    /// Lets `expected` clients come back from now on; after `span` everybody is let in at once again. None where
+    /// there are too few to wait for each other.
+    pub(super) fn new(expected: usize, span: Duration) -> Option<Self> {
+        let per_second = (expected / SPREAD).max(FEW);
+        (expected > FEW).then(|| Self { per_second, until: Instant::now() + span, admitted: Mutex::default() })
+    }
+
+    /// Whether a client may come in now.
+    pub(super) fn admit(&self, now: Instant) -> bool {
+        if now >= self.until {
+            return true;
+        }
+        let mut admitted = self.admitted.lock();
+        while admitted.front().is_some_and(|before| now.duration_since(*before) >= SECOND) {
+            admitted.pop_front();
+        }
+        let is_free = admitted.len() < self.per_second;
+        if is_free {
+            admitted.push_back(now);
+        }
+        is_free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_second_has_more_than_a_tenth_of_them_and_later_all_are_let_in() {
+        let (returns, begin) = (Returns::new(3000, 60 * SECOND).expect("a pace"), Instant::now());
+        let at = |millis: u64| begin + Duration::from_millis(millis);
+        let admitted = (0..20_000).filter(|millis| returns.admit(at(*millis))).collect::<Vec<_>>();
+        assert_eq!(admitted.len(), 20 * 200);
+        for start in &admitted {
+            let within = admitted.iter().filter(|other| (*start..*start + 1000).contains(*other)).count();
+            assert!(within <= 200, "{within} from {start} ms on");
+        }
+        assert!((0..1000).all(|_| returns.admit(at(61_000))));
+    }
+
+    #[tokio::test]
+    async fn a_few_need_not_wait_for_each_other() {
+        assert!(Returns::new(FEW, SECOND).is_none());
+        let (returns, now) = (Returns::new(FEW + 1, SECOND).expect("a pace"), Instant::now());
+        assert_eq!((0..FEW + 1).filter(|_| returns.admit(now)).count(), FEW);
+    }
+}
