@@ -2,12 +2,13 @@
 
 mod archive;
 mod census;
+mod handover;
 mod limits;
 mod line;
 mod listener;
 mod secret;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{runtime::Handle, select, task::JoinHandle};
@@ -35,6 +36,7 @@ pub struct Server {
     address: SocketAddr,
     app: App,
     sockets: Sockets,
+    data_dir: PathBuf,
     draining: CancellationToken,
     drain_timeout: Duration,
     stop: CancellationToken,
@@ -74,6 +76,7 @@ impl Server {
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
         let census = Census::open(&data_dir);
         sockets.expect_back(census.before(), census::RETURN);
+        sockets.restore(handover::take(&data_dir, store.epoch()));
         let registry = Arc::clone(sockets.registry());
         let retention = Retention {
             store: Arc::clone(&store),
@@ -98,7 +101,8 @@ impl Server {
         let registry = Arc::clone(sockets.registry());
         tokio::spawn(census.keep(move || registry.clients(), draining.clone().cancelled_owned()));
         let serving = tokio::spawn(serve(listener, router, delivery, effects, retention, store, stop.clone()));
-        Ok(Self { address, app, sockets, draining, drain_timeout: config.drain_timeout, stop, serving })
+        let drain_timeout = config.drain_timeout;
+        Ok(Self { address, app, sockets, data_dir, draining, drain_timeout, stop, serving })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
@@ -130,6 +134,7 @@ impl Server {
     pub async fn shutdown(mut self) -> Result<()> {
         self.draining.cancel();
         self.sockets.drain(self.app.store(), self.drain_timeout.saturating_sub(listener::GRACE)).await;
+        handover::leave(&self.data_dir, self.app.store().epoch(), &self.sockets.followed());
         self.stop.cancel();
         let ended = self.wait().await;
         self.sockets.close().await;

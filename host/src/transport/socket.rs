@@ -24,6 +24,7 @@ use socketioxide::{ParserConfig, SocketIo, handler::ConnectHandler, layer::Socke
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use fanout::Registry;
+pub use kept::Followed;
 pub use settings::Settings;
 
 use self::{client::Output, flow::Flows, handshake::Caller, outbox::Source};
@@ -49,6 +50,7 @@ pub struct Sockets {
     io: SocketIo,
     registry: Arc<Registry>,
     flows: Flows,
+    source: Arc<Source>,
 }
 
 /// What every socket shares.
@@ -87,13 +89,14 @@ impl Sockets {
             held_timeout: settings.held_timeout,
             stall_timeout: settings.stall_timeout,
         };
-        let door = Arc::new(Door { app, auth, visibility, settings, source: Arc::new(source) });
+        let source = Arc::new(source);
+        let door = Arc::new(Door { app, auth, visibility, settings, source: source.clone() });
         let judge = {
             let door = door.clone();
             async move |caller: Caller| handshake::judge(door, caller).await
         };
         io.ns("/", ConnectHandler::with(async move |caller: Caller| handshake::begin(door, caller).await, judge));
-        (Self { layer, io, registry, flows: Flows::default() }, delivery)
+        (Self { layer, io, registry, flows: Flows::default(), source }, delivery)
     }
 
     /// Answers `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
@@ -115,6 +118,16 @@ impl Sockets {
     /// Lets so many clients of the process before come back at a pace, for as long as `span`.
     pub fn expect_back(&self, clients: usize, span: Duration) {
         self.flows.expect_back(clients, span);
+    }
+
+    /// Which leads lost sockets followed, for the next process.
+    pub fn followed(&self) -> Followed {
+        self.source.kept.followed()
+    }
+
+    /// Lets the sockets that come back follow what they followed in the process before.
+    pub fn restore(&self, followed: Followed) {
+        self.source.kept.restore(followed, handler::MAX_SUBSCRIPTIONS);
     }
 
     /// Sends every client away to the next process, in `limit` at most: stock clients come back by themselves.

@@ -370,7 +370,10 @@ async fn a_name_that_socket_io_reserves_is_never_sent() {
         clients.push(late);
     }
     for client in &mut clients {
-        let (name, event) = client.next().await;
+        let (mut name, mut event) = client.next().await;
+        if name == "sync:done" {
+            (name, event) = client.next().await;
+        }
         assert_eq!((name.as_str(), &event["seq"]), ("lead:updated", &json!(RESERVED.len() + 1)));
     }
 }

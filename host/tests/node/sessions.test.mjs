@@ -133,17 +133,24 @@ test('clients of a server that stops all come back to the next one and miss noth
     sockets.push(socket);
   }
   const lead = await admin.api('POST', '/api/leads', { title: 'Before' });
-  for (const socket of sockets) await heard(socket, 'lead:created');
+  for (const socket of sockets) {
+    await heard(socket, 'lead:created');
+    // As the guide's hook does: once.
+    socket.emit('lead:subscribe', { leadId: lead.id });
+    await heard(socket, 'lead:subscribed');
+  }
   const { host } = new URL(server.url);
   const { process: old } = server;
   await server.end('SIGTERM');
   assert.equal(old.exitCode, 0);
   await server.serve(host);
-  await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'After' });
+  // Most are not back yet.
+  await admin.api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body: 'After' });
   for (const socket of sockets) {
     await heard(socket, 'server:draining');
-    await heard(socket, 'lead:updated');
+    await heard(socket, 'activity:created');
     assert.deepEqual(events(socket, 'connected').map(({ recovered }) => recovered), [false, true]);
     assert.equal(events(socket, 'lead:created').length, 1);
+    assert.equal(events(socket, 'activity:created').length, 1);
   }
 });

@@ -455,16 +455,18 @@ impl Client {
         Some(state.user.role)
     }
 
-    /// Leaves every room for good; which they were, and the role that was counted there.
-    pub(super) fn close(&self) -> (Rooms, Role) {
+    /// Leaves every room for good; which they were, and the role that was counted there. Nothing where it has already.
+    pub(super) fn close(&self) -> Option<(Rooms, Role)> {
         let mut state = self.state.lock();
-        state.is_closed = true;
+        if std::mem::replace(&mut state.is_closed, true) {
+            return None;
+        }
         state.is_live = false;
         state.outbox = VecDeque::new();
         state.outbox_bytes = 0;
         self.closed.cancel();
         state.missed = VecDeque::new();
-        (std::mem::take(&mut state.rooms), state.user.role)
+        Some((std::mem::take(&mut state.rooms), state.user.role))
     }
 }
 
@@ -596,7 +598,8 @@ mod tests {
     #[test]
     fn a_closed_client_enters_no_room_and_takes_no_reply() {
         let client = client(8);
-        assert_eq!(client.close(), (Rooms::from([(Room::Everyone, 10)]), ROLE));
+        assert_eq!(client.close(), Some((Rooms::from([(Room::Everyone, 10)]), ROLE)));
+        assert_eq!(client.close(), None);
         assert_eq!(client.enter(&Room::Lead("x".into()), 11), None);
         assert!(client.try_reply(&Output::Event(Message::new("error", &json!({})))), "it is dropped");
         assert!(client.pop().is_none());

@@ -95,14 +95,14 @@ impl Registry {
         }
     }
 
-    /// Forgets a client for good; it can enter no room any more. Returns the rooms it was in.
-    pub(super) fn remove(&self, client: &Client) -> Rooms {
+    /// Forgets a client for good; it can enter no room any more. Returns the rooms it was in, the first time.
+    pub(super) fn remove(&self, client: &Client) -> Option<Rooms> {
         let mut index = self.rooms.write();
-        let (rooms, role) = client.close();
+        let (rooms, role) = client.close()?;
         for room in rooms.keys() {
             drop_member(&mut index, room, client.id(), role);
         }
-        rooms
+        Some(rooms)
     }
 
     /// Applies a line of the log about a user's rights to one of their sockets, unless it knows better already.

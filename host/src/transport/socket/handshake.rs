@@ -148,7 +148,8 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     }
     door.source.registry.add(client, rooms.iter().cloned());
     if client.closed().is_cancelled() {
-        door.source.kept.keep(session, rooms.into_iter().collect(), MAX_SUBSCRIPTIONS);
+        // It was counted as lost when it closed, without these.
+        door.source.kept.keep(session, rooms.into_iter().collect(), 0, MAX_SUBSCRIPTIONS);
     }
     told
 }

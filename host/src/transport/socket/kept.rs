@@ -1,11 +1,12 @@
 //! The lead rooms of sockets that were lost, kept for the next socket of the same login session.
 //!
 //! A stock client emits nothing again after a reconnect, and the guide's hook subscribes once: without this, a
-//! lost connection would end its subscriptions without a word.
+//! lost connection would end its subscriptions without a word. What is here when the server stops goes to the next process.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::domain::{id::SessionId, room::Room};
@@ -13,51 +14,109 @@ use crate::domain::{id::SessionId, room::Room};
 const KEPT_FOR: Duration = Duration::from_secs(2 * 60);
 /// Beyond so many in all, those of the next socket that is lost are not kept.
 const MAX_ROOMS: usize = 200_000;
+const MAX_SESSIONS: usize = 200_000;
 
 /// Rooms, each with the seq after which it was listened to.
 pub(super) type Rooms = HashMap<Room, u64>;
+
+/// What lost sockets followed, session by session, as one process hands it to the next.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Followed(HashMap<SessionId, Left>);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Left {
+    sockets: usize,
+    /// Each with the seq after which it was listened to.
+    leads: HashMap<String, u64>,
+}
 
 #[derive(Default)]
 pub(super) struct Kept(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    sessions: HashMap<SessionId, (Rooms, Instant)>,
+    sessions: HashMap<SessionId, Lost>,
     rooms: usize,
     swept: Option<Instant>,
 }
 
+/// The sockets of one session that were lost and are not back.
+struct Lost {
+    /// Which of them followed what is not known when one comes back, so each follows everything.
+    rooms: Rooms,
+    sockets: usize,
+    until: Instant,
+}
+
 impl Kept {
-    /// Keeps the lead rooms among `rooms`, beside those that the session has left behind already.
-    pub(super) fn keep(&self, session: SessionId, rooms: Rooms, limit: usize) {
+    /// Keeps the lead rooms among `rooms`, beside those that the session has left behind already, for as many more
+    /// sockets as were lost.
+    pub(super) fn keep(&self, session: SessionId, rooms: Rooms, sockets: usize, limit: usize) {
         let mut state = self.0.lock();
         let now = Instant::now();
         state.sweep(now);
         let leads = rooms.into_iter().filter(|(room, _)| matches!(room, Room::Lead(_)));
-        let (mut union, _) = state.take(session).unwrap_or((Rooms::new(), now));
+        let before = state.remove(session);
+        let lost = before.as_ref().map_or(0, |before| before.sockets) + sockets;
+        let mut union = before.map_or_else(Rooms::new, |before| before.rooms);
         for (room, since) in leads.take(MAX_ROOMS.saturating_sub(state.rooms + union.len())) {
             if union.len() < limit || union.contains_key(&room) {
                 union.entry(room).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
             }
         }
-        if !union.is_empty() {
+        // One that followed nothing counts as well: it may be the first that is back.
+        if state.sessions.len() < MAX_SESSIONS {
             state.rooms += union.len();
-            state.sessions.insert(session, (union, now + KEPT_FOR));
+            state.sessions.insert(session, Lost { rooms: union, sockets: lost, until: now + KEPT_FOR });
+        }
+    }
+
+    /// All that is kept, for another process.
+    pub(super) fn followed(&self) -> Followed {
+        let state = self.0.lock();
+        let left = |lost: &Lost| Left {
+            sockets: lost.sockets,
+            leads: lost.rooms.iter().filter_map(|(room, since)| Some((lead(room)?, *since))).collect(),
+        };
+        let lost = state.sessions.iter().filter(|(_, lost)| !lost.rooms.is_empty());
+        Followed(lost.map(|(session, lost)| (*session, left(lost))).collect())
+    }
+
+    /// Keeps what another process had kept.
+    pub(super) fn restore(&self, followed: Followed, limit: usize) {
+        for (session, Left { sockets, leads }) in followed.0 {
+            let rooms = leads.into_iter().map(|(lead, since)| (Room::Lead(lead), since));
+            self.keep(session, rooms.collect(), sockets, limit);
         }
     }
 
     /// The rooms that the session left behind, which are its socket's again.
     pub(super) fn take(&self, session: SessionId) -> Rooms {
-        let taken = self.0.lock().take(session);
-        taken.filter(|(_, until)| *until > Instant::now()).map_or_else(Rooms::new, |(rooms, _)| rooms)
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        match state.sessions.get_mut(&session) {
+            Some(lost) if lost.sockets > 1 && lost.until > now => {
+                lost.sockets -= 1;
+                lost.rooms.clone()
+            }
+            _ => state.remove(session).filter(|lost| lost.until > now).map_or_else(Rooms::new, |lost| lost.rooms),
+        }
+    }
+}
+
+fn lead(room: &Room) -> Option<String> {
+    match room {
+        Room::Lead(lead) => Some(lead.clone()),
+        _ => None,
     }
 }
 
 impl State {
-    fn take(&mut self, session: SessionId) -> Option<(Rooms, Instant)> {
-        let taken = self.sessions.remove(&session)?;
-        self.rooms -= taken.0.len();
-        Some(taken)
+    fn remove(&mut self, session: SessionId) -> Option<Lost> {
+        let lost = self.sessions.remove(&session)?;
+        self.rooms -= lost.rooms.len();
+        Some(lost)
     }
 
     /// Forgets what nobody came back for; looked for now and then, because thousands may be lost at once.
@@ -66,8 +125,8 @@ impl State {
             return;
         }
         self.swept = Some(now);
-        self.sessions.retain(|_, (_, until)| *until > now);
-        self.rooms = self.sessions.values().map(|(rooms, _)| rooms.len()).sum();
+        self.sessions.retain(|_, lost| lost.until > now);
+        self.rooms = self.sessions.values().map(|lost| lost.rooms.len()).sum();
     }
 }
 
@@ -82,22 +141,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_several_sockets_left_is_taken_once_and_only_lead_rooms_are() {
+    async fn what_several_sockets_left_is_taken_by_as_many_and_only_lead_rooms_are() {
         let (kept, session) = (Kept::default(), SessionId(Uuid::from_u128(1)));
         let mut first = rooms(&[("a", 7), ("b", 3)]);
         first.insert(Room::Everyone, 0);
-        kept.keep(session, first, 10);
-        kept.keep(session, rooms(&[("b", 5), ("c", 6)]), 10);
+        kept.keep(session, first, 1, 10);
+        kept.keep(session, rooms(&[("b", 5), ("c", 6)]), 1, 10);
+        kept.keep(session, Rooms::new(), 1, 10);
         assert!(kept.take(SessionId(Uuid::from_u128(2))).is_empty());
-        assert_eq!(kept.take(session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
+        for _ in 0..3 {
+            assert_eq!(kept.take(session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
+        }
         assert!(kept.take(session).is_empty());
         assert_eq!(kept.0.lock().rooms, 0);
     }
 
     #[tokio::test]
+    async fn what_is_kept_goes_from_one_process_to_the_next() {
+        let (before, after, session) = (Kept::default(), Kept::default(), SessionId(Uuid::from_u128(1)));
+        before.keep(session, rooms(&[("a", 7), ("b", 3)]), 1, 10);
+        let json = serde_json::to_string(&before.followed()).expect("JSON");
+        after.restore(serde_json::from_str(&json).expect("the same"), 10);
+        assert_eq!(after.followed(), before.followed());
+        assert_eq!(after.take(session), rooms(&[("a", 7), ("b", 3)]));
+        assert_eq!(after.followed(), Followed::default());
+    }
+
+    #[tokio::test]
     async fn no_more_is_kept_than_a_socket_may_have() {
         let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
-        kept.keep(session, rooms(&[("a", 1), ("b", 1), ("c", 1)]), 2);
+        kept.keep(session, rooms(&[("a", 1), ("b", 1), ("c", 1)]), 1, 2);
         assert_eq!(kept.take(session).len(), 2);
     }
 }

@@ -62,9 +62,9 @@ pub(super) struct Source {
 impl Source {
     /// Forgets a socket that was lost; its lead rooms wait for the next one of its session.
     pub(super) fn lose(&self, client: &Client) {
-        let rooms = self.registry.remove(client);
+        let Some(rooms) = self.registry.remove(client) else { return };
         if let Some(session) = client.lease().and_then(|lease| lease.session) {
-            self.kept.keep(session, rooms, MAX_SUBSCRIPTIONS);
+            self.kept.keep(session, rooms, 1, MAX_SUBSCRIPTIONS);
         }
     }
 
