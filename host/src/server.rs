@@ -27,7 +27,7 @@ use crate::{
     store::Store,
     transport::{
         http,
-        socket::{Registry, Sockets},
+        socket::{Registry, Sockets, presence::Viewers},
     },
 };
 
@@ -71,7 +71,8 @@ impl Server {
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
         let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
-        let (sockets, delivery) = Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket);
+        let (sockets, delivery) =
+            Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, &config.presence);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
         let census = Census::open(&data_dir);
@@ -92,6 +93,7 @@ impl Server {
             auth,
             plugins,
             explainer,
+            viewers: sockets.viewers().clone(),
             tail,
             settings,
             draining: draining.clone(),
@@ -100,7 +102,8 @@ impl Server {
 
         let registry = Arc::clone(sockets.registry());
         tokio::spawn(census.keep(move || registry.clients(), draining.clone().cancelled_owned()));
-        let serving = tokio::spawn(serve(listener, router, delivery, effects, retention, store, stop.clone()));
+        let aside = Aside { retention, viewers: sockets.viewers().clone() };
+        let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
         Ok(Self { address, app, sockets, data_dir, draining, drain_timeout, stop, serving })
     }
@@ -148,20 +151,27 @@ impl Drop for Server {
     }
 }
 
+/// What goes on beside, and nobody waits for.
+struct Aside {
+    retention: Retention,
+    viewers: Viewers,
+}
+
 /// Serves clients and delivers events until `stop`; requests under way still see their events delivered.
 async fn serve(
     listener: Listener,
     router: axum::Router,
     delivery: Delivery<Registry>,
     effects: Effects,
-    retention: Retention,
+    aside: Aside,
     store: Arc<Store>,
     stop: CancellationToken,
 ) -> Result<()> {
     let (stop_delivery, stop_effects) = (CancellationToken::new(), CancellationToken::new());
     let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
     let mut effecting = tokio::spawn(effects.run(stop_effects.clone()));
-    let retaining = tokio::spawn(retention.run(stop.clone()));
+    let retaining = tokio::spawn(aside.retention.run(stop.clone()));
+    let viewing = tokio::spawn(aside.viewers.run(stop.clone()));
     let mut listening = pin!(listener.serve(router, stop.clone()));
     let (mut delivered, mut effected) = (None, None);
     select! {
@@ -185,9 +195,10 @@ async fn serve(
         Some(ended) => ended,
         None => delivering.await,
     };
-    let retained = retaining.await;
+    let (retained, viewed) = (retaining.await, viewing.await);
     store.close().await;
     retained.context("the pruning of the log broke down")?;
+    viewed.context("the telling of who looks at leads broke down")?;
     delivered.context("the delivery of events broke down")?;
     effected.context("the effects of plugins broke down")
 }

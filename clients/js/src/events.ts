@@ -91,7 +91,8 @@ export interface SocketEvents {
   };
   'lead:subscribed': { leadId: string };
   'lead:unsubscribed': { leadId: string };
-  'lead:viewers': { leadId: string; users: Person[] };
+  /** Who looks at a lead that is followed, whole each time: the first hundred by name, and how many there are. */
+  'lead:viewers': { leadId: string; users: Person[]; total: number };
   'auth:refreshed': { tokenExpiresAt: string };
   'server:draining': { retryAfterMs: number };
   error: { message: string; code: string; event?: string };

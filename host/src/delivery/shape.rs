@@ -12,6 +12,7 @@ use super::{RESERVED, replay::Line};
 use crate::{
     domain::{
         event::{Audience, Event, stamped},
+        lead::Lead,
         policy::Visibility,
         role::Role,
         user::User,
@@ -67,6 +68,23 @@ impl Slice {
             return Some(message);
         }
         revoked.as_ref().filter(|revoked| revoked.saw_it.includes(user.id)).map(|revoked| &revoked.message)
+    }
+}
+
+/// Who sees a lead, of some roles.
+#[derive(Debug)]
+pub struct Sight(Vec<(Role, Option<Audience>)>);
+
+impl Sight {
+    /// Whether the user is known to see the lead.
+    pub fn sees(&self, user: &User) -> bool {
+        let audience = self.0.iter().find(|(role, _)| *role == user.role).and_then(|(_, audience)| audience.as_ref());
+        audience.is_some_and(|audience| audience.includes(user.id))
+    }
+
+    /// Whether a plugin did not say who of some role sees the lead.
+    pub fn is_held(&self) -> bool {
+        self.0.iter().any(|(_, audience)| audience.is_none())
     }
 }
 
@@ -135,6 +153,40 @@ impl Shaper {
         (slice, steps)
     }
 
+    /// Who of these roles sees the lead: what a read of it would answer.
+    pub fn sight(&self, plugins: &Pinned, lead: &Lead, roles: &[Role]) -> Sight {
+        let payload = Arc::new(json!({"lead": lead}));
+        let owner = lead.owner.as_ref().map(|owner| owner.id);
+        let audience = |(role, shaped)| match shaped {
+            Shaped::Sent { audience, .. } => (role, Some(audience.intersect(self.visibility.audience(role, owner)))),
+            Shaped::Held { .. } => (role, None),
+        };
+        Sight(plugins.shape("lead:read", &payload, &payload, roles).into_iter().map(audience).collect())
+    }
+
+    /// What each of the roles gets of something about a lead that is in no log and bears no number.
+    pub fn passing(
+        &self,
+        plugins: &Pinned,
+        name: &str,
+        lead: &Lead,
+        payload: Value,
+        roles: &[Role],
+    ) -> Vec<(Role, Slice)> {
+        let shaped = plugins.shape(name, &payload.into(), &json!({"lead": lead}), roles);
+        let owner = lead.owner.as_ref().map(|owner| owner.id);
+        let mut encoded = Vec::new();
+        let slice = |(role, shaped)| match shaped {
+            Shaped::Sent { payload, audience } => {
+                let message = encode_once(&mut encoded, payload, |payload| Message::new(name, payload));
+                let audience = audience.intersect(self.visibility.audience(role, owner));
+                (role, Slice::Sent { message, audience, revoked: None })
+            }
+            Shaped::Held { plugin, reason } => (role, Slice::Held(Unavailable { plugin, reason })),
+        };
+        shaped.into_iter().map(slice).collect()
+    }
+
     /// Lets plugins in shadow mode look at a live event; nothing waits for them.
     pub fn show_shadows(&self, event: &Event) {
         self.plugins.show_event(event);
@@ -170,13 +222,8 @@ impl Shaper {
             Ok(revoked) => revoked,
             Err(unavailable) => return Slice::Held(unavailable),
         };
-        // Roles whose edits are equal share one payload, and so one encoding.
-        let known = encoded.iter().find(|(known, _)| Arc::ptr_eq(known, &payload)).map(|(_, message)| message.clone());
-        let message = known.unwrap_or_else(|| {
-            let message = Message::new(&event.name, &stamped(&payload, event.seq, &self.epoch));
-            encoded.push((payload, message.clone()));
-            message
-        });
+        let stamp = |payload: &Value| Message::new(&event.name, &stamped(payload, event.seq, &self.epoch));
+        let message = encode_once(encoded, payload, stamp);
         Slice::Sent { message, audience: audience.intersect(event.audience(&self.visibility, role)), revoked }
     }
 
@@ -213,6 +260,20 @@ impl Shaper {
         let message = Message::new("lead:revoked", &stamped(&payload, event.seq, &self.epoch));
         Ok(Some(Revoked { message, saw_it }))
     }
+}
+
+/// Roles whose edits are equal share one payload, and so one encoding.
+fn encode_once(
+    encoded: &mut Vec<(Arc<Value>, Message)>,
+    payload: Arc<Value>,
+    encode: impl FnOnce(&Value) -> Message,
+) -> Message {
+    if let Some((_, message)) = encoded.iter().find(|(known, _)| Arc::ptr_eq(known, &payload)) {
+        return message.clone();
+    }
+    let message = encode(&payload);
+    encoded.push((payload, message.clone()));
+    message
 }
 
 fn whole(event: &Event) -> Shaped {

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::id::UserId;
+use super::id::{LeadId, UserId};
 
 /// A lead's room takes any text, because a room tells nothing about the database.
 pub const MAX_LEAD_ROOM_CHARS: usize = 128;
@@ -12,6 +12,16 @@ pub enum Room {
     Everyone,
     User(UserId),
     Lead(String),
+}
+
+impl Room {
+    /// The lead whose room it is, if it can be one's.
+    pub fn lead(&self) -> Option<LeadId> {
+        match self {
+            Self::Lead(lead) => lead.parse().ok(),
+            Self::Everyone | Self::User(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Room {

@@ -85,9 +85,9 @@ impl Events {
     }
 }
 
-/// Whether an event is about that noun: `lead:updated` is about `lead:`.
+/// Whether an event tells of that noun: `lead:updated` tells of `lead:`. Who looks at a lead says nothing of the lead.
 fn is_of(event: &str, noun: &str) -> bool {
-    noun.ends_with(':') && event.starts_with(noun)
+    noun.ends_with(':') && event.starts_with(noun) && event != "lead:viewers"
 }
 
 /// A set of roles.
@@ -235,5 +235,6 @@ mod tests {
         assert!(!events.include("activity:read") && !events.include("lead:created"));
         assert!(Events::parse(vec!["*".into()]).expect("valid").include("activity:read"));
         assert!(!Events::default().include("lead:read"));
+        assert!(!Events::parse(vec!["lead:viewers".into()]).expect("valid").include("lead:read"), "no lead is in it");
     }
 }

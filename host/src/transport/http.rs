@@ -20,6 +20,7 @@ use tower_http::{
 };
 use tracing::Instrument;
 
+use super::socket::presence::Viewers;
 use crate::{app::App, auth::Auth, delivery::explain::Explainer, plugin::Plugins};
 
 mod activity;
@@ -30,6 +31,7 @@ pub mod extract;
 mod health;
 mod lead;
 mod plugin;
+mod presence;
 pub mod problem;
 pub mod settings;
 mod user;
@@ -49,6 +51,7 @@ pub struct Api {
     pub auth: Auth,
     pub plugins: Plugins,
     pub explainer: Arc<Explainer>,
+    pub viewers: Viewers,
     /// Whether the delivery of events keeps up with the log.
     pub tail: Check,
     pub settings: Arc<Settings>,
@@ -63,6 +66,7 @@ pub fn router(api: Api) -> Router {
         .merge(user::routes())
         .merge(lead::routes())
         .merge(activity::routes())
+        .merge(presence::routes())
         .merge(plugin::routes())
         .merge(effect::routes())
         .merge(event::routes())

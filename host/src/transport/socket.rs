@@ -11,6 +11,7 @@ mod handshake;
 mod hangup;
 mod kept;
 mod outbox;
+pub mod presence;
 mod refusal;
 mod returns;
 mod session;
@@ -27,7 +28,13 @@ pub use fanout::Registry;
 pub use kept::Followed;
 pub use settings::Settings;
 
-use self::{client::Output, flow::Flows, handshake::Caller, outbox::Source};
+use self::{
+    client::Output,
+    flow::Flows,
+    handshake::Caller,
+    outbox::Source,
+    presence::{Presence, Viewers},
+};
 use crate::{
     app::App,
     auth::Auth,
@@ -49,6 +56,7 @@ pub struct Sockets {
     layer: SocketIoLayer,
     io: SocketIo,
     registry: Arc<Registry>,
+    viewers: Viewers,
     flows: Flows,
     source: Arc<Source>,
 }
@@ -63,13 +71,21 @@ struct Door {
 }
 
 impl Sockets {
-    /// Makes the server and the delivery that feeds it, which the caller has to run.
-    pub fn new(app: App, auth: Auth, visibility: Visibility, settings: Settings) -> (Self, Delivery<Registry>) {
+    /// Makes the server and the delivery that feeds it, which the caller has to run, as well as [`Sockets::viewers`].
+    pub fn new(
+        app: App,
+        auth: Auth,
+        visibility: Visibility,
+        settings: Settings,
+        presence: &presence::Settings,
+    ) -> (Self, Delivery<Registry>) {
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
-        let registry = Arc::new(Registry::default());
+        let presence = Presence::new(presence);
+        let registry = Arc::new(Registry::new(presence.clone()));
         let replay = Arc::new(Replay::new(store.clone()));
         let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()));
         let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone());
+        let viewers = Viewers::new(presence.clone(), app.clone(), shaper.clone());
         let (layer, io) = SocketIo::builder()
             .ping_interval(settings.ping_interval)
             .ping_timeout(settings.ping_timeout)
@@ -84,6 +100,7 @@ impl Sockets {
             app: app.clone(),
             registry: registry.clone(),
             kept: kept::Kept::default(),
+            presence,
             replay,
             shaper,
             held_timeout: settings.held_timeout,
@@ -96,7 +113,7 @@ impl Sockets {
             async move |caller: Caller| handshake::judge(door, caller).await
         };
         io.ns("/", ConnectHandler::with(async move |caller: Caller| handshake::begin(door, caller).await, judge));
-        (Self { layer, io, registry, flows: Flows::default(), source }, delivery)
+        (Self { layer, io, registry, viewers, flows: Flows::default(), source }, delivery)
     }
 
     /// Answers `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
@@ -108,6 +125,11 @@ impl Sockets {
     /// Who is connected.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Who is here, and who looks at which lead.
+    pub fn viewers(&self) -> &Viewers {
+        &self.viewers
     }
 
     /// How many sessions that began with polling there are, connected or not.

@@ -27,6 +27,7 @@ mod live;
 mod plugin_cli;
 mod plugin_host;
 mod plugin_tools;
+mod presence;
 mod process;
 mod replay;
 mod retention;

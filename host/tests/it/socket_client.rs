@@ -41,6 +41,8 @@ pub enum Packet {
 pub struct SocketClient {
     outgoing: mpsc::UnboundedSender<String>,
     incoming: mpsc::UnboundedReceiver<Packet>,
+    /// Whether `lead:viewers` is heard as well, which is in no log and comes whenever others come and go.
+    hears_viewers: bool,
     /// Events that came while something else was waited for.
     early: VecDeque<(String, Value)>,
     next_ack: u64,
@@ -85,12 +87,19 @@ impl SocketClient {
                 tokio::spawn(polling.run(from_test, to_test))
             }
         };
-        let mut client = Self { outgoing, incoming, early: VecDeque::new(), next_ack: 0, transport };
+        let hears_viewers = false;
+        let mut client = Self { outgoing, incoming, hears_viewers, early: VecDeque::new(), next_ack: 0, transport };
         match client.packet().await {
             Packet::Connected => Ok(client),
             Packet::Refused(message) => Err(message),
             packet => panic!("expected an answer to CONNECT, got {packet:?}"),
         }
+    }
+
+    /// Hears who looks at leads, too.
+    pub fn hearing_viewers(mut self) -> Self {
+        self.hears_viewers = true;
+        self
     }
 
     pub fn emit(&self, name: &str, payload: Value) {
@@ -163,8 +172,13 @@ impl SocketClient {
     }
 
     async fn packet(&mut self) -> Packet {
-        let packet = timeout(PATIENCE, self.incoming.recv()).await.expect("a packet in time");
-        packet.unwrap_or(Packet::Closed)
+        loop {
+            let packet = timeout(PATIENCE, self.incoming.recv()).await.expect("a packet in time");
+            match packet.unwrap_or(Packet::Closed) {
+                Packet::Event(name, _) if name == "lead:viewers" && !self.hears_viewers => {}
+                packet => return packet,
+            }
+        }
     }
 }
 

@@ -109,12 +109,10 @@ pub fn check_hidden<P: Filter>(plugin: &P, role: &str, pointer: &str) -> Result<
 }
 
 fn wants<P: Filter>(name: &str) -> bool {
-    // Who wants any event of a lead is asked about its reads as well.
+    // Who wants any event that tells of a lead is asked about its reads as well.
     let noun = name.strip_suffix("read");
-    P::manifest()
-        .events
-        .iter()
-        .any(|pattern| names(pattern, name) || noun.is_some_and(|noun| pattern.starts_with(noun)))
+    let tells = |pattern: &str| pattern != "lead:viewers" && noun.is_some_and(|noun| pattern.starts_with(noun));
+    P::manifest().events.iter().any(|pattern| names(pattern, name) || tells(pattern))
 }
 
 fn roles<P: Filter>() -> Vec<String> {

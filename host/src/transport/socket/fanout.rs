@@ -13,19 +13,20 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::{client::Client, kept::Rooms};
+use super::{client::Client, kept::Rooms, presence::Presence};
 use crate::{
     delivery::{Publisher, RightsChange, shape::Slice},
     domain::{event::Event, role::Role, room::Room},
 };
 
 /// Every connected socket.
-#[derive(Default)]
 pub struct Registry {
     /// The newest line that was, or is just being, handed out.
     position: AtomicU64,
     /// Locked before any client, never while one is locked.
     rooms: RwLock<HashMap<Room, Members>>,
+    /// Told of what may change who sees whom, before anybody is told of the change.
+    presence: Arc<Presence>,
 }
 
 /// Those in one room.
@@ -42,6 +43,10 @@ struct Members {
 pub(super) struct TooManyRooms(usize);
 
 impl Registry {
+    pub(super) fn new(presence: Arc<Presence>) -> Self {
+        Self { position: AtomicU64::default(), rooms: RwLock::default(), presence }
+    }
+
     /// The newest line that was, or is just being, handed out.
     pub fn position(&self) -> u64 {
         self.position.load(Ordering::SeqCst)
@@ -107,6 +112,7 @@ impl Registry {
 
     /// Applies a line of the log about a user's rights to one of their sockets, unless it knows better already.
     pub(super) fn apply_to(&self, client: &Client, seq: u64, change: &RightsChange) {
+        self.presence.learn(seq, change);
         let mut index = self.rooms.write();
         let Some((rooms, from, to)) = client.learn(seq, change) else { return };
         for room in &rooms {
@@ -149,6 +155,7 @@ impl Publisher for Registry {
     }
 
     fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+        self.presence.note(event);
         let index = self.rooms.read();
         let members = event.rooms.iter().filter_map(|room| index.get(room));
         for client in members.flat_map(|members| members.clients.values()) {
@@ -158,12 +165,15 @@ impl Publisher for Registry {
     }
 
     fn apply(&self, seq: u64, change: &RightsChange) {
+        // Also of a user who has no socket any more.
+        self.presence.learn(seq, change);
         for client in self.clients_of(&Room::User(change.user())) {
             self.apply_to(&client, seq, change);
         }
     }
 
     fn lost(&self) {
+        self.presence.note_all();
         for client in self.clients_of(&Room::Everyone) {
             client.fall_behind();
         }

@@ -113,8 +113,12 @@ pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) 
         };
         let Some(packet) = packet else { return };
         inbox.queued_bytes.fetch_sub(packet.json.len(), Ordering::Relaxed);
-        for output in asker.answer(packet).await {
+        let (outputs, entered) = asker.answer(packet).await;
+        for output in outputs {
             asker.client.reply(output).await;
+        }
+        if let Some(lead) = entered {
+            asker.door.source.presence.welcome(&asker.client, lead);
         }
     }
 }
@@ -128,27 +132,35 @@ struct Asker {
 struct Answer {
     event: Option<Message>,
     ack: Value,
+    /// The lead that the client follows now.
+    entered: Option<LeadId>,
+}
+
+impl Answer {
+    fn new(event: Option<Message>, ack: Value) -> Self {
+        Self { event, ack, entered: None }
+    }
 }
 
 impl Asker {
-    /// Does what one packet asks for; what to send in return, in order.
-    async fn answer(&self, packet: Packet) -> Vec<Output> {
+    /// Does what one packet asks for; what to send in return, in order, and the lead that is followed from then on.
+    async fn answer(&self, packet: Packet) -> (Vec<Output>, Option<LeadId>) {
         let ack = packet.ack;
         let (name, payload) = match packet.parse() {
             Ok(parsed) => parsed,
-            Err(refusal) => return refused(&refusal, None, ack),
+            Err(refusal) => return (refused(&refusal, None, ack), None),
         };
         if name == "sync:since" {
             // Answered by the writer, when it has sent what was missed.
             let asked = object(payload).and_then(|payload| self.sync_since(payload, ack));
-            return asked.err().map_or_else(Vec::new, |refusal| refused(&refusal, Some(&name), ack));
+            return (asked.err().map_or_else(Vec::new, |refusal| refused(&refusal, Some(&name), ack)), None);
         }
         match self.handle(&name, payload).await {
             Ok(answer) => {
                 let event = answer.event.map(Output::Event);
-                event.into_iter().chain(ack.map(|id| self::ack(id, &answer.ack))).collect()
+                (event.into_iter().chain(ack.map(|id| self::ack(id, &answer.ack))).collect(), answer.entered)
             }
-            Err(refusal) => refused(&refusal, Some(&name), ack),
+            Err(refusal) => (refused(&refusal, Some(&name), ack), None),
         }
     }
 
@@ -187,7 +199,7 @@ impl Asker {
         let body = json!({"tokenExpiresAt": lease.expires_at});
         let mut ack = body.clone();
         ack["ok"] = true.into();
-        Ok(Answer { event: Some(Message::new("auth:refreshed", &body)), ack })
+        Ok(Answer::new(Some(Message::new("auth:refreshed", &body)), ack))
     }
 
     async fn lease(&self, token: &str) -> Result<Lease, Refusal> {
@@ -210,9 +222,14 @@ impl Asker {
         };
         let room = room(&lead_id);
         may_follow(&self.door, &self.client.user(), &room, &lead_id).await?;
+        let entered = room.lead();
         let seq = self.door.source.registry.join(&self.client, room, since, MAX_SUBSCRIPTIONS)?;
         let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
-        Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id, "seq": seq}) })
+        if let Some(lead) = entered {
+            self.door.source.presence.enter(&self.client, lead);
+        }
+        let ack = json!({"ok": true, "leadId": lead_id, "seq": seq});
+        Ok(Answer { entered, ..Answer::new(Some(event), ack) })
     }
 
     /// Lets the writer send what was missed since a seq, and say so.
@@ -234,9 +251,13 @@ impl Asker {
 
     fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let lead_id = lead_id(&mut payload)?;
-        self.door.source.registry.leave(&self.client, &room(&lead_id));
+        let (room, source) = (room(&lead_id), &self.door.source);
+        source.registry.leave(&self.client, &room);
+        if let Some(lead) = room.lead() {
+            source.presence.leave(&self.client, lead);
+        }
         let event = Message::new("lead:unsubscribed", &json!({"leadId": lead_id}));
-        Ok(Answer { event: Some(event), ack: json!({"ok": true, "leadId": lead_id}) })
+        Ok(Answer::new(Some(event), json!({"ok": true, "leadId": lead_id})))
     }
 
     async fn create_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
@@ -285,7 +306,7 @@ impl Asker {
             Outcome::Deleted => json!({"ok": true}),
         };
         // Everybody who may see it, the client too, is told by the log.
-        Ok(Answer { event: None, ack })
+        Ok(Answer::new(None, ack))
     }
 }
 

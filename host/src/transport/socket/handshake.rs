@@ -119,6 +119,7 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let user = client.user().id;
     // A client that is gone by now is closed, and enters no room.
     door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
+    door.source.presence.arrive(&client, door.app.now());
     greetings.extend(rejoin(&door, &client).await);
     debug!(%user, socket = %socket.id, "a socket connected");
     let writer = Writer::new(client.clone(), socket, door.source.clone());
@@ -147,6 +148,11 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
         }
     }
     door.source.registry.add(client, rooms.iter().cloned());
+    for lead in rooms.iter().filter_map(|(room, _)| room.lead()) {
+        door.source.presence.enter(client, lead);
+        // What it is told comes behind the greetings.
+        door.source.presence.welcome(client, lead);
+    }
     if client.closed().is_cancelled() {
         // It was counted as lost when it closed, without these.
         door.source.kept.keep(session, rooms.into_iter().collect(), 0, MAX_SUBSCRIPTIONS);
@@ -236,8 +242,7 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
     fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
         debug!(socket = %socket.id, "a socket disconnected: {reason}");
         match reason {
-            // Who says goodbye does not come back for its subscriptions.
-            DisconnectReason::ClientNSDisconnect => drop(self.door.source.registry.remove(&self.client)),
+            DisconnectReason::ClientNSDisconnect => self.door.source.part_with(&self.client),
             _ => self.door.source.lose(&self.client),
         }
         defer(socket);

@@ -27,6 +27,7 @@ use super::{
     handler::{MAX_SUBSCRIPTIONS, ack},
     hangup::hang_up,
     kept::Kept,
+    presence::Presence,
     session::{self, Over},
 };
 use crate::{
@@ -53,6 +54,7 @@ pub(super) struct Source {
     pub(super) app: App,
     pub(super) registry: Arc<Registry>,
     pub(super) kept: Kept,
+    pub(super) presence: Arc<Presence>,
     pub(super) replay: Arc<Replay>,
     pub(super) shaper: Arc<Shaper>,
     pub(super) held_timeout: Duration,
@@ -60,9 +62,17 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Forgets a socket that said goodbye: nobody comes back for its subscriptions.
+    pub(super) fn part_with(&self, client: &Client) {
+        if let Some(rooms) = self.registry.remove(client) {
+            self.presence.left(client, &rooms);
+        }
+    }
+
     /// Forgets a socket that was lost; its lead rooms wait for the next one of its session.
     pub(super) fn lose(&self, client: &Client) {
         let Some(rooms) = self.registry.remove(client) else { return };
+        self.presence.lost(client, &rooms);
         if let Some(session) = client.lease().and_then(|lease| lease.session) {
             self.kept.keep(session, rooms, 1, MAX_SUBSCRIPTIONS);
         }

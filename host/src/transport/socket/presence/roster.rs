@@ -1,0 +1,339 @@
+//! Who is here, and who looks at which lead: the facts alone, told in ids of sockets, without a clock or a lock.
+//!
+//! A user whose last connection is lost stays for the grace, because most come back. What another node would
+//! have to know of this one is in here and nowhere else.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::domain::{
+    id::{LeadId, SessionId, UserId},
+    time::Timestamp,
+    user::User,
+};
+
+/// Beyond so many that may come back, in all, the next one that is lost counts as gone.
+const MAX_LOST: usize = 100_000;
+
+pub(super) struct Roster {
+    grace: Duration,
+    people: HashMap<UserId, Person>,
+    leads: HashMap<LeadId, HashMap<UserId, Stay>>,
+    /// Those without a connection, by when they count as gone.
+    leaving: BTreeSet<(Instant, UserId)>,
+    /// Their stays at leads, and those of others who lost one connection of several.
+    lost: BTreeSet<(Instant, UserId, LeadId)>,
+}
+
+struct Person {
+    user: Arc<User>,
+    /// The line of the log that `user` is as of.
+    learned: u64,
+    since: Timestamp,
+    sockets: HashSet<u64>,
+    until: Option<Instant>,
+    leads: HashSet<LeadId>,
+}
+
+/// A user at a lead.
+#[derive(Default)]
+struct Stay {
+    sockets: HashSet<u64>,
+    /// Every connection to the lead is lost: until when that is overlooked, and whose login session may come back.
+    lost: Option<(Instant, Option<SessionId>)>,
+}
+
+/// How a socket went.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Parting {
+    /// It said goodbye, or its session is over.
+    Left,
+    /// Its connection broke; the next one of the login session may stand in for it.
+    Lost(Option<SessionId>),
+}
+
+/// Somebody who is here.
+#[derive(Clone, Debug)]
+pub(super) struct Present {
+    pub(super) user: Arc<User>,
+    pub(super) since: Timestamp,
+}
+
+impl Roster {
+    pub(super) fn new(grace: Duration) -> Self {
+        let (people, leads) = (HashMap::new(), HashMap::new());
+        Self { grace, people, leads, leaving: BTreeSet::new(), lost: BTreeSet::new() }
+    }
+
+    /// A socket connected; its user is as of line `learned` of the log.
+    pub(super) fn arrive(&mut self, user: Arc<User>, learned: u64, socket: u64, at: Timestamp) {
+        let id = user.id;
+        let person = self.people.entry(id).or_insert_with(|| Person {
+            user: user.clone(),
+            learned,
+            since: at,
+            sockets: HashSet::new(),
+            until: None,
+            leads: HashSet::new(),
+        });
+        if learned > person.learned {
+            (person.user, person.learned) = (user, learned);
+        }
+        person.sockets.insert(socket);
+        if let Some(until) = person.until.take() {
+            self.leaving.remove(&(until, id));
+        }
+    }
+
+    /// A socket of somebody who is here looks at a lead.
+    pub(super) fn enter(&mut self, lead: LeadId, user: UserId, socket: u64) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        person.leads.insert(lead);
+        let stay = self.leads.entry(lead).or_default().entry(user).or_default();
+        stay.sockets.insert(socket);
+        if let Some((until, _)) = stay.lost.take() {
+            self.lost.remove(&(until, user, lead));
+        }
+    }
+
+    /// A socket looks at a lead no more.
+    pub(super) fn leave(&mut self, lead: LeadId, user: UserId, socket: u64, parting: Parting, now: Instant) {
+        let Some(stay) = self.leads.get_mut(&lead).and_then(|stays| stays.get_mut(&user)) else { return };
+        if !stay.sockets.remove(&socket) || !stay.sockets.is_empty() {
+            return;
+        }
+        match parting {
+            Parting::Lost(session) if self.lost.len() < MAX_LOST => {
+                let until = now + self.grace;
+                stay.lost = Some((until, session));
+                self.lost.insert((until, user, lead));
+            }
+            Parting::Lost(_) | Parting::Left => self.end_stay(lead, user),
+        }
+    }
+
+    /// A socket is gone; the leads it looked at were left before.
+    pub(super) fn depart(&mut self, user: UserId, socket: u64, now: Instant) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        if !person.sockets.remove(&socket) || !person.sockets.is_empty() {
+            return;
+        }
+        if !person.user.active {
+            self.forget(user);
+            return;
+        }
+        let until = now + self.grace;
+        person.until = Some(until);
+        self.leaving.insert((until, user));
+    }
+
+    /// Takes over how line `seq` of the log has a user; the leads where that may show.
+    pub(super) fn learn(&mut self, seq: u64, user: &User) -> Vec<LeadId> {
+        let Some(person) = self.people.get_mut(&user.id).filter(|person| person.learned < seq) else {
+            return Vec::new();
+        };
+        (person.user, person.learned) = (Arc::new(user.clone()), seq);
+        let leads = person.leads.iter().copied().collect();
+        if !user.active && person.sockets.is_empty() {
+            self.forget(user.id);
+        }
+        leads
+    }
+
+    /// Whoever was lost and whose session is over does not come back; the leads where that shows.
+    pub(super) fn end_session(&mut self, user: UserId, ended: Option<SessionId>) -> Vec<LeadId> {
+        let Some(person) = self.people.get(&user) else { return Vec::new() };
+        let is_over = |lead: &&LeadId| {
+            let stay = self.leads.get(lead).and_then(|stays| stays.get(&user));
+            let lost = stay.and_then(|stay| stay.lost);
+            lost.is_some_and(|(_, session)| ended.is_none() || session == ended)
+        };
+        let over: Vec<LeadId> = person.leads.iter().filter(is_over).copied().collect();
+        over.iter().for_each(|lead| self.end_stay(*lead, user));
+        over
+    }
+
+    /// Lets go of those whose grace is over; the leads where that shows.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<LeadId> {
+        let mut left = Vec::new();
+        while let Some(&(until, user, lead)) = self.lost.first()
+            && until <= now
+        {
+            self.end_stay(lead, user);
+            left.push(lead);
+        }
+        while let Some(&(until, user)) = self.leaving.first()
+            && until <= now
+        {
+            self.forget(user);
+        }
+        left
+    }
+
+    /// When the next grace is over.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let stay = self.lost.first().map(|(until, ..)| *until);
+        let person = self.leaving.first().map(|(until, _)| *until);
+        stay.into_iter().chain(person).min()
+    }
+
+    /// Who looks at a lead, each once, in no order; whether they may see it is for others to say.
+    pub(super) fn viewers(&self, lead: LeadId) -> Vec<Arc<User>> {
+        let users = self.leads.get(&lead).into_iter().flat_map(HashMap::keys);
+        let people = users.filter_map(|user| self.people.get(user));
+        people.filter(|person| person.user.active).map(|person| person.user.clone()).collect()
+    }
+
+    /// Everybody who is here, in no order.
+    pub(super) fn online(&self) -> Vec<Present> {
+        let active = self.people.values().filter(|person| person.user.active);
+        active.map(|person| Present { user: person.user.clone(), since: person.since }).collect()
+    }
+
+    fn end_stay(&mut self, lead: LeadId, user: UserId) {
+        if let Some(stays) = self.leads.get_mut(&lead) {
+            if let Some(Stay { lost: Some((until, _)), .. }) = stays.remove(&user) {
+                self.lost.remove(&(until, user, lead));
+            }
+            if stays.is_empty() {
+                self.leads.remove(&lead);
+            }
+        }
+        if let Some(person) = self.people.get_mut(&user) {
+            person.leads.remove(&lead);
+        }
+    }
+
+    fn forget(&mut self, user: UserId) {
+        let Some(person) = self.people.get(&user) else { return };
+        if let Some(until) = person.until {
+            self.leaving.remove(&(until, user));
+        }
+        let leads: Vec<LeadId> = person.leads.iter().copied().collect();
+        leads.into_iter().for_each(|lead| self.end_stay(lead, user));
+        self.people.remove(&user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::role::Role;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn at() -> Timestamp {
+        Timestamp::from_millis(0).expect("in range")
+    }
+
+    fn user(number: u128) -> Arc<User> {
+        let (id, email, name) = (UserId(Uuid::from_u128(number)), "a@example.com".into(), format!("user {number}"));
+        Arc::new(User { id, email, name, role: Role::Sales, active: true, created_at: at(), updated_at: at() })
+    }
+
+    fn lead(number: u128) -> LeadId {
+        LeadId(Uuid::from_u128(number))
+    }
+
+    fn session(number: u128) -> Option<SessionId> {
+        Some(SessionId(Uuid::from_u128(number)))
+    }
+
+    /// User 1 with the sockets 10 and 11, both at the leads 1 and 2.
+    fn roster() -> Roster {
+        let mut roster = Roster::new(GRACE);
+        for socket in [10, 11] {
+            roster.arrive(user(1), 1, socket, at());
+            roster.enter(lead(1), user(1).id, socket);
+            roster.enter(lead(2), user(1).id, socket);
+        }
+        roster
+    }
+
+    fn is_empty(roster: &Roster) -> bool {
+        roster.people.is_empty() && roster.leads.is_empty() && roster.lost.is_empty() && roster.leaving.is_empty()
+    }
+
+    fn lose(roster: &mut Roster, socket: u64, parting: Parting, now: Instant) {
+        for number in [1, 2] {
+            roster.leave(lead(number), user(1).id, socket, parting, now);
+        }
+        roster.depart(user(1).id, socket, now);
+    }
+
+    #[test]
+    fn a_user_is_there_once_until_the_last_socket_left() {
+        let (mut roster, now, me) = (roster(), Instant::now(), user(1).id);
+        assert_eq!((roster.viewers(lead(1)).len(), roster.online().len()), (1, 1));
+        roster.leave(lead(1), me, 10, Parting::Left, now);
+        roster.leave(lead(1), me, 10, Parting::Left, now);
+        assert_eq!(roster.viewers(lead(1)).len(), 1, "the other socket looks at it");
+        roster.leave(lead(1), me, 11, Parting::Left, now);
+        assert_eq!((roster.viewers(lead(1)).len(), roster.viewers(lead(2)).len()), (0, 1));
+        lose(&mut roster, 10, Parting::Left, now);
+        lose(&mut roster, 11, Parting::Left, now);
+        assert_eq!((roster.viewers(lead(2)).len(), roster.online().len()), (0, 1), "online for the grace");
+        assert!(roster.expire(now + GRACE).is_empty(), "no lead is concerned");
+        assert!(is_empty(&roster));
+    }
+
+    #[test]
+    fn who_lost_the_last_connection_stays_for_the_grace_and_nothing_is_left_behind() {
+        let (mut roster, now) = (roster(), Instant::now());
+        lose(&mut roster, 10, Parting::Lost(session(1)), now);
+        assert_eq!(roster.next_expiry(), None, "another connection is there");
+        lose(&mut roster, 11, Parting::Lost(session(1)), now);
+        assert_eq!(roster.next_expiry(), Some(now + GRACE));
+        assert!(roster.expire(now + GRACE / 2).is_empty());
+        assert_eq!((roster.viewers(lead(1)).len(), roster.online().len()), (1, 1));
+        let mut left = roster.expire(now + GRACE);
+        left.sort();
+        assert_eq!(left, [lead(1), lead(2)]);
+        assert!(is_empty(&roster));
+    }
+
+    #[test]
+    fn who_comes_back_in_time_was_never_away() {
+        let (mut roster, now) = (roster(), Instant::now());
+        for socket in [10, 11] {
+            lose(&mut roster, socket, Parting::Lost(session(1)), now);
+        }
+        let later = Timestamp::from_millis(1000).expect("in range");
+        roster.arrive(user(1), 1, 12, later);
+        roster.enter(lead(1), user(1).id, 12);
+        assert_eq!(roster.expire(now + GRACE), [lead(2)], "which is not looked at again");
+        assert_eq!((roster.viewers(lead(1)).len(), roster.online()[0].since), (1, at()));
+        assert_eq!(roster.next_expiry(), None);
+    }
+
+    #[test]
+    fn an_ended_session_ends_the_grace_of_its_own_sockets_alone() {
+        let (mut roster, now, me) = (roster(), Instant::now(), user(1).id);
+        for socket in [10, 11] {
+            roster.leave(lead(1), me, socket, Parting::Lost(session(1)), now);
+            roster.leave(lead(2), me, socket, Parting::Lost(session(2)), now);
+        }
+        assert_eq!(roster.end_session(me, session(1)), [lead(1)]);
+        assert_eq!(roster.end_session(me, None), [lead(2)]);
+        assert!(roster.lost.is_empty() && roster.leads.is_empty());
+    }
+
+    #[test]
+    fn a_deactivated_user_is_gone_at_once_and_older_lines_change_nothing() {
+        let (mut roster, now) = (roster(), Instant::now());
+        let away = User { active: false, ..User::clone(&user(1)) };
+        assert!(roster.learn(1, &away).is_empty(), "the handshake knew better");
+        assert_eq!(roster.learn(2, &away).len(), 2);
+        assert!(roster.viewers(lead(1)).is_empty() && roster.online().is_empty());
+        lose(&mut roster, 10, Parting::Left, now);
+        lose(&mut roster, 11, Parting::Left, now);
+        assert!(is_empty(&roster));
+    }
+}
