@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     guest::{Edit, Guest},
+    socket_client::{SocketClient, Transport},
     support::TestApp,
 };
 
@@ -142,6 +143,16 @@ impl Recorder {
         let own = activities["items"].as_array().expect("items").iter().map(|item| of("activity:read", item));
         [of("lead:read", &read)].into_iter().chain(own).collect()
     }
+
+    /// What is told of who looks at a lead, and asked about the lead as it was read.
+    async fn viewers(&self, lead: LeadId, read: &Value) -> Value {
+        let (address, token) = (self.app.server.address().to_string(), self.app.token(Role::Manager));
+        let socket = SocketClient::connect(Transport::WebSocket, &address, token).await;
+        let mut socket = socket.hearing_viewers();
+        socket.subscribe(&lead.to_string()).await;
+        let payload = socket.event("lead:viewers").await;
+        json!({"name": "lead:viewers", "payload": payload, "context": read["context"]})
+    }
 }
 
 /// A plugin that answers a read with what it was asked.
@@ -204,7 +215,8 @@ async fn the_golden_recording_is_what_the_server_emits() {
     let lead = recorder.work().await;
     let admin = recorder.app.client(Role::Admin);
     admin.patch(&format!("/api/users/{}", temp.id), json!({"role": "MANAGER"})).await.expect(StatusCode::OK);
-    let reads = recorder.reads(lead).await;
+    let mut reads = recorder.reads(lead).await;
+    reads.push(recorder.viewers(lead, &reads[0]).await);
 
     let store = Store::open(&recorder.app.dir.path().join("leadwire.db").display().to_string()).await.expect("opens");
     let events = store.read().await.expect("reads").events_after(0, 1000).await.expect("events");
@@ -234,6 +246,7 @@ async fn the_golden_recording_is_what_the_server_emits() {
         "session:updated",
         "lead:read",
         "activity:read",
+        "lead:viewers",
     ];
     for kind in kinds {
         assert!(golden[1].1.iter().any(|event| event["name"] == kind), "no {kind} was recorded");

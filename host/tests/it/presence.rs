@@ -430,3 +430,28 @@ async fn what_a_failing_plugin_keeps_back_is_told_once_it_answers_and_others_go_
     assert_eq!(viewer.event("lead:viewers").await, both);
     assert_eq!(admin.event("lead:viewers").await, both);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_subscribes_is_told_in_few_lists() {
+    let app = server(NEVER, Duration::from_secs(1)).await;
+    let lead = new_lead(&app).await;
+    let mut watcher = join(&app, Role::Admin).await;
+    look(&mut watcher, &lead).await;
+    let mut sockets = Vec::new();
+    for role in Role::ALL.iter().cycle().take(200) {
+        sockets.push(join(&app, *role).await);
+    }
+    let start = Instant::now();
+    sockets.iter().for_each(|socket| socket.emit("lead:subscribe", json!({"leadId": lead})));
+    for socket in &mut sockets {
+        socket.event("lead:subscribed").await;
+        socket.event("lead:viewers").await;
+    }
+    let (all, mut lists) = (viewers(&app, &lead, &Role::ALL), 1);
+    while watcher.event("lead:viewers").await != all {
+        lists += 1;
+    }
+    watcher.expect_silence().await;
+    let allowed = start.elapsed().as_secs() + 2;
+    assert!(lists <= allowed, "{lists} lists, {allowed} allowed");
+}
