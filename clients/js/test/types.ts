@@ -11,6 +11,7 @@ leadwire.on('lead:updated', ({ lead, changes, seq }) => {
 });
 leadwire.on('reset', ({ seq }) => seq + 1);
 leadwire.on('activity:created', ({ activity }) => activity.type === 'NOTE');
+leadwire.on('lead:viewers', ({ users, total }) => users.map(({ name }): string | undefined => name).length < total);
 const position: Position | undefined = leadwire.position;
 const stop: () => void = leadwire.on('connected', ({ userRole }) => userRole === 'ADMIN');
 void [position, stop];
