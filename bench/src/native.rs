@@ -11,7 +11,7 @@ use leadwire::{
 };
 use leadwire_plugin_sdk::{
     After, Audience, Authorize, Before, Command, Decision, Enrich, Event, Filter, Occasion, Outcome, Ruling, Subject,
-    Timestamp, testing,
+    Timestamp, Verdict, testing,
 };
 use serde_json::{Map, Value, json};
 
@@ -22,18 +22,22 @@ pub fn filter<F: Filter>(
     payload: &Arc<Value>,
     roles: &[Role],
 ) -> Vec<(Role, Audience, Arc<Value>)> {
-    let lead = &payload["lead"];
-    let fields = [("/lead/email", lead["email"].clone()), ("/lead/valueCents", lead["valueCents"].clone())];
-    let event = Event::from_fields(name, fields);
-    let shape = |role: &Role| {
-        let verdict = plugin.filter(&event, role.as_str()).expect("a verdict");
+    let shape = |(role, verdict): (&Role, Verdict)| {
         let edited = match verdict.edits.is_empty() {
             true => payload.clone(),
             false => testing::edited(Value::clone(payload), &verdict.edits).into(),
         };
         (*role, verdict.audience, edited)
     };
-    roles.iter().map(shape).collect()
+    roles.iter().zip(verdicts(plugin, name, payload, roles)).map(shape).collect()
+}
+
+/// What one call of `filter` answers.
+pub fn verdicts<F: Filter>(plugin: &F, name: &str, payload: &Value, roles: &[Role]) -> Vec<Verdict> {
+    let lead = &payload["lead"];
+    let fields = [("/lead/email", lead["email"].clone()), ("/lead/valueCents", lead["valueCents"].clone())];
+    let event = Event::from_fields(name, fields);
+    roles.iter().map(|role| plugin.filter(&event, role.as_str()).expect("a verdict")).collect()
 }
 
 /// What `Plugins::shape` does for a set with one enricher.

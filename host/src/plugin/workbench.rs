@@ -16,7 +16,7 @@ pub use cases::{Case, CaseResult, Difference};
 pub use check::{Check, Pains, Report, Standing};
 pub use golden::Golden;
 pub use measure::{Figures, Measured};
-pub use question::Question;
+pub use question::{Question, Told};
 
 use super::{
     engine::Engine,
@@ -28,7 +28,7 @@ use super::{
     standing,
 };
 use crate::domain::{role::Role, time::Timestamp};
-use question::{Answer, Told};
+use question::Answer;
 
 /// What plugins are compiled and run on.
 pub struct Workbench {
@@ -86,6 +86,15 @@ impl Specimen {
 
     pub fn hooks(&self) -> Vec<&'static str> {
         self.plugin.hooks.names()
+    }
+
+    /// Makes one call and checks its answer, for those who measure what that takes.
+    ///
+    /// # Errors
+    ///
+    /// Why there was no answer, or none that a server could use.
+    pub fn call(&self, question: &Question) -> Result<(), String> {
+        self.ask(question).map(drop).map_err(|fault| format!("{}: it {fault}", question.title()))
     }
 
     fn ask(&self, question: &Question) -> Result<Answer, Fault> {

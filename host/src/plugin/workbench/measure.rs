@@ -55,11 +55,7 @@ impl Specimen {
             if asked.is_empty() {
                 continue;
             }
-            let times = timed(calls, |turn| {
-                let question = asked[turn % asked.len()];
-                self.ask(question).map(drop).map_err(|fault| (question, fault))
-            });
-            let times = times.map_err(|(question, fault)| format!("{}: it {fault}", question.title()))?;
+            let times = timed(calls, |turn| self.call(asked[turn % asked.len()]))?;
             hooks.push(figures(hook, asked.len(), &times, Some(&empty)));
         }
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
