@@ -15,6 +15,7 @@ pub mod settings;
 mod tests;
 pub mod token;
 
+pub use limit::network;
 pub use session::{Auth, Authenticated, Clock, Grant};
 pub use settings::Settings;
 

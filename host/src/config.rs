@@ -51,6 +51,7 @@ pub struct Config {
     pub http: transport::http::Settings,
     pub socket: transport::socket::Settings,
     pub presence: transport::socket::presence::Settings,
+    pub limits: transport::socket::limits::Settings,
     pub auth: auth::Settings,
     pub visibility: Visibility,
     pub plugins: plugin::settings::Settings,
@@ -69,6 +70,7 @@ impl Default for Config {
             http: transport::http::Settings::default(),
             socket: transport::socket::Settings::default(),
             presence: transport::socket::presence::Settings::default(),
+            limits: transport::socket::limits::Settings::default(),
             auth: auth::Settings::default(),
             visibility: Visibility::default(),
             plugins: plugin::settings::Settings::default(),
@@ -137,6 +139,7 @@ impl Config {
         self.plugins.gate.check().map_err(|why| anyhow::anyhow!("plugins.{why}"))?;
         self.database_file()?;
         let (auth, http, socket, effects) = (&self.auth, &self.http, &self.socket, &self.effects);
+        let limits = &self.limits;
         for (key, span) in [
             ("drain_timeout", self.drain_timeout),
             ("log.keep_for", self.log.keep_for),
@@ -154,6 +157,7 @@ impl Config {
             ("socket.stall_timeout", socket.stall_timeout),
             ("presence.grace", self.presence.grace),
             ("presence.interval", self.presence.interval),
+            ("limits.refusal_window", limits.refusal_window),
             ("effects.first_delay", effects.first_delay),
             ("effects.longest_delay", effects.longest_delay),
             ("effects.webhook_timeout", effects.webhook_timeout),
@@ -178,6 +182,10 @@ impl Config {
             ("socket.outbox_bytes", socket.outbox_bytes, socket.max_frame),
             ("socket.inbound_packets", socket.inbound_packets, 1),
             ("socket.inbound_bytes", socket.inbound_bytes, socket.max_frame),
+            ("limits.refusals", limits.refusals as usize, 0),
+            ("limits.subscriptions", limits.subscriptions, 1),
+            ("limits.connections_per_user", limits.connections_per_user, 1),
+            ("limits.connections_per_address", limits.connections_per_address, 1),
             ("plugins.warm_instances", self.plugins.warm_instances, 1),
             ("plugins.dry_run_events", self.plugins.dry_run_events, 0),
             ("effects.attempts", effects.attempts as usize, 1),

@@ -72,7 +72,7 @@ impl Server {
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
         let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
         let (sockets, delivery) =
-            Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, &config.presence);
+            Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, config.limits, &config.presence);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
         let census = Census::open(&data_dir);

@@ -1,5 +1,6 @@
 //! The two ways in and out: HTTP and Socket.IO. No axum or socketioxide type leaves this module.
 
+pub mod address;
 pub mod connection;
 pub mod http;
 pub mod socket;

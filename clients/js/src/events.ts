@@ -95,5 +95,5 @@ export interface SocketEvents {
   'lead:viewers': { leadId: string; users: Person[]; total: number };
   'auth:refreshed': { tokenExpiresAt: string };
   'server:draining': { retryAfterMs: number };
-  error: { message: string; code: string; event?: string };
+  error: { message: string; code: string; event?: string; limit?: string; retryAfterMs?: number };
 }

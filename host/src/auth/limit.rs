@@ -58,8 +58,8 @@ fn digest(account: &str) -> [u8; 16] {
     digest[..16].try_into().expect("a SHA-256 has more than 16 bytes")
 }
 
-/// One customer has a whole IPv6 /64 to call from.
-fn network(address: IpAddr) -> IpAddr {
+/// What one customer calls from: an IPv4 address, or the whole /64 that comes with IPv6.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (!0 << 64))),

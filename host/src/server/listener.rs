@@ -3,10 +3,10 @@
 //! `axum::serve` would do but for three things: it sets no timer for a client that sends its head slowly, gives
 //! no hold on a connection once it is a WebSocket, and cannot set options on the accepted socket.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -23,7 +23,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::line::Line;
-use crate::transport::{connection::Connection, http};
+use crate::transport::{address::Proxies, connection::Connection, http};
 
 /// The longest head of a request in bytes. Beyond it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
@@ -36,12 +36,18 @@ pub(super) struct Listener {
     tcp: TcpListener,
     header_timeout: Duration,
     tcp_user_timeout: Duration,
+    proxies: Arc<Proxies>,
 }
 
 impl Listener {
     pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        Ok(Self { tcp, header_timeout: settings.header_timeout, tcp_user_timeout: settings.tcp_user_timeout })
+        Ok(Self {
+            tcp,
+            header_timeout: settings.header_timeout,
+            tcp_user_timeout: settings.tcp_user_timeout,
+            proxies: Arc::new(settings.proxies()),
+        })
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr> {
@@ -56,8 +62,10 @@ impl Listener {
             self.set_options(&stream);
             let connection = Connection::new(cut.child_token());
             let line = Line::new(stream, connection.clone(), self.header_timeout);
+            let proxies = self.proxies.clone();
             let service = router.clone().map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
+                let client = proxies.client(peer.ip(), request.headers());
+                request.extensions_mut().insert(client);
                 request.extensions_mut().insert(connection.clone());
                 request.map(Body::new)
             });

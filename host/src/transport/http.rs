@@ -20,7 +20,7 @@ use tower_http::{
 };
 use tracing::Instrument;
 
-use super::socket::presence::Viewers;
+use super::{address::ClientAddress, socket::presence::Viewers};
 use crate::{app::App, auth::Auth, delivery::explain::Explainer, plugin::Plugins};
 
 mod activity;
@@ -100,7 +100,8 @@ async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Respo
     let id = request_id(&request);
     // The query stays out of the span: it may hold what people searched for.
     let path = request.uri().path();
-    let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path);
+    let client = request.extensions().get::<ClientAddress>().map(|client| tracing::field::display(client.0));
+    let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path, client);
     let under_api = path == "/api" || path.starts_with("/api/");
 
     let answer = async {

@@ -10,6 +10,7 @@ mod handler;
 mod handshake;
 mod hangup;
 mod kept;
+pub mod limits;
 mod outbox;
 pub mod presence;
 mod refusal;
@@ -32,6 +33,7 @@ use self::{
     client::Output,
     flow::Flows,
     handshake::Caller,
+    limits::Places,
     outbox::Source,
     presence::{Presence, Viewers},
 };
@@ -43,7 +45,7 @@ use crate::{
         replay::Replay,
         shape::{Message, Shaper},
     },
-    domain::policy::Visibility,
+    domain::{id::UserId, policy::Visibility},
     store::Store,
 };
 
@@ -59,6 +61,7 @@ pub struct Sockets {
     viewers: Viewers,
     flows: Flows,
     source: Arc<Source>,
+    users: Places<UserId>,
 }
 
 /// What every socket shares.
@@ -67,6 +70,9 @@ struct Door {
     auth: Auth,
     visibility: Visibility,
     settings: Settings,
+    limits: limits::Settings,
+    /// The sockets of each user.
+    users: Places<UserId>,
     source: Arc<Source>,
 }
 
@@ -77,6 +83,7 @@ impl Sockets {
         auth: Auth,
         visibility: Visibility,
         settings: Settings,
+        limits: limits::Settings,
         presence: &presence::Settings,
     ) -> (Self, Delivery<Registry>) {
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
@@ -105,15 +112,18 @@ impl Sockets {
             shaper,
             held_timeout: settings.held_timeout,
             stall_timeout: settings.stall_timeout,
+            max_subscriptions: limits.subscriptions,
         };
-        let source = Arc::new(source);
-        let door = Arc::new(Door { app, auth, visibility, settings, source: source.clone() });
+        let flows = Flows::new(limits.connections_per_address);
+        let (source, users) = (Arc::new(source), Places::default());
+        let door =
+            Arc::new(Door { app, auth, visibility, settings, limits, users: users.clone(), source: source.clone() });
         let judge = {
             let door = door.clone();
             async move |caller: Caller| handshake::judge(door, caller).await
         };
         io.ns("/", ConnectHandler::with(async move |caller: Caller| handshake::begin(door, caller).await, judge));
-        (Self { layer, io, registry, viewers, flows: Flows::default(), source }, delivery)
+        (Self { layer, io, registry, viewers, flows, users, source }, delivery)
     }
 
     /// Answers `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
@@ -149,7 +159,13 @@ impl Sockets {
 
     /// Lets the sockets that come back follow what they followed in the process before.
     pub fn restore(&self, followed: Followed) {
-        self.source.kept.restore(followed, handler::MAX_SUBSCRIPTIONS);
+        self.source.kept.restore(followed, self.source.max_subscriptions);
+    }
+
+    /// How many connections count towards the limits of their addresses, and how many sockets towards those of their
+    /// users.
+    pub fn counted(&self) -> (usize, usize) {
+        (self.flows.counted(), self.users.taken())
     }
 
     /// Sends every client away to the next process, in `limit` at most: stock clients come back by themselves.

@@ -22,6 +22,7 @@ mod house;
 mod http;
 mod langs;
 mod leads;
+mod limits;
 mod listener;
 mod live;
 mod plugin_cli;

@@ -297,7 +297,7 @@ async fn commands_answer_by_ack_what_http_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_socket_says_is_handled_in_order() {
-    let app = TestApp::start().await;
+    let app = TestApp::with(|config| config.limits.subscriptions = 2000).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
         let mut client = SocketClient::connect(transport, &address(&app), &token).await;

@@ -37,16 +37,21 @@ impl TestApp {
 
     /// With other settings than the usual ones.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = TempDir::new().expect("a temporary folder");
-        let server = Server::start(config(&dir, change)).await.expect("starts");
-        let url = format!("http://{}", server.address());
-        let mut app = Self { server, url, dir, http: http_client(), users: Vec::new() };
+        let mut app = Self::without_users(change).await;
         for role in Role::ALL {
             let user = app.add_user(&role.as_str().to_lowercase(), role).await;
             let token = app.login(&user.email).await;
             app.users.push((user, token));
         }
         app
+    }
+
+    /// Where nobody has an account.
+    pub async fn without_users(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let server = Server::start(config(&dir, change)).await.expect("starts");
+        let url = format!("http://{}", server.address());
+        Self { server, url, dir, http: http_client(), users: Vec::new() }
     }
 
     /// Stops the server, and starts one on the same files, with the usual settings.

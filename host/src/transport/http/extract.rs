@@ -2,15 +2,12 @@
 //!
 //! Each extractor refuses with a [`Problem`] that names what was wrong.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
-};
+use std::{net::IpAddr, str::FromStr};
 
 use axum::{
     RequestPartsExt,
     body::{Body, Bytes},
-    extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -21,6 +18,7 @@ use crate::{
     app::{self, IdempotencyKey},
     auth::Authenticated,
     domain::event::Actor,
+    transport::address::ClientAddress,
 };
 
 /// Who is asking.
@@ -57,7 +55,7 @@ impl<S: Sync> FromRequestParts<S> for Address {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())))
+        Ok(Self(parts.extensions.get::<ClientAddress>().map(|client| client.0)))
     }
 }
 

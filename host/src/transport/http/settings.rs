@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::transport::address::{ForwardedHeader, Network, Proxies};
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -23,6 +25,10 @@ pub struct Settings {
     pub tcp_user_timeout: Duration,
     /// The origins whose pages may call; `"*"` lets any in. None by default.
     pub cors_origins: Vec<String>,
+    /// The proxies that stand in front: what they say of where a request comes from is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The header in which they say it.
+    pub forwarded_header: ForwardedHeader,
 }
 
 impl Default for Settings {
@@ -34,6 +40,14 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(30),
             cors_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
         }
+    }
+}
+
+impl Settings {
+    pub fn proxies(&self) -> Proxies {
+        Proxies { trusted: self.trusted_proxies.clone(), header: self.forwarded_header }
     }
 }

@@ -18,13 +18,19 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, kept::Rooms, session::Lease};
+use super::{Settings, kept::Rooms, limits::Place, session::Lease};
 use crate::{
     delivery::{
         RightsChange,
         shape::{Message, Slice},
     },
-    domain::{event::Event, id::LeadId, role::Role, room::Room, user::User},
+    domain::{
+        event::Event,
+        id::{LeadId, UserId},
+        role::Role,
+        room::Room,
+        user::User,
+    },
 };
 
 pub(super) struct Client {
@@ -38,6 +44,7 @@ pub(super) struct Client {
     /// The lease is another, or over.
     lease_changed: Notify,
     dismissed: Notify,
+    flooding: CancellationToken,
     closed: CancellationToken,
 }
 
@@ -59,6 +66,8 @@ struct State {
     is_closed: bool,
     outbox: VecDeque<Output>,
     outbox_bytes: usize,
+    /// Counts it among the sockets of its user until it is closed.
+    place: Option<Place<UserId>>,
 }
 
 /// Lines of some rooms that a client asks for: those that follow `since`, up to where it began to listen.
@@ -133,6 +142,7 @@ impl Client {
             is_closed: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
+            place: None,
         };
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -142,6 +152,7 @@ impl Client {
             room: Notify::new(),
             lease_changed: Notify::new(),
             dismissed: Notify::new(),
+            flooding: CancellationToken::new(),
             closed: CancellationToken::new(),
         })
     }
@@ -184,6 +195,16 @@ impl Client {
 
     pub(super) async fn dismissed(&self) {
         self.dismissed.notified().await;
+    }
+
+    /// Cancelled when the client goes on sending far more than it may.
+    pub(super) fn flooding(&self) -> &CancellationToken {
+        &self.flooding
+    }
+
+    /// Takes a place among the sockets of its user.
+    pub(super) fn occupy(&self, place: Place<UserId>) {
+        self.state.lock().place = Some(place);
     }
 
     pub(super) fn has_output(&self) -> bool {
@@ -466,6 +487,7 @@ impl Client {
         state.outbox_bytes = 0;
         self.closed.cancel();
         state.missed = VecDeque::new();
+        state.place = None;
         Some((std::mem::take(&mut state.rooms), state.user.role))
     }
 }

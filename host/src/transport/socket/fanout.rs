@@ -19,6 +19,9 @@ use crate::{
     domain::{event::Event, role::Role, room::Room},
 };
 
+/// `org:global` and `user:<id>`, which nobody has to ask for.
+const OWN_ROOMS: usize = 2;
+
 /// Every connected socket.
 pub struct Registry {
     /// The newest line that was, or is just being, handed out.
@@ -68,7 +71,7 @@ impl Registry {
     /// Lets a client listen to a room from the seq on that is returned, once it was sent what follows `since`.
     ///
     /// # Errors
-    /// When the client is in `limit` rooms already.
+    /// When the client is in `limit` rooms already, besides its own.
     pub(super) fn join(
         &self,
         client: &Arc<Client>,
@@ -79,7 +82,7 @@ impl Registry {
         let mut index = self.rooms.write();
         let position = self.position();
         if !client.is_in(&room) {
-            if client.rooms() >= limit {
+            if client.rooms() >= OWN_ROOMS + limit {
                 return Err(TooManyRooms(limit));
             }
             if let Some(role) = client.enter(&room, position) {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::IpAddr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,14 +29,23 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{hangup::unless_hung_up, returns::Returns};
-use crate::transport::connection::Connection;
+use super::{
+    hangup::unless_hung_up,
+    limits::{Place, Places},
+    returns::Returns,
+};
+use crate::{
+    auth,
+    transport::{address::ClientAddress, connection::Connection},
+};
 
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
 const MAX_PACKETS: usize = 96;
 const MAX_BYTES: u64 = 256 * 1024;
 /// How long a posted body may take to arrive.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a client is told to wait, in seconds, whose address has far too many connections.
+const CROWD_WAIT: &str = "5";
 /// An OPEN packet is much shorter.
 const MAX_OPEN_BYTES: usize = 4096;
 
@@ -48,6 +58,8 @@ pub(super) struct Flow {
     handed: AtomicU64,
     more_handed: Notify,
     hung_up: CancellationToken,
+    /// Counts it among the connections of its address, and whether that had all it may already.
+    place: OnceLock<(Place<IpAddr>, bool)>,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
 }
@@ -67,6 +79,9 @@ pub(super) struct Flows(Arc<Listed>);
 #[derive(Default)]
 struct Listed {
     flows: Mutex<HashMap<String, Weak<Flow>>>,
+    /// Sessions of each address, those that began with WebSocket too.
+    addresses: Places<IpAddr>,
+    per_address: usize,
     /// No session begins any more.
     is_shut: AtomicBool,
     /// Those that come back from the process before.
@@ -87,7 +102,9 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         if !flows.admit() {
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         }
-        let flow = Arc::new(Flow::default());
+        let Some(flow) = flows.begin(&request) else {
+            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
+        };
         if is_web_socket {
             flow.upgrade(&request);
         }
@@ -121,6 +138,30 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
 }
 
 impl Flows {
+    pub(super) fn new(per_address: usize) -> Self {
+        Self(Arc::new(Listed { per_address, ..Listed::default() }))
+    }
+
+    /// A new session, counted for its address before anything is known of it.
+    ///
+    /// Only a handshake can tell a client why it is refused; so one too many is let in to be told that. An address
+    /// that has as many again waiting for it gets none any more.
+    fn begin(&self, request: &Request) -> Option<Arc<Flow>> {
+        let Listed { addresses, per_address, .. } = &*self.0;
+        let Some(ClientAddress(address)) = request.extensions().get().copied() else {
+            return Some(Arc::default());
+        };
+        let (place, count) = addresses.take(auth::network(address), per_address.saturating_mul(2))?;
+        let flow = Flow::default();
+        let _ = flow.place.set((place, count > *per_address));
+        Some(Arc::new(flow))
+    }
+
+    /// How many sessions are counted, for whichever address.
+    pub(super) fn counted(&self) -> usize {
+        self.0.addresses.taken()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.flows.lock().len()
     }
@@ -166,6 +207,11 @@ impl Flow {
         if let Some((connection, _)) = &self.progress.lock().web_socket {
             connection.cut();
         }
+    }
+
+    /// Whether its address had all the connections that it may when this one came.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        self.place.get().is_some_and(|(_, is_one_too_many)| *is_one_too_many)
     }
 
     /// The name of a session that began with polling, and what answers its requests.

@@ -3,9 +3,12 @@
 //! socketioxide spawns every handler, so that two packets of one socket may overtake each other. Here they
 //! go through one bounded queue to one task a socket instead.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde_json::{Map, Value, json, value::to_raw_value};
@@ -15,6 +18,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{
     Door, Settings,
     client::{Client, Output},
+    limits::{self, Pace},
     refusal::Refusal,
     session::Lease,
 };
@@ -35,8 +39,8 @@ use crate::{
     plugin::Decision,
 };
 
-/// How many leads one socket may follow.
-pub(super) const MAX_SUBSCRIPTIONS: usize = 4096;
+/// When to try again after too much was waiting.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
 /// One event as it came: a JSON array of its name and its arguments.
 struct Packet {
@@ -50,6 +54,7 @@ pub(super) struct Intake {
     queue: mpsc::Sender<Packet>,
     queued_bytes: Arc<AtomicUsize>,
     max_bytes: usize,
+    pace: Pace,
     client: Arc<Client>,
 }
 
@@ -59,33 +64,49 @@ pub(super) struct Inbox {
     queued_bytes: Arc<AtomicUsize>,
 }
 
-pub(super) fn queue(client: Arc<Client>, settings: &Settings) -> (Intake, Inbox) {
+pub(super) fn queue(client: Arc<Client>, settings: &Settings, limits: &limits::Settings) -> (Intake, Inbox) {
     let (sender, receiver) = mpsc::channel(settings.inbound_packets);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let max_bytes = settings.inbound_bytes;
-    let intake = Intake { queue: sender, queued_bytes: queued_bytes.clone(), max_bytes, client };
+    let intake =
+        Intake { queue: sender, queued_bytes: queued_bytes.clone(), max_bytes, pace: Pace::new(limits), client };
     (intake, Inbox { queue: receiver, queued_bytes })
 }
 
 impl MessageHandler<LocalAdapter, Self> for Intake {
     fn call(&self, _: Arc<Socket>, data: socketioxide_core::Value, ack: Option<i64>) {
+        if self.client.flooding().is_cancelled() {
+            return;
+        }
         let (json, has_attachments) = match data {
             // Copied, because a slice would keep the whole buffer that it was read into.
             socketioxide_core::Value::Str(text, attachments) => (text.as_str().into(), attachments.is_some()),
             socketioxide_core::Value::Bytes(_) => (Box::default(), true),
         };
-        if let Err(packet) = self.push(Packet { json, has_attachments, ack }) {
-            let refusal = Refusal::new("rate_limited", "too many packets are waiting, send them more slowly");
-            let name = packet.parse().ok().map(|(name, _)| name);
-            // A client that floods us and reads nothing has to do without answers.
-            for output in refused(&refusal, name.as_deref(), packet.ack) {
-                self.client.try_reply(&output);
-            }
+        let packet = Packet { json, has_attachments, ack };
+        if let Err(wait) = self.pace.take() {
+            let message = "too many events in too short a time, send them more slowly";
+            return self.refuse(&packet, &Refusal::rate_limited("events", message, wait));
+        }
+        if let Err(packet) = self.push(packet) {
+            let message = "too many packets are waiting, send them more slowly";
+            self.refuse(&packet, &Refusal::rate_limited("queue", message, QUEUE_WAIT));
         }
     }
 }
 
 impl Intake {
+    /// Answers what is not even looked at; who is answered so again and again is cut.
+    fn refuse(&self, packet: &Packet, refusal: &Refusal) {
+        // A client that floods us and reads nothing has to do without answers.
+        for output in refused(refusal, packet.name().as_deref(), packet.ack) {
+            self.client.try_reply(&output);
+        }
+        if self.pace.refuse(Instant::now()) {
+            self.client.flooding().cancel();
+        }
+    }
+
     fn push(&self, packet: Packet) -> Result<(), Packet> {
         let bytes = packet.json.len();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -223,7 +244,7 @@ impl Asker {
         let room = room(&lead_id);
         may_follow(&self.door, &self.client.user(), &room, &lead_id).await?;
         let entered = room.lead();
-        let seq = self.door.source.registry.join(&self.client, room, since, MAX_SUBSCRIPTIONS)?;
+        let seq = self.door.source.registry.join(&self.client, room, since, self.door.limits.subscriptions)?;
         let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
         if let Some(lead) = entered {
             self.door.source.presence.enter(&self.client, lead);
@@ -326,6 +347,12 @@ pub(super) async fn may_follow(door: &Door, user: &User, room: &Room, lead_id: &
 }
 
 impl Packet {
+    /// The event's name alone, for an answer that is not worth reading the rest.
+    fn name(&self) -> Option<String> {
+        let rest = self.json.trim_start().strip_prefix('[')?;
+        serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+    }
+
     /// The event's name and its first argument.
     fn parse(&self) -> Result<(String, Option<Value>), Refusal> {
         if self.has_attachments {

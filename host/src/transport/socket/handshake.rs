@@ -18,7 +18,8 @@ use tracing::{debug, error};
 use super::{
     Door,
     client::Client,
-    handler::{self, Inbox, MAX_SUBSCRIPTIONS},
+    flow::Flow,
+    handler::{self, Inbox},
     outbox::Writer,
     session::Lease,
 };
@@ -40,6 +41,10 @@ pub(super) enum Refused {
     /// A plugin's reason, word for word.
     #[error("{0}")]
     Denied(String),
+    #[error("Too many connections from this address, try again later")]
+    CrowdedAddress,
+    #[error("Too many connections of this user, try again later")]
+    CrowdedUser,
     #[error("A plugin that decides who may connect is not answering, try again later")]
     PluginUnavailable,
     #[error("The server cannot check the token now, try again later")]
@@ -71,10 +76,15 @@ struct Ready {
 
 /// Judges a client that wants to connect and makes everything ready for it.
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
+    // First of all, because to look at a token costs more than to send one.
+    if caller.flow().is_some_and(|flow| flow.is_one_too_many()) {
+        return Err(Refused::CrowdedAddress);
+    }
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
     // Read together: whatever changes the user from here on is in the log behind this line.
     let Authenticated { user, session, expires_at, seq: head } = door.auth.authenticate(&token).await?;
+    let (place, _) = door.users.take(user.id, door.limits.connections_per_user).ok_or(Refused::CrowdedUser)?;
     let resumed = Resumed::judge(&auth, &door, head).await?;
     match door.app.plugins().authorize_connect(&user) {
         Ok(Decision::Allow) => {}
@@ -97,13 +107,14 @@ pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused
     });
     let socket = caller.socket;
     let client = Client::new(user, Lease::new(session, expires_at), head, &door.settings);
+    client.occupy(place);
     let mut greetings = vec![Message::new("connected", &greeting)];
     match resumed {
         Resumed::Fresh => {}
         Resumed::From(since) => client.resume(since),
         Resumed::Impossible => greetings.push(door.source.reset_event(head)),
     }
-    let (intake, inbox) = handler::queue(client.clone(), &door.settings);
+    let (intake, inbox) = handler::queue(client.clone(), &door.settings, &door.limits);
     socket.on_fallback(intake);
     socket.on_disconnect(Farewell { door: door.clone(), client: client.clone() });
     let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings })));
@@ -155,7 +166,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     }
     if client.closed().is_cancelled() {
         // It was counted as lost when it closed, without these.
-        door.source.kept.keep(session, rooms.into_iter().collect(), 0, MAX_SUBSCRIPTIONS);
+        door.source.kept.keep(session, rooms.into_iter().collect(), 0, door.source.max_subscriptions);
     }
     told
 }
@@ -183,6 +194,10 @@ impl Resumed {
 }
 
 impl Caller {
+    fn flow(&self) -> Option<&Arc<Flow>> {
+        self.socket.req_parts().extensions.get()
+    }
+
     fn auth(&self) -> Result<Json, Refused> {
         let auth = self.auth.as_ref().and_then(|auth| auth.as_str()).map(|text| text.as_str());
         match auth {

@@ -24,7 +24,7 @@ use super::{
     client::{Client, Missed, Output},
     fanout::Registry,
     flow::{Flow, Meter},
-    handler::{MAX_SUBSCRIPTIONS, ack},
+    handler::ack,
     hangup::hang_up,
     kept::Kept,
     presence::Presence,
@@ -59,6 +59,8 @@ pub(super) struct Source {
     pub(super) shaper: Arc<Shaper>,
     pub(super) held_timeout: Duration,
     pub(super) stall_timeout: Duration,
+    /// How many leads one socket may follow.
+    pub(super) max_subscriptions: usize,
 }
 
 impl Source {
@@ -74,7 +76,7 @@ impl Source {
         let Some(rooms) = self.registry.remove(client) else { return };
         self.presence.lost(client, &rooms);
         if let Some(session) = client.lease().and_then(|lease| lease.session) {
-            self.kept.keep(session, rooms, 1, MAX_SUBSCRIPTIONS);
+            self.kept.keep(session, rooms, 1, self.max_subscriptions);
         }
     }
 
@@ -160,6 +162,7 @@ impl Writer {
                 Over::SessionEnded => "its session has ended",
             },
             () = stalled => "it reads nothing",
+            () = client.flooding().cancelled() => "it sends far more than it may",
             () = dismissed => "the server stops",
         };
         info!(user = %client.user().id, socket = %socket.id, "hung up on a client: {why}");

@@ -1,10 +1,15 @@
 //! Why something that a client asked for was not done: `error {message, code, event}`, and the same as an ack.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tracing::error;
 
 use super::{client::TooManySyncs, fanout::TooManyRooms};
 use crate::{app, domain::input::Invalid, plugin::Unavailable, store};
+
+/// When to try again where nobody can say how long something takes.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Holds `{message, code, errors?, current?}`.
 #[derive(Debug)]
@@ -18,6 +23,13 @@ impl Refusal {
     /// The packet cannot be read.
     pub(super) fn malformed(message: impl Into<String>) -> Self {
         Self::new("malformed", message)
+    }
+
+    /// There is too much of something: of what, and when it is worth another try.
+    pub(super) fn rate_limited(limit: &'static str, message: impl Into<String>, wait: Duration) -> Self {
+        // Rounded up, so that who waits for so long does not come too early.
+        let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+        Self::new("rate_limited", message).with("limit", limit.into()).with("retryAfterMs", millis.into())
     }
 
     /// In the words of the handshake.
@@ -40,6 +52,10 @@ impl Refusal {
     /// The ack of what was refused.
     pub(super) fn ack(&self) -> Value {
         json!({"ok": false, "error": self.0})
+    }
+
+    fn message(&self) -> String {
+        self.0["message"].as_str().unwrap_or_default().to_owned()
     }
 
     fn with(mut self, member: &str, value: Value) -> Self {
@@ -68,12 +84,12 @@ impl From<app::Error> for Refusal {
                 error!("a command from a socket failed: {source}");
                 refusal
             }
+            app::Error::RateLimited { retry_after } => Self::rate_limited("login", refusal.message(), retry_after),
             app::Error::Unauthenticated { .. }
             | app::Error::Forbidden { .. }
             | app::Error::NotFound(_)
             | app::Error::InvalidQuery { .. }
             | app::Error::KeyReused
-            | app::Error::RateLimited { .. }
             | app::Error::PluginUnavailable(_)
             | app::Error::Contended
             | app::Error::Busy(_) => refusal,
@@ -89,13 +105,14 @@ impl From<Unavailable> for Refusal {
 
 impl From<TooManyRooms> for Refusal {
     fn from(error: TooManyRooms) -> Self {
-        Self::new("too_many_subscriptions", error.to_string())
+        // Time alone does not help; it is what a client needs to leave another one.
+        Self::rate_limited("subscriptions", error.to_string(), RETRY)
     }
 }
 
 impl From<TooManySyncs> for Refusal {
     fn from(error: TooManySyncs) -> Self {
-        Self::new("rate_limited", error.to_string())
+        Self::rate_limited("replays", error.to_string(), RETRY)
     }
 }
 

@@ -1,0 +1,427 @@
+//! Floods and crowds: what is refused with an answer, who is cut, and that every place is free again.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use leadwire::{config::Config, domain::role::Role, transport::address::ForwardedHeader};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
+    support::{PASSWORD, TestApp, http_client, send},
+};
+
+const CROWDED_ADDRESS: &str = "Too many connections from this address, try again later";
+const CROWDED_USER: &str = "Too many connections of this user, try again later";
+
+fn address(app: &TestApp) -> String {
+    app.server.address().to_string()
+}
+
+fn number(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).expect("not zero")
+}
+
+/// So slow that no test is long enough to get another event.
+fn burst_of(config: &mut Config, events: u32) {
+    config.limits.events_burst = number(events);
+    config.limits.events_per_second = number(1);
+}
+
+/// That somebody no longer polls shows by the heartbeat alone.
+fn notice_soon(config: &mut Config) {
+    config.socket.ping_interval = Duration::from_millis(300);
+    config.socket.ping_timeout = Duration::from_secs(2);
+}
+
+async fn connect(app: &TestApp, transport: Transport, token: &str) -> SocketClient {
+    SocketClient::connect(transport, &address(app), token).await
+}
+
+async fn try_connect(app: &TestApp, token: &str) -> Result<SocketClient, String> {
+    SocketClient::try_connect(Transport::WebSocket, &address(app), json!({"token": token})).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_beyond_the_rate_are_answered_and_not_done() {
+    let app = TestApp::with(|config| burst_of(config, 3)).await;
+    for transport in TRANSPORTS {
+        let token = app.login(&app.user(Role::Admin).email).await;
+        let mut client = connect(&app, transport, &token).await;
+        for lead in ["a", "b", "c"] {
+            client.subscribe(lead).await;
+        }
+        client.emit("lead:create", json!({"title": "Too early"}));
+        let error = client.event("error").await;
+        assert_eq!((&error["code"], &error["limit"]), (&json!("rate_limited"), &json!("events")));
+        assert_eq!(error["event"], "lead:create");
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()));
+        assert!((1..=1000).contains(&error["retryAfterMs"].as_u64().expect("a wait")), "{error}");
+
+        let answer = client.call("lead:create", json!({"title": "Too early as well"})).await;
+        let mut told = client.event("error").await;
+        told.as_object_mut().expect("an object").shift_remove("event");
+        told["retryAfterMs"] = answer["error"]["retryAfterMs"].clone();
+        assert_eq!(answer, json!({"ok": false, "error": told}));
+    }
+    let leads = app.client(Role::Admin).get("/api/leads").await.expect(StatusCode::OK);
+    assert_eq!(leads["items"], json!([]), "nothing was executed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_as_told_goes_on() {
+    let app = TestApp::with(|config| {
+        config.limits.events_burst = number(1);
+        config.limits.events_per_second = number(20);
+    })
+    .await;
+    let mut client = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    client.subscribe("a").await;
+    let mut answer = client.call("lead:subscribe", json!({"leadId": "b"})).await;
+    while answer["ok"] == false {
+        client.event("error").await;
+        let wait = answer["error"]["retryAfterMs"].as_u64().expect("a wait");
+        assert!(wait <= 50, "{wait}");
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        answer = client.call("lead:subscribe", json!({"leadId": "b"})).await;
+    }
+    assert_eq!(answer["leadId"], "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_counted_for_each_socket_by_itself_and_heard_all_the_same() {
+    let app = TestApp::with(|config| burst_of(config, 1)).await;
+    let mut noisy = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    let mut quiet = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    noisy.subscribe("a").await;
+    noisy.emit("lead:subscribe", json!({"leadId": "b"}));
+    assert_eq!(noisy.event("error").await["code"], "rate_limited");
+    quiet.subscribe("a").await;
+    app.lead(json!({"title": "Roof"})).await;
+    for client in [&mut noisy, &mut quiet] {
+        assert_eq!(client.event("lead:created").await["lead"]["title"], "Roof");
+    }
+}
+
+/// What `clients/js` does after a reconnect: it follows each lead again, at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_follow_all_its_leads_again_at_once() {
+    let app = TestApp::start().await;
+    let limit = Config::default().limits.subscriptions;
+    let token = app.login(&app.user(Role::Viewer).email).await;
+    let mut client = connect(&app, Transport::WebSocket, &token).await;
+    for _ in 0..2 {
+        for lead in 0..limit {
+            client.emit("lead:subscribe", json!({"leadId": format!("lead-{lead}"), "since": 0}));
+        }
+        for lead in 0..limit {
+            assert_eq!(client.event("lead:subscribed").await["leadId"], format!("lead-{lead}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lead_too_many_is_refused_until_another_is_left() {
+    let app = TestApp::with(|config| config.limits.subscriptions = 2).await;
+    let mut client = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
+    // Everybody hears `org:global` and `user:<id>`: these do not count.
+    client.subscribe("a").await;
+    client.subscribe("b").await;
+    client.subscribe("b").await;
+    let answer = client.call("lead:subscribe", json!({"leadId": "c"})).await;
+    let error = client.event("error").await;
+    assert_eq!((&error["code"], &error["limit"]), (&json!("rate_limited"), &json!("subscriptions")));
+    assert_eq!(
+        (&error["message"], &error["event"]),
+        (&json!("at most 2 leads can be subscribed to at once"), &json!("lead:subscribe"))
+    );
+    assert!(error["retryAfterMs"].is_u64());
+    assert_eq!((&answer["ok"], &answer["error"]["code"]), (&json!(false), &json!("rate_limited")));
+    client.call("lead:unsubscribe", json!({"leadId": "a"})).await;
+    client.event("lead:unsubscribed").await;
+    client.subscribe("c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
+    let app = TestApp::with(|config| {
+        burst_of(config, 2);
+        config.limits.refusals = 5;
+    })
+    .await;
+    let registry = app.server.sockets().registry();
+    for transport in TRANSPORTS {
+        // A session of its own: another's would bring the leads that its lost sockets followed.
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        let mut client = connect(&app, transport, &token).await;
+        for lead in 0..2 + 5 {
+            client.emit("lead:subscribe", json!({"leadId": lead.to_string()}));
+        }
+        // Refusals may go ahead of what is still being done.
+        let mut told = Vec::new();
+        for _ in 0..2 + 5 {
+            told.push(client.next().await.0);
+        }
+        told.sort();
+        assert_eq!(told, [["error"; 5].as_slice(), &["lead:subscribed"; 2]].concat());
+        assert_eq!(registry.clients(), 1, "five refusals are borne");
+        client.emit("lead:subscribe", json!({"leadId": "one more"}));
+        // A client that is disconnected from the namespace would be told `41` and never come back.
+        client.closed().await;
+        until_true("it is forgotten", || registry.clients() == 0).await;
+        connect(&app, Transport::WebSocket, &token).await.closed_by_us(&app).await;
+    }
+}
+
+impl SocketClient {
+    /// Leaves, and waits until the server knows.
+    async fn closed_by_us(self, app: &TestApp) {
+        drop(self);
+        until_true("it has left", || app.server.sockets().registry().clients() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
+    let app = TestApp::with(|config| {
+        notice_soon(config);
+        config.limits.connections_per_user = 2;
+    })
+    .await;
+    let token = app.token(Role::Sales);
+    for transport in TRANSPORTS {
+        let first = connect(&app, transport, token).await;
+        let second = connect(&app, transport, token).await;
+        assert_eq!(try_connect(&app, token).await.err().as_deref(), Some(CROWDED_USER));
+        drop(connect(&app, transport, app.token(Role::Viewer)).await);
+        // One says goodbye, the other is lost.
+        first.send("41");
+        drop(second);
+        until_true("no socket counts any more", || app.server.sockets().counted().1 == 0).await;
+        drop(first);
+        connect(&app, transport, token).await.closed_by_us(&app).await;
+    }
+    until_true("no connection counts any more", || app.server.sockets().counted() == (0, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_were_cut_or_refused_count_no_longer() {
+    let app = TestApp::with(|config| {
+        notice_soon(config);
+        config.socket.connect_timeout = Duration::from_millis(100);
+        config.limits.connections_per_user = 1;
+    })
+    .await;
+    let counted = || app.server.sockets().counted();
+    for transport in TRANSPORTS {
+        let user = app.add_user(&format!("{transport:?}").to_lowercase(), Role::Sales).await;
+        let token = app.login(&user.email).await;
+        let mut client = connect(&app, transport, &token).await;
+        // Refused for want of a place, for want of a token, and cut because the session is over.
+        assert_eq!(try_connect(&app, &token).await.err().as_deref(), Some(CROWDED_USER));
+        assert!(SocketClient::try_connect(transport, &address(&app), json!({})).await.is_err());
+        app.with_token(&token).post("/api/auth/logout-all", json!({})).await.expect(StatusCode::NO_CONTENT);
+        client.closed().await;
+        drop(client);
+        until_true("nothing counts any more", || counted() == (0, 0)).await;
+        connect(&app, transport, &app.login(&user.email).await).await.closed_by_us(&app).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
+    let app = TestApp::with(|config| {
+        notice_soon(config);
+        config.limits.connections_per_address = 2;
+    })
+    .await;
+    let (token, address) = (app.token(Role::Sales), address(&app));
+    let client = connect(&app, Transport::WebSocket, token).await;
+    let polling = connect(&app, Transport::Polling, token).await;
+    for auth in [json!({"token": token}), json!({"token": "not looked at"}), json!({})] {
+        let refused = SocketClient::try_connect(Transport::WebSocket, &address, auth).await.err();
+        assert_eq!(refused.as_deref(), Some(CROWDED_ADDRESS));
+        until_true("who was told is gone", || app.server.sockets().counted().0 == 2).await;
+    }
+    drop((client, polling));
+    until_true("there is room", || app.server.sockets().counted().0 == 0).await;
+    connect(&app, Transport::Polling, token).await.subscribe("a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transports_that_never_shake_hands_count_and_are_closed_in_time() {
+    let app = TestApp::with(|config| {
+        config.limits.connections_per_address = 1;
+        config.socket.connect_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", address(&app));
+    let (mut silent, _) = tokio_tungstenite::connect_async(&url).await.expect("a WebSocket");
+    let refused = try_connect(&app, app.token(Role::Sales)).await.err();
+    assert_eq!(refused.as_deref(), Some(CROWDED_ADDRESS));
+    // By now one is silent and one was refused, or is gone already; more than twice as many never get that far.
+    let mut waiting = Vec::new();
+    let denied = loop {
+        match tokio_tungstenite::connect_async(&url).await {
+            Ok((socket, _)) => waiting.push(socket),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() <= 2, "connections that say nothing are not bounded");
+    };
+    let tokio_tungstenite::tungstenite::Error::Http(answer) = denied else { panic!("{denied}") };
+    assert_eq!(answer.status().as_u16(), 429);
+    assert!(answer.headers().contains_key("retry-after"));
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
+    let polled = http_client().get(url).send().await.expect("an answer");
+    assert_eq!(polled.status(), StatusCode::TOO_MANY_REQUESTS);
+    app.client(Role::Sales).get("/api/leads").await.expect(StatusCode::OK);
+
+    while let Some(Ok(frame)) = silent.next().await {
+        assert!(!frame.is_text() || frame.to_text().expect("text").starts_with(['0', '1', '2']), "{frame}");
+    }
+    for mut socket in waiting {
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+    until_true("nothing counts any more", || app.server.sockets().counted() == (0, 0)).await;
+    drop(connect(&app, Transport::WebSocket, app.token(Role::Sales)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polling_session_without_a_handshake_is_forgotten_in_time() {
+    let app = TestApp::with(|config| config.socket.connect_timeout = Duration::from_millis(100)).await;
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
+    let open = http_client().get(&url).send().await.expect("an answer").text().await.expect("an OPEN packet");
+    let session: Value = serde_json::from_str(&open[1..]).expect("JSON");
+    until_true("it is forgotten", || app.server.sockets().polling_sessions() == 0).await;
+    assert_eq!(app.server.sockets().counted(), (0, 0));
+    let late = http_client().post(format!("{url}&sid={}", session["sid"].as_str().expect("a sid")));
+    assert_eq!(late.body("40").send().await.expect("an answer").status(), StatusCode::BAD_REQUEST);
+}
+
+/// Logs in with a wrong password as seen from an address; the status.
+async fn login_from(app: &TestApp, header: &str, from: &str, account: &str) -> u16 {
+    let body = json!({"email": account, "password": PASSWORD});
+    let request = app.anonymous().request(Method::POST, "/api/auth/login").header(header, from).json(&body);
+    send(request).await.status.as_u16()
+}
+
+fn one_login_an_address(config: &mut Config) {
+    config.auth.login_limits.per_address_per_minute = number(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_says_of_its_address_counts_for_nothing() {
+    let app = Bare::start(|config| {
+        one_login_an_address(config);
+        config.limits.connections_per_address = 1;
+    })
+    .await;
+    for (number, header) in ["x-forwarded-for", "forwarded", "x-real-ip"].into_iter().enumerate() {
+        let from = format!("203.0.113.{number}");
+        let status = app.login(header, &from).await;
+        assert_eq!(status, if number == 0 { 401 } else { 429 }, "{header}");
+    }
+    let (_first, _) = app.open_web_socket("203.0.113.7").await;
+    let (_second, answer) = app.open_web_socket("203.0.113.8").await;
+    assert!(answer.contains(CROWDED_ADDRESS), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
+    let app = Bare::start(|config| {
+        one_login_an_address(config);
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    assert_eq!(app.login("x-forwarded-for", "203.0.113.7").await, 401);
+    assert_eq!(app.login("x-forwarded-for", "198.51.100.1, 203.0.113.7").await, 429, "an invented hop");
+    assert_eq!(app.login("x-forwarded-for", "203.0.113.8, 127.0.0.2").await, 401, "another client, behind two proxies");
+    assert_eq!(app.login("forwarded", "for=203.0.113.9").await, 401, "the proxy's own, whatever the other header says");
+    assert_eq!(app.login("forwarded", "for=203.0.113.10").await, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_standard_header_is_read_when_it_is_the_configured_one() {
+    let app = Bare::start(|config| {
+        one_login_an_address(config);
+        config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
+        config.http.forwarded_header = ForwardedHeader::Forwarded;
+    })
+    .await;
+    assert_eq!(app.login("forwarded", "for=\"[2001:db8::1]:4711\";proto=https").await, 401);
+    assert_eq!(app.login("forwarded", "for=\"[2001:db8::2]\"").await, 429, "the same network");
+    assert_eq!(app.login("forwarded", "for=203.0.113.8").await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_counted_by_what_a_trusted_proxy_says() {
+    let app = Bare::start(|config| {
+        config.limits.connections_per_address = 1;
+        config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
+    })
+    .await;
+    let no_token = "\"Authentication token required\"}";
+    let mut open = Vec::new();
+    for from in ["203.0.113.7", "203.0.113.8"] {
+        let (socket, answer) = app.open_web_socket(from).await;
+        assert!(answer.ends_with(no_token), "{answer}");
+        open.push(socket);
+    }
+    let (_socket, answer) = app.open_web_socket("203.0.113.7").await;
+    assert!(answer.contains(CROWDED_ADDRESS), "{answer}");
+}
+
+/// A server without users: what these tests are about comes before anybody is known.
+struct Bare {
+    app: TestApp,
+}
+
+impl Bare {
+    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self { app: TestApp::without_users(change).await }
+    }
+
+    /// The status of an attempt to log in to an account that does not exist.
+    async fn login(&self, header: &str, from: &str) -> u16 {
+        login_from(&self.app, header, from, "nobody@example.com").await
+    }
+
+    /// A WebSocket that comes with an `X-Forwarded-For`, and what its CONNECT is answered with.
+    async fn open_web_socket(&self, from: &str) -> (crate::socket_client::WebSocket, String) {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+        let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", address(&self.app));
+        let mut request = url.into_client_request().expect("a request");
+        request.headers_mut().insert("x-forwarded-for", from.parse().expect("a header"));
+        let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("a WebSocket");
+        socket.send(Message::text("40")).await.expect("sends CONNECT");
+        loop {
+            let frame = socket.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+            if frame.starts_with("44") {
+                return (socket, frame.to_string());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_that_reads_nothing_is_cut_all_the_same() {
+    let app = TestApp::with(|config| {
+        burst_of(config, 10);
+        config.limits.refusals = 50;
+    })
+    .await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut flood, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    let registry = app.server.sockets().registry();
+    until_true("it is connected", || registry.clients() == 1).await;
+    let packet = Message::text(format!("42{}", json!(["lead:subscribe", {"leadId": "x".repeat(100)}])));
+    for _ in 0..100_000 {
+        if flood.send(packet.clone()).await.is_err() {
+            break;
+        }
+    }
+    until_true("it is cut", || registry.clients() == 0).await;
+}
