@@ -5,6 +5,7 @@
 
 mod layer;
 mod log;
+mod metrics;
 
 use std::{
     env,
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use self::layer::{Known, Layer, explain};
 pub use self::log::Log;
+pub use self::metrics::Metrics;
 use crate::{
     auth::{
         self,
@@ -56,6 +58,7 @@ pub struct Config {
     pub visibility: Visibility,
     pub plugins: plugin::settings::Settings,
     pub effects: effects::Settings,
+    pub metrics: Metrics,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             visibility: Visibility::default(),
             plugins: plugin::settings::Settings::default(),
             effects: effects::Settings::default(),
+            metrics: Metrics::default(),
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
         id::{SessionId, UserId},
         role::Role,
         room::Room,
+        time::Timestamp,
         user::User,
     },
     plugin::Pinned,
@@ -213,6 +214,7 @@ impl<P: Publisher> Delivery<P> {
         let roles = self.publisher.roles(&event.rooms);
         if !roles.is_empty() {
             self.publisher.publish(event, &self.shaper.slices_by(plugins, line, &roles));
+            metrics::histogram!("leadwire_delivery_seconds").record(Timestamp::now().since(event.at).as_secs_f64());
         }
         self.shaper.show_shadows(event);
     }
@@ -223,7 +225,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::time::Timestamp;
 
     fn event(name: &str, context: serde_json::Value) -> Event {
         let at = Timestamp::from_millis(0).expect("in range");

@@ -20,6 +20,7 @@ mod instance;
 pub mod limits;
 mod loaded;
 mod manifest;
+mod meters;
 pub mod pipeline;
 mod pointer;
 mod records;

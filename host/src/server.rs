@@ -6,6 +6,7 @@ mod handover;
 mod limits;
 mod line;
 mod listener;
+mod metrics;
 mod secret;
 
 use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ use crate::{
 /// A server that is serving. Dropped, it stops; [`Server::shutdown`] also waits until it has.
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     app: App,
     sockets: Sockets,
     data_dir: PathBuf,
@@ -51,6 +53,11 @@ impl Server {
     pub async fn start(mut config: Config) -> Result<Self> {
         let listener = Listener::bind(config.listen, &config.http).await?;
         let address = listener.address()?;
+        let metrics = match config.metrics.listen {
+            Some(address) => Some(metrics::Port::bind(address, &config.http).await?),
+            None => None,
+        };
+        let metrics_address = metrics.as_ref().map(metrics::Port::address).transpose()?;
         limits::raise();
         let data_dir = config.data_dir()?;
         secret::make_data_dir(&data_dir)?;
@@ -85,6 +92,7 @@ impl Server {
             now: Box::new(Timestamp::now),
             position: Box::new(move || registry.position()),
         };
+        let looks = metrics::Looks { sockets: sockets.clone(), store: Arc::clone(&store), plugins: plugins.clone() };
         let stop = CancellationToken::new();
         let draining = stop.child_token();
         let cors = http::cors(&settings);
@@ -102,15 +110,23 @@ impl Server {
 
         let registry = Arc::clone(sockets.registry());
         tokio::spawn(census.keep(move || registry.clients(), draining.clone().cancelled_owned()));
+        if let Some(port) = metrics {
+            tokio::spawn(port.serve(looks, stop.clone()));
+        }
         let aside = Aside { retention, viewers: sockets.viewers().clone() };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
-        Ok(Self { address, app, sockets, data_dir, draining, drain_timeout, stop, serving })
+        Ok(Self { address, metrics_address, app, sockets, data_dir, draining, drain_timeout, stop, serving })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are told, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     pub fn app(&self) -> &App {

@@ -1,4 +1,8 @@
-//! Logs: the one place that picks their form. They go to stderr; stdout belongs to results.
+//! Logs and metrics: the one place that picks their form.
+//!
+//! Logs go to stderr; stdout belongs to results. What is measured is in `telemetry/metrics.rs`.
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 

@@ -47,6 +47,7 @@ impl Limits {
 
 fn take<K: std::hash::Hash + Eq + Clone>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), Error> {
     limiter.check_key(key).map_err(|denied| {
+        metrics::counter!("leadwire_limits_hit_total", "limit" => "login").increment(1);
         let wait = denied.wait_time_from(DefaultClock::default().now());
         Error::TooManyAttempts { retry_after: wait.max(Duration::from_secs(1)) }
     })

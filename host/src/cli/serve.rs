@@ -31,6 +31,9 @@ pub(super) fn run(serve: Serve, options: &Options) -> Result<()> {
 async fn until_told(config: Config) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut server = Server::start(config).await?;
+    if let Some(address) = server.metrics_address() {
+        info!("metrics on http://{address}/metrics");
+    }
     say(format_args!("leadwire listening on http://{}", server.address()))?;
     select! {
         ended = server.wait() => return ended,

@@ -42,7 +42,10 @@ impl Retention {
             loop {
                 match self.prune().await {
                     Ok(0) => {}
-                    Ok(pruned) => debug!(pruned, "lines of the log are no longer kept"),
+                    Ok(pruned) => {
+                        metrics::counter!("leadwire_log_pruned_total").increment(pruned);
+                        debug!(pruned, "lines of the log are no longer kept");
+                    }
                     Err(error) => warn!("cannot prune the log, trying again later: {error}"),
                 }
                 sleep(LOOK_EVERY).await;

@@ -21,6 +21,7 @@ use super::{
     instance::{Instances, Pool, refused_config},
     limits::Limits,
     manifest::{Events, Manifest},
+    meters::{Meter, Meters},
     pipeline::{Decision, Unavailable},
     pointer::Edit,
     settings::{Mode, OnFailure, PluginSettings},
@@ -46,6 +47,7 @@ pub(super) struct Plugin {
     /// Whether it is part of a set that nobody is served by: its faults are answers, and nothing else.
     pub(super) is_fixed: bool,
     pub(super) origin: Origin,
+    meters: Meters,
     pool: Arc<Pool>,
 }
 
@@ -106,6 +108,7 @@ impl Plugin {
         *stage = Stage::Init;
         let Asks { hides, commands, wants } = init(&pool)?;
         let health = Health::new(&settings.limits);
+        let meters = Meters::of(name, &hooks.names());
         let (observed, pool) = (Mutex::new(Observed::new()), Arc::new(pool));
         let plugin = Self {
             manifest,
@@ -120,6 +123,7 @@ impl Plugin {
             observed,
             is_fixed: false,
             origin: Origin::default(),
+            meters,
             pool,
         };
         *stage = Stage::Grant;
@@ -142,6 +146,7 @@ impl Plugin {
             observed: Mutex::new(Observed::new()),
             is_fixed: self.is_fixed,
             origin: self.origin.clone(),
+            meters: Meters::default(),
             pool: Arc::clone(&self.pool),
         }
     }
@@ -342,8 +347,12 @@ impl Plugin {
         if self.is_fixed {
             return question().map_err(|fault| self.unavailable(format!("{hook} {fault}")));
         }
-        let permit = self.health.permit(Instant::now).map_err(|reason| self.unavailable(reason))?;
-        match question() {
+        let meter = self.meters.hook(hook);
+        let permit = self.health.permit(Instant::now).map_err(|reason| {
+            meter.inspect(|meter| meter.skip());
+            self.unavailable(reason)
+        })?;
+        match Meter::measure(meter, question) {
             Ok(answer) => {
                 self.health.good(permit);
                 Ok(answer)
@@ -353,6 +362,7 @@ impl Plugin {
                 let opened = self.health.bad(permit, hook, &fault, Instant::now());
                 tracing::warn!(plugin, %version, generation, hook, "{plugin}: {hook} {fault}");
                 if opened {
+                    self.meters.rest();
                     tracing::error!(plugin, %version, generation, hook, "{plugin} fails again and again and is given a rest");
                 }
                 Err(self.unavailable(format!("{hook} {fault}")))

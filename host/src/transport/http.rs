@@ -3,15 +3,20 @@
 //! Handlers turn a request into a command or a query and its outcome into JSON; what is allowed and what
 //! is seen is decided below, in `app`. The layers here are the same for every route.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -102,6 +107,7 @@ async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Respo
     let path = request.uri().path();
     let client = request.extensions().get::<ClientAddress>().map(|client| tracing::field::display(client.0));
     let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path, client);
+    let measured = Measured::begin(&request);
     let under_api = path == "/api" || path.starts_with("/api/");
 
     let answer = async {
@@ -115,11 +121,45 @@ async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Respo
         response
     };
     let mut response = problem::write_out(answer.instrument(span).await, &id);
+    measured.end(response.status());
     if under_api {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&id).expect("ids are visible ASCII"));
     response
+}
+
+/// A request that is being answered, as metrics tell of it: by the route and never by the path, which names leads.
+struct Measured {
+    route: String,
+    method: &'static str,
+    since: Instant,
+}
+
+impl Measured {
+    fn begin(request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+        let method = match request.method().as_str() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "PATCH" => "PATCH",
+            "PUT" => "PUT",
+            "DELETE" => "DELETE",
+            "OPTIONS" => "OPTIONS",
+            // Anybody can make up another one.
+            _ => "other",
+        };
+        Self { route, method, since: Instant::now() }
+    }
+
+    fn end(self, status: StatusCode) {
+        let Self { route, method, since } = self;
+        let class = ["1xx", "2xx", "3xx", "4xx", "5xx"][usize::from(status.as_u16() / 100).clamp(1, 5) - 1];
+        let seconds = since.elapsed().as_secs_f64();
+        histogram!("leadwire_http_request_seconds", "route" => route.clone(), "method" => method).record(seconds);
+        counter!("leadwire_http_requests_total", "route" => route, "method" => method, "status" => class).increment(1);
+    }
 }
 
 /// The caller's id, if it is one that can stand in a log line; else a new one.

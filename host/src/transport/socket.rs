@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::middleware;
 use serde_json::json;
-use socketioxide::{ParserConfig, SocketIo, handler::ConnectHandler, layer::SocketIoLayer};
+use socketioxide::{ParserConfig, SocketIo, TransportType, handler::ConnectHandler, layer::SocketIoLayer};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use fanout::Registry;
@@ -62,6 +62,20 @@ pub struct Sockets {
     flows: Flows,
     source: Arc<Source>,
     users: Places<UserId>,
+}
+
+/// How things stand with all sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    pub by_transport: [(&'static str, usize); 2],
+    pub behind: usize,
+    /// With a handshake or without.
+    pub connections: usize,
+    pub queued_packets: usize,
+    pub queued_bytes: usize,
+    pub rooms: usize,
+    /// The newest event that was handed out.
+    pub position: u64,
 }
 
 /// What every socket shares.
@@ -160,6 +174,28 @@ impl Sockets {
     /// Lets the sockets that come back follow what they followed in the process before.
     pub fn restore(&self, followed: Followed) {
         self.source.kept.restore(followed, self.source.max_subscriptions);
+    }
+
+    /// What can be told of them all at this moment.
+    pub fn look(&self) -> Look {
+        let mut look = Look {
+            by_transport: [("websocket", 0), ("polling", 0)],
+            connections: self.flows.counted(),
+            rooms: self.registry.rooms(),
+            position: self.registry.position(),
+            ..Look::default()
+        };
+        for socket in self.io.sockets() {
+            let place = usize::from(socket.transport_type() == TransportType::Polling);
+            look.by_transport[place].1 += 1;
+        }
+        for client in self.registry.everyone() {
+            let (packets, bytes) = client.queued();
+            look.queued_packets += packets;
+            look.queued_bytes += bytes;
+            look.behind += usize::from(client.is_behind());
+        }
+        look
     }
 
     /// How many connections count towards the limits of their addresses, and how many sockets towards those of their

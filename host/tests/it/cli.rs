@@ -165,6 +165,11 @@ fn a_taken_port_is_one_line_and_leaves_the_data_alone() {
     let line = failure(&run(&home, &["serve", "--listen", &address]));
     assert!(line.starts_with(&format!("cannot listen on {address}: ")), "{line}");
     assert!(!home.path().join("leadwire.db").exists());
+
+    configure(&home, &format!("[metrics]\nlisten = \"{address}\""));
+    let line = failure(&run(&home, &["serve", "--listen", "127.0.0.1:0"]));
+    assert!(line.starts_with(&format!("metrics.listen: cannot listen on {address}: ")), "{line}");
+    assert!(!home.path().join("leadwire.db").exists());
 }
 
 #[test]
@@ -203,6 +208,13 @@ fn what_is_wrong_with_the_configuration_is_named_with_its_place() {
             "listen = \"localhost\"",
             "leadwire.toml: listen: expected an address and a port such as \"127.0.0.1:3001\", found \"localhost\"",
         ),
+        ("[metrics]\nlisten = 9464", "leadwire.toml: metrics.listen: expected a string, found a number"),
+        (
+            "[http]\ntrusted_proxies = [\"proxy.example\"]",
+            "leadwire.toml: http.trusted_proxies.0: expected a network or an address such as \"10.0.0.0/8\" or \"127.0.0.1\", found \"proxy.example\"",
+        ),
+        ("[limits]\nevents_burst = 0", "leadwire.toml: limits.events_burst: expected a whole number"),
+        ("[limits]\nsubscriptions = 0", "limits.subscriptions: expected between 1 and 1073741824, found 0"),
         ("mode = \"fast\"", "leadwire.toml: mode: expected one of production, demo, found \"fast\""),
         (
             "[visibility]\nSALES = \"mine\"",

@@ -25,6 +25,7 @@ mod leads;
 mod limits;
 mod listener;
 mod live;
+mod metrics;
 mod plugin_cli;
 mod plugin_host;
 mod plugin_tools;

@@ -62,6 +62,8 @@ struct State {
     /// The newest line about the user's rights that is in `user` and `has_ended`.
     learned: u64,
     is_live: bool,
+    /// It was live and could not take an event.
+    fell_behind: bool,
     has_ended: bool,
     is_closed: bool,
     outbox: VecDeque<Output>,
@@ -102,6 +104,18 @@ pub(super) enum Output {
     Ack(i64, Arc<serde_json::value::RawValue>),
 }
 
+/// What became of an event that was offered to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    Taken,
+    /// The event is not for it, or it reads the log anyway.
+    Nothing,
+    /// It fell behind: its outbox has no room.
+    Full,
+    /// It fell behind: a failing plugin holds the event back.
+    Held,
+}
+
 /// The client asks again and again for what it missed.
 #[derive(Debug, thiserror::Error)]
 #[error("too many replays are under way")]
@@ -138,6 +152,7 @@ impl Client {
             cursor,
             learned: cursor,
             is_live: false,
+            fell_behind: false,
             has_ended: false,
             is_closed: false,
             outbox: VecDeque::new(),
@@ -209,6 +224,18 @@ impl Client {
 
     pub(super) fn has_output(&self) -> bool {
         !self.state.lock().outbox.is_empty()
+    }
+
+    /// How many packets wait to be sent, and how many bytes they have.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.outbox.len(), state.outbox_bytes)
+    }
+
+    /// Whether it is being caught up from the log.
+    pub(super) fn is_behind(&self) -> bool {
+        let state = self.state.lock();
+        !state.is_live && !state.has_ended
     }
 
     /// Waits until the lease may be another, or over.
@@ -374,24 +401,33 @@ impl Client {
     }
 
     /// Takes an event that is being handed out, if it is for this client, which falls behind where it cannot.
-    pub(super) fn offer(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+    pub(super) fn offer(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) -> Offered {
         let mut state = self.state.lock();
         if !state.is_live || !state.wants(event) {
-            return;
+            return Offered::Nothing;
         }
         let role = state.user.role;
         let slice = slices.iter().find(|(shaped, _)| *shaped == role).map(|(_, slice)| &**slice);
-        state.is_live = match slice {
-            None | Some(Slice::Held(_)) => false,
+        let offered = match slice {
+            None | Some(Slice::Held(_)) => Offered::Held,
             Some(slice) => match slice.message_for(&state.user) {
-                Some(message) => state.push(&self.limits, &Output::Event(message.clone())),
-                None => true,
+                Some(message) if state.push(&self.limits, &Output::Event(message.clone())) => Offered::Taken,
+                Some(_) => Offered::Full,
+                None => Offered::Nothing,
             },
         };
+        state.is_live = matches!(offered, Offered::Taken | Offered::Nothing);
+        state.fell_behind |= !state.is_live;
         // Lines between the cursor and this one were not for this client.
         state.cursor = if state.is_live { event.seq } else { event.seq - 1 };
         drop(state);
         self.wake.notify_one();
+        offered
+    }
+
+    /// Whether it fell behind since this was last asked.
+    pub(super) fn take_fallen(&self) -> bool {
+        std::mem::take(&mut self.state.lock().fell_behind)
     }
 
     /// The cursor of a client that is behind and has nothing in its outbox, where events may wait that it took

@@ -11,9 +11,14 @@ use std::{
     },
 };
 
+use metrics::counter;
 use parking_lot::RwLock;
 
-use super::{client::Client, kept::Rooms, presence::Presence};
+use super::{
+    client::{Client, Offered},
+    kept::Rooms,
+    presence::Presence,
+};
 use crate::{
     delivery::{Publisher, RightsChange, shape::Slice},
     domain::{event::Event, role::Role, room::Room},
@@ -161,9 +166,20 @@ impl Publisher for Registry {
         self.presence.note(event);
         let index = self.rooms.read();
         let members = event.rooms.iter().filter_map(|room| index.get(room));
+        let (mut taken, mut full, mut held) = (0, 0, 0);
         for client in members.flat_map(|members| members.clients.values()) {
             // A client in two of the rooms is offered the event twice, and takes it once.
-            client.offer(event, slices);
+            match client.offer(event, slices) {
+                Offered::Taken => taken += 1,
+                Offered::Full => full += 1,
+                Offered::Held => held += 1,
+                Offered::Nothing => {}
+            }
+        }
+        drop(index);
+        counter!("leadwire_events_delivered_total", "how" => "live").increment(taken);
+        for (reason, count) in [("full", full), ("held", held)] {
+            counter!("leadwire_sockets_fell_behind_total", "reason" => reason).increment(count);
         }
     }
 

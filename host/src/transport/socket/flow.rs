@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     hangup::unless_hung_up,
-    limits::{Place, Places},
+    limits::{self, Place, Places},
     returns::Returns,
 };
 use crate::{
@@ -103,6 +103,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         }
         let Some(flow) = flows.begin(&request) else {
+            limits::hit("connections_per_address");
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
         };
         if is_web_socket {

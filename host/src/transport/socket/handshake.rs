@@ -5,9 +5,11 @@
 
 use std::{fmt, sync::Arc};
 
+use metrics::counter;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use socketioxide::{
+    TransportType,
     adapter::LocalAdapter,
     handler::{DisconnectHandler, FromConnectParts},
     socket::{DisconnectReason, Socket},
@@ -20,6 +22,7 @@ use super::{
     client::Client,
     flow::Flow,
     handler::{self, Inbox},
+    limits::hit,
     outbox::Writer,
     session::Lease,
 };
@@ -76,6 +79,10 @@ struct Ready {
 
 /// Judges a client that wants to connect and makes everything ready for it.
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
+    admit(door, caller).await.inspect_err(|refused| refused.count())
+}
+
+async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     // First of all, because to look at a token costs more than to send one.
     if caller.flow().is_some_and(|flow| flow.is_one_too_many()) {
         return Err(Refused::CrowdedAddress);
@@ -133,6 +140,11 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     door.source.presence.arrive(&client, door.app.now());
     greetings.extend(rejoin(&door, &client).await);
     debug!(%user, socket = %socket.id, "a socket connected");
+    let transport = match socket.transport_type() {
+        TransportType::Websocket => "websocket",
+        TransportType::Polling => "polling",
+    };
+    counter!("leadwire_connects_total", "transport" => transport).increment(1);
     let writer = Writer::new(client.clone(), socket, door.source.clone());
     tokio::spawn(writer.run(greetings));
     tokio::spawn(handler::run(door, client, inbox));
@@ -224,6 +236,26 @@ impl Caller {
     }
 }
 
+impl Refused {
+    fn count(&self) {
+        let reason = match self {
+            Self::NoToken => "no_token",
+            Self::BadToken => "bad_token",
+            Self::CrowdedAddress => "crowded_address",
+            Self::CrowdedUser => "crowded_user",
+            Self::Denied(_) => "denied",
+            Self::PluginUnavailable => "plugin_unavailable",
+            Self::Unavailable => "unavailable",
+        };
+        counter!("leadwire_connects_refused_total", "reason" => reason).increment(1);
+        match self {
+            Self::CrowdedAddress => hit("connections_per_address"),
+            Self::CrowdedUser => hit("connections_per_user"),
+            _ => {}
+        }
+    }
+}
+
 impl From<auth::Error> for Refused {
     fn from(error: auth::Error) -> Self {
         match error {
@@ -256,6 +288,17 @@ struct Farewell {
 impl DisconnectHandler<LocalAdapter, Self> for Farewell {
     fn call_with_defer(&self, socket: Arc<Socket>, reason: DisconnectReason, defer: fn(Arc<Socket>)) {
         debug!(socket = %socket.id, "a socket disconnected: {reason}");
+        let label = match reason {
+            DisconnectReason::TransportClose => "transport_close",
+            DisconnectReason::TransportError => "transport_error",
+            DisconnectReason::MultipleHttpPollingError => "parallel_polls",
+            DisconnectReason::PacketParsingError => "parse_error",
+            DisconnectReason::HeartbeatTimeout => "ping_timeout",
+            DisconnectReason::ClientNSDisconnect => "client_disconnect",
+            DisconnectReason::ServerNSDisconnect => "server_disconnect",
+            DisconnectReason::ClosingServer => "server_closing",
+        };
+        counter!("leadwire_disconnects_total", "reason" => label).increment(1);
         match reason {
             DisconnectReason::ClientNSDisconnect => self.door.source.part_with(&self.client),
             _ => self.door.source.lose(&self.client),

@@ -53,6 +53,11 @@ impl Default for Settings {
     }
 }
 
+/// Counts a refusal.
+pub(super) fn hit(limit: &'static str) {
+    metrics::counter!("leadwire_limits_hit_total", "limit" => limit).increment(1);
+}
+
 /// How fast one socket may send events, and how often it was told that this was too fast.
 pub(super) struct Pace {
     events: DefaultDirectRateLimiter,

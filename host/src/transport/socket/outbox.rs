@@ -5,6 +5,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use metrics::{Counter, counter};
 use serde_json::json;
 use socketioxide::{
     SendError, SocketError, TransportType,
@@ -93,6 +94,8 @@ pub(super) struct Writer {
     /// None where the listener does not tell what it sends.
     meter: Option<Meter>,
     sent: u32,
+    packets: Counter,
+    bytes: Counter,
 }
 
 /// The socket is gone.
@@ -108,7 +111,8 @@ struct Batch {
 impl Writer {
     pub(super) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<Source>) -> Self {
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
-        Self { client, socket, source, meter: flow.map(Meter::new), sent: 0 }
+        let (packets, bytes) = (counter!("leadwire_packets_sent_total"), counter!("leadwire_sent_bytes_total"));
+        Self { client, socket, source, meter: flow.map(Meter::new), sent: 0, packets, bytes }
     }
 
     /// Sends the greetings and then whatever comes, until the socket is closed, or may not stay.
@@ -135,7 +139,7 @@ impl Writer {
         let sending = async {
             if !self.learn_rights().await? {
                 warn!(user = %client.user().id, "hung up on a client whose rights the log no longer tells");
-                hang_up(&socket);
+                cut(&socket, "rights_unknown");
                 source.lose(&client);
                 return Err(Closed);
             }
@@ -158,15 +162,16 @@ impl Writer {
             () = client.closed().cancelled() => return,
             Err::<(), Closed>(Closed) = sending => return debug!("a socket was closed while it was sent to"),
             over = over => match over {
-                Over::Expired => "its token has expired",
-                Over::SessionEnded => "its session has ended",
+                Over::Expired => ("token_expired", "its token has expired"),
+                Over::SessionEnded => ("session_ended", "its session has ended"),
             },
-            () = stalled => "it reads nothing",
-            () = client.flooding().cancelled() => "it sends far more than it may",
-            () = dismissed => "the server stops",
+            () = stalled => ("stalled", "it reads nothing"),
+            () = client.flooding().cancelled() => ("flooding", "it sends far more than it may"),
+            () = dismissed => ("draining", "the server stops"),
         };
+        let (reason, why) = why;
         info!(user = %client.user().id, socket = %socket.id, "hung up on a client: {why}");
-        hang_up(&socket);
+        cut(&socket, reason);
         source.lose(&client);
     }
 
@@ -207,7 +212,9 @@ impl Writer {
                 self.send(&Output::Event(Message::new("sync:done", &json!({"seq": cursor})))).await?;
                 return self.acknowledge(acks, &json!({"ok": true, "recovered": true, "seq": cursor})).await;
             }
-            self.client.go_live(|| source.registry.position());
+            if self.client.go_live(|| source.registry.position()) && self.client.take_fallen() {
+                counter!("leadwire_sockets_caught_up_total").increment(1);
+            }
             return Ok(());
         }
         let lines = self.read(cursor).await?;
@@ -304,6 +311,7 @@ impl Writer {
                 Some(slice) => {
                     if let Some(message) = slice.message_for(&user) {
                         self.send(&Output::Event(message.clone())).await?;
+                        counter!("leadwire_events_delivered_total", "how" => "replayed").increment(1);
                     }
                     break;
                 }
@@ -339,6 +347,7 @@ impl Writer {
     /// Tells the client to fetch everything again, and goes on from where the log is now.
     async fn reset(&mut self) -> Result<(), Closed> {
         let seq = self.source.registry.position();
+        counter!("leadwire_sockets_reset_total").increment(1);
         self.send(&Output::Event(self.source.reset_event(seq))).await?;
         let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
         let acks = self.client.skip_to(seq);
@@ -368,6 +377,8 @@ impl Writer {
                 }
             }
         }
+        self.packets.increment(1);
+        self.bytes.increment(output.encoded_bytes() as u64);
         self.sent = self.sent.wrapping_add(1);
         if self.sent.is_multiple_of(YIELD_EVERY) {
             yield_now().await;
@@ -386,6 +397,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// Hangs up on a client, which is counted.
+fn cut(socket: &Socket, reason: &'static str) {
+    counter!("leadwire_sockets_cut_total", "reason" => reason).increment(1);
+    hang_up(socket);
 }
 
 impl Batch {

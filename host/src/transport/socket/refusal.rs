@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::error;
 
-use super::{client::TooManySyncs, fanout::TooManyRooms};
+use super::{client::TooManySyncs, fanout::TooManyRooms, limits};
 use crate::{app, domain::input::Invalid, plugin::Unavailable, store};
 
 /// When to try again where nobody can say how long something takes.
@@ -27,6 +27,7 @@ impl Refusal {
 
     /// There is too much of something: of what, and when it is worth another try.
     pub(super) fn rate_limited(limit: &'static str, message: impl Into<String>, wait: Duration) -> Self {
+        limits::hit(limit);
         // Rounded up, so that who waits for so long does not come too early.
         let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
         Self::new("rate_limited", message).with("limit", limit.into()).with("retryAfterMs", millis.into())

@@ -1,0 +1,115 @@
+//! The listener for `/metrics`: a port of its own, so that who may ask is a matter of the network.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use metrics::gauge;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::Listener;
+use crate::{
+    plugin::{Breaker, PluginStatus, Plugins, State as PluginState},
+    store::Store,
+    telemetry,
+    transport::{http, socket::Sockets},
+};
+
+/// The version 0.0.4 is that of the format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// A port that was taken; nothing is answered before [`Port::serve`].
+pub(super) struct Port(Listener);
+
+/// What is looked up when somebody asks.
+pub(super) struct Looks {
+    pub(super) sockets: Sockets,
+    pub(super) store: Arc<Store>,
+    pub(super) plugins: Plugins,
+}
+
+impl Port {
+    /// Takes the port, and begins to count: what is to be counted is made after this.
+    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
+        let listener = Listener::bind(address, settings).await.context("metrics.listen")?;
+        telemetry::metrics::start();
+        Ok(Self(listener))
+    }
+
+    pub(super) fn address(&self) -> Result<SocketAddr> {
+        self.0.address()
+    }
+
+    /// Answers until `stop`.
+    pub(super) async fn serve(self, looks: Looks, stop: CancellationToken) {
+        let router = Router::new().route("/metrics", get(answer)).with_state(Arc::new(looks));
+        let tidying = async {
+            let mut ticks = interval(TIDY_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                telemetry::metrics::tidy();
+            }
+        };
+        tokio::select! {
+            () = self.0.serve(router, stop) => {}
+            () = tidying => {}
+        }
+    }
+}
+
+async fn answer(State(looks): State<Arc<Looks>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-store")], telemetry::metrics::render(|| looks.set()))
+}
+
+impl Looks {
+    fn set(&self) {
+        gauge!("leadwire_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
+        let now = self.sockets.look();
+        for (transport, count) in now.by_transport {
+            set("leadwire_sockets", "transport", transport, count);
+        }
+        gauge!("leadwire_sockets_behind").set(number(now.behind));
+        gauge!("leadwire_connections").set(number(now.connections));
+        gauge!("leadwire_packets_queued").set(number(now.queued_packets));
+        gauge!("leadwire_queued_bytes").set(number(now.queued_bytes));
+        gauge!("leadwire_rooms").set(number(now.rooms));
+        let head = *self.store.appended().borrow();
+        gauge!("leadwire_log_head_seq").set(head as f64);
+        gauge!("leadwire_log_tail_lag").set(head.saturating_sub(now.position) as f64);
+        gauge!("leadwire_plugin_generation").set(self.plugins.generation() as f64);
+        for plugin in self.plugins.status() {
+            tell(&plugin);
+        }
+    }
+}
+
+fn tell(status: &PluginStatus) {
+    let set = |name: &'static str, value: f64| gauge!(name, "plugin" => status.name.clone()).set(value);
+    let flag = |is_so: bool| if is_so { 1.0 } else { 0.0 };
+    set("leadwire_plugin_up", flag(matches!(status.state, PluginState::Active | PluginState::Shadow)));
+    let rests = status.breaker.is_some_and(|breaker| breaker.state != Breaker::Closed);
+    set("leadwire_plugin_quarantined", flag(rests));
+    set("leadwire_plugin_holding", flag(status.holds));
+    if let Some(instances) = status.instances {
+        set("leadwire_plugin_instances", instances.warm as f64);
+    }
+    if let Some(dropped) = status.dropped {
+        set("leadwire_plugin_dropped_log_lines", dropped.log_lines as f64);
+        set("leadwire_plugin_dropped_metrics", dropped.metrics as f64);
+    }
+    // The host bounds how many names there are: `plugins.limits.metrics`.
+    for (name, value) in &status.metrics {
+        gauge!("leadwire_plugin_metric", "plugin" => status.name.clone(), "name" => name.clone()).set(*value);
+    }
+}
+
+fn set(name: &'static str, label: &'static str, value: &'static str, count: usize) {
+    gauge!(name, label => value).set(number(count));
+}
+
+fn number(count: usize) -> f64 {
+    count as f64
+}
