@@ -188,6 +188,7 @@ impl Config {
             ("socket.inbound_bytes", socket.inbound_bytes, socket.max_frame),
             ("limits.refusals", limits.refusals as usize, 0),
             ("limits.subscriptions", limits.subscriptions, 1),
+            ("limits.handshakes", limits.handshakes as usize, 1),
             ("limits.connections_per_user", limits.connections_per_user, 1),
             ("limits.connections_per_address", limits.connections_per_address, 1),
             ("plugins.warm_instances", self.plugins.warm_instances, 1),

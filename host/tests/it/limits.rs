@@ -234,6 +234,8 @@ async fn sockets_that_were_cut_or_refused_count_no_longer() {
 async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
     let app = TestApp::with(|config| {
         notice_soon(config);
+        // For so long a connection counts that never got a socket, also when it is gone.
+        config.socket.connect_timeout = Duration::from_secs(1);
         config.limits.connections_per_address = 2;
     })
     .await;
@@ -248,6 +250,38 @@ async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
     drop((client, polling));
     until_true("there is room", || app.server.sockets().counted().0 == 0).await;
     connect(&app, Transport::Polling, token).await.subscribe("a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
+    let app = TestApp::with(|config| {
+        notice_soon(config);
+        config.limits.handshakes = 3;
+    })
+    .await;
+    let connect = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Sales));
+    let (mut socket, _) = open_web_socket(&address(&app), &connect, None).await;
+    let (mut connected, mut refused) = (0, 0);
+    while let Some(Ok(frame)) = socket.next().await {
+        let text = frame.into_text().unwrap_or_default();
+        let again = if text.starts_with("40") {
+            connected += 1;
+            // Leaves, and comes back with a token that is none.
+            socket.send(Message::text("41")).await
+        } else if text.starts_with("44") {
+            refused += 1;
+            Ok(())
+        } else {
+            continue;
+        };
+        if again.is_err() || socket.send(Message::text(r#"40{"token":"x"}"#)).await.is_err() {
+            break;
+        }
+    }
+    // The last answer may be lost with the connection.
+    assert!(connected == 1 && (2..=3).contains(&refused), "{connected} {refused}");
+    until_true("nothing counts any more", || app.server.sockets().counted() == (0, 0)).await;
+    drop(SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Sales)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,7 @@ pub(super) struct Flow {
     hung_up: CancellationToken,
     /// Counts it among the connections of its address, and whether that had all it may already.
     place: OnceLock<(Place<IpAddr>, bool)>,
+    handshakes: AtomicU32,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
 }
@@ -213,6 +214,11 @@ impl Flow {
     /// Whether its address had all the connections that it may when this one came.
     pub(super) fn is_one_too_many(&self) -> bool {
         self.place.get().is_some_and(|(_, is_one_too_many)| *is_one_too_many)
+    }
+
+    /// Counts a handshake; how many there were, this one included.
+    pub(super) fn shake_hands(&self) -> u32 {
+        self.handshakes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// The name of a session that began with polling, and what answers its requests.

@@ -22,6 +22,7 @@ use super::{
     client::Client,
     flow::Flow,
     handler::{self, Inbox},
+    hangup::hang_up,
     limits::hit,
     outbox::Writer,
     session::Lease,
@@ -46,6 +47,8 @@ pub(super) enum Refused {
     Denied(String),
     #[error("Too many connections from this address, try again later")]
     CrowdedAddress,
+    #[error("Too many handshakes of this connection, try again later")]
+    TooManyHandshakes,
     #[error("Too many connections of this user, try again later")]
     CrowdedUser,
     #[error("A plugin that decides who may connect is not answering, try again later")]
@@ -84,8 +87,15 @@ pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused
 
 async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     // First of all, because to look at a token costs more than to send one.
-    if caller.flow().is_some_and(|flow| flow.is_one_too_many()) {
-        return Err(Refused::CrowdedAddress);
+    if let Some(flow) = caller.flow() {
+        if flow.shake_hands() > door.limits.handshakes {
+            // No stock client makes another one: it closes the connection of a socket that was refused or left.
+            hang_up(&caller.socket);
+            return Err(Refused::TooManyHandshakes);
+        }
+        if flow.is_one_too_many() {
+            return Err(Refused::CrowdedAddress);
+        }
     }
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
@@ -243,6 +253,7 @@ impl Refused {
             Self::BadToken => "bad_token",
             Self::CrowdedAddress => "crowded_address",
             Self::CrowdedUser => "crowded_user",
+            Self::TooManyHandshakes => "too_many_handshakes",
             Self::Denied(_) => "denied",
             Self::PluginUnavailable => "plugin_unavailable",
             Self::Unavailable => "unavailable",
@@ -251,6 +262,7 @@ impl Refused {
         match self {
             Self::CrowdedAddress => hit("connections_per_address"),
             Self::CrowdedUser => hit("connections_per_user"),
+            Self::TooManyHandshakes => hit("handshakes"),
             _ => {}
         }
     }

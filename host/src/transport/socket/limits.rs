@@ -31,6 +31,8 @@ pub struct Settings {
     pub refusal_window: Duration,
     /// How many leads one socket may follow.
     pub subscriptions: usize,
+    /// How many handshakes one connection may make: after a refusal, or a goodbye.
+    pub handshakes: u32,
     /// How many sockets one user may have.
     pub connections_per_user: usize,
     /// How many connections may come from one address, signed in or not.
@@ -47,6 +49,7 @@ impl Default for Settings {
             refusals: 1000,
             refusal_window: Duration::from_secs(10),
             subscriptions: 1000,
+            handshakes: 20,
             connections_per_user: 100,
             connections_per_address: 1000,
         }
