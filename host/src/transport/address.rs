@@ -9,13 +9,21 @@ use std::{
     str::FromStr,
 };
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tracing::field::DisplayValue;
 
 /// The client of a request; the listener puts it into the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+impl ClientAddress {
+    /// The client's address as a field of the log.
+    pub(super) fn field(extensions: &Extensions) -> Option<DisplayValue<IpAddr>> {
+        extensions.get::<Self>().map(|client| tracing::field::display(client.0))
+    }
+}
 
 /// The proxies in front of us, and the header in which they tell for whom they speak.
 #[derive(Clone, Debug, Default)]

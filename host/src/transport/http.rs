@@ -105,7 +105,7 @@ async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Respo
     let id = request_id(&request);
     // The query stays out of the span: it may hold what people searched for.
     let path = request.uri().path();
-    let client = request.extensions().get::<ClientAddress>().map(|client| tracing::field::display(client.0));
+    let client = ClientAddress::field(request.extensions());
     let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path, client);
     let measured = Measured::begin(&request);
     let under_api = path == "/api" || path.starts_with("/api/");

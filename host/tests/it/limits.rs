@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
+    process::Process,
     socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
     support::{PASSWORD, TestApp, http_client, send},
 };
@@ -405,6 +406,26 @@ async fn connections_are_counted_by_what_a_trusted_proxy_says() {
     }
     let (_socket, answer) = app.open_web_socket("203.0.113.7").await;
     assert!(answer.contains(CROWDED_ADDRESS), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_clients_by_what_a_trusted_proxy_says() {
+    let home = tempfile::tempdir().expect("a folder");
+    let settings = "[http]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[log]\nlevel = \"debug\"\n";
+    std::fs::write(home.path().join("leadwire.toml"), settings).expect("a file of settings");
+    let server = Process::serve(home.path());
+    let http = http_client();
+    let polling = server.url("/socket.io/?EIO=4&transport=polling");
+    let open = http.get(&polling).header("x-forwarded-for", "203.0.113.7, 127.0.0.2");
+    let open = open.send().await.expect("an answer").text().await.expect("an OPEN packet");
+    let session: Value = serde_json::from_str(&open[1..]).expect("JSON");
+    let url = format!("{polling}&sid={}", session["sid"].as_str().expect("a sid"));
+    http.post(url).body("40").send().await.expect("an answer");
+    http.get(server.url("/api/leads")).header("x-forwarded-for", "203.0.113.8").send().await.expect("an answer");
+    let log = || server.log();
+    until_true("both are named", || log().contains("client=203.0.113.7") && log().contains("client=203.0.113.8")).await;
+    let refused = log().lines().find(|line| line.contains("refused a connection")).map(str::to_owned);
+    assert!(refused.as_deref().is_some_and(|line| line.contains("client=203.0.113.7")), "{refused:?}");
 }
 
 /// A server without users: what these tests are about comes before anybody is known.

@@ -3,7 +3,7 @@
 //! The socket's handlers are set up in here as well, so that nothing it says is missed; but
 //! nothing is sent before [`begin`], because what is sent earlier never arrives.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use metrics::counter;
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use socketioxide::{
     socket::{DisconnectReason, Socket},
 };
 use socketioxide_core::Value;
-use tracing::{debug, error};
+use tracing::{debug, error, field::DisplayValue};
 
 use super::{
     Door,
@@ -33,6 +33,7 @@ use crate::{
     domain::room::Room,
     plugin::Decision,
     store,
+    transport::address::ClientAddress,
 };
 
 /// Why a client may not connect; its text is the client's `connect_error.message`.
@@ -82,7 +83,16 @@ struct Ready {
 
 /// Judges a client that wants to connect and makes everything ready for it.
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
-    admit(door, caller).await.inspect_err(|refused| refused.count())
+    let socket = caller.socket.clone();
+    admit(door, caller).await.inspect_err(|refused| {
+        debug!(client = caller_address(&socket), "refused a connection: {refused}");
+        refused.count();
+    })
+}
+
+/// Where a socket comes from, for the log.
+pub(super) fn caller_address(socket: &Socket) -> Option<DisplayValue<IpAddr>> {
+    ClientAddress::field(&socket.req_parts().extensions)
 }
 
 async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
@@ -107,7 +117,7 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
         Ok(Decision::Allow) => {}
         Ok(Decision::Deny(reason)) => return Err(Refused::Denied(reason)),
         Err(unavailable) => {
-            debug!("refused a connection: {unavailable}");
+            debug!("cannot ask who may connect: {unavailable}");
             return Err(Refused::PluginUnavailable);
         }
     }
@@ -149,7 +159,7 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
     door.source.presence.arrive(&client, door.app.now());
     greetings.extend(rejoin(&door, &client).await);
-    debug!(%user, socket = %socket.id, "a socket connected");
+    debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
     let transport = match socket.transport_type() {
         TransportType::Websocket => "websocket",
         TransportType::Polling => "polling",

@@ -26,6 +26,7 @@ use super::{
     fanout::Registry,
     flow::{Flow, Meter},
     handler::ack,
+    handshake::caller_address,
     hangup::hang_up,
     kept::Kept,
     presence::Presence,
@@ -170,7 +171,7 @@ impl Writer {
             () = dismissed => ("draining", "the server stops"),
         };
         let (reason, why) = why;
-        info!(user = %client.user().id, socket = %socket.id, "hung up on a client: {why}");
+        info!(user = %client.user().id, socket = %socket.id, client = caller_address(&socket), "hung up on a client: {why}");
         cut(&socket, reason);
         source.lose(&client);
     }
