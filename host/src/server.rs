@@ -1,7 +1,6 @@
 //! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
 
 mod archive;
-mod census;
 mod handover;
 mod limits;
 mod line;
@@ -9,14 +8,14 @@ mod listener;
 mod metrics;
 mod secret;
 
-use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{runtime::Handle, select, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::{census::Census, listener::Listener};
+use self::{handover::Handover, listener::Listener};
 use crate::{
     app::{App, Cursors, SystemClock},
     auth::Auth,
@@ -38,11 +37,11 @@ pub struct Server {
     metrics_address: Option<SocketAddr>,
     app: App,
     sockets: Sockets,
-    data_dir: PathBuf,
     draining: CancellationToken,
     drain_timeout: Duration,
     stop: CancellationToken,
     serving: JoinHandle<Result<()>>,
+    handing_over: JoinHandle<()>,
 }
 
 impl Server {
@@ -82,9 +81,9 @@ impl Server {
             Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, config.limits, &config.presence);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
-        let census = Census::open(&data_dir);
-        sockets.expect_back(census.before(), census::RETURN);
-        sockets.restore(handover::take(&data_dir, store.epoch()));
+        let handover = Handover::open(&data_dir, store.epoch()).await;
+        sockets.expect_back(handover.sockets(), handover::RETURN);
+        sockets.restore(handover.followed());
         let registry = Arc::clone(sockets.registry());
         let retention = Retention {
             store: Arc::clone(&store),
@@ -108,15 +107,14 @@ impl Server {
         }));
         let router = router.layer(cors);
 
-        let registry = Arc::clone(sockets.registry());
-        tokio::spawn(census.keep(move || registry.clients(), draining.clone().cancelled_owned()));
+        let handing_over = tokio::spawn(keep_handover(handover, sockets.clone(), draining.clone(), stop.clone()));
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
         let aside = Aside { retention, viewers: sockets.viewers().clone() };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
-        Ok(Self { address, metrics_address, app, sockets, data_dir, draining, drain_timeout, stop, serving })
+        Ok(Self { address, metrics_address, app, sockets, draining, drain_timeout, stop, serving, handing_over })
     }
 
     /// Where it listens: the port is the real one, also when 0 was asked for.
@@ -153,9 +151,9 @@ impl Server {
     pub async fn shutdown(mut self) -> Result<()> {
         self.draining.cancel();
         self.sockets.drain(self.app.store(), self.drain_timeout.saturating_sub(listener::GRACE)).await;
-        handover::leave(&self.data_dir, self.app.store().epoch(), &self.sockets.followed());
         self.stop.cancel();
         let ended = self.wait().await;
+        let _ = (&mut self.handing_over).await;
         self.sockets.close().await;
         ended
     }
@@ -217,6 +215,15 @@ async fn serve(
     viewed.context("the telling of who looks at leads broke down")?;
     delivered.context("the delivery of events broke down")?;
     effected.context("the effects of plugins broke down")
+}
+
+/// Keeps what the next process has to know until `stop`; those who leave because of `draining` will come back to it.
+async fn keep_handover(handover: Handover, sockets: Sockets, draining: CancellationToken, stop: CancellationToken) {
+    let look = || {
+        let is_whole = !draining.is_cancelled();
+        (is_whole.then(|| sockets.registry().clients()), sockets.followed())
+    };
+    handover.keep(look, stop.cancelled()).await;
 }
 
 /// Compiles plugins on a thread that may block.

@@ -1,51 +1,135 @@
-//! What a process that stops leaves to the next one in the data directory: which leads its sockets followed.
+//! What this process leaves to the next one in the data directory, however it ends: how many sockets there are, so
+//! that they can be let in at a pace, and which leads they follow, because a stock client subscribes once.
 
-use std::{fs, io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use tokio::{
+    fs, select,
+    time::{Instant, sleep},
+};
 use tracing::warn;
 
 use crate::transport::socket::Followed;
 
-const FILE: &str = "followed.json";
+const FILE: &str = "sockets.json";
+/// A process that falls over forgets what is newer.
+const EVERY: Duration = Duration::from_secs(2);
+/// How long those of the process before may take to come back. Until then fewer than there were count for nothing:
+/// a process that falls over again at once has not lost them.
+pub(super) const RETURN: Duration = Duration::from_secs(60);
 
-#[derive(Serialize, Deserialize)]
-struct Handover<F> {
-    /// The log that the numbers belong to.
+pub(super) struct Handover {
+    path: PathBuf,
+    /// As it stands in the file.
+    note: Note,
+    every: Duration,
+    settled: Duration,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Note {
+    sockets: usize,
+    /// The log that the numbers in `followed` belong to.
     epoch: String,
-    followed: F,
+    followed: Followed,
 }
 
-/// Leaves it; whoever takes it is sent what its leads have lived through in between.
-pub(super) fn leave(dir: &Path, epoch: &str, followed: &Followed) {
-    let path = dir.join(FILE);
-    let written = serde_json::to_vec(&Handover { epoch: epoch.to_owned(), followed })
-        .map_err(io::Error::other)
-        .and_then(|json| write(&path, &json));
-    if let Err(error) = written {
-        warn!(%error, "clients will have to follow their leads again: cannot write {}", path.display());
+impl Handover {
+    /// Reads what the process before has left; what cannot be read, or is about another log, is nothing.
+    pub(super) async fn open(dir: &Path, epoch: &str) -> Self {
+        let path = dir.join(FILE);
+        let json = fs::read(&path).await.unwrap_or_default();
+        let mut note: Note = serde_json::from_slice(&json).unwrap_or_default();
+        if note.epoch != epoch {
+            note = Note { epoch: epoch.to_owned(), sockets: note.sockets, ..Note::default() };
+        }
+        Self { path, note, every: EVERY, settled: RETURN }
     }
-}
 
-/// Takes what the process before has left, for good.
-pub(super) fn take(dir: &Path, epoch: &str) -> Followed {
-    let path = dir.join(FILE);
-    let Ok(json) = fs::read(&path) else { return Followed::default() };
-    if let Err(error) = fs::remove_file(&path) {
-        warn!(%error, "cannot remove {}", path.display());
+    /// How many sockets the process before had.
+    pub(super) fn sockets(&self) -> usize {
+        self.note.sockets
     }
-    match serde_json::from_slice::<Handover<Followed>>(&json) {
-        Ok(handover) if handover.epoch == epoch => handover.followed,
-        Ok(_) => Followed::default(),
-        Err(error) => {
-            warn!(%error, "cannot read which leads were followed before");
-            Followed::default()
+
+    /// What they followed.
+    pub(super) fn followed(&self) -> Followed {
+        self.note.followed.clone()
+    }
+
+    /// Keeps both until `end`, as `look` finds them then; the number of sockets only while it says one.
+    pub(super) async fn keep(mut self, look: impl Fn() -> (Option<usize>, Followed), end: impl Future<Output = ()>) {
+        let (begin, mut end) = (Instant::now(), pin!(end));
+        let mut is_over = false;
+        while !is_over {
+            is_over = select! {
+                () = sleep(self.every) => false,
+                () = &mut end => true,
+            };
+            let (sockets, followed) = look();
+            let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
+            let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
+            let note = Note { sockets, epoch: self.note.epoch.clone(), followed };
+            if note == self.note {
+                continue;
+            }
+            if let Err(error) = self.write(&note).await {
+                warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
+            }
+            self.note = note;
         }
     }
+
+    async fn write(&self, note: &Note) -> io::Result<()> {
+        let aside = self.path.with_extension("partial");
+        fs::write(&aside, serde_json::to_vec(note)?).await?;
+        fs::rename(aside, &self.path).await
+    }
 }
 
-fn write(path: &Path, json: &[u8]) -> io::Result<()> {
-    let aside = path.with_extension("partial");
-    fs::write(&aside, json)?;
-    fs::rename(aside, path)
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_next_process_knows_how_many_there_were_and_a_brief_one_takes_nothing_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || Handover::open(dir.path(), "epoch");
+        let run = async |sockets, settled| {
+            let every = Duration::from_millis(5);
+            let handover = Handover { every, settled, ..open().await };
+            handover.keep(|| (sockets, Followed::default()), sleep(4 * every)).await;
+        };
+        assert_eq!(open().await.sockets(), 0);
+        run(Some(2000), RETURN).await;
+        assert_eq!(open().await.sockets(), 2000);
+        run(Some(3), RETURN).await;
+        assert_eq!(open().await.sockets(), 2000, "they had no time to come back");
+        run(None, Duration::ZERO).await;
+        assert_eq!(open().await.sockets(), 2000, "they are being sent away");
+        run(Some(3), Duration::ZERO).await;
+        assert_eq!(open().await.sockets(), 3);
+        std::fs::write(dir.path().join(FILE), "many").expect("writes");
+        assert_eq!(open().await.sockets(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_followed_counts_for_the_same_log_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let session = "018f3f3e-0000-7000-8000-000000000001";
+        let followed =
+            || serde_json::from_value(json!({session: {"sockets": 1, "leads": {"a": 7}}})).expect("followed");
+        Handover::open(dir.path(), "epoch").await.keep(|| (Some(1), followed()), async {}).await;
+        assert_eq!(Handover::open(dir.path(), "epoch").await.followed(), followed());
+        let other = Handover::open(dir.path(), "another").await;
+        assert_eq!((other.sockets(), other.followed()), (1, Followed::default()));
+    }
 }

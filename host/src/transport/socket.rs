@@ -166,9 +166,15 @@ impl Sockets {
         self.flows.expect_back(clients, span);
     }
 
-    /// Which leads lost sockets followed, for the next process.
+    /// Which leads the sockets follow, and those that were lost and are not back, for the next process.
     pub fn followed(&self) -> Followed {
-        self.source.kept.followed()
+        let mut followed = self.source.kept.followed();
+        for client in self.registry.everyone() {
+            if let Some(session) = client.lease().and_then(|lease| lease.session) {
+                client.look_at_rooms(|rooms| followed.add(session, rooms));
+            }
+        }
+        followed
     }
 
     /// Lets the sockets that come back follow what they followed in the process before.

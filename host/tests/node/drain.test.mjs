@@ -10,7 +10,9 @@ const SOCKETS = 2000;
 const MOST = SOCKETS / 10;
 
 test(`${SOCKETS} sockets come back after SIGTERM, a tenth of them in a second at most, and miss nothing`, async (t) => {
-  const server = await Server.start(t);
+  // All of them are one user's, and from here.
+  const settings = '[limits]\nconnections_per_user = 100000\nconnections_per_address = 100000\n';
+  const server = await Server.start(t, { settings });
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const { host } = new URL(server.url);
   const sockets = [];

@@ -80,7 +80,7 @@ describe('faults of the stack', { concurrency: true }, () => {
 
   for (const transports of [['websocket'], ['polling']]) {
     test(`5,000 packets of one client are handled in the order in which it sent them (${transports})`, async (t) => {
-      const server = await Server.start(t, { settings: '[socket]\ninbound_packets = 8192\n' });
+      const server = await Server.start(t, { settings: '[socket]\ninbound_packets = 8192\n[limits]\nevents_burst = 10000\n' });
       const { token } = await server.person('VIEWER');
       const socket = await server.socket(token, { transports });
       const acks = [];

@@ -492,6 +492,10 @@ impl Client {
         self.state.lock().rooms.contains_key(room)
     }
 
+    pub(super) fn look_at_rooms(&self, look: impl FnOnce(&Rooms)) {
+        look(&self.state.lock().rooms);
+    }
+
     pub(super) fn rooms(&self) -> usize {
         self.state.lock().rooms.len()
     }

@@ -173,7 +173,7 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
 /// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
 async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
-    let mut kept: Vec<(Room, u64)> = door.source.kept.take(session).into_iter().collect();
+    let mut kept: Vec<(Room, u64)> = door.source.kept.rooms(session).into_iter().collect();
     kept.sort();
     let (mut rooms, mut told) = (Vec::new(), Vec::new());
     for (room, since) in kept {
@@ -191,6 +191,8 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
         }
     }
     door.source.registry.add(client, rooms.iter().cloned());
+    // Not earlier: at any moment they stand in one place or the other, and so in what the next process is left.
+    door.source.kept.taken(session);
     for lead in rooms.iter().filter_map(|(room, _)| room.lead()) {
         door.source.presence.enter(client, lead);
         // What it is told comes behind the greetings.

@@ -1,7 +1,7 @@
 //! The lead rooms of sockets that were lost, kept for the next socket of the same login session.
 //!
 //! A stock client emits nothing again after a reconnect, and the guide's hook subscribes once: without this, a
-//! lost connection would end its subscriptions without a word. What is here when the server stops goes to the next process.
+//! lost connection would end its subscriptions without a word. `server/handover.rs` takes it to the next process.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,11 +20,11 @@ const MAX_SESSIONS: usize = 200_000;
 pub(super) type Rooms = HashMap<Room, u64>;
 
 /// What lost sockets followed, session by session, as one process hands it to the next.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Followed(HashMap<SessionId, Left>);
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Left {
     sockets: usize,
     /// Each with the seq after which it was listened to.
@@ -39,6 +39,19 @@ struct State {
     sessions: HashMap<SessionId, Lost>,
     rooms: usize,
     swept: Option<Instant>,
+}
+
+impl Followed {
+    /// Adds what one more socket of a session follows.
+    pub(super) fn add(&mut self, session: SessionId, rooms: &Rooms) {
+        let left = self.0.entry(session).or_default();
+        left.sockets += 1;
+        for (room, since) in rooms {
+            if let Some(lead) = lead(room) {
+                left.leads.entry(lead).and_modify(|kept| *kept = *since.min(kept)).or_insert(*since);
+            }
+        }
+    }
 }
 
 /// The sockets of one session that were lost and are not back.
@@ -79,8 +92,7 @@ impl Kept {
             sockets: lost.sockets,
             leads: lost.rooms.iter().filter_map(|(room, since)| Some((lead(room)?, *since))).collect(),
         };
-        let lost = state.sessions.iter().filter(|(_, lost)| !lost.rooms.is_empty());
-        Followed(lost.map(|(session, lost)| (*session, left(lost))).collect())
+        Followed(state.sessions.iter().map(|(session, lost)| (*session, left(lost))).collect())
     }
 
     /// Keeps what another process had kept.
@@ -91,16 +103,20 @@ impl Kept {
         }
     }
 
-    /// The rooms that the session left behind, which are its socket's again.
-    pub(super) fn take(&self, session: SessionId) -> Rooms {
+    /// The rooms that the session left behind; they stay until they were [taken](Self::taken).
+    pub(super) fn rooms(&self, session: SessionId) -> Rooms {
+        let state = self.0.lock();
+        let lost = state.sessions.get(&session).filter(|lost| lost.until > Instant::now());
+        lost.map_or_else(Rooms::new, |lost| lost.rooms.clone())
+    }
+
+    /// One of the session's sockets is back, and in the rooms.
+    pub(super) fn taken(&self, session: SessionId) {
         let mut state = self.0.lock();
-        let now = Instant::now();
-        match state.sessions.get_mut(&session) {
-            Some(lost) if lost.sockets > 1 && lost.until > now => {
-                lost.sockets -= 1;
-                lost.rooms.clone()
-            }
-            _ => state.remove(session).filter(|lost| lost.until > now).map_or_else(Rooms::new, |lost| lost.rooms),
+        let Some(lost) = state.sessions.get_mut(&session) else { return };
+        lost.sockets = lost.sockets.saturating_sub(1);
+        if lost.sockets == 0 {
+            state.remove(session);
         }
     }
 }
@@ -136,6 +152,12 @@ mod tests {
 
     use super::*;
 
+    fn take(kept: &Kept, session: SessionId) -> Rooms {
+        let rooms = kept.rooms(session);
+        kept.taken(session);
+        rooms
+    }
+
     fn rooms(leads: &[(&str, u64)]) -> Rooms {
         leads.iter().map(|(lead, since)| (Room::Lead((*lead).into()), *since)).collect()
     }
@@ -148,11 +170,11 @@ mod tests {
         kept.keep(session, first, 1, 10);
         kept.keep(session, rooms(&[("b", 5), ("c", 6)]), 1, 10);
         kept.keep(session, Rooms::new(), 1, 10);
-        assert!(kept.take(SessionId(Uuid::from_u128(2))).is_empty());
+        assert!(take(&kept, SessionId(Uuid::from_u128(2))).is_empty());
         for _ in 0..3 {
-            assert_eq!(kept.take(session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
+            assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
         }
-        assert!(kept.take(session).is_empty());
+        assert!(take(&kept, session).is_empty());
         assert_eq!(kept.0.lock().rooms, 0);
     }
 
@@ -163,7 +185,7 @@ mod tests {
         let json = serde_json::to_string(&before.followed()).expect("JSON");
         after.restore(serde_json::from_str(&json).expect("the same"), 10);
         assert_eq!(after.followed(), before.followed());
-        assert_eq!(after.take(session), rooms(&[("a", 7), ("b", 3)]));
+        assert_eq!(take(&after, session), rooms(&[("a", 7), ("b", 3)]));
         assert_eq!(after.followed(), Followed::default());
     }
 
@@ -171,6 +193,6 @@ mod tests {
     async fn no_more_is_kept_than_a_socket_may_have() {
         let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
         kept.keep(session, rooms(&[("a", 1), ("b", 1), ("c", 1)]), 1, 2);
-        assert_eq!(kept.take(session).len(), 2);
+        assert_eq!(take(&kept, session).len(), 2);
     }
 }
