@@ -55,6 +55,8 @@ struct State {
     rooms: Rooms,
     /// What the client asks for of what went by before it listened.
     missed: VecDeque<Missed>,
+    /// It asked for what it missed, and the answer that says so is not in the outbox yet.
+    is_unanswered: bool,
     /// There is to be a `sync:done` once the client has caught up, and these acks.
     syncing: Option<Vec<i64>>,
     /// Every line up to here was taken, or was not for this client.
@@ -148,6 +150,7 @@ impl Client {
             lease,
             rooms: Rooms::new(),
             missed: VecDeque::new(),
+            is_unanswered: false,
             syncing: None,
             cursor,
             learned: cursor,
@@ -279,8 +282,19 @@ impl Client {
                 state.missed.push_back(Missed { since, upto, rooms, is_under_way: false });
             }
         }
-        drop(state);
-        self.wake.notify_one();
+        // Woken by `answered`: the answer goes ahead of what it announces.
+        state.is_unanswered = true;
+    }
+
+    /// Notes that the answer to `ask` is in the outbox, so that what was missed may follow.
+    pub(super) fn answered(&self) {
+        if std::mem::take(&mut self.state.lock().is_unanswered) {
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.state.lock().is_unanswered
     }
 
     /// Asks for what of all its rooms went by after `since` and was not sent, and for word when it has caught up.

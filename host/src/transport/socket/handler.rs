@@ -138,6 +138,7 @@ pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) 
         for output in outputs {
             asker.client.reply(output).await;
         }
+        asker.client.answered();
         if let Some(lead) = entered {
             asker.door.source.presence.welcome(&asker.client, lead);
         }

@@ -149,6 +149,10 @@ impl Writer {
             }
             loop {
                 self.flush().await?;
+                if self.client.is_unanswered() {
+                    self.client.woken().await;
+                    continue;
+                }
                 if let Some(missed) = self.client.next_missed() {
                     self.make_up_for(&missed).await?;
                     continue;
