@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, PoisonError},
 };
 
 use leadwire::{
@@ -18,6 +19,10 @@ use crate::support;
 fn kept(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
+
+/// Holds the folder `new-plugin`. Cargo tells plugins of one folder apart by where in their own they keep the SDK,
+/// which is the same place in all: two at once would build over each other.
+static NEW_PLUGIN: Mutex<()> = Mutex::new(());
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a folder of the repository")
@@ -76,6 +81,7 @@ fn read(plugins: &Plugins, lead: &Value, role: Role) -> (Value, Audience) {
 fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     let dir = tempfile::tempdir().expect("a folder");
     let (home, folder) = (dir.path().join("my-plugin"), dir.path().join("plugins"));
+    let _alone = NEW_PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
     done(&plugin(&["new", "my-plugin", "--dir", "."], dir.path()));
 
     let target = kept("new-plugin");
@@ -116,6 +122,7 @@ fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
     let folder = dir.path().join("plugins");
     fs::create_dir(&folder).expect("made");
     let hooks = ["after", "authorize", "before", "enrich"];
+    let _alone = NEW_PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
     for hook in hooks {
         done(&plugin(&["new", hook, "--hook", hook], dir.path()));
         let mut test = support::leadwire(dir.path());
