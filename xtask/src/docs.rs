@@ -29,7 +29,7 @@ use crate::{
     languages::Language,
     process::{self, Running},
     report::Outcome,
-    workspace::Workspace,
+    workspace::{self, Workspace},
 };
 
 /// Set for the commands of the documentation, so that `cargo xtask test` does not run itself.
@@ -209,9 +209,10 @@ impl Reader {
         // README.md, the first page, tells to put it there.
         let release = self.release.display();
         let path = format!("{release}:{}", env::var("PATH").unwrap_or_default());
+        let mut bash = Command::new("bash");
+        workspace::forget_xtask(&mut bash);
         let mut running = Running::start(
-            Command::new("bash")
-                .args(["-c", &script])
+            bash.args(["-c", &script])
                 .env("PATH", path)
                 .env(INSIDE, "1")
                 .env("LEADWIRE_LISTEN", format!("127.0.0.1:{}", self.port))

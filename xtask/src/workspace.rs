@@ -124,5 +124,18 @@ impl Workspace {
 
 /// The cargo that runs us, or the one on the PATH.
 fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_xtask(&mut command);
+    command
+}
+
+/// Takes out what `cargo xtask` says of this program to itself. Build scripts such as ring's look at some of it, and
+/// a build would not be the one that somebody gets who types the same command in a shell.
+pub fn forget_xtask(command: &mut Command) {
+    let about_us = |name: &str| {
+        name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_")
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
+        command.env_remove(name);
+    }
 }
