@@ -20,6 +20,8 @@ use crate::transport::socket::Followed;
 const FILE: &str = "sockets.json";
 /// A process that falls over forgets what is newer.
 const EVERY: Duration = Duration::from_secs(2);
+/// It may work for one part in so many of the time.
+const SHARE: u32 = 20;
 /// How long those of the process before may take to come back. Until then fewer than there were count for nothing:
 /// a process that falls over again at once has not lost them.
 pub(super) const RETURN: Duration = Duration::from_secs(60);
@@ -46,7 +48,12 @@ impl Handover {
     pub(super) async fn open(dir: &Path, epoch: &str) -> Self {
         let path = dir.join(FILE);
         let json = fs::read(&path).await.unwrap_or_default();
-        let mut note: Note = serde_json::from_slice(&json).unwrap_or_default();
+        let mut note: Note = serde_json::from_slice(&json).unwrap_or_else(|error| {
+            if !json.is_empty() {
+                warn!(%error, "{} is damaged: clients come back as if there had been none", path.display());
+            }
+            Note::default()
+        });
         if note.epoch != epoch {
             note = Note { epoch: epoch.to_owned(), sockets: note.sockets, ..Note::default() };
         }
@@ -66,12 +73,13 @@ impl Handover {
     /// Keeps both until `end`, as `look` finds them then; the number of sockets only while it says one.
     pub(super) async fn keep(mut self, look: impl Fn() -> (Option<usize>, Followed), end: impl Future<Output = ()>) {
         let (begin, mut end) = (Instant::now(), pin!(end));
-        let mut is_over = false;
+        let (mut is_over, mut pause, mut is_told) = (false, self.every, false);
         while !is_over {
             is_over = select! {
-                () = sleep(self.every) => false,
+                () = sleep(pause) => false,
                 () = &mut end => true,
             };
+            let looked = Instant::now();
             let (sockets, followed) = look();
             let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
             let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
@@ -79,10 +87,17 @@ impl Handover {
             if note == self.note {
                 continue;
             }
-            if let Err(error) = self.write(&note).await {
-                warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
+            match self.write(&note).await {
+                Ok(()) => (self.note, is_told) = (note, false),
+                // Tried again, but told once.
+                Err(error) if !is_told => {
+                    warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
+                    is_told = true;
+                }
+                Err(_) => {}
             }
-            self.note = note;
+            // However many there are, this is a small part of what the server does.
+            pause = self.every.max(looked.elapsed() * SHARE);
         }
     }
 

@@ -168,13 +168,13 @@ impl Sockets {
 
     /// Which leads the sockets follow, and those that were lost and are not back, for the next process.
     pub fn followed(&self) -> Followed {
-        let mut followed = self.source.kept.followed();
-        for client in self.registry.everyone() {
+        // Who comes back is in the registry before it is taken from what is kept: that is looked at first.
+        let begin = || self.source.kept.followed();
+        self.registry.survey(begin, |followed, client| {
             if let Some(session) = client.lease().and_then(|lease| lease.session) {
                 client.look_at_rooms(|rooms| followed.add(session, rooms));
             }
-        }
-        followed
+        })
     }
 
     /// Lets the sockets that come back follow what they followed in the process before.

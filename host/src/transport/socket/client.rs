@@ -225,6 +225,11 @@ impl Client {
         self.state.lock().place = Some(place);
     }
 
+    /// Leaves it to the caller how long the client counts among them.
+    pub(super) fn vacate(&self) -> Option<Place<UserId>> {
+        self.state.lock().place.take()
+    }
+
     pub(super) fn has_output(&self) -> bool {
         !self.state.lock().outbox.is_empty()
     }
@@ -541,6 +546,7 @@ impl Client {
         state.outbox_bytes = 0;
         self.closed.cancel();
         state.missed = VecDeque::new();
+        // Where nobody works for it yet; else it counts until that is done.
         state.place = None;
         Some((std::mem::take(&mut state.rooms), state.user.role))
     }

@@ -48,7 +48,7 @@ struct Members {
 /// A socket has all the rooms it may have.
 #[derive(Debug, thiserror::Error)]
 #[error("at most {0} leads can be subscribed to at once")]
-pub(super) struct TooManyRooms(usize);
+pub(super) struct TooManyRooms(pub(super) usize);
 
 impl Registry {
     pub(super) fn new(presence: Arc<Presence>) -> Self {
@@ -109,13 +109,26 @@ impl Registry {
     }
 
     /// Forgets a client for good; it can enter no room any more. Returns the rooms it was in, the first time.
-    pub(super) fn remove(&self, client: &Client) -> Option<Rooms> {
+    ///
+    /// `keep` is shown them before anybody can find that the client is gone.
+    pub(super) fn remove(&self, client: &Client, keep: impl FnOnce(&Rooms)) -> Option<Rooms> {
         let mut index = self.rooms.write();
         let (rooms, role) = client.close()?;
         for room in rooms.keys() {
             drop_member(&mut index, room, client.id(), role);
         }
+        keep(&rooms);
         Some(rooms)
+    }
+
+    /// Shows everybody to `visit` while no client can come or go; `begin` is done ahead of that.
+    pub(super) fn survey<T>(&self, begin: impl FnOnce() -> T, mut visit: impl FnMut(&mut T, &Client)) -> T {
+        let index = self.rooms.read();
+        let mut seen = begin();
+        if let Some(members) = index.get(&Room::Everyone) {
+            members.clients.values().for_each(|client| visit(&mut seen, client));
+        }
+        seen
     }
 
     /// Applies a line of the log about a user's rights to one of their sockets, unless it knows better already.

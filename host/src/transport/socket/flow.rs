@@ -59,7 +59,7 @@ pub(super) struct Flow {
     more_handed: Notify,
     hung_up: CancellationToken,
     /// Counts it among the connections of its address, and whether that had all it may already.
-    place: OnceLock<(Place<IpAddr>, bool)>,
+    place: OnceLock<Place<IpAddr>>,
     handshakes: AtomicU32,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
@@ -100,13 +100,15 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let is_web_socket = parameter("transport") == Some("websocket");
     let Some(sid) = parameter("sid") else {
-        if !flows.admit() {
-            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
-        }
+        // Told over HTTP: a stock client that is told in the handshake never tries again. And first, so that an
+        // address that is over its limit does not take up the pace at which the others come back.
         let Some(flow) = flows.begin(&request) else {
             limits::hit("connections_per_address");
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
         };
+        if !flows.admit() {
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
+        }
         if is_web_socket {
             flow.upgrade(&request);
         }
@@ -153,9 +155,9 @@ impl Flows {
         let Some(ClientAddress(address)) = request.extensions().get().copied() else {
             return Some(Arc::default());
         };
-        let (place, count) = addresses.take(auth::network(address), per_address.saturating_mul(2))?;
+        let place = addresses.take(auth::network(address), *per_address)?;
         let flow = Flow::default();
-        let _ = flow.place.set((place, count > *per_address));
+        let _ = flow.place.set(place);
         Some(Arc::new(flow))
     }
 
@@ -209,11 +211,6 @@ impl Flow {
         if let Some((connection, _)) = &self.progress.lock().web_socket {
             connection.cut();
         }
-    }
-
-    /// Whether its address had all the connections that it may when this one came.
-    pub(super) fn is_one_too_many(&self) -> bool {
-        self.place.get().is_some_and(|(_, is_one_too_many)| *is_one_too_many)
     }
 
     /// Counts a handshake; how many there were, this one included.

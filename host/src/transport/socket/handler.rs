@@ -125,6 +125,8 @@ impl Intake {
 
 /// Answers what the client asks for, until the socket is closed and everything it said is done.
 pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) {
+    // A socket that is gone counts as long as there is work that it left behind.
+    let _place = client.vacate();
     let asker = Asker { door, client };
     loop {
         let packet = tokio::select! {

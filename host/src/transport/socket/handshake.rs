@@ -20,11 +20,13 @@ use tracing::{debug, error, field::DisplayValue};
 use super::{
     Door,
     client::Client,
+    fanout::TooManyRooms,
     flow::Flow,
     handler::{self, Inbox},
     hangup::hang_up,
     limits::hit,
     outbox::Writer,
+    refusal::Refusal,
     session::Lease,
 };
 use crate::{
@@ -46,8 +48,6 @@ pub(super) enum Refused {
     /// A plugin's reason, word for word.
     #[error("{0}")]
     Denied(String),
-    #[error("Too many connections from this address, try again later")]
-    CrowdedAddress,
     #[error("Too many handshakes of this connection, try again later")]
     TooManyHandshakes,
     #[error("Too many connections of this user, try again later")]
@@ -97,21 +97,16 @@ pub(super) fn caller_address(socket: &Socket) -> Option<DisplayValue<IpAddr>> {
 
 async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     // First of all, because to look at a token costs more than to send one.
-    if let Some(flow) = caller.flow() {
-        if flow.shake_hands() > door.limits.handshakes {
-            // No stock client makes another one: it closes the connection of a socket that was refused or left.
-            hang_up(&caller.socket);
-            return Err(Refused::TooManyHandshakes);
-        }
-        if flow.is_one_too_many() {
-            return Err(Refused::CrowdedAddress);
-        }
+    if caller.flow().is_some_and(|flow| flow.shake_hands() > door.limits.handshakes) {
+        // No stock client makes another one: it closes the connection of a socket that was refused or left.
+        hang_up(&caller.socket);
+        return Err(Refused::TooManyHandshakes);
     }
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
     // Read together: whatever changes the user from here on is in the log behind this line.
     let Authenticated { user, session, expires_at, seq: head } = door.auth.authenticate(&token).await?;
-    let (place, _) = door.users.take(user.id, door.limits.connections_per_user).ok_or(Refused::CrowdedUser)?;
+    let place = door.users.take(user.id, door.limits.connections_per_user).ok_or(Refused::CrowdedUser)?;
     let resumed = Resumed::judge(&auth, &door, head).await?;
     match door.app.plugins().authorize_connect(&user) {
         Ok(Decision::Allow) => {}
@@ -173,9 +168,14 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
 /// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
 async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
-    let mut kept: Vec<(Room, u64)> = door.source.kept.rooms(session).into_iter().collect();
+    let (kept, is_cut) = door.source.kept.rooms(session);
+    let mut kept: Vec<(Room, u64)> = kept.into_iter().collect();
     kept.sort();
     let (mut rooms, mut told) = (Vec::new(), Vec::new());
+    if is_cut {
+        let refusal = Refusal::from(TooManyRooms(door.limits.subscriptions));
+        told.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
+    }
     for (room, since) in kept {
         let Room::Lead(lead_id) = &room else { continue };
         match handler::may_follow(door, &client.user(), &room, lead_id).await {
@@ -263,7 +263,6 @@ impl Refused {
         let reason = match self {
             Self::NoToken => "no_token",
             Self::BadToken => "bad_token",
-            Self::CrowdedAddress => "crowded_address",
             Self::CrowdedUser => "crowded_user",
             Self::TooManyHandshakes => "too_many_handshakes",
             Self::Denied(_) => "denied",
@@ -272,7 +271,6 @@ impl Refused {
         };
         counter!("leadwire_connects_refused_total", "reason" => reason).increment(1);
         match self {
-            Self::CrowdedAddress => hit("connections_per_address"),
             Self::CrowdedUser => hit("connections_per_user"),
             Self::TooManyHandshakes => hit("handshakes"),
             _ => {}

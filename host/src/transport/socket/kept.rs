@@ -29,6 +29,9 @@ struct Left {
     sockets: usize,
     /// Each with the seq after which it was listened to.
     leads: HashMap<String, u64>,
+    /// There were more than can be kept.
+    #[serde(default)]
+    is_cut: bool,
 }
 
 #[derive(Default)]
@@ -59,6 +62,8 @@ struct Lost {
     /// Which of them followed what is not known when one comes back, so each follows everything.
     rooms: Rooms,
     sockets: usize,
+    /// There were more than can be kept, which has to be told.
+    is_cut: bool,
     until: Instant,
 }
 
@@ -72,42 +77,53 @@ impl Kept {
         let leads = rooms.into_iter().filter(|(room, _)| matches!(room, Room::Lead(_)));
         let before = state.remove(session);
         let lost = before.as_ref().map_or(0, |before| before.sockets) + sockets;
-        let mut union = before.map_or_else(Rooms::new, |before| before.rooms);
-        for (room, since) in leads.take(MAX_ROOMS.saturating_sub(state.rooms + union.len())) {
-            if union.len() < limit || union.contains_key(&room) {
+        let (mut union, mut is_cut) =
+            before.map_or_else(|| (Rooms::new(), false), |before| (before.rooms, before.is_cut));
+        let most = limit.min(MAX_ROOMS.saturating_sub(state.rooms));
+        for (room, since) in leads {
+            if union.len() < most || union.contains_key(&room) {
                 union.entry(room).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+            } else {
+                is_cut = true;
             }
         }
         // One that followed nothing counts as well: it may be the first that is back.
         if state.sessions.len() < MAX_SESSIONS {
             state.rooms += union.len();
-            state.sessions.insert(session, Lost { rooms: union, sockets: lost, until: now + KEPT_FOR });
+            let until = now + KEPT_FOR;
+            state.sessions.insert(session, Lost { rooms: union, sockets: lost, is_cut, until });
         }
     }
 
     /// All that is kept, for another process.
     pub(super) fn followed(&self) -> Followed {
-        let state = self.0.lock();
+        let (state, now) = (self.0.lock(), Instant::now());
         let left = |lost: &Lost| Left {
             sockets: lost.sockets,
+            is_cut: lost.is_cut,
             leads: lost.rooms.iter().filter_map(|(room, since)| Some((lead(room)?, *since))).collect(),
         };
-        Followed(state.sessions.iter().map(|(session, lost)| (*session, left(lost))).collect())
+        let in_time = state.sessions.iter().filter(|(_, lost)| lost.until > now);
+        Followed(in_time.map(|(session, lost)| (*session, left(lost))).collect())
     }
 
     /// Keeps what another process had kept.
     pub(super) fn restore(&self, followed: Followed, limit: usize) {
-        for (session, Left { sockets, leads }) in followed.0 {
+        for (session, Left { sockets, leads, is_cut }) in followed.0 {
             let rooms = leads.into_iter().map(|(lead, since)| (Room::Lead(lead), since));
             self.keep(session, rooms.collect(), sockets, limit);
+            if let Some(lost) = self.0.lock().sessions.get_mut(&session).filter(|_| is_cut) {
+                lost.is_cut = true;
+            }
         }
     }
 
-    /// The rooms that the session left behind; they stay until they were [taken](Self::taken).
-    pub(super) fn rooms(&self, session: SessionId) -> Rooms {
+    /// The rooms that the session left behind, and whether there were more of them than can be kept; they stay until
+    /// they were [taken](Self::taken).
+    pub(super) fn rooms(&self, session: SessionId) -> (Rooms, bool) {
         let state = self.0.lock();
         let lost = state.sessions.get(&session).filter(|lost| lost.until > Instant::now());
-        lost.map_or_else(Rooms::new, |lost| lost.rooms.clone())
+        lost.map_or_else(|| (Rooms::new(), false), |lost| (lost.rooms.clone(), lost.is_cut))
     }
 
     /// One of the session's sockets is back, and in the rooms.
@@ -153,7 +169,7 @@ mod tests {
     use super::*;
 
     fn take(kept: &Kept, session: SessionId) -> Rooms {
-        let rooms = kept.rooms(session);
+        let (rooms, _) = kept.rooms(session);
         kept.taken(session);
         rooms
     }
@@ -192,7 +208,22 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_kept_than_a_socket_may_have() {
         let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
-        kept.keep(session, rooms(&[("a", 1), ("b", 1), ("c", 1)]), 1, 2);
+        kept.keep(session, rooms(&[("a", 1), ("b", 1)]), 1, 2);
+        assert!(!kept.rooms(session).1, "that is all");
+        kept.keep(session, rooms(&[("c", 1)]), 1, 2);
+        assert!(kept.rooms(session).1, "and that is more");
+        let next = Kept::default();
+        next.restore(kept.followed(), 2);
+        assert!(next.rooms(session).1, "which is not forgotten");
         assert_eq!(take(&kept, session).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_came_back_for_in_time_goes_to_no_other_process() {
+        let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
+        kept.keep(session, rooms(&[("a", 1)]), 1, 2);
+        assert_ne!(kept.followed(), Followed::default());
+        kept.0.lock().sessions.values_mut().for_each(|lost| lost.until = Instant::now());
+        assert_eq!(kept.followed(), Followed::default());
     }
 }

@@ -28,7 +28,7 @@ use super::{
     handler::ack,
     handshake::caller_address,
     hangup::hang_up,
-    kept::Kept,
+    kept::{Kept, Rooms},
     presence::Presence,
     session::{self, Over},
 };
@@ -68,22 +68,27 @@ pub(super) struct Source {
 impl Source {
     /// Forgets a socket that said goodbye: nobody comes back for its subscriptions.
     pub(super) fn part_with(&self, client: &Client) {
-        if let Some(rooms) = self.registry.remove(client) {
+        if let Some(rooms) = self.registry.remove(client, |_| ()) {
             self.presence.left(client, &rooms);
         }
     }
 
     /// Forgets a socket that was lost; its lead rooms wait for the next one of its session.
     pub(super) fn lose(&self, client: &Client) {
-        let Some(rooms) = self.registry.remove(client) else { return };
-        self.presence.lost(client, &rooms);
-        if let Some(session) = client.lease().and_then(|lease| lease.session) {
-            self.kept.keep(session, rooms, 1, self.max_subscriptions);
+        let session = client.lease().and_then(|lease| lease.session);
+        let keep = |rooms: &Rooms| {
+            if let Some(session) = session {
+                self.kept.keep(session, rooms.clone(), 1, self.max_subscriptions);
+            }
+        };
+        if let Some(rooms) = self.registry.remove(client, keep) {
+            self.presence.lost(client, &rooms);
         }
     }
 
     /// The event that says: events were left out, fetch again.
     pub(super) fn reset_event(&self, seq: u64) -> Message {
+        counter!("leadwire_sockets_reset_total").increment(1);
         Message::new("sync:reset", &json!({"seq": seq, "epoch": self.replay.epoch()}))
     }
 }
@@ -352,7 +357,6 @@ impl Writer {
     /// Tells the client to fetch everything again, and goes on from where the log is now.
     async fn reset(&mut self) -> Result<(), Closed> {
         let seq = self.source.registry.position();
-        counter!("leadwire_sockets_reset_total").increment(1);
         self.send(&Output::Event(self.source.reset_event(seq))).await?;
         let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
         let acks = self.client.skip_to(seq);
