@@ -15,7 +15,10 @@ use tokio::{runtime::Handle, select, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::{handover::Handover, listener::Listener};
+use self::{
+    handover::{Handover, Look},
+    listener::Listener,
+};
 use crate::{
     app::{App, Cursors, SystemClock},
     auth::Auth,
@@ -68,7 +71,9 @@ impl Server {
             config.auth.jwt_secret = Some(secret);
         }
 
-        let store = Arc::new(Store::open(&config.database_url()?).await?);
+        let mut store = Store::open(&config.database_url()?).await?;
+        let handover = Handover::open(&data_dir, &mut store).await?;
+        let store = Arc::new(store);
         let plugins = open_plugins(config.plugins, Arc::clone(&store)).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
         let passwords = auth.passwords().clone();
@@ -81,9 +86,8 @@ impl Server {
             Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, config.limits, &config.presence);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
-        let handover = Handover::open(&data_dir, store.epoch()).await;
         sockets.expect_back(handover.sockets(), handover::RETURN);
-        sockets.restore(handover.followed());
+        sockets.restore(handover.followed(), *store.appended().borrow());
         let registry = Arc::clone(sockets.registry());
         let retention = Retention {
             store: Arc::clone(&store),
@@ -107,7 +111,8 @@ impl Server {
         }));
         let router = router.layer(cors);
 
-        let handing_over = tokio::spawn(keep_handover(handover, sockets.clone(), draining.clone(), stop.clone()));
+        let handing_over =
+            tokio::spawn(keep_handover(handover, Arc::clone(&store), sockets.clone(), draining.clone(), stop.clone()));
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
@@ -218,10 +223,17 @@ async fn serve(
 }
 
 /// Keeps what the next process has to know until `stop`; those who leave because of `draining` will come back to it.
-async fn keep_handover(handover: Handover, sockets: Sockets, draining: CancellationToken, stop: CancellationToken) {
+async fn keep_handover(
+    handover: Handover,
+    store: Arc<Store>,
+    sockets: Sockets,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
     let look = || {
         let is_whole = !draining.is_cancelled();
-        (is_whole.then(|| sockets.registry().clients()), sockets.followed())
+        let followed = sockets.followed();
+        Look { sockets: is_whole.then(|| sockets.registry().clients()), followed, head: *store.appended().borrow() }
     };
     handover.keep(look, stop.cancelled()).await;
 }

@@ -126,6 +126,12 @@ impl Store {
         Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
     }
 
+    /// Gives the log another name, because seqs of it may have been issued before that it knows nothing of.
+    pub async fn renew_epoch(&mut self) -> Result<()> {
+        self.epoch = log::renew_epoch(&self.writer).await?;
+        Ok(())
+    }
+
     /// Names this log: seqs of one epoch belong together.
     pub fn epoch(&self) -> &str {
         &self.epoch

@@ -1,5 +1,6 @@
 //! What this process leaves to the next one in the data directory, however it ends: how many sockets there are, so
-//! that they can be let in at a pace, and which leads they follow, because a stock client subscribes once.
+//! that they can be let in at a pace, which leads they follow, because a stock client subscribes once, and how far the
+//! log was, because a database that was brought back from a copy issues the same seqs again.
 
 use std::{
     io,
@@ -15,11 +16,16 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::transport::socket::Followed;
+use crate::{
+    store::{self, Store},
+    transport::socket::Followed,
+};
 
 const FILE: &str = "sockets.json";
 /// A process that falls over forgets what is newer.
 const EVERY: Duration = Duration::from_secs(2);
+/// More than one process serves.
+const MAX_SOCKETS: usize = 1_000_000;
 /// It may work for one part in so many of the time.
 const SHARE: u32 = 20;
 /// How long those of the process before may take to come back. Until then fewer than there were count for nothing:
@@ -38,14 +44,25 @@ pub(super) struct Handover {
 #[serde(default)]
 struct Note {
     sockets: usize,
-    /// The log that the numbers in `followed` belong to.
+    /// The log that the numbers in `followed` belong to, and its newest seq.
     epoch: String,
+    head: u64,
     followed: Followed,
+}
+
+/// What there is to keep at a moment.
+pub(super) struct Look {
+    /// None where fewer than there were say nothing.
+    pub(super) sockets: Option<usize>,
+    pub(super) followed: Followed,
+    pub(super) head: u64,
 }
 
 impl Handover {
     /// Reads what the process before has left; what cannot be read, or is about another log, is nothing.
-    pub(super) async fn open(dir: &Path, epoch: &str) -> Self {
+    ///
+    /// A log that was further before becomes another one.
+    pub(super) async fn open(dir: &Path, store: &mut Store) -> Result<Self, store::Error> {
         let path = dir.join(FILE);
         let json = fs::read(&path).await.unwrap_or_default();
         let mut note: Note = serde_json::from_slice(&json).unwrap_or_else(|error| {
@@ -54,10 +71,19 @@ impl Handover {
             }
             Note::default()
         });
-        if note.epoch != epoch {
-            note = Note { epoch: epoch.to_owned(), sockets: note.sockets, ..Note::default() };
+        let head = *store.appended().borrow();
+        if note.epoch == store.epoch() && note.head > head {
+            warn!(
+                "the log ends at {head} and was at {} before: it gets another epoch, and clients fetch again",
+                note.head
+            );
+            store.renew_epoch().await?;
         }
-        Self { path, note, every: EVERY, settled: RETURN }
+        note.sockets = note.sockets.min(MAX_SOCKETS);
+        if note.epoch != store.epoch() {
+            note = Note { epoch: store.epoch().to_owned(), sockets: note.sockets, ..Note::default() };
+        }
+        Ok(Self { path, note, every: EVERY, settled: RETURN })
     }
 
     /// How many sockets the process before had.
@@ -71,7 +97,7 @@ impl Handover {
     }
 
     /// Keeps both until `end`, as `look` finds them then; the number of sockets only while it says one.
-    pub(super) async fn keep(mut self, look: impl Fn() -> (Option<usize>, Followed), end: impl Future<Output = ()>) {
+    pub(super) async fn keep(mut self, look: impl Fn() -> Look, end: impl Future<Output = ()>) {
         let (begin, mut end) = (Instant::now(), pin!(end));
         let (mut is_over, mut pause, mut is_told) = (false, self.every, false);
         while !is_over {
@@ -80,10 +106,10 @@ impl Handover {
                 () = &mut end => true,
             };
             let looked = Instant::now();
-            let (sockets, followed) = look();
+            let Look { sockets, followed, head } = look();
             let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
             let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
-            let note = Note { sockets, epoch: self.note.epoch.clone(), followed };
+            let note = Note { sockets, epoch: self.note.epoch.clone(), head, followed };
             if note == self.note {
                 continue;
             }
@@ -114,37 +140,67 @@ mod tests {
 
     use super::*;
 
+    async fn store(dir: &Path) -> Store {
+        Store::open(dir.join("test.db").to_str().expect("utf-8")).await.expect("opens")
+    }
+
+    async fn open(dir: &Path) -> Handover {
+        Handover::open(dir, &mut store(dir).await).await.expect("opens")
+    }
+
     #[tokio::test]
     async fn the_next_process_knows_how_many_there_were_and_a_brief_one_takes_nothing_away() {
         let dir = tempfile::tempdir().expect("a directory");
-        let open = || Handover::open(dir.path(), "epoch");
+        let sockets = async || open(dir.path()).await.sockets();
         let run = async |sockets, settled| {
             let every = Duration::from_millis(5);
-            let handover = Handover { every, settled, ..open().await };
-            handover.keep(|| (sockets, Followed::default()), sleep(4 * every)).await;
+            let handover = Handover { every, settled, ..open(dir.path()).await };
+            let look = || Look { sockets, followed: Followed::default(), head: 0 };
+            handover.keep(look, sleep(4 * every)).await;
         };
-        assert_eq!(open().await.sockets(), 0);
+        assert_eq!(sockets().await, 0);
         run(Some(2000), RETURN).await;
-        assert_eq!(open().await.sockets(), 2000);
+        assert_eq!(sockets().await, 2000);
         run(Some(3), RETURN).await;
-        assert_eq!(open().await.sockets(), 2000, "they had no time to come back");
+        assert_eq!(sockets().await, 2000, "they had no time to come back");
         run(None, Duration::ZERO).await;
-        assert_eq!(open().await.sockets(), 2000, "they are being sent away");
+        assert_eq!(sockets().await, 2000, "they are being sent away");
         run(Some(3), Duration::ZERO).await;
-        assert_eq!(open().await.sockets(), 3);
+        assert_eq!(sockets().await, 3);
         std::fs::write(dir.path().join(FILE), "many").expect("writes");
-        assert_eq!(open().await.sockets(), 0);
+        assert_eq!(sockets().await, 0);
+    }
+
+    fn followed() -> Followed {
+        let session = "018f3f3e-0000-7000-8000-000000000001";
+        serde_json::from_value(json!({session: {"sockets": 1, "leads": {"a": 7}}})).expect("followed")
     }
 
     #[tokio::test]
     async fn what_was_followed_counts_for_the_same_log_alone() {
+        let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let look = || Look { sockets: Some(1), followed: followed(), head: 0 };
+        open(dir.path()).await.keep(look, async {}).await;
+        assert_eq!(open(dir.path()).await.followed(), followed());
+        let mut another = store(other.path()).await;
+        let opened = Handover::open(dir.path(), &mut another).await.expect("opens");
+        assert_eq!((opened.sockets(), opened.followed()), (1, Followed::default()));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_further_before_gets_another_epoch() {
         let dir = tempfile::tempdir().expect("a directory");
-        let session = "018f3f3e-0000-7000-8000-000000000001";
-        let followed =
-            || serde_json::from_value(json!({session: {"sockets": 1, "leads": {"a": 7}}})).expect("followed");
-        Handover::open(dir.path(), "epoch").await.keep(|| (Some(1), followed()), async {}).await;
-        assert_eq!(Handover::open(dir.path(), "epoch").await.followed(), followed());
-        let other = Handover::open(dir.path(), "another").await;
-        assert_eq!((other.sockets(), other.followed()), (1, Followed::default()));
+        let epoch = store(dir.path()).await.epoch().to_owned();
+        let look = |head| move || Look { sockets: Some(1), followed: followed(), head };
+        open(dir.path()).await.keep(look(0), async {}).await;
+        assert_eq!(store(dir.path()).await.epoch(), epoch);
+        open(dir.path()).await.keep(look(1), async {}).await;
+        let opened = open(dir.path()).await;
+        let renewed = store(dir.path()).await.epoch().to_owned();
+        assert_ne!(renewed, epoch);
+        assert_eq!(opened.followed(), Followed::default());
+        opened.keep(look(0), async {}).await;
+        open(dir.path()).await;
+        assert_eq!(store(dir.path()).await.epoch(), renewed, "once");
     }
 }

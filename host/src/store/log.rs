@@ -24,6 +24,13 @@ pub(super) async fn open(pool: &SqlitePool) -> Result<(String, u64)> {
     look(pool).await
 }
 
+/// Mints another epoch.
+pub(super) async fn renew_epoch(pool: &SqlitePool) -> Result<String> {
+    let epoch = uuid::Uuid::now_v7().to_string();
+    sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(pool).await?;
+    Ok(epoch)
+}
+
 /// The epoch and head of a log that is there.
 pub(super) async fn look(pool: &SqlitePool) -> Result<(String, u64)> {
     let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(pool).await?;

@@ -178,8 +178,10 @@ impl Sockets {
     }
 
     /// Lets the sockets that come back follow what they followed in the process before.
-    pub fn restore(&self, followed: Followed) {
-        self.source.kept.restore(followed, self.source.max_subscriptions);
+    ///
+    /// `head` is the newest seq.
+    pub fn restore(&self, followed: Followed, head: u64) {
+        self.source.kept.restore(followed, self.source.max_subscriptions, head);
     }
 
     /// What can be told of them all at this moment.

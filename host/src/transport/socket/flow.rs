@@ -106,11 +106,15 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
             limits::hit("connections_per_address");
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
         };
-        if !flows.admit() {
+        // What is no request for a session is answered so, and lets nobody wait.
+        let opens = request.method() == Method::GET
+            && parameter("EIO") == Some("4")
+            && matches!(parameter("transport"), Some("polling" | "websocket"));
+        if flows.is_shut() || (opens && !flows.admit()) {
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         }
-        if is_web_socket {
-            flow.upgrade(&request);
+        if is_web_socket && let Some(connection) = request.extensions().get() {
+            flow.upgrade(connection);
         }
         flows.0.engine.get_or_init(|| next.clone());
         // socketioxide keeps the first request of a session as long as the session itself.
@@ -119,9 +123,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         return if is_web_socket { response } else { flows.list(&flow, response).await };
     };
     let flow = flows.0.flows.lock().get(sid).and_then(Weak::upgrade);
-    if let Some(flow) = flow.as_ref().filter(|_| is_web_socket) {
-        flow.upgrade(&request);
-    }
+    let connection = request.extensions().get::<Connection>().filter(|_| is_web_socket).cloned();
     let Some(flow) = flow else { return next.run(request).await };
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
@@ -134,6 +136,10 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         },
         false => answer.await,
     };
+    // Not by what was asked for: who asks in vain does not get rid of the connection that is known.
+    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        flow.upgrade(&connection);
+    }
     if is_poll && response.status().is_success() {
         flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
         flow.polled.notify_waiters();
@@ -179,8 +185,11 @@ impl Flows {
 
     /// Whether a session may begin now.
     fn admit(&self) -> bool {
-        let is_shut = self.0.is_shut.load(Ordering::Relaxed);
-        !is_shut && self.0.returns.get().is_none_or(|returns| returns.admit(Instant::now()))
+        self.0.returns.get().is_none_or(|returns| returns.admit(Instant::now()))
+    }
+
+    fn is_shut(&self) -> bool {
+        self.0.is_shut.load(Ordering::Relaxed)
     }
 
     /// Lets no session begin any more.
@@ -224,9 +233,12 @@ impl Flow {
         Some((sid, flows.0.engine.get()?.clone()))
     }
 
-    fn upgrade(&self, request: &Request) {
-        let Some(connection) = request.extensions().get::<Connection>() else { return };
+    /// Takes note of the session's WebSocket. There is one; another that claims to be it is cut.
+    fn upgrade(&self, connection: &Connection) {
         let mut progress = self.progress.lock();
+        if progress.web_socket.is_some() {
+            return connection.cut();
+        }
         progress.before = progress.sent();
         progress.web_socket = Some((connection.clone(), connection.sent()));
         drop(progress);

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::domain::{id::SessionId, room::Room};
+use crate::domain::{
+    id::SessionId,
+    room::{MAX_LEAD_ROOM_CHARS, Room},
+};
 
 const KEPT_FOR: Duration = Duration::from_secs(2 * 60);
 /// Beyond so many in all, those of the next socket that is lost are not kept.
@@ -107,10 +110,11 @@ impl Kept {
         Followed(in_time.map(|(session, lost)| (*session, left(lost))).collect())
     }
 
-    /// Keeps what another process had kept.
-    pub(super) fn restore(&self, followed: Followed, limit: usize) {
+    /// Keeps what another process had kept; nothing was listened to after `head`.
+    pub(super) fn restore(&self, followed: Followed, limit: usize, head: u64) {
         for (session, Left { sockets, leads, is_cut }) in followed.0 {
-            let rooms = leads.into_iter().map(|(lead, since)| (Room::Lead(lead), since));
+            let leads = leads.into_iter().filter(|(lead, _)| (1..=MAX_LEAD_ROOM_CHARS).contains(&lead.chars().count()));
+            let rooms = leads.map(|(lead, since)| (Room::Lead(lead), since.min(head)));
             self.keep(session, rooms.collect(), sockets, limit);
             if let Some(lost) = self.0.lock().sessions.get_mut(&session).filter(|_| is_cut) {
                 lost.is_cut = true;
@@ -164,6 +168,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
@@ -199,10 +204,19 @@ mod tests {
         let (before, after, session) = (Kept::default(), Kept::default(), SessionId(Uuid::from_u128(1)));
         before.keep(session, rooms(&[("a", 7), ("b", 3)]), 1, 10);
         let json = serde_json::to_string(&before.followed()).expect("JSON");
-        after.restore(serde_json::from_str(&json).expect("the same"), 10);
+        after.restore(serde_json::from_str(&json).expect("the same"), 10, 9);
         assert_eq!(after.followed(), before.followed());
         assert_eq!(take(&after, session), rooms(&[("a", 7), ("b", 3)]));
         assert_eq!(after.followed(), Followed::default());
+    }
+
+    #[tokio::test]
+    async fn of_what_another_process_left_nothing_is_taken_that_cannot_be() {
+        let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
+        let long = "x".repeat(MAX_LEAD_ROOM_CHARS + 1);
+        let followed = json!({session.to_string(): {"sockets": 1, "leads": {"": 1, long: 1, "a": 7, "b": 9}}});
+        kept.restore(serde_json::from_value(followed).expect("readable"), 10, 8);
+        assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 8)]));
     }
 
     #[tokio::test]
@@ -213,7 +227,7 @@ mod tests {
         kept.keep(session, rooms(&[("c", 1)]), 1, 2);
         assert!(kept.rooms(session).1, "and that is more");
         let next = Kept::default();
-        next.restore(kept.followed(), 2);
+        next.restore(kept.followed(), 2, 1);
         assert!(next.rooms(session).1, "which is not forgotten");
         assert_eq!(take(&kept, session).len(), 2);
     }
