@@ -58,6 +58,16 @@ enum Step {
     Gone,
 }
 
+impl Step {
+    /// Where the step failed, it is told what could not be done for the plugin, and tried again after a pause.
+    fn of(outcome: app::Result<Self>, plugin: &str, what: &str) -> Self {
+        outcome.unwrap_or_else(|error| {
+            error!(plugin, "cannot {what}, trying again: {error}");
+            Self::Wait(Some(Instant::now() + PAUSE))
+        })
+    }
+}
+
 impl Effects {
     /// Plugins that are new to this log are asked about what is appended from here on.
     ///
@@ -177,6 +187,12 @@ impl Shared {
             .without_max_times()
             .with_jitter();
         delays.build().nth(attempts.saturating_sub(1) as usize)
+    }
+
+    /// Parks what was granted when the plugin answered, and taken back since.
+    async fn park_ungranted(&self, effect: &Effect) -> app::Result<()> {
+        let Effect { name, plugin, .. } = effect;
+        self.fail(effect, &format!("{name} is not granted any more, or {plugin} no longer asks for it"), None).await
     }
 
     /// Notes a failed attempt: tried again after `again_in`, parked without.

@@ -6,9 +6,9 @@ use std::{mem::take, sync::Arc, time::Duration};
 use serde_json::{Map, Value, json};
 use tokio::{select, sync::watch, task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::{PAUSE, Shared, Step, wait};
+use super::{Shared, Step, wait};
 use crate::{
     app::{
         self,
@@ -91,15 +91,11 @@ impl Asking {
         let mut changed = self.shared.app.plugins().changed();
         while !self.stop.is_cancelled() {
             let (_, _, _) = (appended.borrow_and_update(), staged.borrow_and_update(), changed.borrow_and_update());
-            let until = match self.step().await {
-                Ok(Step::Again) => continue,
-                Ok(Step::Gone) => return,
-                Ok(Step::Wait(until)) => until,
-                Err(error) => {
-                    let plugin = &self.plugin;
-                    error!(plugin, "cannot ask {plugin} what follows, trying again: {error}");
-                    Some(Instant::now() + PAUSE)
-                }
+            let outcome = self.step().await;
+            let until = match Step::of(outcome, &self.plugin, "ask the plugin what follows") {
+                Step::Again => continue,
+                Step::Gone => return,
+                Step::Wait(until) => until,
             };
             select! {
                 () = self.stop.cancelled() => {}

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use tokio::{select, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
-use super::{PAUSE, Shared, Step, wait};
+use super::{Shared, Step, wait};
 use crate::{app, domain::event::Actor, store::effect::Effect};
 
 pub(super) struct Carrying {
@@ -29,15 +28,11 @@ impl Carrying {
         let mut changed = self.shared.app.plugins().changed();
         while !self.stop.is_cancelled() {
             let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
-            let until = match self.step().await {
-                Ok(Step::Again) => continue,
-                Ok(Step::Gone) => return,
-                Ok(Step::Wait(until)) => until,
-                Err(error) => {
-                    let plugin = &self.plugin;
-                    error!(plugin, "cannot do what {plugin} wants, trying again: {error}");
-                    Some(Instant::now() + PAUSE)
-                }
+            let outcome = self.step().await;
+            let until = match Step::of(outcome, &self.plugin, "do what the plugin wants") {
+                Step::Again => continue,
+                Step::Gone => return,
+                Step::Wait(until) => until,
             };
             select! {
                 () = self.stop.cancelled() => {}
@@ -60,14 +55,11 @@ impl Carrying {
         if effect.due_at > now {
             return Ok(Step::Wait(Some(Instant::now() + effect.due_at.since(now))));
         }
-        // It may have been granted when the plugin answered, and taken back since.
         match app.plugins().may(&self.plugin, &effect.name) {
             None => return Ok(Step::Wait(None)),
             Some(true) => {}
             Some(false) => {
-                let reason =
-                    format!("{} is not granted any more, or {} no longer asks for it", effect.name, self.plugin);
-                self.shared.fail(&effect, &reason, None).await?;
+                self.shared.park_ungranted(&effect).await?;
                 return Ok(Step::Again);
             }
         }

@@ -54,15 +54,11 @@ impl Posting {
         let mut changed = self.shared.app.plugins().changed();
         while !self.stop.is_cancelled() {
             let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
-            let until = match self.step().await {
-                Ok(Step::Again) => continue,
-                Ok(Step::Gone) => break,
-                Ok(Step::Wait(until)) => until,
-                Err(error) => {
-                    let plugin = &self.plugin;
-                    error!(plugin, "cannot send the webhooks of {plugin}, trying again: {error}");
-                    Some(Instant::now() + PAUSE)
-                }
+            let outcome = self.step().await;
+            let until = match Step::of(outcome, &self.plugin, "send the plugin's webhooks") {
+                Step::Again => continue,
+                Step::Gone => break,
+                Step::Wait(until) => until,
             };
             select! {
                 () = self.stop.cancelled() => {}
@@ -99,10 +95,8 @@ impl Posting {
             if self.under_way.len() >= most {
                 break;
             }
-            // It may have been granted when the plugin answered, and taken back since.
             if app.plugins().may(&self.plugin, WEBHOOK) == Some(false) {
-                let reason = format!("{WEBHOOK} is not granted any more, or {} no longer asks for it", self.plugin);
-                self.shared.fail(&effect, &reason, None).await?;
+                self.shared.park_ungranted(&effect).await?;
                 continue;
             }
             let id = effect.id;

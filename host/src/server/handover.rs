@@ -110,17 +110,16 @@ impl Handover {
             let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
             let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
             let note = Note { sockets, epoch: self.note.epoch.clone(), head, followed };
-            if note == self.note {
-                continue;
-            }
-            match self.write(&note).await {
-                Ok(()) => (self.note, is_told) = (note, false),
-                // Tried again, but told once.
-                Err(error) if !is_told => {
-                    warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
-                    is_told = true;
+            if note != self.note {
+                match self.write(&note).await {
+                    Ok(()) => (self.note, is_told) = (note, false),
+                    // Tried again, but told once.
+                    Err(error) if !is_told => {
+                        warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
+                        is_told = true;
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
             }
             // However many there are, this is a small part of what the server does.
             pause = self.every.max(looked.elapsed() * SHARE);
