@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use crate::{Event, Lead, Timestamp, bindings::afters::exports::leadwire::plugin::after as wit};
+use crate::{Event, Lead, Timestamp, bindings::afters::exports::leadwire::plugin::after as wit, event::owned};
 
 /// What a plugin wants to be told of and to do, for [`After::wants`](crate::After::wants).
 ///
@@ -165,7 +165,7 @@ impl Reminder {
         let id = lead.map_or(&Value::Null, |lead| &lead["id"]);
         let payload = json!({"key": key.into(), "at": now.to_string(), "leadId": id, "data": data});
         let fields = lead.map(|lead| ("/context/lead", lead.clone()));
-        Self(Occasion::new("reminder", None, now, Event::new(REMINDER.into(), Some(payload), fields)))
+        Self(Occasion::new("reminder", None, now, Event::new(REMINDER.into(), Some(payload), owned(fields))))
     }
 
     pub(crate) fn of(occasion: Occasion) -> Self {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     Edit,
     bindings::befores::exports::leadwire::plugin::before as wit,
-    event::Seen,
+    event::{Fields, Seen},
     view::{Activity, Lead, User},
 };
 
@@ -42,10 +42,10 @@ impl Command {
         role: impl Into<String>,
         fields: impl IntoIterator<Item = (&'a str, Value)>,
     ) -> Self {
-        Self { name: name.into(), user_id: user_id.into(), role: role.into(), seen: Seen::new(None, fields) }
+        Self { name: name.into(), user_id: user_id.into(), role: role.into(), seen: Seen::of(fields) }
     }
 
-    pub(crate) fn new(name: String, user_id: String, role: String, fields: Vec<(String, Value)>) -> Self {
+    pub(crate) fn new(name: String, user_id: String, role: String, fields: Fields) -> Self {
         Self { name, user_id, role, seen: Seen::new(None, fields) }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     bindings::{authorizes::exports::leadwire::plugin::authorize as wit_authorize, filters},
     pointer::check_pointer,
 };
-use filters::{exports::leadwire::plugin::filter as wit, leadwire::plugin::types as wit_types};
+use filters::{exports::leadwire::plugin::filter_lines as wit, leadwire::plugin::types as wit_types};
 
 /// How long the text of a mask may be, as the host has it.
 const MAX_TEXT: usize = 4096;
@@ -321,14 +321,14 @@ impl From<Edit> for wit_types::Edit {
     }
 }
 
-impl Verdict {
-    pub(crate) fn for_role(self, role: String) -> wit::Verdict {
-        let audience = match self.audience {
+impl From<Verdict> for wit::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        let audience = match verdict.audience {
             Audience::Everyone => wit::Audience::Everyone,
             Audience::Nobody(reason) => wit::Audience::Nobody(reason),
             Audience::Only(users) => wit::Audience::Only(users),
         };
-        wit::Verdict { role, audience, edits: self.edits.into_iter().map(Into::into).collect() }
+        Self { audience, edits: verdict.edits.into_iter().map(Into::into).collect() }
     }
 }
 

@@ -32,14 +32,10 @@ pub struct Event {
 impl Event {
     /// An event of which these fields are known; the payload's by their pointers, the rest below `/context`.
     pub fn from_fields<'a>(name: impl Into<String>, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
-        Self { name: name.into(), seen: Seen::new(None, fields) }
+        Self { name: name.into(), seen: Seen::of(fields) }
     }
 
-    pub(crate) fn new(
-        name: String,
-        payload: Option<Value>,
-        fields: impl IntoIterator<Item = (impl Into<String>, Value)>,
-    ) -> Self {
+    pub(crate) fn new(name: String, payload: Option<Value>, fields: Fields) -> Self {
         Self { name, seen: Seen::new(payload, fields) }
     }
 
@@ -106,10 +102,10 @@ impl Subject {
         role: impl Into<String>,
         fields: impl IntoIterator<Item = (&'a str, Value)>,
     ) -> Self {
-        Self { user_id: user_id.into(), role: role.into(), seen: Seen::new(None, fields) }
+        Self { user_id: user_id.into(), role: role.into(), seen: Seen::of(fields) }
     }
 
-    pub(crate) fn new(user_id: String, role: String, fields: Vec<(String, Value)>) -> Self {
+    pub(crate) fn new(user_id: String, role: String, fields: Fields) -> Self {
         Self { user_id, role, seen: Seen::new(None, fields) }
     }
 
@@ -140,6 +136,13 @@ impl Subject {
     }
 }
 
+/// Values by their pointers. Those of the manifest stay where they are, for a call must not copy them.
+pub(crate) type Fields = Vec<(Cow<'static, str>, Value)>;
+
+pub(crate) fn owned<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Fields {
+    fields.into_iter().map(|(pointer, value)| (pointer.to_owned().into(), value)).collect()
+}
+
 /// The declared fields, put back where their pointers say.
 ///
 /// Most hooks ask for a field by the pointer that they declared, so what was passed is kept as it came, and made
@@ -147,13 +150,16 @@ impl Subject {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     payload: Option<Value>,
-    fields: Vec<(String, Value)>,
+    fields: Fields,
     tree: OnceCell<Value>,
 }
 
 impl Seen {
-    pub(crate) fn new(payload: Option<Value>, fields: impl IntoIterator<Item = (impl Into<String>, Value)>) -> Self {
-        let fields = fields.into_iter().map(|(pointer, value)| (pointer.into(), value)).collect();
+    pub(crate) fn of<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        Self::new(None, owned(fields))
+    }
+
+    pub(crate) fn new(payload: Option<Value>, fields: Fields) -> Self {
         Self { payload: payload.filter(Value::is_object), fields, tree: OnceCell::new() }
     }
 
@@ -288,7 +294,7 @@ mod tests {
             ("/a~1b", Value::Null),
             ("/lea", json!(1)),
         ];
-        let seen = Seen::new(None, fields);
+        let seen = Seen::of(fields);
         let pointers =
             ["", "/", "lead", "/lead", "/lead/", "/lead/email", "/lead/email/x", "/lead/emails", "/lead/owner"];
         let deeper = ["/lead/owner/teams/1/b", "/lead/owner/teams/01", "/lead/owner/teams/+1", "/lead/owner/teams/9"];
@@ -296,9 +302,10 @@ mod tests {
         for pointer in pointers.into_iter().chain(deeper).chain(others) {
             assert_eq!(seen.get(pointer), seen.tree().pointer(pointer), "{pointer}");
         }
-        let whole = Seen::new(Some(json!({"lead": {"email": "y", "title": "t"}})), [("/lead/email", json!("x"))]);
+        let payload = json!({"lead": {"email": "y", "title": "t"}});
+        let whole = Seen::new(Some(payload), owned([("/lead/email", json!("x"))]));
         assert_eq!(whole.get("/lead"), Some(&json!({"email": "x", "title": "t"})));
-        assert_eq!(whole, Seen::new(None, [("/lead/title", json!("t")), ("/lead/email", json!("x"))]));
+        assert_eq!(whole, Seen::of([("/lead/title", json!("t")), ("/lead/email", json!("x"))]));
     }
 
     #[test]

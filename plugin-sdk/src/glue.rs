@@ -1,6 +1,6 @@
 //! Between the generated bindings and the traits that authors implement. For [`plugin!`](crate::plugin) alone.
 
-use std::{cell::RefCell, marker::PhantomData, sync::Once, thread::LocalKey};
+use std::{borrow::Cow, cell::RefCell, marker::PhantomData, sync::Once, thread::LocalKey};
 
 use serde_json::Value;
 
@@ -10,9 +10,10 @@ use crate::{
     bindings::{
         afters::exports::leadwire::plugin::after, authorizes::exports::leadwire::plugin::authorize,
         base::exports::leadwire::plugin::lifecycle, befores::exports::leadwire::plugin::before,
-        enriches::exports::leadwire::plugin::enrich, filters::exports::leadwire::plugin::filter,
+        enriches::exports::leadwire::plugin::enrich, filters::exports::leadwire::plugin::filter_lines as filter,
         filters::leadwire::plugin::types,
     },
+    event::Fields,
     hook::from_config,
     host::{self, Level},
     pointer::{Wrong, wrong},
@@ -23,14 +24,28 @@ pub trait Exported: Plugin {
     const NAME: &'static str;
     const VERSION: &'static str;
 
-    fn slot() -> &'static LocalKey<RefCell<Option<Self>>>;
+    fn slot() -> &'static LocalKey<RefCell<Option<Ready<Self>>>>;
+}
+
+/// A plugin that has its configuration.
+pub struct Ready<P> {
+    plugin: P,
+    /// The pointers that it declares, in the manifest's order. An instance reads them as long as it lives.
+    fields: Vec<&'static str>,
 }
 
 /// The exports of the plugin `P`.
 pub struct Hooks<P>(PhantomData<P>);
 
 fn with<P: Exported, T>(ask: impl FnOnce(&P) -> Result<T, String>) -> Result<T, String> {
-    P::slot().with_borrow(|plugin| ask(plugin.as_ref().ok_or("the host has not called init")?))
+    with_fields(|plugin, _| ask(plugin))
+}
+
+fn with_fields<P: Exported, T>(ask: impl FnOnce(&P, &[&'static str]) -> Result<T, String>) -> Result<T, String> {
+    P::slot().with_borrow(|ready| {
+        let Ready { plugin, fields } = ready.as_ref().ok_or("the host has not called init")?;
+        ask(plugin, fields)
+    })
 }
 
 /// For [`pointer!`](crate::pointer): the text, or an error that the compiler shows.
@@ -72,7 +87,8 @@ impl<P: Exported> lifecycle::Guest for Hooks<P> {
         report_panics();
         let config = serde_json::from_str(&config).map_err(|error| format!("config is no JSON: {error}"))?;
         let plugin = P::init(from_config(config)?)?;
-        P::slot().replace(Some(plugin));
+        let fields = P::manifest().fields.into_iter().map(|pointer| &*pointer.leak()).collect();
+        P::slot().replace(Some(Ready { plugin, fields }));
         Ok(())
     }
 }
@@ -117,16 +133,15 @@ impl<P: Exported + Filter> filter::Guest for Hooks<P> {
         with(|plugin: &P| Ok(plugin.hides().into())).expect("the host calls init before hides")
     }
 
-    fn filter(event: types::Event, roles: Vec<String>) -> Result<Vec<filter::Verdict>, String> {
-        let event = view(event)?;
-        with(|plugin: &P| {
-            let mut verdicts = Vec::with_capacity(roles.len());
-            for role in roles {
-                let verdict = plugin.filter(&event, &role)?;
+    fn filter(question: String, payload: Option<String>) -> Result<Vec<filter::Verdict>, String> {
+        with_fields(|plugin: &P, fields| {
+            let (event, roles) = asked(&question, payload.as_deref(), fields)?;
+            let verdicts = roles.split(' ').map(|role| {
+                let verdict = plugin.filter(&event, role)?;
                 verdict.check().map_err(|why| format!("the verdict for {role}: {why}"))?;
-                verdicts.push(verdict.for_role(role));
-            }
-            Ok(verdicts)
+                Ok(verdict.into())
+            });
+            verdicts.collect()
         })
     }
 }
@@ -150,6 +165,24 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
     }
 }
 
+/// Reads the lines of `filter-lines`: the event, and the roles with a space between them.
+fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) -> Result<(Event, &'q str), String> {
+    let mut lines = question.split_terminator('\n');
+    let (Some(name), Some(roles)) = (lines.next(), lines.next()) else {
+        return Err("the host asked about no event, or about no role".into());
+    };
+    let mut values = Vec::with_capacity(fields.len());
+    for pointer in fields {
+        match lines.next() {
+            Some("") => {}
+            Some(json) => values.push((Cow::Borrowed(*pointer), parse(pointer, json)?)),
+            None => return Err(format!("the host gave no line for {pointer}")),
+        }
+    }
+    let payload = payload.map(|json| parse("the payload", json)).transpose()?;
+    Ok((Event::new(name.to_owned(), payload, values), roles))
+}
+
 fn view(event: types::Event) -> Result<Event, String> {
     let payload = event.payload.as_deref().map(|json| parse("the payload", json)).transpose()?;
     Ok(Event::new(event.name, payload, values(event.fields)?))
@@ -160,8 +193,8 @@ fn subject(who: authorize::Subject) -> Result<Subject, String> {
     Ok(Subject::new(who.user_id, who.role, fields))
 }
 
-fn values(fields: Vec<types::Field>) -> Result<Vec<(String, Value)>, String> {
-    let parsed = |types::Field { pointer, json }| parse(&pointer, &json).map(|value| (pointer, value));
+fn values(fields: Vec<types::Field>) -> Result<Fields, String> {
+    let parsed = |types::Field { pointer, json }| parse(&pointer, &json).map(|value| (pointer.into(), value));
     fields.into_iter().map(parsed).collect()
 }
 
@@ -229,7 +262,11 @@ mod tests {
         vec![types::Field { pointer: format!("/{noun}/pointer"), json: format!("{pointer:?}") }]
     }
 
-    fn asked(pointer: &str) -> types::Event {
+    fn lines(roles: &str, pointer: &str) -> String {
+        format!("lead:updated\n{roles}\n{pointer:?}\n\n")
+    }
+
+    fn event(pointer: &str) -> types::Event {
         types::Event { name: "lead:updated".into(), fields: fields("lead", pointer), payload: None }
     }
 
@@ -238,9 +275,9 @@ mod tests {
         <Asked as lifecycle::Guest>::init("{}".into()).expect("takes no settings");
         let told = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
 
-        let enriched = <Asked as enrich::Guest>::enrich(asked("lead/phone")).expect_err("refused");
+        let enriched = <Asked as enrich::Guest>::enrich(event("lead/phone")).expect_err("refused");
         assert_eq!(enriched, told);
-        let filtered = <Asked as filter::Guest>::filter(asked("lead/phone"), vec!["VIEWER".into()]);
+        let filtered = <Asked as filter::Guest>::filter(lines("VIEWER", "lead/phone"), None);
         assert_eq!(filtered.expect_err("refused"), format!("the verdict for VIEWER: {told}"));
         let command = |pointer| before::Command {
             name: "lead:create".into(),
@@ -254,14 +291,14 @@ mod tests {
             id: "1".into(),
             seq: Some(1.0),
             at: "2026-06-01T09:00:00.000Z".into(),
-            event: asked(kind),
+            event: event(kind),
             state: None,
         };
         let followed = <Asked as after::Guest>::after(occasion("Lead waits")).expect_err("refused");
         assert!(followed.contains("write it in snake_case"), "{followed}");
 
-        assert_eq!(<Asked as enrich::Guest>::enrich(asked("/lead/score")).map(|edits| edits.len()), Ok(1));
-        let filtered = <Asked as filter::Guest>::filter(asked("/lead/phone"), vec!["VIEWER".into(), "SALES".into()]);
+        assert_eq!(<Asked as enrich::Guest>::enrich(event("/lead/score")).map(|edits| edits.len()), Ok(1));
+        let filtered = <Asked as filter::Guest>::filter(lines("VIEWER SALES", "/lead/phone"), None);
         assert_eq!(filtered.map(|verdicts| verdicts.len()), Ok(2));
         assert!(<Asked as before::Guest>::before(command("email")).is_ok());
         assert!(<Asked as after::Guest>::after(occasion("lead_waits")).is_ok());

@@ -147,9 +147,10 @@ macro_rules! plugin {
                 const NAME: &'static str = env!("CARGO_PKG_NAME");
                 const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 
-                fn slot() -> &'static ::std::thread::LocalKey<::std::cell::RefCell<Option<Self>>> {
+                fn slot() -> &'static ::std::thread::LocalKey<::std::cell::RefCell<Option<$crate::glue::Ready<Self>>>> {
                     ::std::thread_local! {
-                        static PLUGIN: ::std::cell::RefCell<Option<$plugin>> = const { ::std::cell::RefCell::new(None) };
+                        static PLUGIN: ::std::cell::RefCell<Option<$crate::glue::Ready<$plugin>>> =
+                            const { ::std::cell::RefCell::new(None) };
                     }
                     &PLUGIN
                 }

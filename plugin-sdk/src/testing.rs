@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     Before, Command, Edit, Event, Filter, Plugin, Refusal, Ruling, Subject, Timestamp, Verdict,
     command::names,
-    event::{find_mut, unescape},
+    event::{find_mut, owned, unescape},
     hook::from_config,
 };
 
@@ -63,7 +63,7 @@ pub fn plugin<P: Plugin>(config: Value) -> Result<P, String> {
 pub fn event<P: Plugin>(name: &str, payload: &Value, context: &Value) -> Event {
     let manifest = P::manifest();
     let whole = manifest.whole_payload.then(|| payload.clone());
-    Event::new(name.to_owned(), whole, declared(&manifest.fields, payload, context))
+    Event::new(name.to_owned(), whole, owned(declared(&manifest.fields, payload, context)))
 }
 
 /// The user as `P` would see them: of user and lead, only what its manifest declares.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{
-    bindings::Event,
+    bindings::Shown,
     host::cut,
     manifest::Events,
     pipeline::{Facts, Sources, Unavailable},
@@ -229,11 +229,12 @@ pub(super) fn run(set: &Set, name: &str, occasion: &Occasion<'_>) -> Result<Opti
 }
 
 /// Asks about an occasion as the plugin may see it.
-pub(super) fn put<T>(set: &Set, working: &Working, occasion: &Occasion<'_>, ask: impl FnOnce(Event<'_>) -> T) -> T {
+pub(super) fn put<T>(set: &Set, working: &Working, occasion: &Occasion<'_>, ask: impl FnOnce(&Shown<'_>) -> T) -> T {
     let mut facts = Facts::new(set, Sources::of_event(occasion.payload, occasion.context));
     // What a reminder says is the plugin's own, so it needs neither be declared nor granted.
     let own = (occasion.name == REMINDER).then(|| occasion.payload.to_string());
-    facts.with_event(occasion.name, working, |event| ask(Event { payload: own.as_deref().or(event.payload), ..event }))
+    facts
+        .with_event(occasion.name, working, |event| ask(&Shown { payload: own.as_deref().or(event.payload), ..*event }))
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 //! interface gets a module of generated types like `v1`, read into the same checked types.
 
 mod after;
-
-use std::collections::BTreeSet;
+mod filter;
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -19,11 +18,11 @@ use super::{
     error::Fault,
     host::{self, State},
     limits::Limits,
-    manifest::{Events, Roles},
+    manifest::Events,
     pipeline::Decision,
     pointer::{Edit, Pointer},
 };
-use crate::domain::{command::Command, event::Audience, role::Role};
+use crate::domain::{command::Command, role::Role};
 
 #[allow(unsafe_code, unreachable_pub, unused_variables, missing_debug_implementations)]
 pub(super) mod v1 {
@@ -36,6 +35,7 @@ pub(super) mod v1 {
                 include leadwire:plugin/authorizes@1.0.0;
                 include leadwire:plugin/enriches@1.0.0;
                 include leadwire:plugin/filters@1.0.0;
+                include leadwire:plugin/filters-by-line@1.0.0;
                 include leadwire:plugin/befores@1.0.0;
                 include leadwire:plugin/afters@1.0.0;
             }
@@ -46,13 +46,17 @@ pub(super) mod v1 {
 }
 
 pub(super) use after::{check_outcome, check_wants};
-pub(super) use v1::leadwire::plugin::types::{Event, Field};
+pub(super) use filter::{Hides, Verdict, check_hides, check_verdicts};
+pub(super) use v1::leadwire::plugin::types::Field;
 
-use v1::exports::leadwire::plugin::{after as after_hook, authorize, before, enrich, filter, lifecycle};
+use v1::{
+    exports::leadwire::plugin::{
+        after as after_hook, authorize, before, enrich, filter as filter_hook, filter_lines, lifecycle,
+    },
+    leadwire::plugin::types::{self, Event},
+};
 
-const MAX_HIDDEN: usize = 256;
 const MAX_CODE: usize = 64;
-const MAX_REASON: usize = 500;
 
 /// A manifest as the guest gave it.
 #[derive(Clone, Debug)]
@@ -65,35 +69,36 @@ pub(super) struct Described {
     pub whole_payload: bool,
 }
 
-/// What a filter says about one role.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Verdict {
-    pub role: Role,
-    pub audience: Audience,
-    /// Why nobody gets it, for operators.
-    pub reason: Option<String>,
-    pub edits: Vec<Edit>,
+/// An event as hooks are asked about it.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub name: &'a str,
+    /// What the plugin declared, in its order.
+    pub fields: &'a [Declared<'a>],
+    /// The whole payload as JSON text, where it was asked for and granted.
+    pub payload: Option<&'a str>,
 }
 
-/// What a filter may hide, by role.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hides([Vec<Pointer>; 4]);
+/// The value of a declared field.
+pub(super) struct Declared<'a> {
+    pub pointer: &'a str,
+    /// None where the pointer leads nowhere.
+    pub json: Option<&'a str>,
+}
 
-impl Hides {
-    pub(super) fn of(&self, role: Role) -> &[Pointer] {
-        &self.0[role as usize]
+impl<'a> Shown<'a> {
+    /// The fields that lead somewhere.
+    fn listed(&self) -> Vec<Field<'a>> {
+        listed(self.fields).collect()
     }
 
-    pub(super) fn insert(&mut self, role: Role, pointer: Pointer) {
-        let pointers = &mut self.0[role as usize];
-        if !pointers.contains(&pointer) {
-            pointers.push(pointer);
-        }
+    fn lower<'b>(&'b self, fields: &'b [Field<'b>]) -> Event<'b> {
+        Event { name: self.name, fields, payload: self.payload }
     }
+}
 
-    fn cover(&self, role: Role, pointer: &Pointer) -> bool {
-        self.of(role).iter().any(|hidden| pointer.is_within(hidden.as_str()))
-    }
+pub(super) fn listed<'a>(fields: &[Declared<'a>]) -> impl Iterator<Item = Field<'a>> {
+    fields.iter().filter_map(|&Declared { pointer, json }| Some(Field { pointer, json: json? }))
 }
 
 /// Who connects or subscribes.
@@ -141,7 +146,8 @@ pub(super) struct Exports {
     authorize: Option<authorize::GuestIndices>,
     before: Option<before::GuestIndices>,
     enrich: Option<enrich::GuestIndices>,
-    filter: Option<filter::GuestIndices>,
+    filter: Option<filter_hook::GuestIndices>,
+    filter_lines: Option<filter_lines::GuestIndices>,
     after: Option<after_hook::GuestIndices>,
 }
 
@@ -154,22 +160,20 @@ impl Exports {
         let lifecycle = lifecycle::GuestIndices::new(component).map_err(|error| error.to_string())?;
         // A hook that is exported but lacks a function is a fault of the build, not an absent hook.
         macro_rules! probe {
-            ($hook:ident) => {
-                probe!($hook, $hook)
-            };
-            ($hook:ident, $module:ident) => {
-                has(concat!("leadwire:plugin/", stringify!($hook), "@1.0.0"))
+            ($hook:literal, $module:ident) => {
+                has(concat!("leadwire:plugin/", $hook, "@1.0.0"))
                     .then(|| $module::GuestIndices::new(component).map_err(|error| error.to_string()))
                     .transpose()?
             };
         }
         let exports = Self {
             lifecycle,
-            authorize: probe!(authorize),
-            before: probe!(before),
-            enrich: probe!(enrich),
-            filter: probe!(filter),
-            after: probe!(after, after_hook),
+            authorize: probe!("authorize", authorize),
+            before: probe!("before", before),
+            enrich: probe!("enrich", enrich),
+            filter: probe!("filter", filter_hook),
+            filter_lines: probe!("filter-lines", filter_lines),
+            after: probe!("after", after_hook),
         };
         if exports.hooks() == Hooks::default() {
             return Err("it exports no hook: expected authorize, before, enrich, filter or after of \
@@ -184,7 +188,7 @@ impl Exports {
             authorize: self.authorize.is_some(),
             before: self.before.is_some(),
             enrich: self.enrich.is_some(),
-            filter: self.filter.is_some(),
+            filter: self.filter.is_some() || self.filter_lines.is_some(),
             after: self.after.is_some(),
         }
     }
@@ -201,6 +205,7 @@ impl Exports {
             before: load!(before),
             enrich: load!(enrich),
             filter: load!(filter),
+            filter_lines: load!(filter_lines),
             after: load!(after),
         })
     }
@@ -212,7 +217,8 @@ pub(super) struct Guest {
     authorize: Option<authorize::Guest>,
     before: Option<before::Guest>,
     enrich: Option<enrich::Guest>,
-    filter: Option<filter::Guest>,
+    filter: Option<filter_hook::Guest>,
+    filter_lines: Option<filter_lines::Guest>,
     after: Option<after_hook::Guest>,
 }
 
@@ -228,10 +234,6 @@ impl Guest {
 
     pub(super) fn init(&self, store: StoreContextMut<'_, State>, config: &str) -> Answer<()> {
         self.lifecycle.call_init(store, config)
-    }
-
-    pub(super) fn hides(&self, store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<filter::Hidden>> {
-        self.filter.as_ref().map_or(Ok(Vec::new()), |filter| filter.call_hides(store))
     }
 
     pub(super) fn commands(&self, store: StoreContextMut<'_, State>) -> wasmtime::Result<Vec<String>> {
@@ -259,21 +261,9 @@ impl Guest {
         authorize.call_subscribe(store, who.lower(), room)
     }
 
-    pub(super) fn enrich(
-        &self,
-        store: StoreContextMut<'_, State>,
-        event: Event<'_>,
-    ) -> Answer<Vec<v1::leadwire::plugin::types::Edit>> {
-        self.enrich.as_ref().map_or(Ok(Ok(Vec::new())), |enrich| enrich.call_enrich(store, event))
-    }
-
-    pub(super) fn filter(
-        &self,
-        store: StoreContextMut<'_, State>,
-        event: Event<'_>,
-        roles: &[&str],
-    ) -> Answer<Vec<filter::Verdict>> {
-        self.filter.as_ref().map_or(Ok(Ok(Vec::new())), |filter| filter.call_filter(store, event, roles))
+    pub(super) fn enrich(&self, store: StoreContextMut<'_, State>, event: &Shown<'_>) -> Answer<Vec<types::Edit>> {
+        let Some(enrich) = &self.enrich else { return Ok(Ok(Vec::new())) };
+        enrich.call_enrich(store, event.lower(&event.listed()))
     }
 }
 
@@ -337,13 +327,13 @@ fn check_code(code: &str) -> Result<(), Fault> {
     Err(Fault::Invalid(format!("a refusal with the code {shown:?}: expected snake_case of at most {MAX_CODE} letters")))
 }
 
-pub(super) fn check_edits(edits: Vec<v1::leadwire::plugin::types::Edit>, limits: &Limits) -> Result<Vec<Edit>, Fault> {
+pub(super) fn check_edits(edits: Vec<types::Edit>, limits: &Limits) -> Result<Vec<Edit>, Fault> {
     no_more(edits.len(), "edits", limits.edits)?;
     edits.into_iter().map(|edit| check_edit(edit, limits)).collect()
 }
 
-fn check_edit(edit: v1::leadwire::plugin::types::Edit, limits: &Limits) -> Result<Edit, Fault> {
-    use v1::leadwire::plugin::types::{Edit as Raw, Masking, Setting};
+fn check_edit(edit: types::Edit, limits: &Limits) -> Result<Edit, Fault> {
+    use types::{Edit as Raw, Masking, Setting};
 
     let edit = match edit {
         Raw::Remove(pointer) => Edit::Remove(check_pointer(pointer)?),
@@ -366,67 +356,6 @@ fn check_pointer(text: String) -> Result<Pointer, Fault> {
         return Err(Fault::Invalid(format!("{pointer} is written by the server alone")));
     }
     Ok(pointer)
-}
-
-/// Takes one verdict for each role asked, no more and no fewer.
-pub(super) fn check_verdicts(
-    verdicts: Vec<filter::Verdict>,
-    asked: &[Role],
-    hides: &Hides,
-    limits: &Limits,
-) -> Result<Vec<Verdict>, Fault> {
-    let mut missing = Roles::NONE;
-    asked.iter().for_each(|role| missing.insert(*role));
-    let mut checked = Vec::with_capacity(asked.len());
-    for filter::Verdict { role, audience, edits } in verdicts {
-        let known = role.parse::<Role>().ok().filter(|role| missing.contain(*role));
-        let Some(role) = known else {
-            let shown: String = role.chars().take(40).collect();
-            return Err(Fault::Undecided(format!("a verdict for {shown:?}, which was not asked or has one already")));
-        };
-        missing.remove(role);
-        let edits = check_edits(edits, limits)?;
-        if let Some(edit) = edits.iter().find(|edit| !hides.cover(role, edit.pointer())) {
-            return Err(Fault::Unlisted(format!(
-                "an edit of {} for {role}, which it does not list in hides",
-                edit.pointer()
-            )));
-        }
-        let (audience, reason) = check_audience(audience, limits)?;
-        checked.push(Verdict { role, audience, reason, edits });
-    }
-    match missing.iter().next() {
-        Some(role) => Err(Fault::Undecided(format!("no verdict for {role}"))),
-        None => Ok(checked),
-    }
-}
-
-fn check_audience(audience: filter::Audience, limits: &Limits) -> Result<(Audience, Option<String>), Fault> {
-    let users = match audience {
-        filter::Audience::Everyone => return Ok((Audience::Everyone, None)),
-        filter::Audience::Nobody(reason) => {
-            return Ok((Audience::Nobody, Some(host::cut(&reason, MAX_REASON).to_owned())));
-        }
-        filter::Audience::Only(users) if users.is_empty() => return Ok((Audience::Nobody, None)),
-        filter::Audience::Only(users) => users,
-    };
-    no_more(users.len(), "users in an audience", limits.audience_users)?;
-    let parse = |user: String| user.parse().map_err(|_| Fault::Invalid("an audience names what is no user id".into()));
-    Ok((Audience::Only(users.into_iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?), None))
-}
-
-pub(super) fn check_hides(hidden: Vec<filter::Hidden>) -> Result<Hides, Fault> {
-    let mut hides = Hides::default();
-    for filter::Hidden { role, pointers } in hidden {
-        let role: Role = role.parse().map_err(|error| Fault::Invalid(format!("hides: {error}")))?;
-        for text in pointers {
-            hides.insert(role, check_pointer(text)?);
-        }
-        if hides.of(role).len() > MAX_HIDDEN {
-            return Err(Fault::Invalid(format!("it hides more than {MAX_HIDDEN} pointers from {role}")));
-        }
-    }
-    Ok(hides)
 }
 
 fn bounded(text: String, what: &str, limits: &Limits) -> Result<String, Fault> {

@@ -12,7 +12,7 @@ use super::{
     after::{Occasion, Outcome, Wants, WebhookGrant},
     archive::Origin,
     before::Answered,
-    bindings::{self, Asked, Event, Exports, Guest, Hides, Hooks, Subject, Verdict},
+    bindings::{self, Asked, Exports, Guest, Hides, Hooks, Shown, Subject, Verdict},
     engine::Engine,
     error::{Fault, Refused},
     grant::{Access, Grant},
@@ -288,35 +288,32 @@ impl Plugin {
         fault.expect_err("it is a fault")
     }
 
-    pub(super) fn enrich(&self, event: Event<'_>) -> Result<Vec<Edit>, Unavailable> {
+    pub(super) fn enrich(&self, event: &Shown<'_>) -> Result<Vec<Edit>, Unavailable> {
         self.guarded("enrich", || self.try_enrich(event))
     }
 
-    pub(super) fn filter(&self, event: Event<'_>, roles: &[Role]) -> Result<Vec<Verdict>, Unavailable> {
+    pub(super) fn filter(&self, event: &Shown<'_>, roles: &[Role]) -> Result<Vec<Verdict>, Unavailable> {
         self.guarded("filter", || self.try_filter(event, roles))
     }
 
-    pub(super) fn after(&self, occasion: &Occasion<'_>, event: Event<'_>) -> Result<Outcome, Unavailable> {
+    pub(super) fn after(&self, occasion: &Occasion<'_>, event: &Shown<'_>) -> Result<Outcome, Unavailable> {
         self.guarded("after", || self.try_after(occasion, event))
     }
 
     /// `after` without the breaker, for a trial.
-    pub(super) fn try_after(&self, occasion: &Occasion<'_>, event: Event<'_>) -> Result<Outcome, Fault> {
+    pub(super) fn try_after(&self, occasion: &Occasion<'_>, event: &Shown<'_>) -> Result<Outcome, Fault> {
         let outcome = self.ask(|guest, store| guest.after(store, occasion, event))?;
         bindings::check_outcome(outcome, &self.wants, self.limits())
     }
 
     /// `enrich` without the breaker, for a trial.
-    pub(super) fn try_enrich(&self, event: Event<'_>) -> Result<Vec<Edit>, Fault> {
+    pub(super) fn try_enrich(&self, event: &Shown<'_>) -> Result<Vec<Edit>, Fault> {
         bindings::check_edits(self.ask(|guest, store| guest.enrich(store, event))?, self.limits())
     }
 
     /// `filter` without the breaker, for a trial.
-    pub(super) fn try_filter(&self, event: Event<'_>, roles: &[Role]) -> Result<Vec<Verdict>, Fault> {
-        let mut names = [""; Role::ALL.len()];
-        let names = &mut names[..roles.len()];
-        names.iter_mut().zip(roles).for_each(|(name, role)| *name = role.as_str());
-        let verdicts = self.ask(|guest, store| guest.filter(store, event, names))?;
+    pub(super) fn try_filter(&self, event: &Shown<'_>, roles: &[Role]) -> Result<Vec<Verdict>, Fault> {
+        let verdicts = self.ask(|guest, store| guest.filter(store, event, roles))?;
         bindings::check_verdicts(verdicts, roles, &self.hides, self.limits())
     }
 
@@ -443,7 +440,7 @@ mod tests {
             let loaded = Plugin::load(&engine, "guard", &bytes, "h".into(), PluginSettings::default(), 8, generation);
             let loaded = loaded.unwrap_or_else(|refused| panic!("generation {generation}: {refused}"));
             loaded
-                .try_filter(Event { name: "lead:read", fields: &[], payload: None }, &[Role::Viewer])
+                .try_filter(&Shown { name: "lead:read", fields: &[], payload: None }, &[Role::Viewer])
                 .expect("answers");
             plugin = Some(loaded);
         }

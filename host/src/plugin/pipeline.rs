@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    bindings::{self, Subject},
+    bindings::{self, Declared, Shown, Subject},
     error::Fault,
     manifest::{Field, Source},
     pointer::{self, Edit, is_within},
@@ -398,23 +398,18 @@ impl<'a> Facts<'a> {
         Self { set, sources, texts: Vec::new(), whole: None }
     }
 
-    pub(super) fn with_event<T>(
-        &mut self,
-        name: &str,
-        asking: &Working,
-        ask: impl FnOnce(bindings::Event<'_>) -> T,
-    ) -> T {
+    pub(super) fn with_event<T>(&mut self, name: &str, asking: &Working, ask: impl FnOnce(&Shown<'_>) -> T) -> T {
         if asking.plugin.manifest.whole_payload && self.whole.is_none() {
             self.whole = Some(self.sources.payload.to_string());
         }
         self.extract(asking);
         let payload = self.whole.as_deref().filter(|_| asking.plugin.manifest.whole_payload);
-        ask(bindings::Event { name, fields: &self.read(asking), payload })
+        ask(&Shown { name, fields: &self.read(asking), payload })
     }
 
     pub(super) fn fields(&mut self, asking: &Working) -> Vec<bindings::Field<'_>> {
         self.extract(asking);
-        self.read(asking)
+        bindings::listed(&self.read(asking)).collect()
     }
 
     fn extract(&mut self, asking: &Working) {
@@ -428,11 +423,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn read(&self, asking: &Working) -> Vec<bindings::Field<'_>> {
-        let found = asking.fields.iter().filter_map(|&number| {
-            let json = self.texts[number].as_ref()?.as_deref()?;
-            Some(bindings::Field { pointer: self.set.fields()[number].pointer(), json })
+    fn read(&self, asking: &Working) -> Vec<Declared<'_>> {
+        let declared = asking.fields.iter().map(|&number| {
+            let json = self.texts[number].as_ref().and_then(Option::as_deref);
+            Declared { pointer: self.set.fields()[number].pointer(), json }
         });
-        found.collect()
+        declared.collect()
     }
 }

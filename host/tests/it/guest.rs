@@ -19,6 +19,8 @@ pub struct Guest {
     describe: String,
     init: (String, Option<String>),
     filter: Option<(String, Result<Vec<Verdict>, String>)>,
+    /// The same hook in the form of `filter-lines`.
+    filter_lines: Option<(String, Result<Vec<Verdict>, String>)>,
     enrich: Option<(String, Result<Vec<Edit>, String>)>,
     authorize: Option<(String, Option<String>)>,
     before: Option<(Vec<String>, String, Result<Ruling, String>)>,
@@ -139,6 +141,10 @@ pub enum Edit {
     SetFirstField(String),
     /// Sets a pointer to the whole payload.
     SetPayload(String),
+    /// Masks a pointer with all that a filter was asked by line.
+    MaskQuestion(String),
+    /// Sets a pointer to the whole payload, where it was asked by line.
+    SetPayloadByLine(String),
 }
 
 pub fn everyone(role: &'static str, edits: impl IntoIterator<Item = Edit>) -> Verdict {
@@ -171,6 +177,7 @@ impl Guest {
             describe: String::new(),
             init: (String::new(), None),
             filter: None,
+            filter_lines: None,
             enrich: None,
             authorize: None,
             before: None,
@@ -245,6 +252,16 @@ impl Guest {
         self
     }
 
+    /// Verdicts in the order of the roles asked, whatever roles they name.
+    pub fn filter_by_line(self, verdicts: impl IntoIterator<Item = Verdict>) -> Self {
+        self.filtering_by_line("", Ok(verdicts.into_iter().collect()))
+    }
+
+    pub fn filtering_by_line(mut self, code: &str, answer: Result<Vec<Verdict>, String>) -> Self {
+        self.filter_lines = Some((code.into(), answer));
+        self
+    }
+
     pub fn enrich(self, edits: impl IntoIterator<Item = Edit>) -> Self {
         self.enriching("", Ok(edits.into_iter().collect()))
     }
@@ -313,6 +330,7 @@ impl Guest {
             ("befores", self.before.is_some()),
             ("enriches", self.enrich.is_some()),
             ("filters", self.filter.is_some()),
+            ("filters-by-line", self.filter_lines.is_some()),
             ("afters", self.after.is_some()),
         ];
         let includes = hooks.into_iter().filter(|(_, has)| *has).map(|(world, _)| world).chain(["base"]);
@@ -366,6 +384,13 @@ impl Guest {
             export("filter", "filter", params, &format!("{code} {copies}"), Some(answer));
             let hides = data.hides(&self.hides);
             export("filter", "hides", "", "", Some(hides));
+        }
+        if let Some((code, answer)) = &self.filter_lines {
+            let (answer, copies) = data.list_result(answer, 20, |data, at, verdict| data.decided(at, verdict));
+            let params = "(param i32 i32 i32 i32 i32)";
+            export("filter-lines", "filter", params, &format!("{code} {copies}"), Some(answer));
+            let hides = data.hides(&self.hides);
+            export("filter-lines", "hides", "", "", Some(hides));
         }
         if let Some((code, denial)) = &self.authorize {
             let answer = data.decision(denial.as_deref());
@@ -508,7 +533,10 @@ impl Data {
             Edit::Remove(pointer) => (0, pointer, None),
             Edit::Mask(pointer, text) => (1, pointer, Some(text)),
             Edit::Set(pointer, json) => (2, pointer, Some(json)),
-            Edit::SetFirstField(pointer) | Edit::SetPayload(pointer) => (2, pointer, None),
+            Edit::MaskQuestion(pointer) => (1, pointer, None),
+            Edit::SetFirstField(pointer) | Edit::SetPayload(pointer) | Edit::SetPayloadByLine(pointer) => {
+                (2, pointer, None)
+            }
         };
         self.bytes[at] = case;
         self.string(at + 4, pointer);
@@ -522,26 +550,33 @@ impl Data {
                     + &copy(at + 16, "(i32.load offset=12 (local.get 2))")
             }
             Edit::SetPayload(_) => copy(at + 12, "(local.get 5)") + &copy(at + 16, "(local.get 6)"),
+            Edit::MaskQuestion(_) => copy(at + 12, "(local.get 0)") + &copy(at + 16, "(local.get 1)"),
+            Edit::SetPayloadByLine(_) => copy(at + 12, "(local.get 3)") + &copy(at + 16, "(local.get 4)"),
             _ => String::new(),
         }
     }
 
     fn verdict(&mut self, at: usize, verdict: &Verdict) -> String {
         self.string(at, verdict.role);
+        self.decided(at + 8, verdict)
+    }
+
+    /// A verdict without its role.
+    fn decided(&mut self, at: usize, verdict: &Verdict) -> String {
         match &verdict.audience {
             Audience::Everyone => {}
             Audience::Nobody => {
-                self.bytes[at + 8] = 1;
-                self.string(at + 12, "not theirs");
+                self.bytes[at] = 1;
+                self.string(at + 4, "not theirs");
             }
             Audience::Only(users) => {
-                self.bytes[at + 8] = 2;
-                self.strings(at + 12, users);
+                self.bytes[at] = 2;
+                self.strings(at + 4, users);
             }
         }
         let start = self.space(20 * verdict.edits.len());
-        self.put(at + 20, start);
-        self.put(at + 24, verdict.edits.len());
+        self.put(at + 12, start);
+        self.put(at + 16, verdict.edits.len());
         verdict.edits.iter().enumerate().map(|(index, edit)| self.edit(start + 20 * index, edit)).collect()
     }
 

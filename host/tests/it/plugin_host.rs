@@ -1,5 +1,6 @@
 //! Plugins, good and bad: what they may do to an event, what a failure of theirs means, and how they are replaced.
 
+mod by_line;
 mod hostile;
 
 use std::{

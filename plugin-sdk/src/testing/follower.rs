@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{at, declared, event};
-use crate::{After, Effect, Event, Occasion, Outcome, Reminder, Timestamp, after::REMINDER, command::names, host};
+use crate::{
+    After, Effect, Event, Occasion, Outcome, Reminder, Timestamp, after::REMINDER, command::names, event::owned, host,
+};
 
 /// A plugin with the hook `after`, and what the host keeps for it.
 ///
@@ -99,7 +101,7 @@ impl<P: After> Follower<P> {
             let payload = json!({"key": text("key"), "at": text("at"), "leadId": text("leadId"), "data": text("data")});
             let context = lead.map_or_else(|| json!({}), |lead| json!({"lead": lead}));
             let declares = P::manifest().fields;
-            let fields = declared(&declares, &payload, &context);
+            let fields = owned(declared(&declares, &payload, &context));
             let event = Event::new(REMINDER.to_owned(), Some(payload.clone()), fields);
             self.asked += 1;
             let occasion = Occasion::new(self.asked.to_string(), None, at, event).with_kept(self.state.clone());

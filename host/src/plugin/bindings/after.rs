@@ -16,13 +16,14 @@ impl Guest {
         &self,
         store: StoreContextMut<'_, State>,
         occasion: &Occasion<'_>,
-        event: super::Event<'_>,
+        event: &super::Shown<'_>,
     ) -> super::Answer<wit::Outcome> {
         let Some(after) = &self.after else { return Ok(Ok(wit::Outcome { effects: Vec::new(), state: None })) };
         let at = occasion.at.to_string();
         // A log would need 2^53 events for its numbers to be no exact `f64` any more.
         let seq = occasion.seq.map(|seq| seq as f64);
-        after.call_after(store, wit::Occasion { id: occasion.id, seq, at: &at, event, state: occasion.state })
+        let (fields, state) = (event.listed(), occasion.state);
+        after.call_after(store, wit::Occasion { id: occasion.id, seq, at: &at, event: event.lower(&fields), state })
     }
 }
 

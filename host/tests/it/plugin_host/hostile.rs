@@ -17,7 +17,7 @@ struct Hook {
     is_open: bool,
 }
 
-const HOOKS: [Hook; 5] = [
+const HOOKS: [Hook; 6] = [
     Hook {
         name: "authorize",
         guest: |code| Guest::new("bad").authorizing(code, None),
@@ -72,6 +72,15 @@ const HOOKS: [Hook; 5] = [
                 Ok(None) => panic!("the plugin wants such events"),
                 Err(error) => Err(error.to_string()),
             }
+        },
+        is_open: false,
+    },
+    Hook {
+        name: "filter",
+        guest: |code| Guest::new("bad").roles(["VIEWER"]).filtering_by_line(code, Ok(vec![everyone("VIEWER", [])])),
+        ask: |yard| match yard.shape(Role::Viewer) {
+            Shaped::Sent { .. } => Ok(()),
+            Shaped::Held { reason, .. } => Err(reason),
         },
         is_open: false,
     },
@@ -179,6 +188,11 @@ fn harm_in_after_is_told_to_be_tried_again() {
 }
 
 #[test]
+fn harm_in_a_filter_that_is_asked_by_line_holds() {
+    harmed(&HOOKS[5]);
+}
+
+#[test]
 fn a_trap_on_the_thousandth_call_costs_that_call_alone() {
     for hook in &HOOKS {
         // `init` and what is asked once after it are counted as well, three calls at most.
@@ -251,7 +265,7 @@ fn answers_that_make_no_sense_are_faults_in_every_hook() {
         Guest::new("bad").following(wants, "", Ok(Outcome { effects, ..Outcome::default() }))
     };
     let notify = |input: &str| ("notify".to_owned(), input.to_owned());
-    let [authorize, before, enrich, _, after] = &HOOKS;
+    let [authorize, before, enrich, _, after, _] = &HOOKS;
     let cases: Vec<(&Hook, Guest, &str)> = vec![
         (authorize, Guest::new("bad").authorize(Some(&"x".repeat(5000))), "4096 are allowed"),
         (authorize, Guest::new("bad").authorize(Some(TORN)), "invalid utf-8"),
