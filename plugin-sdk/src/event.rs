@@ -165,6 +165,7 @@ impl Seen {
 
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
         match self.passed(pointer) {
+            Passed::Alone(value, "") => Some(value),
             Passed::Alone(value, rest) => find(value, rest),
             Passed::Nothing => None,
             Passed::Parts => find(self.tree(), pointer),
@@ -216,7 +217,9 @@ enum Passed<'v, 'p> {
 
 /// What is left of `pointer` inside of the place that `ancestor` leads to.
 fn below<'p>(pointer: &'p str, ancestor: &str) -> Option<&'p str> {
-    pointer.strip_prefix(ancestor).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    // Most pointers are told apart by that byte alone.
+    let ends = pointer.as_bytes().get(ancestor.len()).is_none_or(|next| *next == b'/');
+    if ends { pointer.strip_prefix(ancestor) } else { None }
 }
 
 /// The value at a pointer, as `Value::pointer` finds it, but without two new texts for each token.

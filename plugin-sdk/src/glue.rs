@@ -136,12 +136,13 @@ impl<P: Exported + Filter> filter::Guest for Hooks<P> {
     fn filter(question: String, payload: Option<String>) -> Result<Vec<filter::Verdict>, String> {
         with_fields(|plugin: &P, fields| {
             let (event, roles) = asked(&question, payload.as_deref(), fields)?;
-            let verdicts = roles.split(' ').map(|role| {
+            let (mut roles, mut verdicts) = (roles, Vec::with_capacity(4));
+            while let Some(role) = next(&mut roles, b' ') {
                 let verdict = plugin.filter(&event, role)?;
                 verdict.check().map_err(|why| format!("the verdict for {role}: {why}"))?;
-                Ok(verdict.into())
-            });
-            verdicts.collect()
+                verdicts.push(verdict.into());
+            }
+            Ok(verdicts)
         })
     }
 }
@@ -167,13 +168,13 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
 
 /// Reads the lines of `filter-lines`: the event, and the roles with a space between them.
 fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) -> Result<(Event, &'q str), String> {
-    let mut lines = question.split_terminator('\n');
-    let (Some(name), Some(roles)) = (lines.next(), lines.next()) else {
+    let mut lines = question;
+    let (Some(name), Some(roles)) = (next(&mut lines, b'\n'), next(&mut lines, b'\n')) else {
         return Err("the host asked about no event, or about no role".into());
     };
     let mut values = Vec::with_capacity(fields.len());
     for pointer in fields {
-        match lines.next() {
+        match next(&mut lines, b'\n') {
             Some("") => {}
             Some(json) => values.push((Cow::Borrowed(*pointer), parse(pointer, json)?)),
             None => return Err(format!("the host gave no line for {pointer}")),
@@ -181,6 +182,20 @@ fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) 
     }
     let payload = payload.map(|json| parse("the payload", json)).transpose()?;
     Ok((Event::new(name.to_owned(), payload, values), roles))
+}
+
+/// Takes what comes before `end`, or all that is left. Texts are short here, and the searches of the standard library
+/// take longer to begin than these to end.
+fn next<'t>(rest: &mut &'t str, end: u8) -> Option<&'t str> {
+    if rest.is_empty() {
+        return None;
+    }
+    let taken;
+    match memchr::memchr(end, rest.as_bytes()) {
+        Some(at) => (taken, *rest) = (&rest[..at], &rest[at + 1..]),
+        None => (taken, *rest) = (*rest, ""),
+    }
+    Some(taken)
 }
 
 fn view(event: types::Event) -> Result<Event, String> {

@@ -22,7 +22,7 @@ pub fn run(workspace: &Workspace, profile: Profile) -> Result<ExitCode> {
     if plugins.exists() {
         fs::remove_dir_all(&plugins)?;
     }
-    workspace.build_guests(&leadwire, "bench/guests", &plugins)?;
+    workspace.build_measured_plugins(&leadwire, &plugins)?;
     let mut skipped = Vec::new();
     for source in MEASURED {
         if let Err(reason) = add(&source, workspace, &plugins) {

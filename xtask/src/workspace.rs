@@ -69,10 +69,7 @@ impl Workspace {
     pub fn build_plugins(&self, profile: Profile) -> Result<(PathBuf, PathBuf)> {
         let leadwire = self.build_host(profile)?;
         let out = self.target.join("plugins");
-        let sources = self.plugin_sources()?;
-        let mut command = Command::new(&leadwire);
-        command.current_dir(&self.root).args(["plugin", "build"]).args(sources).arg("--out").arg(&out);
-        process::run(&mut command)?;
+        process::run(&mut self.build_guests(&leadwire, "plugins", &out)?)?;
         Ok((leadwire, out))
     }
 
@@ -89,16 +86,24 @@ impl Workspace {
         Ok((folder.join("leadwire"), folder.join("leadwire-bench")))
     }
 
+    /// Builds the plugins that the bench measures, as a project of `leadwire plugin new` is built.
+    pub fn build_measured_plugins(&self, leadwire: &Path, out: &Path) -> Result<()> {
+        let mut command = self.build_guests(leadwire, "bench/guests", out)?;
+        command.env("CARGO_PROFILE_RELEASE_LTO", "true").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+        process::run(&mut command)
+    }
+
     /// Builds the plugins that only tests have a use for, apart from those that somebody may want to run.
     pub fn build_test_plugins(&self, leadwire: &Path) -> Result<()> {
-        self.build_guests(leadwire, "host/tests/guests", &self.target.join("test-plugins"))
+        let mut command = self.build_guests(leadwire, "host/tests/guests", &self.target.join("test-plugins"))?;
+        process::run(&mut command)
     }
 
     /// Builds the plugins in Rust that stand in `folder`.
-    pub fn build_guests(&self, leadwire: &Path, folder: &str, out: &Path) -> Result<()> {
+    fn build_guests(&self, leadwire: &Path, folder: &str, out: &Path) -> Result<Command> {
         let mut command = Command::new(leadwire);
         command.current_dir(&self.root).args(["plugin", "build"]).args(self.sources(folder)?).arg("--out").arg(out);
-        process::run(&mut command)
+        Ok(command)
     }
 
     /// The folders of the sample plugins in Rust, in order.

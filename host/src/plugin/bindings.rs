@@ -328,11 +328,23 @@ fn check_code(code: &str) -> Result<(), Fault> {
 }
 
 pub(super) fn check_edits(edits: Vec<types::Edit>, limits: &Limits) -> Result<Vec<Edit>, Fault> {
-    no_more(edits.len(), "edits", limits.edits)?;
-    edits.into_iter().map(|edit| check_edit(edit, limits)).collect()
+    check_edits_at(edits, limits, check_pointer)
 }
 
-fn check_edit(edit: types::Edit, limits: &Limits) -> Result<Edit, Fault> {
+fn check_edits_at(
+    edits: Vec<types::Edit>,
+    limits: &Limits,
+    check: impl Fn(String) -> Result<Pointer, Fault>,
+) -> Result<Vec<Edit>, Fault> {
+    no_more(edits.len(), "edits", limits.edits)?;
+    edits.into_iter().map(|edit| check_edit(edit, limits, &check)).collect()
+}
+
+fn check_edit(
+    edit: types::Edit,
+    limits: &Limits,
+    check_pointer: impl Fn(String) -> Result<Pointer, Fault>,
+) -> Result<Edit, Fault> {
     use types::{Edit as Raw, Masking, Setting};
 
     let edit = match edit {

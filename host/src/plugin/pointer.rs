@@ -3,7 +3,7 @@
 //! Edits of any number of plugins compose into one result: every `set`, then every `mask`, then every `remove`,
 //! so that no order of files can bring back what one of them took away.
 
-use std::{borrow::Cow, cmp::Ordering, fmt};
+use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
 use serde_json::Value;
 
@@ -14,20 +14,22 @@ const MAX_DEPTH: usize = 32;
 ///
 /// Its text is canonical: two pointers lead to the same place only if they are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Pointer(String);
+pub(super) struct Pointer(Arc<str>);
 
 impl Pointer {
     pub(super) fn parse(text: String) -> Result<Self, String> {
-        let why = if !text.starts_with('/') {
+        let bytes = text.as_bytes();
+        let is_torn = |at: usize| bytes[at] == b'~' && !matches!(bytes.get(at + 1), Some(b'0' | b'1'));
+        let why = if bytes.first() != Some(&b'/') {
             "must start with \"/\""
-        } else if text.len() > MAX_CHARS {
+        } else if bytes.len() > MAX_CHARS {
             "is longer than 512 bytes"
-        } else if text.matches('/').count() > MAX_DEPTH {
+        } else if bytes.iter().filter(|byte| **byte == b'/').count() > MAX_DEPTH {
             "is deeper than 32 levels"
-        } else if text.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
+        } else if (0..bytes.len()).any(is_torn) {
             "has a \"~\" that is followed by neither 0 nor 1"
         } else {
-            return Ok(Self(text));
+            return Ok(Self(text.into()));
         };
         let shown: String = text.chars().take(60).collect();
         Err(format!("the JSON Pointer {shown:?} {why}"))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Answer, Fault, Guest, Limits, Shown, StoreContextMut, check_edits, check_pointer,
+    Answer, Fault, Guest, Limits, Shown, StoreContextMut, check_edits_at, check_pointer,
     host::{State, cut},
     no_more,
     v1::{
@@ -48,8 +48,18 @@ impl Hides {
         }
     }
 
-    fn cover(&self, role: Role, pointer: &Pointer) -> bool {
-        self.of(role).iter().any(|hidden| pointer.is_within(hidden.as_str()))
+    /// Takes a pointer that is listed, or leads into something that is.
+    fn check(&self, role: Role, text: String) -> Result<Pointer, Fault> {
+        let hidden = self.of(role);
+        // Most edits are of what is listed itself, which was checked then.
+        let pointer = match hidden.iter().find(|hidden| hidden.as_str() == text) {
+            Some(hidden) => return Ok(hidden.clone()),
+            None => check_pointer(text)?,
+        };
+        if hidden.iter().any(|hidden| pointer.is_within(hidden.as_str())) {
+            return Ok(pointer);
+        }
+        Err(Fault::Unlisted(format!("an edit of {pointer} for {role}, which it does not list in hides")))
     }
 }
 
@@ -174,13 +184,7 @@ fn check_verdict(
     hides: &Hides,
     limits: &Limits,
 ) -> Result<Verdict, Fault> {
-    let edits = check_edits(edits, limits)?;
-    if let Some(edit) = edits.iter().find(|edit| !hides.cover(role, edit.pointer())) {
-        return Err(Fault::Unlisted(format!(
-            "an edit of {} for {role}, which it does not list in hides",
-            edit.pointer()
-        )));
-    }
+    let edits = check_edits_at(edits, limits, |pointer| hides.check(role, pointer))?;
     let (audience, reason) = check_audience(audience, limits)?;
     Ok(Verdict { role, audience, reason, edits })
 }
