@@ -99,7 +99,7 @@ impl Workspace {
         process::run(&mut command)
     }
 
-    /// Builds the plugins in Rust that stand in `folder`.
+    /// What builds the plugins in Rust that stand in `folder`.
     fn build_guests(&self, leadwire: &Path, folder: &str, out: &Path) -> Result<Command> {
         let mut command = Command::new(leadwire);
         command.current_dir(&self.root).args(["plugin", "build"]).args(self.sources(folder)?).arg("--out").arg(out);
