@@ -232,13 +232,6 @@ impl Plugins {
         pipeline::run(&self.0.set.load(), name, payload, context, roles)
     }
 
-    /// Adds to `comparison` what each role would get of a recorded event if `candidate` stood in place of these.
-    ///
-    /// Both are asked as about a live event, so that failures count and breakers open.
-    pub fn compare(&self, candidate: &Self, event: &Event, comparison: &mut Comparison) {
-        comparison.try_both(&self.0.set.load(), &candidate.0.set.load(), event);
-    }
-
     /// The set in force now, for who has to know which one answers.
     pub fn pinned(&self) -> Pinned {
         Pinned(self.0.set.load_full())
@@ -304,6 +297,20 @@ impl Pinned {
     /// The number of the set; 0 where there are no plugins.
     pub fn generation(&self) -> u64 {
         self.0.generation
+    }
+
+    /// The version and the hash of a plugin of the set, also of one that is missing and holds something back.
+    pub fn made_of(&self, name: &str) -> Option<(String, String)> {
+        let view = self.0.views.iter().find(|view| view.name == name)?;
+        let loaded = view.plugin.as_ref().map(|plugin| (plugin.manifest.version.to_string(), plugin.hash.clone()));
+        loaded.or_else(|| view.absent.as_ref().map(|record| (record.version.clone(), record.hash.clone())))
+    }
+
+    /// Adds to `comparison` what each role would get of a recorded event if `candidate` stood in place of these.
+    ///
+    /// Both are asked as about a live event, so that failures count and breakers open.
+    pub fn compare(&self, candidate: &Self, event: &Event, comparison: &mut Comparison) {
+        comparison.try_both(&self.0, &candidate.0, event);
     }
 
     /// See [`Plugins::shape`].

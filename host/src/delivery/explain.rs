@@ -23,8 +23,8 @@ use crate::{
     },
     plugin::{self, Past, Pinned, Plugins, Said, Step},
     store::{
-        self, Reader, Store,
-        generation::{Generation, Mark, Member},
+        self, Store,
+        generation::{Mark, Member},
     },
 };
 
@@ -168,7 +168,7 @@ impl Explainer {
             }
         };
         let files = match &generation {
-            Some(generation) if self.past.get(generation.id).is_none() => files(&mut reader, generation).await?,
+            Some(generation) if self.past.get(generation.id).is_none() => reader.plugin_files(generation).await?,
             _ => BTreeMap::new(),
         };
         drop(reader);
@@ -196,16 +196,6 @@ impl Explainer {
         };
         spawn_blocking(shaping).await.map_err(Error::Broken)?
     }
-}
-
-async fn files(reader: &mut Reader, generation: &Generation) -> Result<BTreeMap<String, Vec<u8>>, store::Error> {
-    let mut files = BTreeMap::new();
-    for member in generation.members.iter().filter(|member| member.absent.is_none()) {
-        if let Some(bytes) = reader.plugin_file(&member.hash).await? {
-            files.insert(member.hash.clone(), bytes);
-        }
-    }
-    Ok(files)
 }
 
 fn refused(seq: u64, error: &plugin::Error) -> Error {

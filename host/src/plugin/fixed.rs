@@ -43,16 +43,21 @@ pub struct FixedPlugin {
 pub(super) fn load(files: Vec<FixedPlugin>, cache_dir: &Path) -> Result<Set, Error> {
     let engine = engine(cache_dir)?;
     let mut views: Vec<View> = Vec::with_capacity(files.len());
-    for FixedPlugin { name, bytes, settings } in files {
-        let refused = |Refused(reason)| Error::Refused { plugin: name.clone(), reason };
-        if views.iter().any(|view| view.name == name) {
-            return Err(refused(Refused("it is given twice".into())));
+    for file in files {
+        if views.iter().any(|view| view.name == file.name) {
+            return Err(Error::Refused { plugin: file.name, reason: "it is given twice".into() });
         }
-        check_name(&name).map_err(|reason| refused(Refused(reason)))?;
-        let plugin = plugin(&engine, &name, &bytes, digest(&bytes), settings, 1).map_err(refused)?;
-        views.push(View::working(Arc::new(plugin)));
+        views.push(working(&engine, file)?);
     }
     Ok(Set::new(1, views))
+}
+
+fn working(engine: &Engine, file: FixedPlugin) -> Result<View, Error> {
+    let FixedPlugin { name, bytes, settings } = file;
+    let refused = |Refused(reason)| Error::Refused { plugin: name.clone(), reason };
+    check_name(&name).map_err(|reason| refused(Refused(reason)))?;
+    let plugin = plugin(engine, &name, &bytes, digest(&bytes), settings, 1).map_err(refused)?;
+    Ok(View::working(Arc::new(plugin)))
 }
 
 fn engine(cache_dir: &Path) -> Result<Engine, Error> {
@@ -111,10 +116,7 @@ impl Past {
     /// When a file is missing or one of the plugins is refused, as it was not then; the error names it and says why.
     pub fn load(&self, generation: &Generation, files: &BTreeMap<String, Vec<u8>>) -> Result<Pinned, Error> {
         let mut kept = self.kept.lock();
-        let engine = match &kept.engine {
-            Some(engine) => engine.clone(),
-            None => kept.engine.insert(engine(&self.cache_dir)?).clone(),
-        };
+        let engine = kept.engine(&self.cache_dir)?;
         let views = generation.members.iter().map(|member| view(&engine, member, files));
         let set = Arc::new(Set::new(generation.id, views.collect::<Result<_, _>>()?));
         if kept.sets.len() >= MAX_KEPT {
@@ -122,6 +124,27 @@ impl Past {
         }
         kept.sets.push(Arc::clone(&set));
         Ok(Pinned(set))
+    }
+
+    /// The same set with `plugin` in the place of the one of its name, or beside the others. Blocks while it is compiled.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin is refused; the error says why.
+    pub fn with(&self, set: &Pinned, plugin: FixedPlugin) -> Result<Pinned, Error> {
+        let engine = self.kept.lock().engine(&self.cache_dir)?;
+        let mut views: Vec<View> = set.0.views.iter().filter(|view| view.name != plugin.name).cloned().collect();
+        views.push(working(&engine, plugin)?);
+        Ok(Pinned(Arc::new(Set::new(set.generation(), views))))
+    }
+}
+
+impl Kept {
+    fn engine(&mut self, cache_dir: &Path) -> Result<Engine, Error> {
+        Ok(match &self.engine {
+            Some(engine) => engine.clone(),
+            None => self.engine.insert(engine(cache_dir)?).clone(),
+        })
     }
 }
 

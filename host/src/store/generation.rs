@@ -1,6 +1,8 @@
 //! What shaped the events of the log: sets of plugins, the files they were made of, and from which seq on
 //! delivery used which. It is kept for as long as the log has an event that needs it to be explained.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -74,6 +76,17 @@ impl Reader {
     pub async fn plugin_file(&mut self, hash: &str) -> Result<Option<Vec<u8>>> {
         let bytes = sqlx::query_scalar("SELECT bytes FROM plugin_files WHERE hash = ?").bind(hash);
         Ok(bytes.fetch_optional(&mut *self.tx).await?)
+    }
+
+    /// The files that a set was made of, by hash, as far as they were kept.
+    pub async fn plugin_files(&mut self, generation: &Generation) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        for member in generation.members.iter().filter(|member| member.absent.is_none()) {
+            if let Some(bytes) = self.plugin_file(&member.hash).await? {
+                files.insert(member.hash.clone(), bytes);
+            }
+        }
+        Ok(files)
     }
 
     /// What delivery shaped the event `seq` with.

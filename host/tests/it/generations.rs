@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::{
+    explain::leadwire,
     guest::{Guest, everyone, remove},
     socket_client::PATIENCE,
     support::TestApp,
@@ -210,6 +211,43 @@ async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there
         admin.post(&format!("/api/plugins/nobody/{order}"), json!({})).await.refused(404, "plugin_not_found");
         admin.post(&path, json!({"form": 1})).await.refused(422, "invalid");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder() {
+    let server = Server::start(Some(0.2)).await;
+    let (dir, file) = (server.app.dir.path().join("plugins"), server.app.dir.path().join("guard.wasm"));
+    fs::write(&file, second()).expect("written");
+    let told = |more: &[&str]| {
+        let [file, dir] = [&file, &dir].map(|path| path.to_str().expect("utf-8"));
+        let (code, text, errors) =
+            leadwire(&server.app, &[&["plugin", "replay", file, "--plugins", dir], more].concat());
+        (code.unwrap_or_else(|| panic!("{errors}")), text)
+    };
+    let replay = |against: &str| {
+        let (code, text) = told(&["--json", "--against", against]);
+        let report: Value = serde_json::from_str(&text).expect("is JSON");
+        (code, report["comparedWith"].clone())
+    };
+    server.put("guard.wasm", second());
+    let held = server.until_held().await;
+    let first = json!({"version": "1.0.0", "hash": held["hash"]});
+    assert_eq!(replay("active"), (1, first.clone()));
+    assert_eq!(replay("folder"), (0, json!({"version": "2.0.0", "hash": held["candidate"]["hash"]})));
+    assert_eq!(replay("none"), (1, Value::Null));
+
+    let promoted = server.order("promote").await.expect(StatusCode::OK);
+    assert_eq!(replay("active"), (0, json!({"version": "2.0.0", "hash": promoted["hash"]})));
+    server.order("rollback").await.expect(StatusCode::OK);
+    assert_eq!(replay("active"), (1, first.clone()));
+
+    let (_, text) = told(&[]);
+    let generation = server.app.app().plugins().generation();
+    let opponent = format!(
+        "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is in force\n",
+        first["hash"].as_str().expect("text")
+    );
+    assert!(text.contains(&opponent) && text.contains("VIEWER would no longer see /lead/phone in 1 event"), "{text}");
 }
 
 /// `leadwire plugin …` beside the running server.

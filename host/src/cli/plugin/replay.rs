@@ -13,10 +13,9 @@ use serde_json::json;
 
 use crate::{
     cli::{NotGood, Options, runtime, say},
-    config::Config,
-    domain::time::Timestamp,
+    domain::{event::Event, time::Timestamp},
     plugin::{
-        self, Comparison, FixedPlugin, Plugins,
+        self, Comparison, FixedPlugin, Past, Pinned, Plugins,
         settings::{Mode, PluginSettings},
     },
     store::Store,
@@ -32,7 +31,7 @@ pub(in crate::cli) struct Replay {
     /// How far back, such as 90m, 24h or 7days
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     since: humantime::Duration,
-    /// What it is compared with: the plugin folder without the change, or no plugins at all
+    /// What it is compared with: the plugins in force, the plugin folder as it is, or no plugins at all
     #[arg(long, value_enum, default_value = "active")]
     against: Against,
     /// How many events are named for each difference
@@ -49,6 +48,7 @@ pub(in crate::cli) struct Replay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Against {
     Active,
+    Folder,
     None,
 }
 
@@ -56,6 +56,7 @@ impl Against {
     fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Folder => "folder",
             Self::None => "none",
         }
     }
@@ -69,45 +70,69 @@ pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
     }
     let candidate = candidate(&replay.file, config.plugins.dir.as_deref())?;
     let name = candidate.name.clone();
+    if replay.against != Against::None && config.plugins.dir.is_none() {
+        bail!("no plugin folder is set: name it with --plugins DIR, or compare with --against none");
+    }
+    let (runtime, cache) = (runtime()?, plugin::cache_dir(&config.data_dir()?));
+    let past = Past::new(cache.clone());
+    let store = runtime.block_on(Store::open_read_only(&config.database_url()?))?;
     let before = match (replay.against, &config.plugins.dir) {
-        (Against::None, _) => Vec::new(),
-        (Against::Active, Some(dir)) => in_folder(dir)?,
-        (Against::Active, None) => {
-            bail!("no plugin folder is set: name it with --plugins DIR, or compare with --against none")
-        }
+        (Against::Active, _) => runtime.block_on(in_force(&store, &past))?,
+        (Against::Folder, Some(dir)) => Plugins::fixed(in_folder(dir)?, &cache)?.pinned(),
+        (Against::Folder | Against::None, _) => Plugins::none().pinned(),
     };
-    let mut after: Vec<FixedPlugin> = before.iter().filter(|plugin| plugin.name != name).cloned().collect();
-    after.push(candidate);
-    let cache = plugin::cache_dir(&config.data_dir()?);
-    let (before, after) = (Plugins::fixed(before, &cache)?, Plugins::fixed(after, &cache)?);
+    let after = past.with(&before, candidate)?;
 
     let mut comparison = Comparison::new(replay.examples, replay.values);
     let from = Timestamp::now().minus(replay.since.into());
-    let events = runtime()?.block_on(play(&config, from, |event| before.compare(&after, event, &mut comparison)))?;
-    let (since, against) = (replay.since, replay.against.name());
+    let events = runtime.block_on(play(&store, from, |event| before.compare(&after, event, &mut comparison)))?;
+    runtime.block_on(store.close());
+    let (since, against, compared_with) = (replay.since, replay.against, before.made_of(&name));
     if replay.json {
+        let made_of = compared_with.as_ref().map(|(version, hash)| json!({"version": version, "hash": hash}));
+        let generation = (against == Against::Active).then(|| before.generation());
         let report = json!({
-            "plugin": name, "against": against, "since": from,
+            "plugin": name, "against": against.name(), "generation": generation, "comparedWith": made_of, "since": from,
             "firstSeq": events.map(|(first, _)| first), "lastSeq": events.map(|(_, last)| last),
             "share": comparison.share(), "comparison": comparison,
         });
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
         match events {
-            Some((first, last)) => say(format_args!("{name}, events {first} to {last}\n{comparison}"))?,
+            Some((first, last)) => {
+                let opponent = opponent(against, &before, &name);
+                say(format_args!("{name}, events {first} to {last}\ncompared with {opponent}\n{comparison}"))?;
+            }
             None => say(format_args!("{name}: there are no events of the last {since}"))?,
         }
     }
     if comparison.differing > 0 { Err(NotGood.into()) } else { Ok(()) }
 }
 
+/// The plugins that a server has in force, or had when it last ran: none where there never were any.
+async fn in_force(store: &Store, past: &Past) -> Result<Pinned> {
+    let mut reader = store.read().await?;
+    let Some(generation) = reader.last_generation().await? else { return Ok(Plugins::none().pinned()) };
+    let files = reader.plugin_files(&generation).await?;
+    past.load(&generation, &files).with_context(|| format!("cannot load generation {} of the plugins", generation.id))
+}
+
+/// What a candidate is compared with, for people.
+fn opponent(against: Against, before: &Pinned, name: &str) -> String {
+    let place = match (against, before.generation()) {
+        (Against::None, _) => return "no plugins".into(),
+        (Against::Active, 0) => return "no plugins: none was ever in force here".into(),
+        (Against::Active, generation) => format!("generation {generation} of the plugins, which is in force"),
+        (Against::Folder, _) => "the plugin folder".into(),
+    };
+    match before.made_of(name) {
+        Some((version, hash)) => format!("{name} {version} (SHA-256 {hash}) of {place}"),
+        None => format!("{place}, without a {name}"),
+    }
+}
+
 /// Shows every event since then, and tells the first and the last seq.
-async fn play(
-    config: &Config,
-    from: Timestamp,
-    mut show: impl FnMut(&crate::domain::event::Event),
-) -> Result<Option<(u64, u64)>> {
-    let store = Store::open_read_only(&config.database_url()?).await?;
+async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> Result<Option<(u64, u64)>> {
     let first = store.read().await?.first_seq_since(from).await?;
     let (mut seq, mut shown) = (first.saturating_sub(1), None);
     loop {
@@ -118,7 +143,6 @@ async fn play(
         shown = Some((shown.map_or(events[0].seq, |(first, _)| first), seq));
         events.iter().for_each(&mut show);
     }
-    store.close().await;
     Ok(shown)
 }
 
