@@ -189,6 +189,17 @@ impl Shared {
         delays.build().nth(attempts.saturating_sub(1) as usize)
     }
 
+    /// How many effects of the plugin may be pending or parked.
+    fn most_open(&self, plugin: &str) -> u64 {
+        self.app.plugins().limits(plugin).unwrap_or_default().open_effects
+    }
+
+    /// Whether one more may be.
+    async fn has_room(&self, plugin: &str) -> app::Result<bool> {
+        let most = self.most_open(plugin);
+        Ok(self.app.store().read().await?.open_effects(plugin, most).await? < most)
+    }
+
     /// Parks what was granted when the plugin answered, and taken back since.
     async fn park_ungranted(&self, effect: &Effect) -> app::Result<()> {
         let Effect { name, plugin, .. } = effect;

@@ -218,6 +218,13 @@ impl Plugins {
         after::run(&self.0.set.load(), plugin, occasion)
     }
 
+    /// The bounds in force for a plugin; `None` when no such plugin follows the log.
+    pub fn limits(&self, plugin: &str) -> Option<Limits> {
+        let set = self.0.set.load();
+        let working = set.followers().find(|working| working.plugin.name() == plugin)?;
+        Some(working.plugin.settings.limits.clone())
+    }
+
     /// What the webhooks of a plugin may reach; `None` when no such plugin follows the log.
     pub fn webhook_grant(&self, plugin: &str) -> Option<WebhookGrant> {
         let set = self.0.set.load();

@@ -108,6 +108,11 @@ impl App {
                 let (id, cause) = (self.0.clock.id(), effect.cause.clone());
                 let mut tx = self.0.store.write().await?;
                 errand.finish(&mut tx, now).await?;
+                let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
+                if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
+                    let reason = format!("as many reminders wait as limits.reminders = {most} lets be");
+                    return Err(Invalid::one("key", "too_many", &reason).into());
+                }
                 tx.set_reminder(&effect.plugin, &Reminder { key, id, due_at, lead_id: lead, data, cause }).await?;
                 Ok(tx.commit().await?)
             }

@@ -54,6 +54,8 @@ struct Trouble {
     in_log: bool,
     attempts: u32,
     until: Instant,
+    /// There is no room to park it.
+    is_stuck: bool,
     /// A new one may do better: it is asked at once.
     generation: u64,
 }
@@ -122,7 +124,10 @@ impl Asking {
         if let Some(trouble) = &mut self.trouble {
             if trouble.generation != generation {
                 (trouble.generation, trouble.attempts) = (generation, 0);
-            } else if trouble.until > Instant::now() {
+            } else if trouble.until > Instant::now()
+                // Somebody may have made room.
+                && !(trouble.is_stuck && self.shared.has_room(&self.plugin).await?)
+            {
                 return Ok(Step::Wait(Some(trouble.until)));
             }
         }
@@ -258,18 +263,20 @@ impl Asking {
             Err(AfterError::Unavailable(unavailable)) => return self.failed(asked, unavailable.reason).await,
         };
         let occasion = asked.id.clone();
-        self.settle(asked, outcome).await?;
+        if let Some(reason) = self.settle(&asked, outcome).await? {
+            return self.failed(asked, reason).await;
+        }
         self.trouble = self.trouble.take().filter(|trouble| trouble.occasion != occasion);
         Ok(Step::Again)
     }
 
-    /// Writes an answer down, and with it that there is one.
-    async fn settle(&mut self, asked: Asked, outcome: Outcome) -> app::Result<()> {
+    /// Writes an answer down, and with it that there is one; or says why it cannot be taken.
+    async fn settle(&mut self, asked: &Asked, outcome: Outcome) -> app::Result<Option<String>> {
         if let Source::Log(_) = asked.source
             && outcome == Outcome::default()
         {
             // Nothing follows: to be asked once more, should the process end now, does no harm.
-            return Ok(());
+            return Ok(None);
         }
         let now = self.shared.app.now();
         let store = self.store().clone();
@@ -281,7 +288,19 @@ impl Asking {
         };
         if !ours {
             // Removed, replaced or given up while the plugin was thinking: the next look will show.
-            return Ok(());
+            return Ok(None);
+        }
+        let wanted = outcome.effects.len() as u64;
+        if wanted > 0 {
+            let most = self.shared.most_open(&self.plugin);
+            let open = tx.open_effects(&self.plugin, most).await?;
+            if open + wanted > most {
+                let reason = format!(
+                    "it wants {wanted} effects where {open} are pending or parked: limits.open_effects = {most} does \
+                     not let so many be"
+                );
+                return Ok(Some(reason));
+            }
         }
         if let Some(state) = &outcome.state {
             tx.keep_state(&self.plugin, state).await?;
@@ -293,7 +312,7 @@ impl Asking {
         if let Source::Log(seq) = asked.source {
             self.moved_to(seq);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Decides whether the plugin is asked again about an occasion.
@@ -305,20 +324,34 @@ impl Asking {
         }
         let known = self.trouble.take().filter(|trouble| trouble.occasion == asked.id);
         let attempts = known.map_or(0, |trouble| trouble.attempts) + 1;
-        let Some(wait) = self.shared.wait(attempts) else {
-            let plugin = &self.plugin;
-            warn!(
-                plugin,
-                occasion = asked.id,
-                "{plugin} gave no answer about {} and is not asked again: {reason}",
-                asked.name
-            );
-            self.park(asked, &reason).await?;
-            return Ok(Step::Again);
+        let plugin = &self.plugin;
+        let again_in = self.shared.wait(attempts);
+        let is_stuck = again_in.is_none() && !self.shared.has_room(plugin).await?;
+        let wait = match again_in {
+            Some(wait) => wait,
+            None if is_stuck => {
+                warn!(
+                    plugin,
+                    occasion = asked.id,
+                    "{plugin} goes no further than {}: limits.open_effects lets nothing more of it be parked: {reason}",
+                    asked.name
+                );
+                self.shared.settings.longest_delay
+            }
+            None => {
+                warn!(
+                    plugin,
+                    occasion = asked.id,
+                    "{plugin} gave no answer about {} and is not asked again: {reason}",
+                    asked.name
+                );
+                self.park(asked, &reason).await?;
+                return Ok(Step::Again);
+            }
         };
         let (occasion, in_log, until) = (asked.id, asked.seq.is_some(), Instant::now() + wait);
         let generation = self.shared.generation(&self.plugin).unwrap_or_default();
-        self.trouble = Some(Trouble { occasion, in_log, attempts, until, generation });
+        self.trouble = Some(Trouble { occasion, in_log, attempts, until, is_stuck, generation });
         Ok(Step::Wait(Some(until)))
     }
 

@@ -63,6 +63,10 @@ limits! {
     edits = 1000, 0 to 100_000;
     /// Effects in one answer of `after`.
     effects = 64, 0 to 1000;
+    /// Effects of a plugin that wait to be done or are parked, and occasions that it gave no answer to.
+    open_effects = 10_000, 1 to 10_000_000;
+    /// Reminders of a plugin that wait for their time.
+    reminders = 10_000, 0 to 10_000_000;
     /// Bytes of one effect's input, and of what `after` asks to be kept.
     effect_bytes = 65_536, 256 to 1_048_576;
     /// Bytes of one text: of a mask, a reason, a message.

@@ -7,11 +7,12 @@ use axum::{Router, extract::State, http::header, response::IntoResponse, routing
 use metrics::gauge;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::listener::Listener;
 use crate::{
     plugin::{Breaker, PluginStatus, Plugins, State as PluginState},
-    store::Store,
+    store::{Store, effect::EffectState, follower::Standing},
     telemetry,
     transport::{http, socket::Sockets},
 };
@@ -61,11 +62,22 @@ impl Port {
 }
 
 async fn answer(State(looks): State<Arc<Looks>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-store")], telemetry::metrics::render(|| looks.set()))
+    let standings = looks.standings().await;
+    let text = telemetry::metrics::render(|| looks.set(&standings));
+    ([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-store")], text)
 }
 
 impl Looks {
-    fn set(&self) {
+    /// How the plugins that follow the log stand. Without the database, the rest is told all the same.
+    async fn standings(&self) -> Vec<Standing> {
+        let standings = async { self.store.read().await?.standings().await };
+        standings.await.unwrap_or_else(|error| {
+            warn!("/metrics is without the effects of plugins: {error}");
+            Vec::new()
+        })
+    }
+
+    fn set(&self, standings: &[Standing]) {
         gauge!("leadwire_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
         let now = self.sockets.look();
         for (transport, count) in now.by_transport {
@@ -82,6 +94,13 @@ impl Looks {
         gauge!("leadwire_plugin_generation").set(self.plugins.generation() as f64);
         for plugin in self.plugins.status() {
             tell(&plugin);
+        }
+        for Standing { plugin, pending, parked, reminders, .. } in standings {
+            for (state, count) in [(EffectState::Pending, *pending), (EffectState::Parked, *parked)] {
+                let labels = [("plugin", plugin.clone()), ("state", state.as_str().into())];
+                gauge!("leadwire_plugin_effects", &labels).set(count as f64);
+            }
+            gauge!("leadwire_plugin_reminders", "plugin" => plugin.clone()).set(*reminders as f64);
         }
     }
 }

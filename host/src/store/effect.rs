@@ -26,6 +26,8 @@ const DUE: &str =
     "SELECT * FROM effects WHERE plugin = ? AND state = 'pending' AND name = ? ORDER BY due_at, id LIMIT ?";
 const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = ?, finished_at = NULL
     WHERE plugin = ? AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
+const COUNT_OPEN: &str = "SELECT count(*) FROM
+    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = ? AND state IN ('pending', 'parked') LIMIT ?)";
 const OPEN: &str = "SELECT * FROM effects WHERE state <> 'done' AND plugin = ";
 
 /// One thing to be done for a plugin.
@@ -97,6 +99,13 @@ impl Reader {
         }
         query.push(") AND id > ").push_bind(after.unwrap_or(0)).push(" ORDER BY id LIMIT ").push_bind(limit);
         query.build().fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
+    }
+
+    /// How many of a plugin's effects are pending or parked. Nobody counts further than `most`.
+    pub async fn open_effects(&mut self, plugin: &str, most: u64) -> Result<u64> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let count: i64 = sqlx::query_scalar(COUNT_OPEN).bind(plugin).bind(most).fetch_one(&mut *self.tx).await?;
+        Ok(count as u64)
     }
 
     /// What is to be done next for a plugin, webhooks aside.
@@ -276,6 +285,7 @@ mod tests {
             (RETRY_PARKED, "effects_open (plugin=? AND state=?)"),
             (&open, "effects_open (plugin=? AND state=?"),
             (STANDINGS, "effects_open (plugin=? AND state=?)"),
+            (COUNT_OPEN, "effects_open (plugin=? AND state=?)"),
         ];
         for (query, index) in queries {
             let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")));

@@ -84,6 +84,21 @@ impl Reader {
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(reminder).transpose()
     }
 
+    /// Whether a reminder can be set without more than `most` of the plugin's waiting: one takes the place of another
+    /// with its key.
+    pub async fn has_room_for_reminder(&mut self, plugin: &str, key: &str, most: u64) -> Result<bool> {
+        let has_room: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM reminders WHERE plugin = ?1 AND key = ?2)
+             OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = ?1 LIMIT ?3)) < ?3",
+        )
+        .bind(plugin)
+        .bind(key)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(has_room != 0)
+    }
+
     /// Every plugin that follows the log, by name.
     pub async fn standings(&mut self) -> Result<Vec<Standing>> {
         let rows = sqlx::query(STANDINGS).fetch_all(&mut *self.tx).await?;

@@ -63,6 +63,8 @@ pub const ALL: &[(&str, Kind, &str)] = &[
     ("leadwire_plugin_dropped_log_lines", Gauge, "Log lines left out since a plugin was loaded"),
     ("leadwire_plugin_dropped_metrics", Gauge, "Counts left out since a plugin was loaded"),
     ("leadwire_plugin_metric", Gauge, "What a plugin counted since it was loaded, by its own names"),
+    ("leadwire_plugin_effects", Gauge, "Effects that wait to be done or are parked, by plugin and state"),
+    ("leadwire_plugin_reminders", Gauge, "Reminders that wait for their time, by plugin"),
     ("leadwire_effects_done_total", Counter, "Effects that were carried out, by plugin"),
     ("leadwire_effects_parked_total", Counter, "Effects and questions that were given up for now, by plugin"),
     (

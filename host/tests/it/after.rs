@@ -1,5 +1,7 @@
 //! What follows from an event: effects are done in a plugin's name, once, or parked where people can see why not.
 
+mod bounds;
+
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
