@@ -25,8 +25,8 @@ use tokio::runtime::Runtime;
 use crate::{
     app::{App, Cursors, SystemClock},
     auth::password::Passwords,
-    config::{Config, Flag, Mode},
-    plugin::Plugins,
+    config::{Config, DEFAULT_FILE, Flag, Mode},
+    plugin::{Limits, Plugins},
     store::Store,
 };
 
@@ -104,6 +104,18 @@ impl Options {
 
     fn file(&self) -> Option<&Path> {
         self.config.as_deref()
+    }
+
+    /// The limits that a server started like this has for all plugins, and what says so.
+    fn plugin_limits(&self) -> Result<(Limits, String)> {
+        let limits = self.load()?.plugins.limits;
+        let usual = Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file());
+        let source = match self.file().or(usual) {
+            Some(file) => file.display().to_string(),
+            None if limits == Limits::default() => "the defaults".into(),
+            None => "the environment".into(),
+        };
+        Ok((limits, source))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     delivery::{Delivery, explain::Explainer, retention::Retention},
     domain::time::Timestamp,
     effects::Effects,
-    plugin::{self, Plugins},
+    plugin::{self, Past, Plugins},
     store::Store,
     transport::{
         http,
@@ -74,6 +74,7 @@ impl Server {
         let mut store = Store::open(&config.database_url()?).await?;
         let handover = Handover::open(&data_dir, &mut store).await?;
         let store = Arc::new(store);
+        let past = Past::new(plugin::cache_dir(&data_dir), config.plugins.limits.clone());
         let plugins = open_plugins(config.plugins, Arc::clone(&store)).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
         let passwords = auth.passwords().clone();
@@ -85,7 +86,7 @@ impl Server {
         let (sockets, delivery) =
             Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, config.limits, &config.presence);
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
-        let explainer = Arc::new(Explainer::new(Arc::clone(&store), plugin::cache_dir(&data_dir)));
+        let explainer = Arc::new(Explainer::new(Arc::clone(&store), past));
         sockets.expect_back(handover.sockets(), handover::RETURN);
         sockets.restore(handover.followed(), *store.appended().borrow());
         let registry = Arc::clone(sockets.registry());

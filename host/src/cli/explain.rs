@@ -9,7 +9,7 @@ use super::{Options, runtime, say};
 use crate::{
     delivery::explain::{Explainer, Explanation, Outcome, Reason, Viewer},
     domain::{event::Audience, id::UserId, role::Role},
-    plugin::{self, Edited, PluginStep, Said, Step},
+    plugin::{self, Edited, Past, PluginStep, Said, Step},
     store::Store,
 };
 
@@ -44,7 +44,8 @@ pub(super) fn run(explain: &Explain, options: &Options) -> Result<()> {
     let told = runtime()?.block_on(async {
         let store = Arc::new(Store::open_read_only(&config.database_url()?).await?);
         let viewer = explain.viewer.find(&store).await?;
-        let explainer = Explainer::new(Arc::clone(&store), plugin::cache_dir(&config.data_dir()?));
+        let past = Past::new(plugin::cache_dir(&config.data_dir()?), config.plugins.limits.clone());
+        let explainer = Explainer::new(Arc::clone(&store), past);
         let told = explainer.explain(explain.seq, &viewer).await;
         store.close().await;
         told.map_err(anyhow::Error::from)

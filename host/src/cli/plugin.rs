@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use super::Options;
-use crate::plugin::{self, Shift, settings::PluginSettings, workbench::Workbench};
+use crate::plugin::{self, Limits, Shift, settings::PluginSettings, workbench::Workbench};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -58,9 +58,9 @@ pub(super) fn run(command: Command, options: &Options) -> Result<()> {
     match command {
         Command::New(new) => new::run(&new),
         Command::Build(build) => build::run(&build),
-        Command::Check(check) => check::run(&check),
-        Command::Test(test) => test::run(&test),
-        Command::Bench(bench) => bench::run(&bench),
+        Command::Check(check) => check::run(&check, options),
+        Command::Test(test) => test::run(&test, options),
+        Command::Bench(bench) => bench::run(&bench, options),
         Command::Watch(watch) => watch::run(&watch, options),
         Command::List(list) => list::run(&list, options),
         Command::Replay(replay) => replay::run(&replay, options),
@@ -83,27 +83,38 @@ struct Component {
     name: String,
     bytes: Vec<u8>,
     settings: Result<PluginSettings, String>,
+    /// Where its settings are, if it has some.
+    settings_file: Option<PathBuf>,
 }
 
 impl Component {
-    /// `settings` is the file to take them from, in place of `NAME.toml` beside the component.
-    fn read(file: &Path, settings: Option<&Path>) -> Result<Self> {
+    /// `settings` is the file to take them from, in place of `NAME.toml` beside the component; what it leaves open of
+    /// the limits is as the server has it.
+    fn read(file: &Path, settings: Option<&Path>, limits: &Limits) -> Result<Self> {
         let name = match (file.extension(), file.file_stem().and_then(|stem| stem.to_str())) {
             (Some(extension), Some(stem)) if extension == "wasm" => stem.to_owned(),
             _ => bail!("{} is no plugin's file: expected NAME.wasm", file.display()),
         };
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let beside = file.with_extension("toml");
-        let from = settings.or_else(|| beside.is_file().then_some(beside.as_path()));
-        Ok(Self { name, bytes, settings: read_settings(from)? })
+        let beside = Some(file.with_extension("toml")).filter(|beside| beside.is_file());
+        let settings_file = settings.map(Path::to_owned).or(beside);
+        let settings = match &settings_file {
+            None => Ok(PluginSettings::within(limits)),
+            Some(file) => {
+                let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                PluginSettings::parse_over(&text, limits).map_err(|why| format!("{}: {why}", file.display()))
+            }
+        };
+        Ok(Self { name, bytes, settings, settings_file })
     }
-}
 
-/// The settings in a file, or what is wrong with them; the usual ones without a file.
-fn read_settings(file: Option<&Path>) -> Result<Result<PluginSettings, String>> {
-    let Some(file) = file else { return Ok(Ok(PluginSettings::default())) };
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(PluginSettings::parse(&text).map_err(|why| format!("{}: {why}", file.display())))
+    /// What says what its limits are; `server` is where those of all plugins come from.
+    fn limits_from(&self, server: &str) -> String {
+        match &self.settings_file {
+            Some(file) => format!("{server}, and {} where it says otherwise", file.display()),
+            None => server.into(),
+        }
+    }
 }
 
 fn workbench() -> Result<Workbench> {

@@ -4,7 +4,7 @@
 //! recorded bytes and settings, and under the `[visibility]` of the time. What was sent to a socket that caught up
 //! later was shaped by the plugins in force *then*, and is not what is told here.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -132,9 +132,9 @@ pub struct Explainer {
 }
 
 impl Explainer {
-    /// `cache_dir` is where compiled plugins are kept.
-    pub fn new(store: Arc<Store>, cache_dir: PathBuf) -> Self {
-        Self { store, past: Arc::new(Past::new(cache_dir)), turn: Arc::default() }
+    /// `past` makes the plugins of the time again.
+    pub fn new(store: Arc<Store>, past: Past) -> Self {
+        Self { store, past: Arc::new(past), turn: Arc::default() }
     }
 
     /// Tells who decided what about an event, and what the viewer got of it when it was delivered.

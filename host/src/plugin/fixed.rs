@@ -16,6 +16,7 @@ use super::{
     Pinned,
     engine::Engine,
     error::{Error, Refused},
+    limits::Limits,
     loaded::Plugin,
     manifest::check_name,
     set::{Set, View},
@@ -83,6 +84,7 @@ fn plugin(
 /// Sets that were in force once. The few that were asked for last stay compiled.
 pub struct Past {
     cache_dir: PathBuf,
+    limits: Limits,
     kept: Mutex<Kept>,
 }
 
@@ -95,9 +97,10 @@ struct Kept {
 }
 
 impl Past {
-    /// `cache_dir` is where compiled code is kept, as for [`super::Plugins::fixed`].
-    pub fn new(cache_dir: PathBuf) -> Self {
-        Self { cache_dir, kept: Mutex::default() }
+    /// `cache_dir` is where compiled code is kept, as for [`super::Plugins::fixed`]; `limits` are the server's for all
+    /// plugins, which are not recorded.
+    pub fn new(cache_dir: PathBuf, limits: Limits) -> Self {
+        Self { cache_dir, limits, kept: Mutex::default() }
     }
 
     /// A set that is compiled already.
@@ -117,7 +120,7 @@ impl Past {
     pub fn load(&self, generation: &Generation, files: &BTreeMap<String, Vec<u8>>) -> Result<Pinned, Error> {
         let mut kept = self.kept.lock();
         let engine = kept.engine(&self.cache_dir)?;
-        let views = generation.members.iter().map(|member| view(&engine, member, files));
+        let views = generation.members.iter().map(|member| view(&engine, member, files, &self.limits));
         let set = Arc::new(Set::new(generation.id, views.collect::<Result<_, _>>()?));
         if kept.sets.len() >= MAX_KEPT {
             kept.sets.remove(0);
@@ -148,7 +151,7 @@ impl Kept {
     }
 }
 
-fn view(engine: &Engine, member: &Member, files: &BTreeMap<String, Vec<u8>>) -> Result<View, Error> {
+fn view(engine: &Engine, member: &Member, files: &BTreeMap<String, Vec<u8>>, limits: &Limits) -> Result<View, Error> {
     let Member { name, hash, settings, generation, absent, .. } = member;
     let refused = |reason: String| Error::Refused { plugin: name.clone(), reason };
     if let Some(absence) = absent {
@@ -156,7 +159,7 @@ fn view(engine: &Engine, member: &Member, files: &BTreeMap<String, Vec<u8>>) -> 
             .map_err(|error| refused(format!("what was known of it cannot be read: {error}")))?;
         return Ok(View::absent(name, Arc::new(record), absence.reason.clone()));
     }
-    let settings = PluginSettings::parse(settings).map_err(&refused)?;
+    let settings = PluginSettings::parse_over(settings, limits).map_err(&refused)?;
     let bytes = files.get(hash).ok_or_else(|| refused(format!("its file {hash} was not kept")))?;
     if digest(bytes) != *hash {
         return Err(refused(format!("what was kept of its file {hash} is damaged")));

@@ -185,6 +185,11 @@ impl PluginSettings {
         "webhook_secret",
     ];
 
+    /// Those of a plugin without a `<name>.toml`.
+    pub fn within(limits: &Limits) -> Self {
+        Self { limits: limits.clone(), ..Self::default() }
+    }
+
     /// Reads the text of a `<name>.toml`, for a server that says nothing about limits.
     pub fn parse(text: &str) -> Result<Self, String> {
         Self::parse_over(text, &Limits::default())

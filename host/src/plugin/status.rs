@@ -107,7 +107,7 @@ impl PluginStatus {
 }
 
 /// Each by its name, as JSON has names.
-fn limits(limits: &Limits) -> BTreeMap<String, u64> {
+pub(super) fn limits(limits: &Limits) -> BTreeMap<String, u64> {
     let camel_case = |name: &str| {
         let mut words = name.split('_');
         let first = words.next().unwrap_or_default().to_owned();

@@ -238,6 +238,22 @@ async fn an_event_that_a_missing_plugin_held_back_is_told_to_have_been_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_plugins_of_the_time_have_the_limits_of_the_server() {
+    let app = TestApp::with(|config| {
+        config.plugins.limits.edits = 0;
+        let dir = config.plugins.dir.as_ref().expect("a plugin folder");
+        fs::write(dir.join("guard.wasm"), hiding("/lead/email", "1.0.0").build()).expect("written");
+    })
+    .await;
+    let mut admin = connect(&app, Role::Admin).await;
+    app.lead(json!({"title": "Roof"})).await;
+    admin.event("lead:created").await;
+    let told = explain(&app, 1, "role=VIEWER").await;
+    let fault = told["steps"][0]["fault"].as_str().unwrap_or_default();
+    assert!(told["outcome"] == "held" && fault.contains("edits"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_not_kept_as_it_was_explains_nothing() {
     let app = start(&hiding("/lead/email", "1.0.0"), "guard").await;
     app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;

@@ -170,6 +170,34 @@ fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_f
 }
 
 #[test]
+fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("guest.wasm"), Guest::redactor("guest").build()).expect("written");
+    let checked = |more: &[&str]| {
+        let arguments = [&["check", "guest.wasm", "--fuzz", "10", "--json"], more].concat();
+        let report = told(&plugin(&arguments, dir.path()), 0);
+        let detail = standing(&report, "latency")["detail"].as_str().expect("text").to_owned();
+        let budget = detail.rsplit("it has ").next().expect("the last part").to_owned();
+        assert_eq!(format!("{} ms", report["limits"]["timeoutMs"]), budget, "{report}");
+        (budget, report["limitsFrom"].as_str().expect("text").to_owned())
+    };
+    assert_eq!(checked(&[]), ("10 ms".into(), "the defaults".into()));
+
+    let config = |ms: u32| format!("[plugins.limits]\ntimeout_ms = {ms}\n");
+    fs::write(dir.path().join("leadwire.toml"), config(2000)).expect("written");
+    fs::write(dir.path().join("other.toml"), config(3000)).expect("written");
+    assert_eq!(checked(&[]), ("2000 ms".into(), "leadwire.toml".into()));
+    assert_eq!(checked(&["--config", "other.toml"]), ("3000 ms".into(), "other.toml".into()));
+
+    fs::write(dir.path().join("guest.toml"), "timeout_ms = 4000\n").expect("written");
+    let both = "leadwire.toml, and guest.toml where it says otherwise";
+    assert_eq!(checked(&[]), ("4000 ms".into(), both.into()));
+    let text = plugin(&["check", "guest.wasm", "--fuzz", "10"], dir.path()).stdout;
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.contains("it has 4000 ms\n") && text.contains(&format!("the limits are those of {both}\n")), "{text}");
+}
+
+#[test]
 fn a_bench_tells_each_hook_beside_an_empty_call() {
     let dir = tempfile::tempdir().expect("a folder");
     let guest = Guest::redactor("guest").enrich([set("/lead/x", "1")]).authorize(None).build();

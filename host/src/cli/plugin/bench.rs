@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Component;
 use crate::{
-    cli::{NotGood, say},
+    cli::{NotGood, Options, say},
     plugin::{
         error::Refused,
         workbench::{Figures, Measured},
@@ -30,8 +30,9 @@ pub(in crate::cli) struct Bench {
     json: bool,
 }
 
-pub(super) fn run(bench: &Bench) -> Result<()> {
-    let Component { name, bytes, settings } = Component::read(&bench.file, bench.settings.as_deref())?;
+pub(super) fn run(bench: &Bench, options: &Options) -> Result<()> {
+    let (limits, _) = options.plugin_limits()?;
+    let Component { name, bytes, settings, .. } = Component::read(&bench.file, bench.settings.as_deref(), &limits)?;
     let settings = settings.map_err(|why| anyhow!(why))?;
     let measured = match super::workbench()?.open(&name, &bytes, settings) {
         Ok(specimen) => specimen.measure(bench.calls as usize),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Component;
 use crate::{
-    cli::{NotGood, say},
+    cli::{NotGood, Options, say},
     plugin::workbench::{Pains, Report, Standing},
 };
 
@@ -30,22 +30,26 @@ pub(in crate::cli) struct Check {
     json: bool,
 }
 
-pub(super) fn run(check: &Check) -> Result<()> {
-    let Component { name, bytes, settings } = Component::read(&check.file, check.settings.as_deref())?;
+pub(super) fn run(check: &Check, options: &Options) -> Result<()> {
+    let (limits, server) = options.plugin_limits()?;
+    let component = Component::read(&check.file, check.settings.as_deref(), &limits)?;
+    let limits_from = component.limits_from(&server);
+    let Component { name, bytes, settings, .. } = component;
     let pains = Pains { seed: check.seed, fuzzed: check.fuzz, timed: 50 };
     let report = super::workbench()?.check(&name, &bytes, settings, pains);
     if check.json {
         let mut told = json!(report);
         told["file"] = check.file.display().to_string().into();
+        told["limitsFrom"] = limits_from.into();
         say(format_args!("{told:#}"))?;
     } else {
-        say(format_args!("{}\n\n{}", check.file.display(), text(&report, true)))?;
+        say(format_args!("{}\n\n{}", check.file.display(), text(&report, &limits_from, true)))?;
     }
     if report.ok { Ok(()) } else { Err(NotGood.into()) }
 }
 
-/// A line for each check, or for those alone that are not good, and how to mend them.
-pub(super) fn text(report: &Report, all: bool) -> String {
+/// A line for each check, or for those alone that are not good, and how to mend them; and where the limits come from.
+pub(super) fn text(report: &Report, limits_from: &str, all: bool) -> String {
     let mut lines = Vec::new();
     for check in &report.checks {
         let state = word(check.state);
@@ -58,6 +62,7 @@ pub(super) fn text(report: &Report, all: bool) -> String {
     let standings = [Standing::Ok, Standing::Warning, Standing::Failed, Standing::Skipped];
     let counts = standings.map(|standing| (count(standing), word(standing)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    lines.push(format!("the limits are those of {limits_from}"));
     let version = report.version.as_deref().unwrap_or("(version unknown)");
     lines.push(format!("{} {version}: {}", report.plugin, counts.collect::<Vec<_>>().join(", ")));
     lines.join("\n")

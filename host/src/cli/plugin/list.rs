@@ -15,7 +15,7 @@ use crate::{
     app,
     cli::{Options, runtime, say},
     config::Config,
-    plugin::{bulletin, error::Refused, workbench::Workbench},
+    plugin::{Limits, bulletin, error::Refused, workbench::Workbench},
     store::{Store, follower::Standing},
 };
 
@@ -34,7 +34,7 @@ pub(super) fn run(list: &List, options: &Options) -> Result<()> {
             let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
             (server, bulletin["items"].as_array().cloned().unwrap_or_default())
         }
-        None => (Value::Null, at_rest(&dir)?),
+        None => (Value::Null, at_rest(&dir, &config.plugins.limits)?),
     };
     for standing in standings(&config)? {
         if let Some(item) = items.iter_mut().find(|item| item["name"] == standing.plugin.as_str()) {
@@ -62,7 +62,7 @@ fn standings(config: &Config) -> Result<Vec<Standing>> {
 }
 
 /// What a server would make of the folder if it started now.
-fn at_rest(dir: &Path) -> Result<Vec<Value>> {
+fn at_rest(dir: &Path, limits: &Limits) -> Result<Vec<Value>> {
     let entries = dir.read_dir().with_context(|| format!("cannot read {}", dir.display()))?;
     let mut names = BTreeSet::new();
     for entry in entries {
@@ -72,10 +72,10 @@ fn at_rest(dir: &Path) -> Result<Vec<Value>> {
         names.extend(stem.map(str::to_owned));
     }
     let workbench = super::workbench()?;
-    names.iter().map(|name| examine(&workbench, dir, name)).collect()
+    names.iter().map(|name| examine(&workbench, dir, name, limits)).collect()
 }
 
-fn examine(workbench: &Workbench, dir: &Path, name: &str) -> Result<Value> {
+fn examine(workbench: &Workbench, dir: &Path, name: &str, limits: &Limits) -> Result<Value> {
     let file = dir.join(format!("{name}.wasm"));
     let told = |state: &str, reason: Option<String>| {
         let file = format!("{name}.wasm");
@@ -84,7 +84,7 @@ fn examine(workbench: &Workbench, dir: &Path, name: &str) -> Result<Value> {
     if !fs::exists(&file).unwrap_or(false) {
         return Ok(told("missing", Some(format!("there are settings, but no {name}.wasm"))));
     }
-    let component = match Component::read(&file, None) {
+    let component = match Component::read(&file, None, limits) {
         Ok(component) => component,
         Err(why) => return Ok(told("refused", Some(format!("{why:#}")))),
     };

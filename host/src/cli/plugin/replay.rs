@@ -15,7 +15,7 @@ use crate::{
     cli::{NotGood, Options, runtime, say},
     domain::{event::Event, time::Timestamp},
     plugin::{
-        self, Comparison, FixedPlugin, Past, Pinned, Plugins,
+        self, Comparison, FixedPlugin, Limits, Past, Pinned, Plugins, Settings,
         settings::{Mode, PluginSettings},
     },
     store::Store,
@@ -68,17 +68,17 @@ pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
     if !file.exists() {
         bail!("there is no database {}", file.display());
     }
-    let candidate = candidate(&replay.file, config.plugins.dir.as_deref())?;
+    let candidate = candidate(&replay.file, &config.plugins)?;
     let name = candidate.name.clone();
     if replay.against != Against::None && config.plugins.dir.is_none() {
         bail!("no plugin folder is set: name it with --plugins DIR, or compare with --against none");
     }
     let (runtime, cache) = (runtime()?, plugin::cache_dir(&config.data_dir()?));
-    let past = Past::new(cache.clone());
+    let past = Past::new(cache.clone(), config.plugins.limits.clone());
     let store = runtime.block_on(Store::open_read_only(&config.database_url()?))?;
     let before = match (replay.against, &config.plugins.dir) {
         (Against::Active, _) => runtime.block_on(in_force(&store, &past))?,
-        (Against::Folder, Some(dir)) => Plugins::fixed(in_folder(dir)?, &cache)?.pinned(),
+        (Against::Folder, Some(dir)) => Plugins::fixed(in_folder(dir, &config.plugins.limits)?, &cache)?.pinned(),
         (Against::Folder | Against::None, _) => Plugins::none().pinned(),
     };
     let after = past.with(&before, candidate)?;
@@ -146,21 +146,25 @@ async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> R
     Ok(shown)
 }
 
-fn candidate(file: &Path, folder: Option<&Path>) -> Result<FixedPlugin> {
+fn candidate(file: &Path, server: &Settings) -> Result<FixedPlugin> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     super::check_name(stem).with_context(|| format!("cannot take {}", file.display()))?;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let beside = settings(&file.with_extension("toml"))?;
-    let settings = match (beside, folder) {
-        (Some(settings), _) => settings,
-        (None, Some(folder)) => settings(&folder.join(format!("{stem}.toml")))?.unwrap_or_default(),
-        (None, None) => PluginSettings::default(),
+    let beside = settings(&file.with_extension("toml"), &server.limits)?;
+    let settings = match (beside, &server.dir) {
+        (Some(settings), _) => Some(settings),
+        (None, Some(folder)) => settings(&folder.join(format!("{stem}.toml")), &server.limits)?,
+        (None, None) => None,
     };
-    Ok(FixedPlugin { name: stem.into(), bytes, settings })
+    Ok(FixedPlugin {
+        name: stem.into(),
+        bytes,
+        settings: settings.unwrap_or_else(|| PluginSettings::within(&server.limits)),
+    })
 }
 
 /// The plugins of a folder that decide something there.
-fn in_folder(folder: &Path) -> Result<Vec<FixedPlugin>> {
+fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
     let unread = || format!("cannot read the plugin folder {}", folder.display());
     let mut plugins = Vec::new();
     for entry in fs::read_dir(folder).with_context(unread)? {
@@ -169,7 +173,8 @@ fn in_folder(folder: &Path) -> Result<Vec<FixedPlugin>> {
         if file.extension().is_none_or(|extension| extension != "wasm") || name.starts_with('.') {
             continue;
         }
-        let settings = settings(&file.with_extension("toml"))?.unwrap_or_default();
+        let settings =
+            settings(&file.with_extension("toml"), limits)?.unwrap_or_else(|| PluginSettings::within(limits));
         if settings.enabled && settings.mode == Mode::Active {
             let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             plugins.push(FixedPlugin { name, bytes, settings });
@@ -180,12 +185,12 @@ fn in_folder(folder: &Path) -> Result<Vec<FixedPlugin>> {
 }
 
 /// What a file of settings says, if there is one.
-fn settings(file: &Path) -> Result<Option<PluginSettings>> {
+fn settings(file: &Path, limits: &Limits) -> Result<Option<PluginSettings>> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
-    let settings = PluginSettings::parse(&text).map_err(anyhow::Error::msg);
+    let settings = PluginSettings::parse_over(&text, limits).map_err(anyhow::Error::msg);
     settings.with_context(|| format!("cannot use {}", file.display())).map(Some)
 }

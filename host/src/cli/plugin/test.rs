@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 
 use super::build;
 use crate::{
-    cli::{NotGood, say},
-    plugin::workbench::{Case, CaseResult, Difference},
+    cli::{NotGood, Options, say},
+    plugin::{
+        Limits,
+        workbench::{Case, CaseResult, Difference},
+    },
 };
 
 #[derive(Args)]
@@ -29,7 +32,8 @@ pub(in crate::cli) struct Test {
     json: bool,
 }
 
-pub(super) fn run(test: &Test) -> Result<()> {
+pub(super) fn run(test: &Test, options: &Options) -> Result<()> {
+    let (limits, _) = options.plugin_limits()?;
     if !test.dir.join("Cargo.toml").is_file() {
         bail!("{} is no plugin's folder: it holds no Cargo.toml", test.dir.display());
     }
@@ -37,7 +41,7 @@ pub(super) fn run(test: &Test) -> Result<()> {
     let files = case_files(&test.dir)?;
     let cases: Vec<(&Path, Vec<Case>)> =
         files.iter().map(|file| Ok((file.as_path(), read(file)?))).collect::<Result<_>>()?;
-    let results = if cases.is_empty() { Vec::new() } else { against_component(&test.dir, &cases)? };
+    let results = if cases.is_empty() { Vec::new() } else { against_component(&test.dir, &cases, &limits)? };
     if test.json {
         say(format_args!("{:#}", json!({"native": native.map(word), "cases": results})))?;
     } else {
@@ -72,10 +76,10 @@ fn read(file: &Path) -> Result<Vec<Case>> {
     Case::read(&text).map_err(|why| anyhow!("{}: {why}", file.display()))
 }
 
-fn against_component(dir: &Path, cases: &[(&Path, Vec<Case>)]) -> Result<Vec<CaseResult>> {
+fn against_component(dir: &Path, cases: &[(&Path, Vec<Case>)], limits: &Limits) -> Result<Vec<CaseResult>> {
     let component = build::component(dir, None).with_context(|| format!("cannot build {}", dir.display()))?;
     let settings = dir.join("plugin.toml");
-    let component = super::Component::read(&component, settings.is_file().then_some(settings.as_path()))?;
+    let component = super::Component::read(&component, settings.is_file().then_some(settings.as_path()), limits)?;
     let settings = component.settings.map_err(|why| anyhow!(why))?;
     let workbench = super::workbench()?;
     let mut results = Vec::new();

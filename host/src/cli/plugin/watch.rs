@@ -20,7 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Component, build, check, toolchain::Toolchain};
 use crate::{
     cli::{Options, say},
-    plugin::workbench::{Pains, Workbench},
+    plugin::{
+        Limits,
+        workbench::{Pains, Workbench},
+    },
 };
 
 /// No event for so long means that an editor is done.
@@ -57,7 +60,9 @@ pub(super) fn run(watch: &Watch, options: &Options) -> Result<()> {
     let (hints, hinted) = mpsc::channel();
     stop_on_signal(hints.clone())?;
     let mut eyes = Eyes { dir: watch.dir.clone(), watcher: watcher(hints), watched: Vec::new() };
-    let mut line = Line { dir: watch.dir.clone(), into, toolchain, workbench: super::workbench()?, copied: None };
+    let (limits, limits_from) = options.plugin_limits()?;
+    let (dir, workbench) = (watch.dir.clone(), super::workbench()?);
+    let mut line = Line { dir, into, toolchain, workbench, limits, limits_from, copied: None };
     let mut built = None;
     loop {
         let seen = eyes.look();
@@ -167,6 +172,9 @@ struct Line {
     into: PathBuf,
     toolchain: Toolchain,
     workbench: Workbench,
+    /// Those that a server has for all plugins, and what says so.
+    limits: Limits,
+    limits_from: String,
     /// The settings that were put beside the component from here; others are somebody's own.
     copied: Option<String>,
 }
@@ -192,10 +200,11 @@ impl Line {
         let theirs = fs::read_to_string(&settings).ok();
         let is_ours = theirs.is_none() || theirs == self.copied;
         let from = if is_ours { own.as_ref().map(|_| self.dir.join("plugin.toml")) } else { Some(settings.clone()) };
-        let component = Component::read(&file, from.as_deref())?;
+        let component = Component::read(&file, from.as_deref(), &self.limits)?;
+        let limits_from = component.limits_from(&self.limits_from);
         let report = self.workbench.check(&name, &component.bytes, component.settings, PAINS);
         if !report.ok {
-            return Err(anyhow!("a check failed\n{}", check::text(&report, false)));
+            return Err(anyhow!("a check failed\n{}", check::text(&report, &limits_from, false)));
         }
         let what = format!("{name} {}", report.version.unwrap_or_default());
         // Settings first: without them a server would load the component with none.

@@ -21,7 +21,7 @@ use crate::plugin::{
     error::{Fault, Refused},
     loaded::Stage,
     settings::PluginSettings,
-    standing, watch,
+    standing, status, watch,
 };
 
 /// What was found out about a file.
@@ -39,6 +39,8 @@ pub struct Report {
     pub ok: bool,
     pub checks: Vec<Check>,
     pub latency: Vec<Latency>,
+    /// What the calls were held against, by name; none where the settings are not valid.
+    pub limits: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +124,7 @@ impl Workbench {
             ok: false,
             checks: Vec::new(),
             latency: Vec::new(),
+            limits: settings.as_ref().ok().map(|settings| status::limits(&settings.limits)),
         };
         if let Some(specimen) = self.load(&mut report, bytes, settings) {
             specimen.judge(&mut report, pains);
