@@ -30,7 +30,7 @@ pub(super) struct Pool {
     pub(super) config: String,
     pub(super) limits: Limits,
     pub(super) max_idle: usize,
-    pub(super) idle: Mutex<Vec<Box<Instance>>>,
+    pub(super) idle: Mutex<Vec<Instance>>,
     pub(super) instances: Instances,
 }
 
@@ -51,7 +51,7 @@ impl Pool {
         question: impl FnOnce(&Guest, StoreContextMut<'_, State>) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
         let warm = self.idle.lock().pop();
-        let mut instance = warm.map_or_else(|| self.ready_instance().map(Box::new), Ok)?;
+        let mut instance = warm.map_or_else(|| self.ready_instance(), Ok)?;
         let answer = instance.call(self.limits.timeout(), question);
         if instance.store.data().looked {
             self.identity.looks.fetch_add(1, Relaxed);
@@ -69,7 +69,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn give_back(&self, instance: Box<Instance>) {
+    pub(super) fn give_back(&self, instance: Instance) {
         // What a guest leaks must not add up.
         if instance.calls >= self.limits.calls_per_instance {
             self.instances.aged.fetch_add(1, Relaxed);

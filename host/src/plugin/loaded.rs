@@ -416,7 +416,7 @@ fn init(pool: &Pool) -> Result<Asks, Refused> {
         .call(limit, |guest, store| guest.wants(store))
         .and_then(bindings::check_wants)
         .map_err(|fault| Refused(format!("wants {fault}")))?;
-    pool.give_back(Box::new(instance));
+    pool.give_back(instance);
     Ok(Asks { hides, commands, wants })
 }
 
