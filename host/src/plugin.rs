@@ -276,7 +276,7 @@ impl Plugins {
     /// Changes which generation of a plugin is in force, and tells how the plugin stands then. Blocks.
     ///
     /// # Errors
-    /// Nothing was changed.
+    /// Nothing was changed, unless it is `NotInForce` or `Failed`.
     pub fn shift(&self, name: &str, shift: Shift) -> Result<PluginStatus, ShiftError> {
         let (reply, replied) = mpsc::sync_channel(1);
         let hint = watch::Hint::Shift(watch::Order { name: name.into(), shift, reply });
@@ -372,8 +372,10 @@ pub fn forget(data_dir: &Path, name: &str) -> Result<bool, Error> {
 
 /// Changes which generation of a plugin is in force: a running server takes note by itself.
 ///
+/// The plugin is loaded for a moment, as a server would at its start.
+///
 /// # Errors
 /// Nothing was changed.
-pub fn shift(data_dir: &Path, name: &str, shift: &Shift) -> Result<(), ShiftError> {
-    standing::shift(data_dir, name, shift)
+pub fn shift(settings: Settings, name: &str, shift: &Shift) -> Result<(), ShiftError> {
+    watch::shift(settings, name, shift)
 }

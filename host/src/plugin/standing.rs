@@ -95,6 +95,11 @@ pub enum ShiftError {
     NotKept(String),
     #[error("another generation is in force: {0}")]
     OtherInForce(String),
+    #[error("it would not come into force, so nothing was changed: {0}")]
+    Useless(String),
+    /// What was found out about it beforehand held no more.
+    #[error("it was written down, and did not come into force: {0}")]
+    NotInForce(String),
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -138,20 +143,25 @@ impl Standing {
         self.promoted = None;
     }
 
-    fn shift(&mut self, shift: &Shift) -> Result<(), ShiftError> {
+    /// Returns what is to come into force by it.
+    fn shift(&mut self, shift: &Shift) -> Result<Option<Making>, ShiftError> {
         match shift {
             Shift::Promote => {
                 let held = self.aside.take_if(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
                 self.promoted = Some(held.making);
+                Ok(self.promoted.clone())
             }
             Shift::Drop => {
                 let held = self.aside.as_mut().filter(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
                 held.why = Why::Dropped;
                 held.reason = "it was dropped; it is looked at again when it changes".into();
+                Ok(None)
             }
-            Shift::RollBack { from } => self.roll_back(from.as_deref())?,
+            Shift::RollBack { from } => {
+                self.roll_back(from.as_deref())?;
+                Ok(self.current.clone())
+            }
         }
-        Ok(())
     }
 
     fn roll_back(&mut self, from: Option<&str>) -> Result<(), ShiftError> {
@@ -188,17 +198,26 @@ impl Standing {
     }
 }
 
-/// Does it in the file; a running server takes note by itself.
-pub(super) fn shift(data_dir: &Path, name: &str, shift: &Shift) -> Result<(), ShiftError> {
+/// Does it in the file, and returns what is to come into force by it; a running server takes note by itself.
+///
+/// `rehearse` finds out whether it would: once it is written down, nothing else is loaded, at the next start neither.
+pub(super) fn shift(
+    data_dir: &Path,
+    name: &str,
+    shift: &Shift,
+    rehearse: impl FnOnce(&Standing, &Making) -> Result<(), ShiftError>,
+) -> Result<Option<Making>, ShiftError> {
     let mut done = Err(ShiftError::Unknown);
     update(data_dir, &[], |standings| {
         let Some(standing) = standings.get_mut(name) else { return };
         let mut shifted = standing.clone();
-        done = shifted.shift(shift);
-        // Once it is written down, nothing else is loaded, at the next start neither.
-        if let (Ok(()), Shift::RollBack { .. }, Some(current)) = (&done, shift, &shifted.current) {
-            done = kept(data_dir, &current.hash).map(drop).map_err(ShiftError::NotKept);
-        }
+        done = shifted.shift(shift).and_then(|wanted| {
+            if let (Shift::RollBack { .. }, Some(wanted)) = (shift, &wanted) {
+                kept(data_dir, &wanted.hash).map_err(ShiftError::NotKept)?;
+            }
+            wanted.as_ref().map_or(Ok(()), |wanted| rehearse(&shifted, wanted))?;
+            Ok(wanted)
+        });
         if done.is_ok() {
             *standing = shifted;
         }
@@ -389,9 +408,10 @@ mod tests {
         }
         assert!(code("1").is_err());
         assert_eq!((code("2"), code("3")), (Ok(b"2".to_vec()), Ok(b"3".to_vec())));
-        assert!(matches!(shift(dir.path(), "b", &Shift::Drop), Err(ShiftError::Unknown)));
+        let good = |_: &Standing, _: &Making| Ok(());
+        assert!(matches!(shift(dir.path(), "b", &Shift::Drop, good), Err(ShiftError::Unknown)));
         let file = directory(dir.path()).join(KEPT).join(format!("{}.wasm", making("2").hash));
-        let back = || shift(dir.path(), "a", &Shift::RollBack { from: None });
+        let back = || shift(dir.path(), "a", &Shift::RollBack { from: None }, good);
         fs::write(&file, "x").expect("written");
         assert!(code("2").expect_err("damaged").ends_with("is damaged"));
         assert!(matches!(back(), Err(ShiftError::NotKept(_))));

@@ -64,25 +64,10 @@ pub(super) fn start(
     archive: Arc<dyn Archive>,
 ) -> Result<Arc<Shared>, Error> {
     let data = records::directory(&settings.data_dir);
-    let failed = |source| Error::DataDirectory { dir: data.clone(), source };
-    fs::create_dir_all(data.join("cache")).map_err(failed)?;
-    let engine = Engine::start(&fs::canonicalize(data.join("cache")).map_err(failed)?)?;
+    let mut keeper = Keeper::new(dir, settings, recent, archive)?;
     let (hints, hinted) = mpsc::channel();
     let shared = Arc::new(Shared::new(Some(hints.clone())));
-    let last = archive.last().map_err(Error::Archive)?;
-    let mut keeper = Keeper {
-        dir,
-        settings,
-        engine,
-        recent,
-        archive,
-        slots: BTreeMap::new(),
-        generation: last.as_ref().map_or(0, |last| last.id),
-        last,
-        is_settled: false,
-        seen: Seen::new(),
-    };
-    keeper.seen = keeper.look().map_err(|source| Error::Directory { dir: keeper.dir.clone(), source })?;
+    keeper.seen = keeper.look()?;
     keeper.settle(&shared)?;
     let watchers = [&keeper.dir, &data].map(|dir| watch(dir, hints.clone()));
     let weak = Arc::downgrade(&shared);
@@ -92,7 +77,8 @@ pub(super) fn start(
         let _ = rustix::process::nice(10);
         keep(keeper, &weak, &hinted);
     };
-    thread::Builder::new().name("plugin-watch".into()).spawn(run).map_err(failed)?;
+    let thread = thread::Builder::new().name("plugin-watch".into()).spawn(run);
+    thread.map_err(|source| Error::DataDirectory { dir: data, source })?;
     Ok(shared)
 }
 
@@ -139,7 +125,7 @@ fn keep(mut keeper: Keeper, shared: &Weak<Shared>, hinted: &mpsc::Receiver<Hint>
         let seen = match keeper.look() {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!("cannot read the plugin directory {}: {error}", keeper.dir.display());
+                tracing::warn!("{error}");
                 continue;
             }
         };
@@ -215,7 +201,32 @@ struct Files {
 }
 
 impl Keeper {
-    fn look(&self) -> io::Result<Seen> {
+    /// One that has not looked yet.
+    fn new(dir: PathBuf, settings: Settings, recent: Recent, archive: Arc<dyn Archive>) -> Result<Self, Error> {
+        let cache = records::directory(&settings.data_dir).join("cache");
+        let failed = |source| Error::DataDirectory { dir: cache.clone(), source };
+        fs::create_dir_all(&cache).map_err(failed)?;
+        let engine = Engine::start(&fs::canonicalize(&cache).map_err(failed)?)?;
+        let last = archive.last().map_err(Error::Archive)?;
+        Ok(Self {
+            dir,
+            settings,
+            engine,
+            recent,
+            archive,
+            slots: BTreeMap::new(),
+            generation: last.as_ref().map_or(0, |last| last.id),
+            last,
+            is_settled: false,
+            seen: Seen::new(),
+        })
+    }
+
+    fn look(&self) -> Result<Seen, Error> {
+        self.list().map_err(|source| Error::Directory { dir: self.dir.clone(), source })
+    }
+
+    fn list(&self) -> io::Result<Seen> {
         let mut seen = Seen::new();
         let record = records::directory(&self.settings.data_dir).join("active.json");
         let generations = standing::file(&self.settings.data_dir);
@@ -235,7 +246,7 @@ impl Keeper {
 
     /// Makes the set what the directory says, and puts it in force.
     fn settle(&mut self, shared: &Shared) -> Result<(), Error> {
-        let mut files = self.files();
+        let mut files = self.files(&self.seen);
         let records = records::read(&self.settings.data_dir)?;
         let standings = standing::read(&self.settings.data_dir)?;
         let names: BTreeSet<String> = files.keys().chain(records.keys()).chain(self.slots.keys()).cloned().collect();
@@ -281,9 +292,9 @@ impl Keeper {
         }
     }
 
-    fn files(&self) -> BTreeMap<String, Files> {
+    fn files(&self, seen: &Seen) -> BTreeMap<String, Files> {
         let mut files: BTreeMap<String, Files> = BTreeMap::new();
-        for (path, ..) in self.seen.iter().filter(|(path, ..)| path.parent() == Some(&self.dir)) {
+        for (path, ..) in seen.iter().filter(|(path, ..)| path.parent() == Some(&self.dir)) {
             let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
             if stem.starts_with('.') {
                 continue;
@@ -523,4 +534,11 @@ pub(super) fn forget(data_dir: &Path, name: &str) -> Result<bool, Error> {
     records::update(data_dir, |records: &mut Records| known = records.remove(name).is_some())?;
     standing::update(data_dir, &[], |standings| drop(standings.remove(name)))?;
     Ok(known)
+}
+
+/// As [`Keeper::shift`], for who is not the server: a running one takes note by itself.
+pub(super) fn shift(settings: Settings, name: &str, shift: &Shift) -> Result<(), ShiftError> {
+    let dir = settings.dir.clone().ok_or(ShiftError::Unknown)?;
+    let keeper = Keeper::new(dir, settings, Box::new(|_| Vec::new()), Arc::new(archive::Nowhere::default()))?;
+    keeper.write_shift(name, shift).map(drop)
 }

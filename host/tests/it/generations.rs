@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use leadwire::{
     domain::{event::Event, role::Role, room::Room, time::Timestamp},
-    plugin::{self, Plugins, Settings, Shaped, Shift, ShiftError, State, settings::Gate},
+    plugin::{self, Limits, Plugins, Settings, Shaped, Shift, ShiftError, State, settings::Gate},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -199,6 +199,33 @@ async fn a_rollback_brings_settings_back_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_would_not_come_into_force_is_refused_with_the_reason_and_changes_nothing() {
+    let server = Server::start(Some(0.2)).await;
+    server.put("guard.wasm", guard("1.0.1", ["/lead/email"]));
+    server.until_version("1.0.1").await;
+    server.put("guard.wasm", second());
+    server.until_held().await;
+    server.put("guard.toml", "enabled = false\n");
+    server.until("it being disabled", |status| status["state"] == "disabled").await;
+    for order in ["promote", "rollback"] {
+        let refused = server.order(order).await.refused(409, "not_in_force");
+        let detail = "it would not come into force, so nothing was changed: guard.toml says enabled = false";
+        assert_eq!(refused["detail"], detail);
+    }
+    server.put("guard.toml", "");
+    server.until("it being enabled", |status| status["state"] == "active").await;
+    fs::remove_file(server.app.dir.path().join("plugins/guard.wasm")).expect("removed");
+    server.until("it being missed", |status| status["state"] == "missing").await;
+    let refused = server.order("rollback").await.refused(409, "not_in_force");
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("its file is missing")), "{refused}");
+
+    server.put("guard.wasm", second());
+    let held = server.until_held().await;
+    assert_eq!((&held["version"], &held["previous"]["version"]), (&json!("1.0.1"), &json!("1.0.0")));
+    assert_eq!(server.order("promote").await.expect(StatusCode::OK)["version"], "2.0.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there_are() {
     let server = Server::start(None).await;
     for order in ["promote", "drop", "rollback"] {
@@ -300,9 +327,16 @@ impl Yard {
         self.0.path().join("data")
     }
 
-    fn open(&self, max_change: Option<f64>) -> Plugins {
+    fn settings(&self, max_change: Option<f64>) -> Settings {
         let (dir, data_dir) = (Some(self.0.path().join("plugins")), self.data());
-        let settings = Settings { dir, data_dir, gate: Gate { max_change }, ..Settings::default() };
+        Settings { dir, data_dir, gate: Gate { max_change }, ..Settings::default() }
+    }
+
+    fn open(&self, max_change: Option<f64>) -> Plugins {
+        self.open_as(self.settings(max_change))
+    }
+
+    fn open_as(&self, settings: Settings) -> Plugins {
         let at = Timestamp::from_millis(0).expect("in range");
         let event = Event {
             seq: 7,
@@ -345,7 +379,7 @@ fn a_file_that_was_changed_while_the_server_was_down_is_held_and_stays_so() {
         let candidate = plugins.status()[0].candidate.clone().expect("a candidate");
         assert_eq!(candidate.comparison.map(|comparison| comparison.differing), Some(1));
     }
-    plugin::shift(&yard.data(), "guard", &Shift::Promote).expect("it is held");
+    plugin::shift(yard.settings(Some(0.1)), "guard", &Shift::Promote).expect("it is held");
     let plugins = yard.open(Some(0.1));
     assert_eq!((version(&plugins).as_str(), shows_phone(&plugins)), ("2.0.0", Some(false)));
 }
@@ -397,4 +431,45 @@ fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes
         assert_eq!((status.version.as_deref(), status.state), (Some("2.0.0"), State::Active), "{:?}", status.reason);
         assert_eq!(shows_phone(&plugins), Some(false));
     }
+}
+
+#[test]
+fn a_generation_that_cannot_be_loaded_any_more_is_not_brought_back() {
+    let yard = Yard::new();
+    yard.put("guard.wasm", first());
+    drop(yard.open(None));
+    yard.put("guard.wasm", second());
+    yard.put("guard.toml", "[limits]\nedits = 9\n");
+    let plugins = yard.open_as(Settings { limits: Limits { edits: 0, ..Limits::default() }, ..yard.settings(None) });
+    let refused = plugins.shift("guard", Shift::RollBack { from: None }).expect_err("it may make no edit");
+    assert!(matches!(&refused, ShiftError::Useless(why) if why.contains("in a trial on event 7")), "{refused}");
+    for plugins in [plugins, yard.open(None)] {
+        let status = plugins.status().remove(0);
+        assert_eq!((status.version.as_deref(), status.state), (Some("2.0.0"), State::Active), "{:?}", status.reason);
+        assert_eq!((status.rolled_back_from, status.candidate), (None, None));
+    }
+}
+
+#[test]
+fn without_a_server_an_order_is_written_down_if_the_next_one_would_carry_it_out() {
+    let yard = Yard::new();
+    let order = |shift: Shift| plugin::shift(yard.settings(Some(0.1)), "guard", &shift);
+    let useless = |shift: Shift| match order(shift).expect_err("nothing comes of it") {
+        ShiftError::Useless(why) => why,
+        other => panic!("{other}"),
+    };
+    yard.put("guard.wasm", first());
+    drop(yard.open(None));
+    yard.put("guard.wasm", second());
+    drop(yard.open(None));
+    yard.put("guard.toml", "enabled = false\n");
+    assert_eq!(useless(Shift::RollBack { from: None }), "guard.toml says enabled = false");
+    yard.put("guard.toml", "");
+    yard.put("guard.wasm", guard("3.0.0", []));
+    drop(yard.open(Some(0.1)));
+    yard.put("guard.wasm", guard("4.0.0", []));
+    assert_eq!(useless(Shift::Promote), "other files have been put into the plugin directory");
+    yard.put("guard.wasm", guard("3.0.0", []));
+    order(Shift::Promote).expect("it is held");
+    assert_eq!(version(&yard.open(Some(0.1))), "3.0.0");
 }

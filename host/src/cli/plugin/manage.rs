@@ -68,7 +68,8 @@ pub(super) fn shift(named: &Named, options: &Options, shift: &Shift) -> Result<(
         Shift::Drop => "dropped what was held of",
         Shift::RollBack { .. } => "rolled back",
     };
-    plugin::shift(&options.load()?.data_dir()?, name, shift).with_context(|| format!("plugin {name}"))?;
+    folder(options)?;
+    plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
     say(format_args!("{done} plugin {name}"))
 }
 

@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Keeper, Print, Slot, archive, refuse};
+use super::{Keeper, Print, Seen, Slot, archive, refuse};
 use crate::plugin::{
     Comparison, Shared,
     error::{Error, Refused},
     loaded::Plugin,
-    records::Record,
+    records::{self, Record},
     set::{Set, View},
     settings::PluginSettings,
     standing::{self, Making, Shift, ShiftError, Standing, Standings},
@@ -20,9 +20,31 @@ use crate::plugin::{
 impl Keeper {
     /// Does what an operator asks for, and puts in force what comes of it.
     pub(super) fn shift(&mut self, shared: &Shared, name: &str, shift: &Shift) -> Result<(), ShiftError> {
-        standing::shift(&self.settings.data_dir, name, shift)?;
-        self.seen = self.look().map_err(|source| Error::Directory { dir: self.dir.clone(), source })?;
-        Ok(self.settle(shared)?)
+        let wanted = self.write_shift(name, shift)?;
+        self.seen = self.look()?;
+        if let Err(error) = self.settle(shared) {
+            // The next look finds something new, and so tries again.
+            self.seen = Seen::new();
+            return Err(error.into());
+        }
+        let Some(wanted) = wanted else { return Ok(()) };
+        let slot = self.slots.get(name);
+        let standing = slot.and_then(|slot| slot.view.standing.as_deref());
+        wanting(slot, standing, &wanted).map_or(Ok(()), |why| Err(ShiftError::NotInForce(why)))
+    }
+
+    /// Writes down what an operator asks for, unless nothing would come of it; returns what is to come into force.
+    pub(super) fn write_shift(&self, name: &str, shift: &Shift) -> Result<Option<Making>, ShiftError> {
+        standing::shift(&self.settings.data_dir, name, shift, |shifted, wanted| self.rehearse(name, shifted, wanted))
+    }
+
+    /// Whether a plugin that stands so would have in force what is wanted.
+    fn rehearse(&self, name: &str, shifted: &Standing, wanted: &Making) -> Result<(), ShiftError> {
+        let records = records::read(&self.settings.data_dir)?;
+        let files = self.files(&self.look()?).remove(name).unwrap_or_default();
+        let mut standing = shifted.clone();
+        let slot = self.examine(name, files, records.get(name), self.slots.get(name).cloned(), &mut standing);
+        wanting(slot.as_ref(), Some(&standing), wanted).map_or(Ok(()), |why| Err(ShiftError::Useless(why)))
     }
 
     /// The slot as it was, unless an operator ordered another generation into force.
@@ -152,6 +174,19 @@ impl Keeper {
             }
         })
     }
+}
+
+/// Why something else than what is wanted is in force, or nothing; `None` where it is in force.
+fn wanting(slot: Option<&Slot>, standing: Option<&Standing>, wanted: &Making) -> Option<String> {
+    let Some(slot) = slot else { return Some("its file is missing".into()) };
+    let is_loaded = slot.view.plugin.is_some() && slot.loaded.as_ref().is_some_and(|print| making(print).is(wanted));
+    if is_loaded {
+        return None;
+    }
+    let refused = slot.view.candidate.as_ref().map(|candidate| candidate.reason.clone());
+    let aside = standing.and_then(|standing| standing.aside.as_ref()).map(|aside| aside.reason.clone());
+    let why = refused.or_else(|| slot.view.reason.clone()).or(aside);
+    Some(why.unwrap_or_else(|| "other files have been put into the plugin directory".into()))
 }
 
 impl Slot {

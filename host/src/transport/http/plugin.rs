@@ -95,6 +95,7 @@ async fn shift(
             ShiftError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
             ShiftError::NothingBefore | ShiftError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
             ShiftError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
+            ShiftError::Useless(_) | ShiftError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
             ShiftError::Failed(error) => app::Error::Internal(error.into()).into(),
         }
     })
