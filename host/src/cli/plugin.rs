@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use super::Options;
-use crate::plugin::{self, Limits, Shift, settings::PluginSettings, workbench::Workbench};
+use crate::plugin::{self, Limits, settings::PluginSettings, workbench::Workbench};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -47,11 +47,11 @@ pub(super) enum Command {
     /// Delete a plugin's files, and let go of what it held back
     Remove(manage::Named),
     /// Put in force what the gate holds
-    Promote(manage::Named),
+    Promote(manage::Promote),
     /// Forget what the gate holds, until the files change again
     Drop(manage::Named),
     /// Bring back the generation before the one in force; once more, and the later one is back
-    Rollback(manage::Named),
+    Rollback(manage::Rollback),
 }
 
 pub(super) fn run(command: Command, options: &Options) -> Result<()> {
@@ -67,9 +67,9 @@ pub(super) fn run(command: Command, options: &Options) -> Result<()> {
         Command::Enable(named) => manage::enable(&named, options),
         Command::Disable(named) => manage::disable(&named, options),
         Command::Remove(named) => manage::remove(&named, options),
-        Command::Promote(named) => manage::shift(&named, options, &Shift::Promote),
-        Command::Drop(named) => manage::shift(&named, options, &Shift::Drop),
-        Command::Rollback(named) => manage::shift(&named, options, &Shift::RollBack { from: None }),
+        Command::Promote(promote) => manage::promote(promote, options),
+        Command::Drop(named) => manage::drop_held(&named, options),
+        Command::Rollback(rollback) => manage::roll_back(rollback, options),
     }
 }
 

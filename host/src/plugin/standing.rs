@@ -74,8 +74,8 @@ pub(super) enum Why {
 /// What an operator does about a plugin's generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shift {
-    /// Puts in force what the gate holds.
-    Promote,
+    /// Puts in force what the gate holds; with a hash, only if that is what it holds.
+    Promote { hash: Option<String> },
     /// Forgets what the gate holds, until the files change again.
     Drop,
     /// Brings back the generation before the one in force; with a hash, only if that is the one in force.
@@ -89,6 +89,8 @@ pub enum ShiftError {
     Unknown,
     #[error("nothing of this plugin is held")]
     NothingHeld,
+    #[error("another candidate is held: {0}")]
+    OtherHeld(String),
     #[error("no generation before the one in force is known")]
     NothingBefore,
     #[error("the generation before the one in force cannot be brought back: {0}")]
@@ -146,13 +148,16 @@ impl Standing {
     /// Returns what is to come into force by it.
     fn shift(&mut self, shift: &Shift) -> Result<Option<Making>, ShiftError> {
         match shift {
-            Shift::Promote => {
-                let held = self.aside.take_if(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
-                self.promoted = Some(held.making);
+            Shift::Promote { hash } => {
+                let held = self.held()?.making.clone();
+                if hash.as_ref().is_some_and(|hash| *hash != held.hash) {
+                    return Err(ShiftError::OtherHeld(held.hash));
+                }
+                (self.aside, self.promoted) = (None, Some(held));
                 Ok(self.promoted.clone())
             }
             Shift::Drop => {
-                let held = self.aside.as_mut().filter(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)?;
+                let held = self.held()?;
                 held.why = Why::Dropped;
                 held.reason = "it was dropped; it is looked at again when it changes".into();
                 Ok(None)
@@ -162,6 +167,10 @@ impl Standing {
                 Ok(self.current.clone())
             }
         }
+    }
+
+    fn held(&mut self) -> Result<&mut Aside, ShiftError> {
+        self.aside.as_mut().filter(|aside| aside.why == Why::Held).ok_or(ShiftError::NothingHeld)
     }
 
     fn roll_back(&mut self, from: Option<&str>) -> Result<(), ShiftError> {
@@ -352,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn only_the_candidate_that_was_looked_at_is_promoted() {
+        let mut standing = standing();
+        standing.hold(making("4"), Comparison::default(), 0.1);
+        let before = standing.clone();
+        let other = standing.shift(&Shift::Promote { hash: Some(making("3").hash) });
+        assert!(matches!(other, Err(ShiftError::OtherHeld(hash)) if hash == making("4").hash));
+        assert_eq!(standing, before);
+        standing.shift(&Shift::Promote { hash: Some(making("4").hash) }).expect("held");
+        assert!(standing.wants(&making("4")));
+    }
+
+    #[test]
     fn a_call_that_is_repeated_by_mistake_does_not_roll_forward() {
         let (mut standing, from) = (standing(), Some(making("2").hash));
         standing.shift(&Shift::RollBack { from: from.clone() }).expect("there is one before");
@@ -367,15 +388,15 @@ mod tests {
         assert!(held.sets_aside(&making("3")) && !held.wants(&making("3")));
 
         let mut promoted = held.clone();
-        promoted.shift(&Shift::Promote).expect("held");
+        promoted.shift(&Shift::Promote { hash: None }).expect("held");
         assert!(promoted.wants(&making("3")) && !promoted.sets_aside(&making("3")));
-        assert!(matches!(promoted.shift(&Shift::Promote), Err(ShiftError::NothingHeld)));
+        assert!(matches!(promoted.shift(&Shift::Promote { hash: None }), Err(ShiftError::NothingHeld)));
         promoted.take(making("3"));
         assert_eq!(versions(&promoted), ["3", "2"]);
 
         held.shift(&Shift::Drop).expect("held");
         assert!(held.sets_aside(&making("3")));
-        assert!(matches!(held.shift(&Shift::Promote), Err(ShiftError::NothingHeld)));
+        assert!(matches!(held.shift(&Shift::Promote { hash: None }), Err(ShiftError::NothingHeld)));
         assert!(matches!(held.shift(&Shift::Drop), Err(ShiftError::NothingHeld)));
     }
 
@@ -385,7 +406,7 @@ mod tests {
         standing.hold(making("3"), Comparison::default(), 0.1);
         standing.shift(&Shift::RollBack { from: None }).expect("there is one before");
         assert_eq!(versions(&standing), ["1", "2"]);
-        standing.shift(&Shift::Promote).expect("still held");
+        standing.shift(&Shift::Promote { hash: None }).expect("still held");
         assert!(standing.wants(&making("3")));
     }
 

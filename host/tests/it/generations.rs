@@ -108,7 +108,12 @@ async fn a_reload_that_changes_too_much_is_held_until_it_is_promoted() {
     assert_eq!(server.shown().await, (false, true));
     server.app.anonymous().get("/readyz").await.expect(StatusCode::OK);
 
-    let promoted = server.order("promote").await.expect(StatusCode::OK);
+    let promote = async |hash: &Value| {
+        server.app.client(Role::Admin).post("/api/plugins/guard/promote", json!({"hash": hash})).await
+    };
+    promote(&held["hash"]).await.refused(409, "other_held");
+    assert_eq!(server.shown().await, (false, true));
+    let promoted = promote(&candidate["hash"]).await.expect(StatusCode::OK);
     assert_eq!((&promoted["version"], &promoted["previous"]["version"]), (&json!("2.0.0"), &json!("1.0.0")));
     assert_eq!(promoted.get("candidate"), None);
     assert_eq!(server.shown().await, (false, false));
@@ -280,7 +285,7 @@ async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder()
 /// `leadwire plugin …` beside the running server.
 fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
     let mut command = crate::support::leadwire(dir);
-    command.args(["plugin", order, "guard", "--plugins", "plugins", "--data-dir", "data"]);
+    command.arg("plugin").args(order.split(' ')).args(["guard", "--plugins", "plugins", "--data-dir", "data"]);
     let output = command.output().expect("leadwire starts");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).trim().to_owned())
@@ -297,10 +302,16 @@ async fn the_command_line_reaches_a_running_server() {
     assert_eq!(command("drop", dir), (Some(0), "dropped what was held of plugin guard".into()));
     server.until("the drop", |status| status["candidate"]["state"] == "dropped").await;
     server.put("guard.wasm", guard("2.0.1", ["/lead/email", "/lead/phone"]));
-    server.until_held().await;
-    assert_eq!(command("promote", dir), (Some(0), "promoted plugin guard".into()));
+    let held = server.until_held().await;
+    let (hash, in_force) =
+        (held["candidate"]["hash"].as_str().expect("a hash"), held["hash"].as_str().expect("a hash"));
+    let other = (Some(2), format!("error: plugin guard: another candidate is held: {hash}"));
+    assert_eq!(command(&format!("promote --hash {in_force}"), dir), other);
+    assert_eq!(command(&format!("promote --hash {hash}"), dir), (Some(0), "promoted plugin guard".into()));
     server.until_version("2.0.1").await;
-    assert_eq!(command("rollback", dir), (Some(0), "rolled back plugin guard".into()));
+    let other = (Some(2), format!("error: plugin guard: another generation is in force: {hash}"));
+    assert_eq!(command(&format!("rollback --from {in_force}"), dir), other);
+    assert_eq!(command(&format!("rollback --from {hash}"), dir), (Some(0), "rolled back plugin guard".into()));
     server.until_version("1.0.0").await;
     assert_eq!(server.shown().await, (false, true));
 }
@@ -379,7 +390,7 @@ fn a_file_that_was_changed_while_the_server_was_down_is_held_and_stays_so() {
         let candidate = plugins.status()[0].candidate.clone().expect("a candidate");
         assert_eq!(candidate.comparison.map(|comparison| comparison.differing), Some(1));
     }
-    plugin::shift(yard.settings(Some(0.1)), "guard", &Shift::Promote).expect("it is held");
+    plugin::shift(yard.settings(Some(0.1)), "guard", &Shift::Promote { hash: None }).expect("it is held");
     let plugins = yard.open(Some(0.1));
     assert_eq!((version(&plugins).as_str(), shows_phone(&plugins)), ("2.0.0", Some(false)));
 }
@@ -468,8 +479,8 @@ fn without_a_server_an_order_is_written_down_if_the_next_one_would_carry_it_out(
     yard.put("guard.wasm", guard("3.0.0", []));
     drop(yard.open(Some(0.1)));
     yard.put("guard.wasm", guard("4.0.0", []));
-    assert_eq!(useless(Shift::Promote), "other files have been put into the plugin directory");
+    assert_eq!(useless(Shift::Promote { hash: None }), "other files have been put into the plugin directory");
     yard.put("guard.wasm", guard("3.0.0", []));
-    order(Shift::Promote).expect("it is held");
+    order(Shift::Promote { hash: None }).expect("it is held");
     assert_eq!(version(&yard.open(Some(0.1))), "3.0.0");
 }

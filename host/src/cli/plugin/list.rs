@@ -122,6 +122,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         lines.push(format!("{name:width$}  {state:9} {version:10} {generation:10} {}", hooks.join(", ")));
         let indent = " ".repeat(width + 2);
         lines.extend(item["reason"].as_str().map(|reason| format!("{indent}{reason}")));
+        lines.extend(held(&item["candidate"], &word(item, "name")).map(|line| format!("{indent}{line}")));
         if let Some(counts) = item["counts"].as_object().filter(|counts| counts["calls"] != 0) {
             let number = |key: &str| counts.get(key).and_then(Value::as_u64).unwrap_or_default();
             let (calls, faults, skipped) = (number("calls"), number("faults"), number("skipped"));
@@ -139,6 +140,13 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         lines.push("no plugins".into());
     }
     lines.join("\n")
+}
+
+/// How what the gate holds is put in force, and nothing else that may be held by then.
+fn held(candidate: &Value, name: &str) -> Option<String> {
+    let version = candidate["version"].as_str().filter(|_| candidate["state"] == "held")?;
+    let hash = candidate["hash"].as_str()?;
+    Some(format!("held is {version}: leadwire plugin promote {name} --hash {hash}"))
 }
 
 /// How far a plugin that follows the log is, where there is something left to do.
@@ -188,6 +196,15 @@ mod tests {
         assert_eq!(told(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
         assert_eq!(told(effects(0, 0, 0, 0)), None);
         assert_eq!(told(Value::Null), None);
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_the_order_that_promotes_it_and_nothing_else() {
+        let candidate = |state: &str| json!({"state": state, "version": "2.0.0", "hash": "c0ffee", "reason": "…"});
+        let told = |candidate: Value| held(&candidate, "guard");
+        let order = "held is 2.0.0: leadwire plugin promote guard --hash c0ffee";
+        assert_eq!(told(candidate("held")).as_deref(), Some(order));
+        assert_eq!((told(candidate("dropped")), told(Value::Null)), (None, None));
     }
 
     #[test]

@@ -24,6 +24,24 @@ pub(in crate::cli) struct Named {
     name: String,
 }
 
+#[derive(Args)]
+pub(in crate::cli) struct Promote {
+    #[command(flatten)]
+    named: Named,
+    /// Only if the code with this SHA-256 is what the gate holds
+    #[arg(long)]
+    hash: Option<String>,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct Rollback {
+    #[command(flatten)]
+    named: Named,
+    /// Only if the code with this SHA-256 is in force
+    #[arg(long, value_name = "HASH")]
+    from: Option<String>,
+}
+
 /// The two files of a plugin.
 struct Files {
     component: PathBuf,
@@ -60,14 +78,21 @@ pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
     say(format_args!("removed plugin {name}"))
 }
 
-pub(super) fn shift(named: &Named, options: &Options, shift: &Shift) -> Result<()> {
+pub(super) fn promote(Promote { named, hash }: Promote, options: &Options) -> Result<()> {
+    shift(&named, options, &Shift::Promote { hash }, "promoted")
+}
+
+pub(super) fn drop_held(named: &Named, options: &Options) -> Result<()> {
+    shift(named, options, &Shift::Drop, "dropped what was held of")
+}
+
+pub(super) fn roll_back(Rollback { named, from }: Rollback, options: &Options) -> Result<()> {
+    shift(&named, options, &Shift::RollBack { from }, "rolled back")
+}
+
+fn shift(named: &Named, options: &Options, shift: &Shift, done: &str) -> Result<()> {
     let name = &named.name;
     super::check_name(name)?;
-    let done = match shift {
-        Shift::Promote => "promoted",
-        Shift::Drop => "dropped what was held of",
-        Shift::RollBack { .. } => "rolled back",
-    };
     folder(options)?;
     plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
     say(format_args!("{done} plugin {name}"))

@@ -6,7 +6,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Api,
@@ -43,14 +43,15 @@ async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<
     Ok(Json(json!({"generation": api.plugins.generation(), "items": items.collect::<Vec<_>>()})))
 }
 
+/// `hash`, where it is given, has to be what is held: what was looked at may have been replaced meanwhile.
 async fn promote(
     state: State<Api>,
     name: Path<String>,
     caller: Caller,
     MaybeObject(body): MaybeObject,
 ) -> Result<Json<PluginStatus>, Problem> {
-    Input::new(body).finish().map_err(app::Error::from)?;
-    shift(state, name, &caller, Shift::Promote).await
+    let hash = hash("hash", &caller, body)?;
+    shift(state, name, &caller, Shift::Promote { hash }).await
 }
 
 async fn drop_held(
@@ -70,11 +71,17 @@ async fn roll_back(
     caller: Caller,
     MaybeObject(body): MaybeObject,
 ) -> Result<Json<PluginStatus>, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
-    let mut input = Input::new(body);
-    let from = input.text("from", 1, 64);
-    input.finish().map_err(app::Error::from)?;
+    let from = hash("from", &caller, body)?;
     shift(state, name, &caller, Shift::RollBack { from }).await
+}
+
+/// The one field that an administrator may send.
+fn hash(field: &'static str, caller: &Caller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
+    may(&caller.actor(), Deed::Administer)?;
+    let mut input = Input::new(body);
+    let hash = input.text(field, 1, 64);
+    input.finish()?;
+    Ok(hash)
 }
 
 async fn shift(
@@ -93,6 +100,7 @@ async fn shift(
         match error {
             ShiftError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
             ShiftError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
+            ShiftError::OtherHeld(_) => problem(StatusCode::CONFLICT, "other_held"),
             ShiftError::NothingBefore | ShiftError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
             ShiftError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
             ShiftError::Useless(_) | ShiftError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
