@@ -176,9 +176,11 @@ impl Plugin {
         self.asked().granted(&self.settings.grant)
     }
 
-    /// Whether it asks for no more than that.
+    /// Whether it asks for no more than that, and reaches no further.
     pub(super) fn is_within(&self, grant: &Grant) -> bool {
-        self.asked().check(grant, self.name()).is_ok()
+        let reached = &self.settings.grant.webhook_networks;
+        let is_granted = |network| grant.webhook_networks.iter().any(|granted| granted.contains(network));
+        self.asked().check(grant, self.name()).is_ok() && reached.iter().all(is_granted)
     }
 
     /// Where its webhooks may go: what it asked for, because that was granted.

@@ -211,6 +211,13 @@ impl PluginSettings {
         Ok(Self { limits, grant: settings.grant.check()?, ..settings })
     }
 
+    /// The same, as far as another text says who may do what: by it the plugin takes part, is granted what it asks
+    /// for, and signs.
+    pub(super) fn allowed_by(self, other: &Self) -> Self {
+        let Self { enabled, grant, webhook_secret, .. } = other.clone();
+        Self { enabled, grant, webhook_secret, ..self }
+    }
+
     pub fn timeout(&self) -> Duration {
         self.limits.timeout()
     }

@@ -107,9 +107,11 @@ pub enum ShiftError {
 }
 
 impl Making {
-    /// Whether both make the same plugin. Comments do not count, nor whether it takes part.
+    /// Whether both make the same plugin. Comments do not count, nor what an operator says of every generation: whether
+    /// it takes part, what it is granted, what signs its webhooks.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let settings = |text| PluginSettings::parse(text).map(|settings| PluginSettings { enabled: true, ..settings });
+        let every = PluginSettings::default();
+        let settings = |text| PluginSettings::parse(text).map(|settings| settings.allowed_by(&every));
         self.hash == other.hash
             && (self.settings == other.settings
                 || settings(&self.settings).is_ok_and(|own| Ok(own) == settings(&other.settings)))
@@ -373,6 +375,14 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_makes_no_generation() {
+        let mut standing = standing();
+        standing.take(Making { settings: "[grant]\nhooks = []".into(), ..making("2") });
+        assert_eq!(versions(&standing), ["2", "1"]);
+        assert_eq!(standing.current.expect("in force").settings, "[grant]\nhooks = []");
+    }
+
+    #[test]
     fn a_call_that_is_repeated_by_mistake_does_not_roll_forward() {
         let (mut standing, from) = (standing(), Some(making("2").hash));
         standing.shift(&Shift::RollBack { from: from.clone() }).expect("there is one before");
@@ -411,9 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_the_same_whatever_their_comments_and_whether_it_takes_part() {
+    fn settings_are_the_same_whatever_their_comments_grants_and_secret_and_whether_it_takes_part() {
         let with = |settings: &str| Making { settings: settings.into(), ..making("1") };
         assert!(with("order = 1").is(&with("# first\norder = 1\nenabled = false")));
+        let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
+        assert!(with("order = 1").is(&with(&format!("order = 1\n{secret}\n[grant]\neffects = [\"webhook\"]"))));
         assert!(!with("order = 1").is(&with("order = 2")));
         assert!(with("= =").is(&with("= =")) && !with("= =").is(&with("=")));
     }

@@ -363,12 +363,13 @@ impl Keeper {
         };
         let print = (Some(hash.clone()), text);
         let mut making = making(&print);
-        let old = self.as_ordered(name, &making, record, old, standing);
-        if standing.sets_aside(&making) {
-            return self.stay(name, record, old, standing);
-        }
+        let today = settings.as_ref().map_err(|reason| format!("{name}.toml: {reason}"));
+        let old = self.as_ordered(name, &making, record, old, standing, &today);
         // What an operator takes back is taken back now: the old one does not go on with it while the new one is refused.
-        let old = old.filter(|old| settings.as_ref().map_or(true, |settings| old.is_within(&settings.grant)));
+        let old = old.filter(|old| today.as_ref().map_or(true, |today| old.is_within(&today.grant)));
+        if standing.sets_aside(&making) {
+            return self.stay(name, record, old, standing, &today);
+        }
         if let Some(old) = old.as_ref().filter(|old| old.refused.as_ref() == Some(&print)) {
             return Some(Slot { view: held(old.view.clone(), record), ..old.clone() });
         }
@@ -381,9 +382,9 @@ impl Keeper {
             standing.take(making);
             return Some(old);
         }
-        let loaded = settings
-            .map_err(|reason| Refused(format!("{name}.toml: {reason}")))
-            .and_then(|settings| self.load(name, bytes, hash, settings, archive::settings_of(print.1.as_deref())));
+        let loaded = today.map_err(Refused).and_then(|settings| {
+            self.load(name, bytes, hash, settings.clone(), archive::settings_of(print.1.as_deref()))
+        });
         match loaded {
             Ok(plugin) => {
                 making.version = plugin.manifest.version.to_string();

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     explain::leadwire,
-    guest::{Guest, everyone, remove},
+    guest::{Guest, Outcome, Wants, everyone, remove},
     socket_client::PATIENCE,
     support::TestApp,
 };
@@ -459,6 +459,90 @@ fn a_generation_that_cannot_be_loaded_any_more_is_not_brought_back() {
         assert_eq!((status.version.as_deref(), status.state), (Some("2.0.0"), State::Active), "{:?}", status.reason);
         assert_eq!((status.rolled_back_from, status.candidate), (None, None));
     }
+}
+
+/// Wants to notify and to call a host, unless it is the second.
+fn notifier(version: &str) -> Vec<u8> {
+    let effects: &[&str] = if version == "2.0.0" { &[] } else { &["notify", "webhook"] };
+    let hosts: &[&str] = if effects.is_empty() { &[] } else { &["a.example"] };
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let wants = Wants { events: owned(&["lead:updated"]), effects: owned(effects), webhook_hosts: owned(hosts) };
+    Guest::new("guard").version(version).after(wants, Outcome::default()).build()
+}
+
+const GRANT: &str = "[grant]\neffects = [\"notify\", \"webhook\"]\nwebhook_hosts = [\"a.example\"]\n";
+
+#[test]
+fn a_rollback_brings_back_no_grant_that_was_taken_away() {
+    let yard = Yard::new();
+    yard.put("guard.toml", format!("order = 1\n{GRANT}"));
+    yard.put("guard.wasm", notifier("1.0.0"));
+    drop(yard.open(None));
+    yard.put("guard.wasm", notifier("2.0.0"));
+    drop(yard.open(None));
+    yard.put("guard.toml", "order = 1\n");
+    let plugins = yard.open(None);
+    let back = |plugins: &Plugins| plugins.shift("guard", Shift::RollBack { from: None });
+    let refused = back(&plugins).expect_err("it asks for more").to_string();
+    assert!(refused.contains("the effect notify, the effect webhook, webhooks to a.example"), "{refused}");
+    assert!(refused.ends_with(&format!("guard.toml has to say:\n{}", GRANT.trim_end())), "{refused}");
+    assert_eq!(version(&plugins), "2.0.0");
+    drop(plugins);
+
+    // Those lines make no generation of their own: what was before is still there.
+    yard.put("guard.toml", format!("order = 1\n{GRANT}"));
+    let plugins = yard.open(None);
+    assert_eq!(back(&plugins).expect("granted").version.as_deref(), Some("1.0.0"));
+    drop(plugins);
+    yard.put("guard.toml", "order = 1\n");
+    let status = yard.open(None).status().remove(0);
+    assert_eq!((status.state, status.version.as_deref()), (State::Refused, None), "taken away, it holds at once");
+    yard.put("guard.toml", format!("order = 1\n{GRANT}"));
+    assert_eq!(version(&yard.open(None)), "1.0.0");
+    yard.put("guard.toml", "order = ");
+    assert_eq!(yard.open(None).status().remove(0).state, State::Refused, "what is granted is not known");
+}
+
+#[test]
+fn a_generation_that_is_brought_back_reaches_and_signs_what_is_said_today() {
+    let (first, second) =
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==");
+    let settings = |secret: &str, networks: &str| {
+        format!("webhook_secret = \"{secret}\"\n{GRANT}webhook_networks = [{networks}]\n")
+    };
+    let yard = Yard::new();
+    yard.put("guard.toml", settings(first, "\"10.0.0.0/8\""));
+    yard.put("guard.wasm", notifier("1.0.0"));
+    drop(yard.open(None));
+    yard.put("guard.toml", settings(second, ""));
+    yard.put("guard.wasm", notifier("2.0.0"));
+    let plugins = yard.open(None);
+    plugins.shift("guard", Shift::RollBack { from: None }).expect("granted");
+    drop(plugins);
+    let granted = |plugins: &Plugins| plugins.webhook_grant("guard").expect("it follows");
+    let today = granted(&yard.open(None));
+    assert_eq!((today.secret.as_deref(), today.networks.len()), (Some(second), 0));
+    yard.put("guard.toml", settings(first, "\"10.1.0.0/16\""));
+    let plugins = yard.open(None);
+    assert_eq!((version(&plugins).as_str(), granted(&plugins).secret.as_deref()), ("1.0.0", Some(first)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_is_taken_away_holds_at_once_for_what_was_brought_back() {
+    let server = Server::start(None).await;
+    server.put("guard.toml", GRANT);
+    server.put("guard.wasm", notifier("1.0.0"));
+    server.until("the first", |status| status["hooks"][0] == "after").await;
+    server.put("guard.wasm", notifier("2.0.0"));
+    server.until_version("2.0.0").await;
+    let back = server.order("rollback").await.expect(StatusCode::OK);
+    assert_eq!((&back["version"], &back["granted"]["effects"][0]), (&json!("1.0.0"), &json!("notify")));
+    server.put("guard.toml", "");
+    let refused = server.until("the refusal", |status| status["state"] == "refused").await;
+    assert!(refused["reason"].as_str().is_some_and(|reason| reason.contains("the effect notify")), "{refused}");
+    server.put("guard.toml", GRANT);
+    server.until("the grant", |status| status["state"] == "active").await;
+    assert_eq!(server.status().await["version"], "1.0.0", "it is still rolled back");
 }
 
 #[test]

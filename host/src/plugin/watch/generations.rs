@@ -55,11 +55,12 @@ impl Keeper {
         record: Option<&Record>,
         old: Option<Slot>,
         standing: &Standing,
+        today: &Today<'_>,
     ) -> Option<Slot> {
         let Some(current) = standing.current.as_ref().filter(|current| !current.is(files)) else { return old };
         match &old {
             Some(slot) if slot.view.plugin.is_some() && !slot.is_made_of(current) => {
-                self.bring_back(name, current, record, old)
+                self.bring_back(name, current, record, old, today)
             }
             _ => old,
         }
@@ -72,27 +73,35 @@ impl Keeper {
         record: Option<&Record>,
         old: Option<Slot>,
         standing: &Standing,
+        today: &Today<'_>,
     ) -> Option<Slot> {
         let Some(current) = &standing.current else { return old };
         match old {
-            Some(mut slot) if slot.view.plugin.is_some() && slot.is_made_of(current) => {
+            Some(mut slot) if slot.is_made_of(current) && slot.is_allowed_by(today) => {
                 slot.view.candidate = None;
                 slot.view.reason = None;
                 slot.refused = None;
                 Some(slot)
             }
-            old => self.bring_back(name, current, record, old),
+            old => self.bring_back(name, current, record, old, today),
         }
     }
 
-    /// A generation from the code and settings that were kept.
-    fn bring_back(&self, name: &str, making: &Making, record: Option<&Record>, old: Option<Slot>) -> Option<Slot> {
+    /// A generation from the code and settings that were kept; what it may do is what is granted today.
+    fn bring_back(
+        &self,
+        name: &str,
+        making: &Making,
+        record: Option<&Record>,
+        old: Option<Slot>,
+        today: &Today<'_>,
+    ) -> Option<Slot> {
         let print: Print = (Some(making.hash.clone()), Some(making.settings.clone()));
         let loaded = standing::kept(&self.settings.data_dir, &making.hash)
             .and_then(|code| Ok((code, PluginSettings::parse_over(&making.settings, &self.settings.limits)?)))
+            .and_then(|(code, settings)| Ok((code, settings.allowed_by(today.as_ref().map_err(String::clone)?))))
             .map_err(Refused)
             .and_then(|(code, settings)| {
-                let settings = PluginSettings { enabled: true, ..settings };
                 self.load(name, code, making.hash.clone(), settings, archive::settings_of(Some(&making.settings)))
             });
         Some(match loaded {
@@ -121,7 +130,7 @@ impl Keeper {
         if !was_active || plugin.is_shadow() || standing.wants(files) {
             return None;
         }
-        let slot = self.stay(plugin.name(), record, old.cloned(), standing)?;
+        let slot = self.stay(plugin.name(), record, old.cloned(), standing, &Ok(&plugin.settings))?;
         let in_force = slot.view.plugin.as_ref().filter(|in_force| !in_force.is_shadow())?;
         if !in_force.is_within(&plugin.settings.grant) {
             return None;
@@ -189,7 +198,16 @@ fn wanting(slot: Option<&Slot>, standing: Option<&Standing>, wanted: &Making) ->
     Some(why.unwrap_or_else(|| "other files have been put into the plugin directory".into()))
 }
 
+/// What stands in the directory as the settings, or what is wrong with it.
+pub(super) type Today<'a> = Result<&'a PluginSettings, String>;
+
 impl Slot {
+    /// Whether the loaded plugin may do what is granted today. Settings that are not taken say nothing.
+    fn is_allowed_by(&self, today: &Today<'_>) -> bool {
+        let (Some(plugin), Ok(today)) = (&self.view.plugin, today) else { return self.view.plugin.is_some() };
+        plugin.settings.clone().allowed_by(today) == plugin.settings
+    }
+
     fn is_made_of(&self, making: &Making) -> bool {
         let print = self.loaded.as_ref();
         print.is_some_and(|(hash, text)| hash.as_ref() == Some(&making.hash) && settings(text) == making.settings)
