@@ -28,6 +28,7 @@ mod set;
 pub mod settings;
 pub mod shadow;
 mod standing;
+mod state_file;
 pub mod status;
 mod trace;
 mod wasi;
@@ -360,7 +361,7 @@ impl Drop for Shared {
 
 /// Where a server with that data directory keeps compiled code.
 pub fn cache_dir(data_dir: &Path) -> PathBuf {
-    records::directory(data_dir).join("cache")
+    state_file::directory(data_dir).join("cache")
 }
 
 /// Lets go of a plugin that is gone for good: what it held back is held back no longer.

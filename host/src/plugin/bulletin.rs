@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{PluginStatus, Shared, error::Error, records, status::Counts};
+use super::{PluginStatus, Shared, error::Error, state_file, status::Counts};
 
 /// How old the news may be.
 const ROUND: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ pub fn read(data_dir: &Path) -> Result<Option<Value>, Error> {
 
 /// A folder of its own: the one above is watched for changes that matter to the plugins.
 fn directory(data_dir: &Path) -> PathBuf {
-    records::directory(data_dir).join("bulletin")
+    state_file::directory(data_dir).join("bulletin")
 }
 
 fn keep(mut board: Board, shared: &Weak<Shared>) {

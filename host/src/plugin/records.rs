@@ -2,12 +2,9 @@
 //!
 //! A file that goes away takes its code with it, but not what it stood for: a plugin that denied or hid something
 //! keeps holding that back until an administrator says that it is gone. So what it held back is written down here.
-//! The command line and a running server both change the file, each under a lock.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +17,7 @@ use super::{
     manifest::{Events, Roles},
     pointer::Pointer,
     settings::OnMissing,
+    state_file::{self, StateFile},
 };
 use crate::domain::role::Role;
 
@@ -86,47 +84,18 @@ impl Record {
     }
 }
 
-/// Held by whoever changes the records.
-pub(super) const LOCK: &str = "active.lock";
+const FILE: StateFile = StateFile { name: "active.json" };
 
-/// Where the server keeps what it knows of plugins.
-pub(super) fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("plugin-state")
+pub(super) fn file(data_dir: &Path) -> PathBuf {
+    FILE.path(data_dir)
 }
 
 pub(super) fn read(data_dir: &Path) -> Result<Records, Error> {
-    let file = directory(data_dir).join("active.json");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records::new()),
-        Err(error) => return Err(Error::Records { file, reason: error.to_string() }),
-    };
-    serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() })
+    FILE.read(data_dir)
 }
 
 /// Changes what is written down; nothing is written when nothing changed.
 pub(super) fn update(data_dir: &Path, change: impl FnOnce(&mut Records)) -> Result<(), Error> {
-    let dir = directory(data_dir);
-    let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
-    fs::create_dir_all(&dir).map_err(failed)?;
-    let lock = File::create(dir.join(LOCK)).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    let before = read(data_dir)?;
-    let mut records = before.clone();
-    change(&mut records);
-    if records == before {
-        return Ok(());
-    }
-    replace(&dir, &records).map_err(failed)
-}
-
-/// Puts the new file in place whole, so that a crash leaves the old or the new one.
-fn replace(dir: &Path, records: &Records) -> io::Result<()> {
-    let next = dir.join("active.json.next");
-    let mut file = File::create(&next)?;
-    serde_json::to_writer_pretty(&mut file, records)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&next, dir.join("active.json"))?;
-    File::open(dir)?.sync_all()
+    let _lock = state_file::lock(data_dir)?;
+    FILE.change(data_dir, change).map(drop)
 }

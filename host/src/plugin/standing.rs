@@ -7,9 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -19,8 +17,8 @@ use sha2::{Digest, Sha256};
 use super::{
     Comparison,
     error::Error,
-    records::{LOCK, directory},
     settings::PluginSettings,
+    state_file::{self, StateFile, directory, replace},
 };
 
 pub(super) type Standings = BTreeMap<String, Standing>;
@@ -236,19 +234,15 @@ pub(super) fn shift(
     done
 }
 
+const FILE: StateFile = StateFile { name: "generations.json" };
+
 /// The file that the generations are kept in.
 pub(super) fn file(data_dir: &Path) -> PathBuf {
-    directory(data_dir).join("generations.json")
+    FILE.path(data_dir)
 }
 
 pub(super) fn read(data_dir: &Path) -> Result<Standings, Error> {
-    let file = file(data_dir);
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standings::new()),
-        Err(error) => return Err(Error::Records { file, reason: error.to_string() }),
-    };
-    serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() })
+    FILE.read(data_dir)
 }
 
 /// Changes what is written down, and keeps the code of new generations, by its hash, so that they can be brought back
@@ -258,23 +252,15 @@ pub(super) fn update(
     code: &[(&str, &[u8])],
     change: impl FnOnce(&mut Standings),
 ) -> Result<(), Error> {
-    let dir = directory(data_dir);
+    let _lock = state_file::lock(data_dir)?;
+    let dir = directory(data_dir).join(KEPT);
     let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
-    fs::create_dir_all(&dir).map_err(failed)?;
-    let lock = File::create(dir.join(LOCK)).map_err(failed)?;
-    lock.lock().map_err(failed)?;
-    let kept = dir.join(KEPT);
-    code.iter().try_for_each(|(hash, code)| keep(&kept, hash, code)).map_err(failed)?;
-    let before = read(data_dir)?;
-    let mut standings = before.clone();
-    change(&mut standings);
-    standings.retain(|_, standing| !standing.is_empty());
-    if standings == before {
-        return Ok(());
-    }
-    let text = serde_json::to_vec_pretty(&standings).expect("generations are plain JSON with text keys");
-    replace(&file(data_dir), &text).map_err(failed)?;
-    clean_up(&kept, &standings).map_err(failed)
+    code.iter().try_for_each(|(hash, code)| keep(&dir, hash, code)).map_err(failed)?;
+    let changed = FILE.change(data_dir, |standings: &mut Standings| {
+        change(standings);
+        standings.retain(|_, standing| !standing.is_empty());
+    })?;
+    changed.map_or(Ok(()), |standings| clean_up(&dir, &standings)).map_err(failed)
 }
 
 fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
@@ -318,16 +304,6 @@ fn clean_up(dir: &Path, standings: &Standings) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts a file in place whole, so that a crash leaves the old or the new one. Settings may bear secrets.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let next = file.with_extension("next");
-    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    written.write_all(bytes)?;
-    written.sync_all()?;
-    fs::rename(&next, file)?;
-    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

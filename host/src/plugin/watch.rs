@@ -28,6 +28,7 @@ use super::{
     set::{Set, View},
     settings::{Mode, OnMissing, PluginSettings},
     standing::{self, Shift, ShiftError, Standing},
+    state_file,
     status::{Candidate, State},
 };
 use crate::store::generation::Generation;
@@ -63,7 +64,7 @@ pub(super) fn start(
     recent: Recent,
     archive: Arc<dyn Archive>,
 ) -> Result<Arc<Shared>, Error> {
-    let data = records::directory(&settings.data_dir);
+    let data = state_file::directory(&settings.data_dir);
     let mut keeper = Keeper::new(dir, settings, recent, archive)?;
     let (hints, hinted) = mpsc::channel();
     let shared = Arc::new(Shared::new(Some(hints.clone())));
@@ -86,7 +87,7 @@ fn watch(dir: &Path, hints: mpsc::Sender<Hint>) -> Option<notify::RecommendedWat
     let hint = move |event: notify::Result<notify::Event>| {
         // Our own reading must not make us read again, nor the lock that we take to write down what we read.
         let reading = event.is_ok_and(|event| match event.kind {
-            _ if event.paths.iter().all(|path| path.ends_with(records::LOCK)) => true,
+            _ if event.paths.iter().all(|path| path.ends_with(state_file::LOCK)) => true,
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
             kind => kind.is_access(),
         });
@@ -203,7 +204,7 @@ struct Files {
 impl Keeper {
     /// One that has not looked yet.
     fn new(dir: PathBuf, settings: Settings, recent: Recent, archive: Arc<dyn Archive>) -> Result<Self, Error> {
-        let cache = records::directory(&settings.data_dir).join("cache");
+        let cache = state_file::directory(&settings.data_dir).join("cache");
         let failed = |source| Error::DataDirectory { dir: cache.clone(), source };
         fs::create_dir_all(&cache).map_err(failed)?;
         let engine = Engine::start(&fs::canonicalize(&cache).map_err(failed)?)?;
@@ -228,7 +229,7 @@ impl Keeper {
 
     fn list(&self) -> io::Result<Seen> {
         let mut seen = Seen::new();
-        let record = records::directory(&self.settings.data_dir).join("active.json");
+        let record = records::file(&self.settings.data_dir);
         let generations = standing::file(&self.settings.data_dir);
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?,

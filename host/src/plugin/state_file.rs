@@ -1,0 +1,105 @@
+//! The files in `<data dir>/plugin-state`: what is known of each plugin, by its name, across restarts.
+//!
+//! The command line and a running server both change them, each under a lock. They are damaged, or edited by hand, like
+//! any file: then nobody goes on without what they held, and nothing is written over it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::error::Error;
+
+pub(super) struct StateFile {
+    pub(super) name: &'static str,
+}
+
+impl StateFile {
+    pub(super) fn path(&self, data_dir: &Path) -> PathBuf {
+        directory(data_dir).join(self.name)
+    }
+
+    /// What is written down; nothing without the file.
+    pub(super) fn read<T: DeserializeOwned>(&self, data_dir: &Path) -> Result<BTreeMap<String, T>, Error> {
+        let file = self.path(data_dir);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(Error::Records { file, reason: error.to_string() }),
+        };
+        serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() })
+    }
+
+    /// Changes what is written down, for who holds the [`lock`]. Returns what it is then, unless nothing changed.
+    pub(super) fn change<T: Clone + PartialEq + Serialize + DeserializeOwned>(
+        &self,
+        data_dir: &Path,
+        change: impl FnOnce(&mut BTreeMap<String, T>),
+    ) -> Result<Option<BTreeMap<String, T>>, Error> {
+        let before = self.read(data_dir)?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(None);
+        }
+        let failed = |source| Error::DataDirectory { dir: directory(data_dir), source };
+        let mut text = serde_json::to_vec_pretty(&after).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        replace(&self.path(data_dir), &text).map_err(failed)?;
+        Ok(Some(after))
+    }
+}
+
+/// Where these files are.
+pub(super) fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("plugin-state")
+}
+
+/// Held by whoever changes one of them.
+pub(super) const LOCK: &str = "active.lock";
+
+/// Waits for whoever else changes one of them; nobody else does until what is returned is dropped.
+pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
+    let dir = directory(data_dir);
+    let locked = || {
+        fs::create_dir_all(&dir)?;
+        let lock = File::create(dir.join(LOCK))?;
+        lock.lock().map(|()| lock)
+    };
+    locked().map_err(|source| Error::DataDirectory { dir: dir.clone(), source })
+}
+
+/// Puts a file in place whole, so that a crash leaves the old or the new one. Settings may bear secrets.
+pub(super) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = file.with_extension("next");
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    written.write_all(bytes)?;
+    written.sync_all()?;
+    fs::rename(&next, file)?;
+    file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_changed_is_written_for_its_owner_alone_and_what_did_not_is_left_alone() {
+        let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json" });
+        let _lock = lock(dir.path()).expect("locked");
+        let change = |change: fn(&mut BTreeMap<String, u8>)| file.change(dir.path(), change).expect("written");
+        assert_eq!(change(|_| {}), None);
+        assert!(!file.path(dir.path()).exists());
+        let written = change(|map| map.extend([("a".to_owned(), 1)]));
+        assert_eq!(written, Some(file.read(dir.path()).expect("read")));
+        let mode = fs::metadata(file.path(dir.path())).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
