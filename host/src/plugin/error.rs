@@ -11,6 +11,12 @@ pub enum Error {
     DataDirectory { dir: PathBuf, source: std::io::Error },
     #[error("cannot read {}: {reason}", file.display())]
     Records { file: PathBuf, reason: String },
+    /// Nobody goes on without what it said.
+    #[error(
+        "{} is damaged: {reason}; expected what a server wrote there: mend it, put a copy in its place, or move it away \
+         to forget {forgotten}", file.display()
+    )]
+    Damaged { file: PathBuf, reason: String, forgotten: &'static str },
     #[error("cannot record which plugins are in force: {0}")]
     Archive(String),
     /// A plugin that was asked for by name cannot be had.

@@ -1,6 +1,7 @@
 //! What a plugin says of itself in `describe`, checked.
 
 use semver::Version;
+use serde::{Deserialize, Serialize};
 
 use super::{bindings::Described, pointer::Pointer};
 use crate::domain::role::Role;
@@ -49,8 +50,17 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// The events a plugin wants: names, `lead:*`, or `*`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>")]
 pub(super) struct Events(Vec<String>);
+
+impl TryFrom<Vec<String>> for Events {
+    type Error = String;
+
+    fn try_from(patterns: Vec<String>) -> Result<Self, String> {
+        Self::parse(patterns)
+    }
+}
 
 impl Events {
     pub(super) fn parse(patterns: Vec<String>) -> Result<Self, String> {

@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 const MAX_CHARS: usize = 512;
@@ -13,8 +14,23 @@ const MAX_DEPTH: usize = 32;
 /// A pointer to a value below the root.
 ///
 /// Its text is canonical: two pointers lead to the same place only if they are equal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(super) struct Pointer(Arc<str>);
+
+impl TryFrom<String> for Pointer {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl From<Pointer> for String {
+    fn from(pointer: Pointer) -> Self {
+        pointer.0.as_ref().into()
+    }
+}
 
 impl Pointer {
     pub(super) fn parse(text: String) -> Result<Self, String> {

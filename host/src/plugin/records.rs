@@ -35,16 +35,16 @@ pub(super) struct Record {
     /// Whether that goes for `enrich` too.
     pub(super) enrich_holds: bool,
     pub(super) on_missing: OnMissing,
-    events: Vec<String>,
+    events: Events,
     #[serde(default)]
-    commands: Vec<String>,
+    commands: Events,
     roles: Vec<Role>,
-    hides: BTreeMap<Role, Vec<String>>,
+    hides: BTreeMap<Role, Vec<Pointer>>,
 }
 
 impl Record {
     pub(super) fn of(plugin: &Plugin, on_missing: OnMissing) -> Self {
-        let pointers = |role: Role| plugin.hides.of(role).iter().map(Pointer::to_string).collect::<Vec<_>>();
+        let pointers = |role: Role| plugin.hides.of(role).to_vec();
         let hides = Role::ALL.into_iter().map(|role| (role, pointers(role)));
         Self {
             version: plugin.manifest.version.to_string(),
@@ -53,19 +53,19 @@ impl Record {
             holds: plugin.holds(),
             enrich_holds: plugin.enrich_is_closed(),
             on_missing: plugin.settings.on_missing.unwrap_or(on_missing),
-            events: plugin.manifest.events.patterns().to_vec(),
-            commands: plugin.commands.patterns().to_vec(),
+            events: plugin.manifest.events.clone(),
+            commands: plugin.commands.clone(),
             roles: plugin.manifest.roles.iter().collect(),
             hides: hides.filter(|(_, pointers)| !pointers.is_empty()).collect(),
         }
     }
 
     pub(super) fn events(&self) -> Events {
-        Events::parse(self.events.clone()).unwrap_or_default()
+        self.events.clone()
     }
 
     pub(super) fn commands(&self) -> Events {
-        Events::parse(self.commands.clone()).unwrap_or_default()
+        self.commands.clone()
     }
 
     pub(super) fn roles(&self) -> Roles {
@@ -77,14 +77,13 @@ impl Record {
     pub(super) fn hides(&self) -> Hides {
         let mut hides = Hides::default();
         for (role, pointers) in &self.hides {
-            let pointers = pointers.iter().filter_map(|text| Pointer::parse(text.clone()).ok());
-            pointers.for_each(|pointer| hides.insert(*role, pointer));
+            pointers.iter().for_each(|pointer| hides.insert(*role, pointer.clone()));
         }
         hides
     }
 }
 
-const FILE: StateFile = StateFile { name: "active.json" };
+const FILE: StateFile = StateFile { name: "active.json", bears: "what plugins without their files hold back" };
 
 pub(super) fn file(data_dir: &Path) -> PathBuf {
     FILE.path(data_dir)
@@ -98,4 +97,29 @@ pub(super) fn read(data_dir: &Path) -> Result<Records, Error> {
 pub(super) fn update(data_dir: &Path, change: impl FnOnce(&mut Records)) -> Result<(), Error> {
     let _lock = state_file::lock(data_dir)?;
     FILE.change(data_dir, change).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_held_back_is_an_error_where_it_cannot_be_rather_than_nothing() {
+        let record = json!({
+            "version": "1.0.0", "hash": "", "hooks": {"filter": true}, "holds": true, "enrichHolds": false,
+            "onMissing": "fail", "events": ["*"], "roles": ["VIEWER"], "hides": {"VIEWER": ["/lead/phone"]},
+        });
+        assert!(serde_json::from_value::<Record>(record.clone()).is_ok());
+        let refusal = |key: &str, value| {
+            let mut record = record.clone();
+            record[key] = value;
+            serde_json::from_value::<Record>(record).expect_err("refused").to_string()
+        };
+        assert!(refusal("events", json!(["lead *"])).contains("is no event: expected a name"));
+        assert!(refusal("commands", json!([""])).contains("is no event"));
+        assert!(refusal("hides", json!({"VIEWER": ["lead"]})).contains("must start with"));
+        assert!(refusal("roles", json!(["viewer"])).contains("expected one of"));
+    }
 }

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -43,6 +43,7 @@ pub(super) struct Standing {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Making {
     /// SHA-256 of the code.
+    #[serde(deserialize_with = "hash")]
     pub(super) hash: String,
     pub(super) version: String,
     /// The text of `<name>.toml`.
@@ -234,7 +235,8 @@ pub(super) fn shift(
     done
 }
 
-const FILE: StateFile = StateFile { name: "generations.json" };
+const FILE: StateFile =
+    StateFile { name: "generations.json", bears: "which generations are held, rolled back, or can be" };
 
 /// The file that the generations are kept in.
 pub(super) fn file(data_dir: &Path) -> PathBuf {
@@ -285,6 +287,19 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// It names a file.
+fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if is_hash(&text) {
+        return Ok(text);
+    }
+    Err(de::Error::custom(format_args!("the hash {text:?} is none: expected a SHA-256 in hexadecimal")))
+}
+
 /// Below the directory of the records, which is watched; what is in here is not.
 const KEPT: &str = "kept";
 
@@ -298,8 +313,12 @@ fn clean_up(dir: &Path, standings: &Standings) -> io::Result<()> {
     };
     for entry in entries {
         let path = entry?.path();
-        let hash = path.file_stem().and_then(|stem| stem.to_str());
-        if !hash.is_some_and(|hash| wanted.contains(hash)) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        // Whatever else somebody has put there is not ours.
+        let hash = name
+            .and_then(|name| name.strip_suffix(".wasm").or(name.strip_suffix(".next")))
+            .filter(|hash| is_hash(hash));
+        if hash.is_some_and(|hash| !wanted.contains(hash)) {
             fs::remove_file(&path)?;
         }
     }
@@ -427,5 +446,21 @@ mod tests {
         fs::write(&file, "2").expect("written");
         back().expect("there is one before");
         assert_eq!(versions(&read(dir.path()).expect("read")["a"]), ["2", "3"]);
+    }
+
+    #[test]
+    fn what_is_no_generation_is_not_read_and_what_is_no_code_is_not_deleted() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let kept = directory(dir.path()).join(KEPT);
+        fs::create_dir_all(kept.join("copies")).expect("a folder");
+        fs::write(kept.join("notes.txt"), "mine").expect("written");
+        let take = |standings: &mut Standings| standings.entry("a".into()).or_default().take(making("1"));
+        update(dir.path(), &[], take).expect("written");
+        assert!(kept.join("copies").exists() && kept.join("notes.txt").exists());
+
+        let text = fs::read_to_string(file(dir.path())).expect("there");
+        fs::write(file(dir.path()), text.replace(&making("1").hash, "../../secret")).expect("written");
+        let error = read(dir.path()).expect_err("no hash").to_string();
+        assert!(error.contains("generations.json is damaged: the hash \"../../secret\" is none"), "{error}");
     }
 }

@@ -13,10 +13,12 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::error::Error;
+use super::{error::Error, manifest::check_name};
 
 pub(super) struct StateFile {
     pub(super) name: &'static str,
+    /// What is lost without it.
+    pub(super) bears: &'static str,
 }
 
 impl StateFile {
@@ -32,7 +34,14 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(Error::Records { file, reason: error.to_string() }),
         };
-        serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() })
+        let damaged = |reason| Error::Damaged { file, reason, forgotten: self.bears };
+        match serde_json::from_str::<BTreeMap<String, T>>(&text) {
+            Ok(known) => match known.keys().find_map(|name| check_name(name).err()) {
+                Some(reason) => Err(damaged(reason)),
+                None => Ok(known),
+            },
+            Err(error) => Err(damaged(error.to_string())),
+        }
     }
 
     /// Changes what is written down, for who holds the [`lock`]. Returns what it is then, unless nothing changed.
@@ -91,8 +100,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_that_says_what_cannot_be_is_an_error_that_names_it_and_is_left_as_it_is() {
+        let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json", bears: "it all" });
+        let _lock = lock(dir.path()).expect("locked");
+        for text in ["", "{\"a\": ", "[]", "{\"a\": -1}", "{\"../a\": 1}"] {
+            fs::write(file.path(dir.path()), text).expect("written");
+            let error = file.change(dir.path(), |map: &mut BTreeMap<String, u8>| map.clear()).expect_err("damaged");
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("{} is damaged: ", file.path(dir.path()).display())), "{error}");
+            assert!(error.ends_with("or move it away to forget it all"), "{error}");
+            assert_eq!(fs::read_to_string(file.path(dir.path())).expect("there"), text);
+        }
+        fs::write(file.path(dir.path()), [0xff]).expect("written");
+        assert!(matches!(file.read::<u8>(dir.path()), Err(Error::Records { .. })), "no text at all");
+    }
+
+    #[test]
     fn what_changed_is_written_for_its_owner_alone_and_what_did_not_is_left_alone() {
-        let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json" });
+        let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json", bears: "it" });
         let _lock = lock(dir.path()).expect("locked");
         let change = |change: fn(&mut BTreeMap<String, u8>)| file.change(dir.path(), change).expect("written");
         assert_eq!(change(|_| {}), None);

@@ -64,13 +64,7 @@ impl Handover {
     /// A log that was further before becomes another one.
     pub(super) async fn open(dir: &Path, store: &mut Store) -> Result<Self, store::Error> {
         let path = dir.join(FILE);
-        let json = fs::read(&path).await.unwrap_or_default();
-        let mut note: Note = serde_json::from_slice(&json).unwrap_or_else(|error| {
-            if !json.is_empty() {
-                warn!(%error, "{} is damaged: clients come back as if there had been none", path.display());
-            }
-            Note::default()
-        });
+        let mut note = read(&path).await;
         let head = *store.appended().borrow();
         if note.epoch == store.epoch() && note.head > head {
             warn!(
@@ -133,6 +127,26 @@ impl Handover {
     }
 }
 
+/// What is damaged is put aside, because the next note takes its place.
+async fn read(path: &Path) -> Note {
+    let nothing = "clients come back as if there had been none, and a log that was further before is not known to be";
+    let json = match fs::read(path).await {
+        Ok(json) => json,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Note::default(),
+        Err(error) => {
+            warn!(%error, "cannot read {}: {nothing}", path.display());
+            return Note::default();
+        }
+    };
+    serde_json::from_slice(&json).unwrap_or_else(|error| {
+        let aside = path.with_extension("damaged");
+        let kept = std::fs::rename(path, &aside).map(|()| format!("it is kept as {}", aside.display()));
+        let kept = kept.unwrap_or_else(|error| format!("it cannot be kept: {error}"));
+        warn!(%error, "{} is damaged, expected what a server wrote there: {nothing}; {kept}", path.display());
+        Note::default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -166,8 +180,15 @@ mod tests {
         assert_eq!(sockets().await, 2000, "they are being sent away");
         run(Some(3), Duration::ZERO).await;
         assert_eq!(sockets().await, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_counts_for_nothing_and_is_kept_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join(FILE), "many").expect("writes");
-        assert_eq!(sockets().await, 0);
+        assert_eq!(open(dir.path()).await.sockets(), 0);
+        let aside = std::fs::read_to_string(dir.path().join("sockets.damaged")).expect("kept");
+        assert_eq!(aside, "many");
     }
 
     fn followed() -> Followed {

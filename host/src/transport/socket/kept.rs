@@ -51,7 +51,7 @@ impl Followed {
     /// Adds what one more socket of a session follows.
     pub(super) fn add(&mut self, session: SessionId, rooms: &Rooms) {
         let left = self.0.entry(session).or_default();
-        left.sockets += 1;
+        left.sockets = left.sockets.saturating_add(1);
         for (room, since) in rooms {
             if let Some(lead) = lead(room) {
                 left.leads.entry(lead).and_modify(|kept| *kept = *since.min(kept)).or_insert(*since);
@@ -79,7 +79,8 @@ impl Kept {
         state.sweep(now);
         let leads = rooms.into_iter().filter(|(room, _)| matches!(room, Room::Lead(_)));
         let before = state.remove(session);
-        let lost = before.as_ref().map_or(0, |before| before.sockets) + sockets;
+        // What another process left is a number in a file.
+        let lost = before.as_ref().map_or(0, |before| before.sockets).saturating_add(sockets);
         let (mut union, mut is_cut) =
             before.map_or_else(|| (Rooms::new(), false), |before| (before.rooms, before.is_cut));
         let most = limit.min(MAX_ROOMS.saturating_sub(state.rooms));
@@ -208,6 +209,17 @@ mod tests {
         assert_eq!(after.followed(), before.followed());
         assert_eq!(take(&after, session), rooms(&[("a", 7), ("b", 3)]));
         assert_eq!(after.followed(), Followed::default());
+    }
+
+    #[tokio::test]
+    async fn however_many_sockets_another_process_says_it_left_one_more_is_kept() {
+        let (kept, session) = (Kept::default(), SessionId(Uuid::nil()));
+        let left = json!({session.to_string(): {"sockets": usize::MAX, "leads": {"a": 7}}});
+        kept.restore(serde_json::from_value(left).expect("followed"), 10, 9);
+        kept.keep(session, rooms(&[("b", 3)]), 1, 10);
+        let mut followed = kept.followed();
+        followed.add(session, &rooms(&[("c", 5)]));
+        assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 3)]));
     }
 
     #[tokio::test]
