@@ -108,7 +108,7 @@ impl Pool {
             Err(error) => Err(error),
         };
         match guest {
-            Ok(guest) => Ok(Instance { store, guest, calls: 0 }),
+            Ok(guest) => Ok(Instance { store, guest: Box::new(guest), calls: 0 }),
             Err(error) => Err(fault(store.data_mut(), &error)),
         }
     }
@@ -120,7 +120,8 @@ pub(super) fn refused_config(reason: String) -> Fault {
 
 pub(super) struct Instance {
     store: Store<State>,
-    guest: Guest,
+    /// By a pointer, because the instance is passed along with every call.
+    guest: Box<Guest>,
     calls: u64,
 }
 

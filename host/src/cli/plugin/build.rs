@@ -142,7 +142,7 @@ impl Package {
 
     fn compile(&self, dir: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
         let mut cargo = toolchain.build(dir);
-        cargo.args(["--lib", "--package", &self.id, "--message-format", "json-render-diagnostics"]);
+        cargo.args(["--package", &self.id, "--message-format", "json-render-diagnostics"]);
         let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
         if !output.status.success() {
             bail!("cargo could not build package {}", self.name);

@@ -86,10 +86,11 @@ impl Toolchain {
         cargo
     }
 
-    /// `cargo build --release` for wasm in `dir`.
+    /// `cargo build --release` of the library in `dir` for wasm: of the module alone, because with an `rlib` beside it
+    /// cargo would do without the link-time optimisation that its profile asks for.
     pub(super) fn build(&self, dir: &Path) -> Command {
-        let mut cargo = self.cargo(dir, "build");
-        cargo.args(["--release", "--target", TARGET]).args(&self.args);
+        let mut cargo = self.cargo(dir, "rustc");
+        cargo.args(["--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]).args(&self.args);
         cargo
     }
 }
