@@ -107,11 +107,14 @@ pub fn run(folder: &Path) -> Result<Gate> {
     let none = Plugins::none();
     let empty = rust(folder, "bench-empty", 8)?;
     let others = Others::load(folder)?;
-    let (gate, empty_call) = filter(folder, &world, &empty, &others)?;
-    enrich(folder, &world, empty_call, &others)?;
-    authorize(folder, &world, empty_call, &others)?;
-    before(folder, &world, empty_call, &others)?;
-    after(folder, &world, empty_call, &others)?;
+    let cache = TempDir::new()?;
+    let specimen = specimen(folder, "bench-filter", cache.path())?;
+    let mut call = TheCall::new(&world, &empty, &specimen)?;
+    let of_native = filter(folder, &world, call.measure(), &others)?;
+    enrich(folder, &world, call.measure(), &others)?;
+    authorize(folder, &world, call.measure(), &others)?;
+    before(folder, &world, call.measure(), &others)?;
+    after(folder, &world, call.measure(), &others)?;
 
     let unwanted = rust(folder, "bench-filter", 8)?;
     let mut cases = [
@@ -131,27 +134,62 @@ pub fn run(folder: &Path) -> Result<Gate> {
     ];
     beside(&mut cases, 100, 20);
     report::table("warm and fresh", &cases, Some(0), None);
-    Ok(gate)
+    call.measure();
+    Ok(Gate { call: call.report(), of_native })
 }
 
-/// The gate, and what an empty call takes.
-fn filter(folder: &Path, world: &World, empty: &Plugins, others: &Others) -> Result<(Gate, f64)> {
-    let cache = TempDir::new()?;
-    let (rust, specimen) = (rust(folder, "bench-filter", 8)?, specimen(folder, "bench-filter", cache.path())?);
-    let told = Told { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
-    let question = workbench::Question::Filter { told, roles: ROLES.to_vec() };
-    let mut cases = vec![
-        Case::new("the call alone, native", || {
-            drop(black_box(native::verdicts(&Contacts, EVENT, &world.payload, &ROLES)));
-        }),
-        Case::new("an empty call", shaping(empty, world, EVENT)),
-        Case::new("the call alone, Rust", || specimen.call(&question).expect("it was answered before")),
-    ];
-    specimen.call(&question).map_err(anyhow::Error::msg)?;
-    beside(&mut cases, ROUNDS, CALLS);
-    let (empty, call) = (cases[1].median(), cases[2].median());
-    report::table("filter: 3 roles, 2 fields, the call", &cases, Some(0), Some(empty));
+/// The call that the gate is about, measured again and again in the course of the run: the clock of a shared machine
+/// goes faster and slower by the minute.
+struct TheCall<'a> {
+    world: &'a World,
+    empty: &'a Plugins,
+    specimen: &'a Specimen,
+    question: workbench::Question,
+    /// Those of the time at which an empty call took the least.
+    best: Option<[Case<'static>; 3]>,
+}
 
+impl<'a> TheCall<'a> {
+    const EMPTY: usize = 1;
+    const RUST: usize = 2;
+
+    fn new(world: &'a World, empty: &'a Plugins, specimen: &'a Specimen) -> Result<Self> {
+        let told = Told { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
+        let question = workbench::Question::Filter { told, roles: ROLES.to_vec() };
+        specimen.call(&question).map_err(anyhow::Error::msg)?;
+        Ok(Self { world, empty, specimen, question, best: None })
+    }
+
+    /// Measures once more, and returns what an empty call takes at the moment.
+    fn measure(&mut self) -> f64 {
+        let Self { world, empty, specimen, question, .. } = self;
+        let mut cases = [
+            Case::new("the call alone, native", || {
+                drop(black_box(native::verdicts(&Contacts, EVENT, &world.payload, &ROLES)));
+            }),
+            Case::new("an empty call", shaping(empty, world, EVENT)),
+            Case::new("the call alone, Rust", || specimen.call(question).expect("it was answered before")),
+        ];
+        beside(&mut cases, ROUNDS, CALLS);
+        let cases = cases.map(Case::measured);
+        let took = cases[Self::EMPTY].median();
+        if self.best.as_ref().is_none_or(|best| took < best[Self::EMPTY].median()) {
+            self.best = Some(cases);
+        }
+        took
+    }
+
+    /// Tells the best of them, and returns what the call took then.
+    fn report(&self) -> f64 {
+        let best = self.best.as_ref().expect("it was measured");
+        report::table("filter: 3 roles, 2 fields, the call", best, Some(0), Some(best[Self::EMPTY].median()));
+        best[Self::RUST].median()
+    }
+}
+
+/// Returns how many times what is done natively it takes.
+fn filter(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<f64> {
+    let rust = rust(folder, "bench-filter", 8)?;
     let native = || drop(black_box(native::filter(&Contacts, EVENT, &world.payload, &ROLES)));
     let mut cases = vec![Case::new("filter, native", native)];
     let shape = |language, plugins| Case::new(format!("filter, {language}"), shaping(plugins, world, EVENT));
@@ -159,7 +197,7 @@ fn filter(folder: &Path, world: &World, empty: &Plugins, others: &Others) -> Res
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.filters)?;
     report::table("filter: 3 roles, 2 fields, until the payloads are made", &cases, Some(0), Some(empty));
-    Ok((Gate { call, of_native: cases[1].median() / cases[0].median() }, empty))
+    Ok(cases[1].median() / cases[0].median())
 }
 
 fn enrich(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {

@@ -86,6 +86,16 @@ impl Toolchain {
         cargo
     }
 
+    /// The same, for somebody who waits after each save: built sooner, and a little slower when called.
+    pub(super) fn hasty(mut self) -> Self {
+        self.env.extend([
+            ("CARGO_PROFILE_RELEASE_LTO", "false".into()),
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16".into()),
+            ("CARGO_PROFILE_RELEASE_INCREMENTAL", "true".into()),
+        ]);
+        self
+    }
+
     /// `cargo build --release` of the library in `dir` for wasm: of the module alone, because with an `rlib` beside it
     /// cargo would do without the link-time optimisation that its profile asks for.
     pub(super) fn build(&self, dir: &Path) -> Command {

@@ -57,6 +57,7 @@ pub(super) fn run(watch: &Watch, options: &Options) -> Result<()> {
     };
     fs::create_dir_all(&into).with_context(|| format!("cannot create {}", into.display()))?;
     let toolchain = build::toolchain(&watch.dir).with_context(|| format!("cannot build {}", watch.dir.display()))?;
+    let toolchain = toolchain.hasty();
     let (hints, hinted) = mpsc::channel();
     stop_on_signal(hints.clone())?;
     let mut eyes = Eyes { dir: watch.dir.clone(), watcher: watcher(hints), watched: Vec::new() };
