@@ -54,10 +54,7 @@ const HOOKS: [Hook; 6] = [
     Hook {
         name: "filter",
         guest: |code| Guest::new("bad").roles(["VIEWER"]).filtering(code, Ok(vec![everyone("VIEWER", [])])),
-        ask: |yard| match yard.shape(Role::Viewer) {
-            Shaped::Sent { .. } => Ok(()),
-            Shaped::Held { reason, .. } => Err(reason),
-        },
+        ask: shape_for_viewer,
         is_open: false,
     },
     Hook {
@@ -78,13 +75,17 @@ const HOOKS: [Hook; 6] = [
     Hook {
         name: "filter",
         guest: |code| Guest::new("bad").roles(["VIEWER"]).filtering_by_line(code, Ok(vec![everyone("VIEWER", [])])),
-        ask: |yard| match yard.shape(Role::Viewer) {
-            Shaped::Sent { .. } => Ok(()),
-            Shaped::Held { reason, .. } => Err(reason),
-        },
+        ask: shape_for_viewer,
         is_open: false,
     },
 ];
+
+fn shape_for_viewer(yard: &Yard) -> Result<(), String> {
+    match yard.shape(Role::Viewer) {
+        Shaped::Sent { .. } => Ok(()),
+        Shaped::Held { reason, .. } => Err(reason),
+    }
+}
 
 /// A guard beside the plugin that goes wrong: whatever that one does, the guard's secrets stay secret.
 fn beside(bad: &Guest, settings: &str) -> Yard {
