@@ -16,6 +16,7 @@ mod fixed;
 pub mod grant;
 mod health;
 mod host;
+mod implied;
 mod instance;
 pub mod limits;
 mod loaded;
@@ -243,6 +244,11 @@ impl Plugins {
     /// The set in force now, for who has to know which one answers.
     pub fn pinned(&self) -> Pinned {
         Pinned(self.0.set.load_full())
+    }
+
+    /// Whether a filter is asked who of a role gets a payload of that name.
+    pub fn may_narrow(&self, name: &str, role: Role) -> bool {
+        self.0.set.load().filters().any(|member| member.wants(name) && member.roles().contain(role))
     }
 
     /// What filters may hide from a role.

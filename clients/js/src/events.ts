@@ -54,6 +54,21 @@ export interface Activity {
   [added: string]: unknown;
 }
 
+/** A page of a list over HTTP. */
+export interface Page<Item> {
+  items: Item[];
+  nextCursor: string | null;
+  /** Items were left out because a plugin gives no verdict on them; for an ADMIN, how many. */
+  withheld?: true | number;
+}
+
+/** What a change is answered with in the place of a lead that no plugin gives a verdict on. */
+export interface WithheldLead {
+  id: string;
+  version: number;
+  withheld: true;
+}
+
 /** What every event of the log bears. */
 export interface Logged {
   /** Its place in the log. */
@@ -65,14 +80,14 @@ export interface Logged {
 
 /** Events of the log, by name. */
 export interface LogEvents {
-  'lead:created': Logged & { lead: Lead; createdBy: Actor; restored?: true };
-  'lead:updated': Logged & { lead: Lead; updatedBy: Actor; changes: string[] };
-  'lead:deleted': Logged & { leadId: string; deletedBy: Actor };
-  'lead:assigned': Logged & { lead: Lead; previousOwnerId?: string | null; assignedBy: Actor };
+  'lead:created': Logged & { lead: Lead; createdBy?: Actor; restored?: true };
+  'lead:updated': Logged & { lead: Lead; updatedBy?: Actor; changes: string[] };
+  'lead:deleted': Logged & { leadId: string; deletedBy?: Actor };
+  'lead:assigned': Logged & { lead: Lead; previousOwnerId?: string | null; assignedBy?: Actor };
   'lead:revoked': Logged & { leadId: string };
-  'activity:created': Logged & { activity: Activity; leadId: string; createdBy: Actor };
-  'activity:updated': Logged & { activity: Activity; leadId: string; updatedBy: Actor };
-  'activity:deleted': Logged & { activityId: string; leadId: string; deletedBy: Actor };
+  'activity:created': Logged & { activity: Activity; leadId: string; createdBy?: Actor };
+  'activity:updated': Logged & { activity: Activity; leadId: string; updatedBy?: Actor };
+  'activity:deleted': Logged & { activityId: string; leadId: string; deletedBy?: Actor };
   notification: Logged & { kind: string; leadId: string | null };
   'session:updated': Logged & { userRole: Role };
 }

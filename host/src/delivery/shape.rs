@@ -182,7 +182,7 @@ impl Shaper {
                 let audience = audience.intersect(self.visibility.audience(role, owner));
                 (role, Slice::Sent { message, audience, revoked: None })
             }
-            Shaped::Held { plugin, reason } => (role, Slice::Held(Unavailable { plugin, reason })),
+            Shaped::Held { plugin, reason, .. } => (role, Slice::Held(Unavailable { plugin, reason })),
         };
         shaped.into_iter().map(slice).collect()
     }
@@ -216,7 +216,7 @@ impl Shaper {
     ) -> Slice {
         let (payload, audience) = match shaped {
             Shaped::Sent { payload, audience } => (payload, audience),
-            Shaped::Held { plugin, reason } => return Slice::Held(Unavailable { plugin, reason }),
+            Shaped::Held { plugin, reason, .. } => return Slice::Held(Unavailable { plugin, reason }),
         };
         let revoked = match self.revoked(plugins, event, role, &audience) {
             Ok(revoked) => revoked,
@@ -247,7 +247,7 @@ impl Shaper {
         let mut shaped = plugins.shape(&event.name, &payload.into(), &json!({"lead": before}), &[role]);
         let saw_it = match shaped.pop() {
             Some((_, Shaped::Sent { audience, .. })) => audience,
-            Some((_, Shaped::Held { plugin, reason })) => return Err(Unavailable { plugin, reason }),
+            Some((_, Shaped::Held { plugin, reason, .. })) => return Err(Unavailable { plugin, reason }),
             None => return Ok(None),
         };
         let owner = before.pointer("/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());

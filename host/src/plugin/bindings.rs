@@ -77,6 +77,8 @@ pub(super) struct Shown<'a> {
     pub fields: &'a [Declared<'a>],
     /// The whole payload as JSON text, where it was asked for and granted.
     pub payload: Option<&'a str>,
+    /// The lead that it is about. Nothing that the guest gets.
+    pub lead: Option<&'a serde_json::Value>,
 }
 
 /// The value of a declared field.

@@ -357,7 +357,7 @@ mod tests {
     }
 
     fn held() -> Shaped {
-        Shaped::Held { plugin: "a".into(), reason: "b".into() }
+        Shaped::Held { plugin: "a".into(), reason: "b".into(), audience: Audience::Everyone }
     }
 
     fn compare(before: Shaped, after: Shaped) -> Comparison {

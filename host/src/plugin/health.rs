@@ -12,7 +12,7 @@ use super::{
     limits::Limits,
     status::{Breaker, BreakerStatus, Counts, LastFault},
 };
-use crate::domain::time::Timestamp;
+use crate::domain::{id::LeadId, time::Timestamp};
 
 pub(super) struct Health {
     /// The breaker opens after so many faults in a row.
@@ -22,8 +22,10 @@ pub(super) struct Health {
     calls: AtomicU64,
     faults: AtomicU64,
     skipped: AtomicU64,
-    /// Faults since the last good answer. Below the limit, nothing else is looked at.
+    /// Faults since the last good answer, those about one lead counted once. Below the limit, nothing else is looked at.
     in_a_row: AtomicU32,
+    /// The leads that these were about, as far as they were about one.
+    leads_in_a_row: Mutex<Vec<LeadId>>,
     rest: Mutex<Option<Rest>>,
     last_fault: Mutex<Option<LastFault>>,
 }
@@ -53,6 +55,7 @@ impl Health {
             faults: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
+            leads_in_a_row: Mutex::default(),
             rest: Mutex::default(),
             last_fault: Mutex::default(),
         }
@@ -83,14 +86,27 @@ impl Health {
     pub(super) fn good(&self, _: Permit) {
         if self.in_a_row.load(Relaxed) != 0 {
             self.in_a_row.store(0, Relaxed);
+            self.leads_in_a_row.lock().clear();
             *self.rest.lock() = None;
         }
     }
 
     /// Takes note of a fault; true when the breaker opened by it.
-    pub(super) fn bad(&self, permit: Permit, hook: &'static str, fault: &Fault, now: Instant) -> bool {
+    ///
+    /// One lead that a plugin fails on, asked about again and again, says nothing about the others.
+    pub(super) fn bad(
+        &self,
+        permit: Permit,
+        hook: &'static str,
+        fault: &Fault,
+        lead: Option<LeadId>,
+        now: Instant,
+    ) -> bool {
         self.faults.fetch_add(1, Relaxed);
         *self.last_fault.lock() = Some(LastFault { at: Timestamp::now(), hook, reason: fault.to_string() });
+        if !permit.probe && lead.is_some_and(|lead| self.is_repeated(lead)) {
+            return false;
+        }
         if self.in_a_row.fetch_add(1, Relaxed).saturating_add(1) < self.faults_to_open {
             return false;
         }
@@ -103,6 +119,16 @@ impl Health {
         };
         *rest = Some(Rest { length, until: now + length, probing: false });
         true
+    }
+
+    /// Whether there was a fault about the lead since the last good answer; from now on, there was.
+    fn is_repeated(&self, lead: LeadId) -> bool {
+        let mut leads = self.leads_in_a_row.lock();
+        let is_known = leads.contains(&lead);
+        if !is_known && leads.len() < self.faults_to_open as usize {
+            leads.push(lead);
+        }
+        is_known
     }
 
     /// Whether the last answers were all faults, enough of them for a rest.
@@ -156,7 +182,7 @@ mod tests {
 
     fn fail(health: &Health, now: Instant) -> bool {
         let permit = health.permit(|| now).expect("may ask");
-        health.bad(permit, "filter", &Fault::Failed("no".into()), now)
+        health.bad(permit, "filter", &Fault::Failed("no".into()), None, now)
     }
 
     fn opened(now: Instant) -> Health {
@@ -185,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn one_lead_that_is_asked_about_again_and_again_does_not_open_the_breaker() {
+        let now = Instant::now();
+        let health = health();
+        let about = |number| {
+            let permit = health.permit(|| now).expect("may ask");
+            let lead = Some(LeadId(uuid::Uuid::from_u128(number)));
+            health.bad(permit, "filter", &Fault::Failed("no".into()), lead, now)
+        };
+        for _ in 0..100 {
+            assert!(!about(1));
+        }
+        assert!(!about(2) && !about(3) && !about(4) && !about(2));
+        assert!(about(5), "five leads in a row");
+        health.good(health.permit(|| now + FIRST_REST).expect("may probe"));
+        assert!(!about(1) && !about(2) && !health.is_resting());
+    }
+
+    #[test]
     fn one_probe_at_a_time_ends_the_rest_or_doubles_it() {
         let mut now = Instant::now();
         let health = opened(now);
@@ -193,7 +237,7 @@ mod tests {
             now += Duration::from_secs(seconds);
             let probe = health.permit(|| now).expect("may probe");
             assert!(health.permit(|| now).is_err(), "a second probe beside the first");
-            assert!(health.bad(probe, "filter", &Fault::Failed("no".into()), now));
+            assert!(health.bad(probe, "filter", &Fault::Failed("no".into()), None, now));
         }
         now += Duration::from_secs(64);
         health.good(health.permit(|| now).expect("may probe"));
@@ -233,7 +277,8 @@ mod tests {
         let now = Instant::now();
         let health = health();
         let permits: Vec<Permit> = (0..9).map(|_| health.permit(|| now).expect("may ask")).collect();
-        let opened = permits.into_iter().map(|permit| health.bad(permit, "filter", &Fault::Failed("no".into()), now));
+        let opened =
+            permits.into_iter().map(|permit| health.bad(permit, "filter", &Fault::Failed("no".into()), None, now));
         assert_eq!(opened.filter(|opened| *opened).count(), 1);
         assert!(health.permit(|| now + FIRST_REST).is_ok());
     }

@@ -291,11 +291,11 @@ impl Plugin {
     }
 
     pub(super) fn enrich(&self, event: &Shown<'_>) -> Result<Vec<Edit>, Unavailable> {
-        self.guarded("enrich", || self.try_enrich(event))
+        self.guarded_about(event.lead, "enrich", || self.try_enrich(event))
     }
 
     pub(super) fn filter(&self, event: &Shown<'_>, roles: &[Role]) -> Result<Vec<Verdict>, Unavailable> {
-        self.guarded("filter", || self.try_filter(event, roles))
+        self.guarded_about(event.lead, "filter", || self.try_filter(event, roles))
     }
 
     pub(super) fn after(&self, occasion: &Occasion<'_>, event: &Shown<'_>) -> Result<Outcome, Unavailable> {
@@ -341,8 +341,17 @@ impl Plugin {
         self.pool.ask(question)?.map_err(|reason| Fault::Failed(super::host::cut(&reason, 1000).to_owned()))
     }
 
-    /// Asks unless the breaker is open, and takes note of how it went.
     fn guarded<T>(&self, hook: &'static str, question: impl FnOnce() -> Result<T, Fault>) -> Result<T, Unavailable> {
+        self.guarded_about(None, hook, question)
+    }
+
+    /// Asks unless the breaker is open, and takes note of how it went, and with which lead.
+    fn guarded_about<T>(
+        &self,
+        lead: Option<&serde_json::Value>,
+        hook: &'static str,
+        question: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<T, Unavailable> {
         if self.is_fixed {
             return question().map_err(|fault| self.unavailable(format!("{hook} {fault}")));
         }
@@ -358,7 +367,8 @@ impl Plugin {
             }
             Err(fault) => {
                 let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation);
-                let opened = self.health.bad(permit, hook, &fault, Instant::now());
+                let lead = lead.and_then(|lead| lead.get("id")?.as_str()?.parse().ok());
+                let opened = self.health.bad(permit, hook, &fault, lead, Instant::now());
                 tracing::warn!(plugin, %version, generation, hook, "{plugin}: {hook} {fault}");
                 if opened {
                     self.meters.rest();
@@ -442,7 +452,7 @@ mod tests {
             let loaded = Plugin::load(&engine, "guard", &bytes, "h".into(), PluginSettings::default(), 8, generation);
             let loaded = loaded.unwrap_or_else(|refused| panic!("generation {generation}: {refused}"));
             loaded
-                .try_filter(&Shown { name: "lead:read", fields: &[], payload: None }, &[Role::Viewer])
+                .try_filter(&Shown { name: "lead:read", fields: &[], payload: None, lead: None }, &[Role::Viewer])
                 .expect("answers");
             plugin = Some(loaded);
         }

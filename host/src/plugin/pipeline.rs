@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     bindings::{self, Declared, Shown, Subject},
     error::Fault,
+    implied::{HISTORY, Implied},
     manifest::{Field, Source},
     pointer::{self, Edit, is_within},
     set::{Member, Set, Working},
@@ -44,13 +45,13 @@ pub struct Unavailable {
 pub enum Shaped {
     /// Roles whose edits are equal share one payload. For nobody, there is none.
     Sent { payload: Arc<Value>, audience: Audience },
-    /// A filter gave no verdict: nobody of the role may get the payload yet.
-    Held { plugin: String, reason: String },
+    /// A filter gave no verdict: nobody of the role may get the payload yet. The others leave this audience.
+    Held { plugin: String, reason: String, audience: Audience },
 }
 
 impl From<Unavailable> for Shaped {
     fn from(Unavailable { plugin, reason }: Unavailable) -> Self {
-        Self::Held { plugin, reason }
+        Self::Held { plugin, reason, audience: Audience::Everyone }
     }
 }
 
@@ -76,18 +77,18 @@ impl Hidden {
         self.pointers.iter().any(|hidden| is_within(pointer, hidden.as_str()))
     }
 
-    /// The pointers to what an activity tells of that the server wrote about a change.
-    fn told_by_activity(payload: &Value, context: &Value) -> &'static [&'static str] {
-        let kind = [payload, context].into_iter().find_map(|source| pointer::find(source, "/activity/type"));
-        match kind.and_then(Value::as_str) {
-            Some("STATUS_CHANGE") => &["/lead/status"],
-            Some("ASSIGNMENT") => &["/lead/owner/id", "/lead/owner/name"],
-            _ => &[],
-        }
+    /// Whether a part of the value at `pointer` may be hidden.
+    pub(super) fn covers_part(&self, pointer: &str) -> bool {
+        self.pointers.iter().any(|hidden| hidden.as_str() != pointer && hidden.is_within(pointer))
+    }
+
+    /// Takes out of a line of a lead's history who made the change, where that tells of what may be hidden.
+    pub fn conceal_history(&self, line: &mut Value) {
+        Implied::of(HISTORY, line, &Value::Null).conceal(line, self);
     }
 
     /// Whether a list of changes may not name this field of a lead.
-    fn covers_change(&self, field: &str) -> bool {
+    pub(super) fn covers_change(&self, field: &str) -> bool {
         let is_it = |hidden: &str| hidden == "/lead" || hidden.strip_prefix("/lead/") == Some(field);
         self.pointers.iter().any(|hidden| is_it(hidden.as_str()))
     }
@@ -127,14 +128,14 @@ pub(super) fn run_observed(
         Ok(base) => base,
         Err(unavailable) => return roles.iter().map(|&role| (role, unavailable.clone().into())).collect(),
     };
-    let told = Hidden::told_by_activity(&base, context);
-    let mut drafts: Vec<Draft> = roles.iter().map(|&role| Draft::new(role, set.hidden(role), told)).collect();
+    let implied = Implied::of(name, payload, context);
+    let mut drafts: Vec<Draft> = roles.iter().map(|&role| Draft::new(role, set.hidden(role), &implied)).collect();
     if !Arc::ptr_eq(&base, payload) {
         facts = Facts::new(set, Sources::of_event(&base, context));
     }
     drafts.iter().filter(|draft| draft.audience == Audience::Nobody).for_each(|draft| observer.withheld(draft.role));
     filter(set, name, &mut facts, &mut drafts, observer);
-    finish(set, &base, drafts, observer)
+    finish(set, &base, &implied, drafts, observer)
 }
 
 /// The payload with the edits of every enriching plugin, each of which saw the original.
@@ -190,12 +191,9 @@ struct Draft {
 }
 
 impl Draft {
-    /// `told` is what an activity of the server's tells of: nobody gets that from whom it may be hidden.
-    fn new(role: Role, hidden: &Hidden, told: &[&str]) -> Self {
-        let audience = match told.iter().any(|pointer| hidden.covers(pointer)) {
-            true => Audience::Nobody,
-            false => Audience::Everyone,
-        };
+    /// Nobody gets what as a whole tells of a field that may be hidden from them.
+    fn new(role: Role, hidden: &Hidden, implied: &Implied) -> Self {
+        let audience = if implied.withholds(hidden) { Audience::Nobody } else { Audience::Everyone };
         Self { role, audience, edits: Vec::new(), held: None }
     }
 }
@@ -240,7 +238,13 @@ fn filter(set: &Set, name: &str, facts: &mut Facts<'_>, drafts: &mut [Draft], ob
 }
 
 /// Makes the edits, once for all roles that have the same ones.
-fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>, observer: &mut impl Observer) -> Vec<(Role, Shaped)> {
+fn finish(
+    set: &Set,
+    base: &Arc<Value>,
+    implied: &Implied,
+    mut drafts: Vec<Draft>,
+    observer: &mut impl Observer,
+) -> Vec<(Role, Shaped)> {
     drafts.iter_mut().for_each(|draft| pointer::order(&mut draft.edits));
     let mut shaped: Vec<(Role, Shaped)> = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.iter().enumerate() {
@@ -248,7 +252,9 @@ fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>, observer: &mut i
         let result = match (&draft.audience, &draft.held) {
             // A denial stands, whatever the plugin that gives no verdict would say.
             (Audience::Nobody, _) => Shaped::Sent { payload: Arc::default(), audience: Audience::Nobody },
-            (_, Some(unavailable)) => unavailable.clone().into(),
+            (audience, Some(Unavailable { plugin, reason })) => {
+                Shaped::Held { plugin: plugin.clone(), reason: reason.clone(), audience: audience.clone() }
+            }
             (audience, None) => {
                 let twin = drafts[..index].iter().zip(&shaped).find_map(|(other, (_, result))| match result {
                     Shaped::Sent { payload, audience } if *audience != Audience::Nobody && alike(other) => {
@@ -256,8 +262,9 @@ fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>, observer: &mut i
                     }
                     _ => None,
                 });
-                observer.edited(base, &draft.edits, set.hidden(draft.role));
-                let payload = twin.cloned().unwrap_or_else(|| edited(base, &draft.edits, set.hidden(draft.role)));
+                let hidden = set.hidden(draft.role);
+                observer.edited(base, &draft.edits, hidden, implied);
+                let payload = twin.cloned().unwrap_or_else(|| edited(base, &draft.edits, hidden, implied));
                 Shaped::Sent { payload, audience: audience.clone() }
             }
         };
@@ -266,36 +273,14 @@ fn finish(set: &Set, base: &Arc<Value>, mut drafts: Vec<Draft>, observer: &mut i
     shaped
 }
 
-fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden) -> Arc<Value> {
-    if edits.is_empty() && !speaks_of(base, hidden) {
+fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden, implied: &Implied) -> Arc<Value> {
+    if edits.is_empty() && !implied.is_told(base, hidden) {
         return base.clone();
     }
     let mut payload = Value::clone(base);
     pointer::apply(&mut payload, edits);
-    conceal(&mut payload, hidden);
+    implied.conceal(&mut payload, hidden);
     Arc::new(payload)
-}
-
-/// Whether something beside the lead itself speaks of hidden fields.
-fn speaks_of(payload: &Value, hidden: &Hidden) -> bool {
-    if hidden.is_empty() {
-        return false;
-    }
-    let changes = payload.get("changes").and_then(Value::as_array);
-    let named =
-        changes.is_some_and(|changes| changes.iter().filter_map(Value::as_str).any(|it| hidden.covers_change(it)));
-    named || (payload.get("previousOwnerId").is_some() && hidden.covers("/lead/owner/id"))
-}
-
-/// Takes out what speaks of hidden fields beside the lead itself.
-pub(super) fn conceal(payload: &mut Value, hidden: &Hidden) {
-    let Some(members) = payload.as_object_mut().filter(|_| !hidden.is_empty()) else { return };
-    if let Some(Value::Array(changes)) = members.get_mut("changes") {
-        changes.retain(|field| field.as_str().is_none_or(|field| !hidden.covers_change(field)));
-    }
-    if hidden.covers("/lead/owner/id") {
-        members.shift_remove("previousOwnerId");
-    }
 }
 
 /// May this user connect, or subscribe to `room`?
@@ -404,7 +389,7 @@ impl<'a> Facts<'a> {
         }
         self.extract(asking);
         let payload = self.whole.as_deref().filter(|_| asking.plugin.manifest.whole_payload);
-        ask(&Shown { name, fields: &self.read(asking), payload })
+        ask(&Shown { name, fields: &self.read(asking), payload, lead: self.sources.lead })
     }
 
     pub(super) fn fields(&mut self, asking: &Working) -> Vec<bindings::Field<'_>> {

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::{
     bindings::Verdict,
+    implied::{Implied, gone},
     loaded::Plugin,
-    pipeline::{Hidden, Unavailable, conceal},
+    pipeline::{Hidden, Unavailable},
     pointer::{Edit, apply},
     set::{Member, Set},
 };
@@ -85,7 +86,7 @@ pub(super) trait Observer {
     /// Nobody of the role gets what tells of a field that may be hidden from it.
     fn withheld(&mut self, _: Role) {}
     /// The edits are made: `base` is the payload before those of filters.
-    fn edited(&mut self, _base: &Value, _: &[Edit], _: &Hidden) {}
+    fn edited(&mut self, _base: &Value, _: &[Edit], _: &Hidden, _: &Implied) {}
 }
 
 impl Observer for () {}
@@ -157,25 +158,17 @@ impl Observer for Trace {
         self.steps.push(Step::Server { reason, removed: Vec::new(), withheld: true });
     }
 
-    fn edited(&mut self, base: &Value, edits: &[Edit], hidden: &Hidden) {
+    fn edited(&mut self, base: &Value, edits: &[Edit], hidden: &Hidden, implied: &Implied) {
         let mut edited = base.clone();
         apply(&mut edited, edits);
-        let before = spoken(&edited);
-        conceal(&mut edited, hidden);
-        let after = spoken(&edited);
-        let removed: Vec<String> = before.into_iter().filter(|place| !after.contains(place)).collect();
+        let before = implied.places(&edited);
+        implied.conceal(&mut edited, hidden);
+        let removed = gone(before, &implied.places(&edited));
         if !removed.is_empty() {
             let reason = "they speak of fields that are hidden from the role";
             self.steps.push(Step::Server { reason, removed, withheld: false });
         }
     }
-}
-
-/// The places of a payload that speak of a lead beside the lead itself.
-fn spoken(payload: &Value) -> Vec<String> {
-    let changes = payload.get("changes").and_then(Value::as_array);
-    let changes = changes.into_iter().flatten().filter_map(Value::as_str).map(|field| format!("changes: {field}"));
-    changes.chain(payload.get("previousOwnerId").map(|_| "previousOwnerId".to_owned())).collect()
 }
 
 impl From<&Edit> for Edited {

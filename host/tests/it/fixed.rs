@@ -50,7 +50,7 @@ fn a_fault_in_a_fixed_set_is_an_answer_and_opens_no_breaker() {
     let failing = Guest::redactor("guard").filtering("", Err("no idea".into()));
     let plugins = fixed(vec![plugin("guard", failing.build())]).expect("loads");
     for _ in 0..20 {
-        let Shaped::Held { plugin, reason } = shape(&plugins) else { panic!("not held") };
+        let Shaped::Held { plugin, reason, .. } = shape(&plugins) else { panic!("not held") };
         assert_eq!((plugin.as_str(), reason.as_str()), ("guard", "filter answered with an error: no idea"));
     }
     assert_eq!(plugins.ready(), Ok(()));

@@ -120,7 +120,7 @@ impl Yard {
 
     fn held(&self, role: Role) -> String {
         match self.shape(role) {
-            Shaped::Held { plugin, reason } => format!("{plugin}: {reason}"),
+            Shaped::Held { plugin, reason, .. } => format!("{plugin}: {reason}"),
             sent => panic!("not held: {sent:?}"),
         }
     }
