@@ -48,8 +48,9 @@ pub use cursor::Cursors;
 pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
 use idempotency::KeyedRequest;
-pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
+pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest, Withheld};
 pub use query::SeenLead;
+use sight::View;
 
 /// How often plugins are asked about one command whose lead keeps changing under it.
 const MAX_ASKED: u32 = 10;
@@ -73,7 +74,8 @@ pub enum Outcome {
     Lead {
         id: LeadId,
         version: i64,
-        /// Only `{"id"}` where the lead is out of the caller's sight, or cannot be shaped just now.
+        /// Only `{"id"}` where the lead is out of the caller's sight, and `{"id", "version", "withheld": true}` where
+        /// no plugin says whether it is.
         lead: Value,
     },
     Activity {
@@ -202,8 +204,7 @@ impl App {
             write::Written::Done(done) => done,
             write::Written::Outdated(lead) => {
                 drop(tx);
-                let current = self.lead_for(actor, &lead)?.ok_or(Error::NotFound("lead"))?;
-                return Err(Error::Conflict { noun: "lead", current });
+                return Err(self.conflict(actor, &lead)?);
             }
         };
         if let Once::Key(key) = once {
@@ -233,8 +234,21 @@ impl App {
         match self.visible_lead(actor, lead).await {
             Ok(_) => Ok(self.answer(actor, done)),
             Err(Error::NotFound(_)) => Ok(done.unseen()),
+            Err(Error::PluginUnavailable(_)) => Ok(done.withheld()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The client's version is not the lead's any more.
+    ///
+    /// # Errors
+    /// When the actor cannot be shown the lead, and could not change it either.
+    fn conflict(&self, actor: &Actor, lead: &Lead) -> Result<Error> {
+        let current = match self.view_lead(actor, lead)? {
+            View::Withheld(_) if Self::may_mend(actor) => Self::withheld_lead(lead),
+            view => view.known()?.ok_or(Error::NotFound("lead"))?,
+        };
+        Ok(Error::Conflict { noun: "lead", current })
     }
 
     /// What the actor may not see answers as if it did not exist.
@@ -249,7 +263,7 @@ impl App {
             | Command::DeleteLead { lead }
             | Command::AssignLead { lead, .. }
             | Command::CreateActivity { lead, .. } => {
-                About { lead: Some(self.visible_lead(actor, *lead).await?.0), activity: None }
+                About { lead: Some(self.lead_to_change(actor, *lead).await?), activity: None }
             }
             Command::RestoreLead { lead } => {
                 may(actor, Deed::RestoreLead)?;
@@ -260,11 +274,11 @@ impl App {
                     None => reader.lead(*lead).await?.ok_or(Error::NotFound("lead"))?,
                 };
                 drop(reader);
-                self.lead_for(actor, &lead)?.ok_or(Error::NotFound("lead"))?;
+                Self::check_view(actor, self.view_lead(actor, &lead)?)?.ok_or(Error::NotFound("lead"))?;
                 About { lead: Some(lead), activity: None }
             }
             Command::UpdateActivity { activity, .. } | Command::DeleteActivity { activity } => {
-                let (activity, lead, _) = self.visible_activity(actor, *activity).await?;
+                let (activity, lead) = self.activity_to_change(actor, *activity).await?;
                 About { lead: Some(lead), activity: Some(activity) }
             }
         })
@@ -287,34 +301,49 @@ impl App {
 
     /// What was done, as the actor may see it. It never fails: what is done must not look as if it were not.
     fn answer(&self, actor: &Actor, done: Done) -> Outcome {
-        let in_sight = |lead: &Lead| self.lead_for(actor, lead).ok().flatten();
-        match done {
-            Done::Lead(lead) => match in_sight(&lead) {
-                Some(seen) => Outcome::Lead { id: lead.id, version: lead.version, lead: seen },
-                None => Done::Lead(lead).unseen(),
+        let view = match &done {
+            Done::Lead(lead) => self.view_lead(actor, lead),
+            Done::Activity { activity, lead } => match self.view_lead(actor, lead) {
+                Ok(View::Shown(_)) => self.view_activity(actor, activity, lead),
+                view => view,
             },
-            Done::Activity { activity, lead } => {
-                let seen = in_sight(&lead).and_then(|_| self.activity_for(actor, &activity, &lead).ok().flatten());
-                match seen {
-                    Some(seen) => Outcome::Activity { id: activity.id, activity: seen },
-                    None => Done::Activity { activity, lead }.unseen(),
-                }
-            }
-            Done::Deleted => Outcome::Deleted,
+            Done::Deleted => return Outcome::Deleted,
+        };
+        match view {
+            Ok(View::Shown(seen)) => done.seen_as(seen),
+            Ok(View::Hidden) | Err(_) => done.unseen(),
+            Ok(View::Withheld(_)) => done.withheld(),
         }
     }
 }
 
 impl Done {
-    /// What is told to somebody who may not see it, or for whom it cannot be shaped just now.
-    fn unseen(self) -> Outcome {
+    fn seen_as(self, seen: Value) -> Outcome {
         match self {
-            Self::Lead(lead) => Outcome::Lead { id: lead.id, version: lead.version, lead: json!({"id": lead.id}) },
-            Self::Activity { activity, .. } => {
-                Outcome::Activity { id: activity.id, activity: json!({"id": activity.id}) }
-            }
+            Self::Lead(lead) => Outcome::Lead { id: lead.id, version: lead.version, lead: seen },
+            Self::Activity { activity, .. } => Outcome::Activity { id: activity.id, activity: seen },
             Self::Deleted => Outcome::Deleted,
         }
+    }
+
+    /// What is told to somebody who may not see it.
+    fn unseen(self) -> Outcome {
+        let seen = match &self {
+            Self::Lead(lead) => json!({"id": lead.id}),
+            Self::Activity { activity, .. } => json!({"id": activity.id}),
+            Self::Deleted => return Outcome::Deleted,
+        };
+        self.seen_as(seen)
+    }
+
+    /// What is told where a plugin gives no verdict on who sees it: that it was done, and nothing of what it is like.
+    fn withheld(self) -> Outcome {
+        let seen = match &self {
+            Self::Lead(lead) => App::withheld_lead(lead),
+            Self::Activity { activity, .. } => json!({"id": activity.id, "withheld": true}),
+            Self::Deleted => return Outcome::Deleted,
+        };
+        self.seen_as(seen)
     }
 }
 

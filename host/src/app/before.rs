@@ -80,8 +80,7 @@ impl App {
         if let (Command::UpdateLead { version: Some(version), .. }, Some(lead)) = (&command, &about.lead)
             && *version != lead.version
         {
-            let current = self.lead_for(actor, lead)?.ok_or(Error::NotFound("lead"))?;
-            return Err(Error::Conflict { noun: "lead", current });
+            return Err(self.conflict(actor, lead)?);
         }
         about.check(actor, &command)?;
         let mut reader = self.0.store.read().await?;

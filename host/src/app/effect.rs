@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{App, Error, Once, Page, PageRequest, Result, write};
+use super::{App, Error, Once, Page, PageRequest, Result, page::Reading, sight::View, write};
 use crate::{
     domain::{
         activity::ActivityFields,
@@ -15,13 +15,13 @@ use crate::{
         event::{Actor, Cause, NotificationKind},
         id::{LeadId, UserId},
         input::{Input, Invalid},
-        policy::{Deed, may},
+        policy::{Deed, Scope, may},
         time::Timestamp,
     },
     plugin::after::EffectName,
     store::{
-        Tx,
-        effect::{Effect, EffectState},
+        Reader, Tx,
+        effect::{Effect, EffectState, GAP},
         follower::{Reminder, Standing},
     },
 };
@@ -131,10 +131,17 @@ impl App {
         let states = state.map_or(vec![EffectState::Pending, EffectState::Parked], |state| vec![state]);
         let states = &states;
         let fetch = |behind: Option<i64>, limit| async move {
-            let effects = self.0.store.read().await?.effects(plugin, states, behind, limit).await?;
-            Ok(effects.into_iter().map(|effect| (effect.id, effect)).collect())
+            let mut reader = self.0.store.read().await?;
+            let mut effects = Vec::new();
+            for effect in reader.effects(plugin, states, behind, limit).await? {
+                let is_seen = self.sees_effect(actor, &mut reader, &effect).await?;
+                effects.push((effect.id, (effect, is_seen)));
+            }
+            Ok(effects)
         };
-        page.fill(&self.0.cursors, &("effects", plugin, state), fetch, |effect| Ok(Some(shown(&effect)))).await
+        let show = |(effect, is_seen)| Ok(if is_seen { View::Shown(shown(&effect)) } else { View::Hidden });
+        let list = ("effects", plugin, state);
+        Ok(page.fill(&self.0.cursors, &list, Reading::by_page(page), fetch, show).await?.into())
     }
 
     /// Lets an effect be tried at once, as if it were new.
@@ -144,6 +151,9 @@ impl App {
         let retried = tx.retry_effect(plugin, id, self.now()).await?;
         let effect = tx.effect(plugin, id).await?.filter(|effect| effect.state != EffectState::Done);
         let effect = effect.ok_or(Error::NotFound("effect"))?;
+        if !self.sees_effect(actor, &mut tx, &effect).await? {
+            return Err(Error::NotFound("effect"));
+        }
         if !retried {
             return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
         }
@@ -164,7 +174,8 @@ impl App {
     pub async fn drop_effect(&self, actor: &Actor, plugin: &str, id: i64) -> Result<()> {
         self.check_plugin(actor, plugin).await?;
         let mut tx = self.0.store.write().await?;
-        if !tx.drop_effect(plugin, id).await? {
+        let effect = tx.effect(plugin, id).await?.ok_or(Error::NotFound("effect"))?;
+        if !self.sees_effect(actor, &mut tx, &effect).await? || !tx.drop_effect(plugin, id).await? {
             return Err(Error::NotFound("effect"));
         }
         Ok(tx.commit().await?)
@@ -188,6 +199,26 @@ impl App {
     pub async fn standings(&self) -> Result<BTreeMap<String, Standing>> {
         let standings = self.0.store.read().await?.standings().await?;
         Ok(standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect())
+    }
+
+    /// Whether `[visibility]` lets an administrator see the lead that an effect is about, or its occasion was.
+    async fn sees_effect(&self, actor: &Actor, reader: &mut Reader, effect: &Effect) -> Result<bool> {
+        // A note of lines that are gone tells of no lead.
+        if self.0.visibility.scope(actor.role) == Scope::All || effect.name == GAP {
+            return Ok(true);
+        }
+        let named = effect.input.get("leadId").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let line = effect.occasion.rsplit_once(':').and_then(|(_, seq)| seq.parse().ok());
+        let lead = match (named, line) {
+            (Some(lead), _) => Some(lead),
+            (None, Some(seq)) => reader.event(seq).await?.and_then(|event| event.lead_id),
+            (None, None) => None,
+        };
+        match lead {
+            Some(lead) => self.has_in_scope(actor, reader, lead).await,
+            // What it was about is not known any more.
+            None => Ok(false),
+        }
     }
 
     async fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {

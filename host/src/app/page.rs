@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Cursors, Error, Result};
+use super::{Cursors, Error, Result, sight::View};
+use crate::domain::{event::Actor, role::Role};
 
 pub const MAX_LIMIT: u32 = 200;
 pub const DEFAULT_LIMIT: u32 = 50;
@@ -22,6 +23,19 @@ pub struct PageRequest {
 pub struct Page {
     pub items: Vec<Value>,
     pub next_cursor: Option<String>,
+    /// Set where items were left out because a plugin gave no verdict on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+}
+
+/// What is told of items that were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Withheld {
+    /// That there are some; always true.
+    Some(bool),
+    /// How many there are, for administrators.
+    Count(u32),
 }
 
 /// A cursor belongs to one list: the same noun, filter and order.
@@ -31,50 +45,74 @@ struct Cursor<P> {
     position: P,
 }
 
-/// A list that plugins thin out reads on to fill its page, but not for ever.
-const MAX_BATCHES: usize = 20;
-/// Small pages are read in batches of at least this many.
-const MIN_BATCH: u32 = 100;
+/// How a list is read that plugins thin out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// Items that are read at once.
+    step: u32,
+    /// A page reads on to fill up, but not for ever.
+    steps: u32,
+}
+
+impl Reading {
+    /// In steps that fit a page.
+    pub(super) fn by_page(request: &PageRequest) -> Self {
+        Self { step: (request.limit + 1).max(100), steps: 20 }
+    }
+
+    /// In steps that are the same for every page, so that little can be told from how long one takes.
+    pub(super) const EVEN: Self = Self { step: 256, steps: 16 };
+}
 
 impl PageRequest {
-    /// Reads batches with `fetch` and keeps what `show` lets through, until the page is full.
+    /// Reads steps with `fetch` and keeps what `show` lets through, until the page is full.
     ///
-    /// `list` tells this list from others: the cursor of one is no use in another.
+    /// `list` tells this list from others: the cursor of one is no use in another. Everything in a step is shown to
+    /// `show`, also what is behind the end of the page.
     // A closure that returns a future, and no `AsyncFn`: of that, the compiler cannot tell that it is `Send`.
     pub(super) async fn fill<P: Clone + Serialize + DeserializeOwned, T, F>(
         &self,
         cursors: &Cursors,
         list: &impl Serialize,
+        reading: Reading,
         fetch: impl Fn(Option<P>, u32) -> F,
-        show: impl Fn(T) -> Result<Option<Value>>,
-    ) -> Result<Page>
+        show: impl Fn(T) -> Result<View>,
+    ) -> Result<Filled>
     where
         F: Future<Output = Result<Vec<(P, T)>>>,
     {
-        let (limit, batch_size) = (self.limit as usize, (self.limit + 1).max(MIN_BATCH));
         let mut examined = self.position(cursors, list)?;
         let next = |position: Option<P>| position.map(|position| cursor(cursors, list, &position));
-        let mut shown: Option<P> = None;
-        let mut items = Vec::new();
-        for _ in 0..MAX_BATCHES {
-            let batch = fetch(examined.clone(), batch_size).await?;
-            let is_last = batch.len() < batch_size as usize;
-            for (position, item) in batch {
-                if let Some(seen) = show(item)? {
-                    if items.len() == limit {
-                        return Ok(Page { items, next_cursor: next(shown) });
+        let (mut items, mut shown) = (Vec::new(), None);
+        // Those behind the last item that is shown are for the next page to tell of.
+        let (mut withheld, mut withheld_since) = (0, 0);
+
+        for _ in 0..reading.steps {
+            let step = fetch(examined.clone(), reading.step).await?;
+            let is_last = step.len() < reading.step as usize;
+            let views: Vec<(P, View)> =
+                step.into_iter().map(|(position, item)| Ok((position, show(item)?))).collect::<Result<_>>()?;
+            for (position, view) in views {
+                match view {
+                    View::Shown(_) if items.len() == self.limit as usize => {
+                        return Ok(Filled { items, next_cursor: next(shown), withheld });
                     }
-                    items.push(seen);
-                    shown = Some(position.clone());
+                    View::Shown(item) => {
+                        items.push(item);
+                        shown = Some(position.clone());
+                        withheld += std::mem::take(&mut withheld_since);
+                    }
+                    View::Hidden => {}
+                    View::Withheld(_) => withheld_since += 1,
                 }
                 examined = Some(position);
             }
             if is_last {
-                return Ok(Page { items, next_cursor: None });
+                return Ok(Filled { items, next_cursor: None, withheld: withheld + withheld_since });
             }
             tokio::task::yield_now().await;
         }
-        Ok(Page { items, next_cursor: next(examined) })
+        Ok(Filled { items, next_cursor: next(examined), withheld: withheld + withheld_since })
     }
 
     /// The place where the page begins; none for the first page.
@@ -87,6 +125,30 @@ impl PageRequest {
             return Err(Error::query("cursor", "belongs to another list: keep filters and sort as they were"));
         }
         Ok(Some(cursor.position))
+    }
+}
+
+/// A page, and how many items were left out of it for want of a verdict.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) items: Vec<Value>,
+    pub(super) next_cursor: Option<String>,
+    pub(super) withheld: u32,
+}
+
+impl Filled {
+    /// The page for a reader who may know how many items were left out, or only that some were.
+    pub(super) fn for_reader(self, actor: &Actor) -> Page {
+        let Self { items, next_cursor, withheld } = self;
+        let told = if actor.role == Role::Admin { Withheld::Count(withheld) } else { Withheld::Some(true) };
+        Page { items, next_cursor, withheld: (withheld > 0).then_some(told) }
+    }
+}
+
+impl From<Filled> for Page {
+    /// A list that no plugin is asked about.
+    fn from(filled: Filled) -> Self {
+        Self { items: filled.items, next_cursor: filled.next_cursor, withheld: None }
     }
 }
 

@@ -2,15 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Error, Page, PageRequest, Result};
+use super::{App, Error, Page, PageRequest, Result, page::Reading, sight::View};
 use crate::{
     domain::{
         activity::Activity,
         event::Actor,
         id::{ActivityId, LeadId},
         lead::Lead,
+        policy::Scope,
     },
     store::{
+        Reader,
         activity::ActivityPosition,
         lead::{HistoryEntry, LeadFilter, LeadPosition, OwnerFilter, SEARCHED, Viewpoint},
     },
@@ -48,11 +50,21 @@ impl App {
             searchable: searchable.filter(|field| !hidden.covers(&format!("/lead/{field}"))).collect(),
         };
 
+        // Where plugins decide who sees a lead, every lead is judged, whether or not it is what is looked for: how
+        // long a page takes, and whether something in it is withheld, must not tell what leads out of sight match.
+        let is_narrowed = self.0.plugins.may_narrow("lead:read", actor.role);
+        let reading = if is_narrowed { Reading::EVEN } else { Reading::by_page(page) };
         let viewpoint = &viewpoint;
         let fetch = |behind: Option<LeadPosition>, limit| async move {
-            Ok(self.0.store.read().await?.leads(filter, viewpoint, behind.as_ref(), limit).await?)
+            let mut reader = self.0.store.read().await?;
+            let found = reader.leads(filter, viewpoint, behind.as_ref(), limit, is_narrowed).await?;
+            Ok(found.into_iter().map(|found| (found.position, (found.lead, found.matches))).collect())
         };
-        page.fill(&self.0.cursors, filter, fetch, |lead| self.lead_for(actor, &lead)).await
+        let show = |(lead, matches): (Lead, bool)| match self.view_lead(actor, &lead)? {
+            View::Shown(_) if !matches => Ok(View::Hidden),
+            view => Ok(view),
+        };
+        Ok(page.fill(&self.0.cursors, filter, reading, fetch, show).await?.for_reader(actor))
     }
 
     pub async fn activities(&self, actor: &Actor, lead: LeadId, page: &PageRequest) -> Result<Page> {
@@ -62,23 +74,81 @@ impl App {
             let activities = self.0.store.read().await?.activities(id, behind, limit).await?;
             Ok(activities.into_iter().map(|activity| (ActivityPosition::from(&activity), activity)).collect())
         };
-        page.fill(&self.0.cursors, &("activities", lead.id), fetch, |activity| {
-            self.activity_for(actor, &activity, &lead)
-        })
-        .await
+        let show = |activity| self.view_activity(actor, &activity, &lead);
+        let list = ("activities", lead.id);
+        Ok(page.fill(&self.0.cursors, &list, Reading::by_page(page), fetch, show).await?.for_reader(actor))
     }
 
     pub async fn activity(&self, actor: &Actor, id: ActivityId) -> Result<Value> {
-        Ok(self.visible_activity(actor, id).await?.2)
+        let (activity, lead) = self.activity_with_lead(id).await?;
+        self.view_lead(actor, &lead)?.known()?.ok_or(Error::NotFound("activity"))?;
+        self.view_activity(actor, &activity, &lead)?.known()?.ok_or(Error::NotFound("activity"))
     }
 
-    /// The activity with its lead, and as the actor sees it.
-    pub(super) async fn visible_activity(&self, actor: &Actor, id: ActivityId) -> Result<(Activity, Lead, Value)> {
-        let activity = self.0.store.read().await?.activity(id).await?.ok_or(Error::NotFound("activity"))?;
-        let lead = self.0.store.read().await?.lead(activity.lead_id).await?.ok_or(Error::NotFound("activity"))?;
-        self.lead_for(actor, &lead)?.ok_or(Error::NotFound("activity"))?;
-        let seen = self.activity_for(actor, &activity, &lead)?.ok_or(Error::NotFound("activity"))?;
-        Ok((activity, lead, seen))
+    /// The activity with its lead, for somebody who wants to change it.
+    pub(super) async fn activity_to_change(&self, actor: &Actor, id: ActivityId) -> Result<(Activity, Lead)> {
+        let (activity, lead) = self.activity_with_lead(id).await?;
+        let noun = Error::NotFound("activity");
+        Self::check_view(actor, self.view_lead(actor, &lead)?)?.ok_or(noun)?;
+        Self::check_view(actor, self.view_activity(actor, &activity, &lead)?)?.ok_or(Error::NotFound("activity"))?;
+        Ok((activity, lead))
+    }
+
+    async fn activity_with_lead(&self, id: ActivityId) -> Result<(Activity, Lead)> {
+        let mut reader = self.0.store.read().await?;
+        let activity = reader.activity(id).await?.ok_or(Error::NotFound("activity"))?;
+        let lead = reader.lead(activity.lead_id).await?.ok_or(Error::NotFound("activity"))?;
+        Ok((activity, lead))
+    }
+
+    /// Checks that `[visibility]` lets an administrator see what an event is about: then, and now.
+    ///
+    /// # Errors
+    /// `NotFound` where it does not. What is not in the log is not looked for.
+    pub async fn check_event_in_scope(&self, actor: &Actor, seq: u64) -> Result<()> {
+        let visibility = &self.0.visibility;
+        if visibility.scope(actor.role) == Scope::All {
+            return Ok(());
+        }
+        let mut reader = self.0.store.read().await?;
+        let Some(event) = reader.event(seq).await? else { return Ok(()) };
+        let Some(lead) = event.lead_id else { return Ok(()) };
+        let owner = event.context.pointer("/lead/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let sees_then = event.context.get("lead").is_none() || visibility.sees(actor.id, actor.role, owner);
+        match sees_then && self.has_in_scope(actor, &mut reader, lead).await? {
+            true => Ok(()),
+            false => Err(Error::NotFound("event")),
+        }
+    }
+
+    /// Whether `[visibility]` lets the actor see a lead, deleted or not; what is not there, nobody sees.
+    pub(super) async fn has_in_scope(&self, actor: &Actor, reader: &mut Reader, id: LeadId) -> Result<bool> {
+        let lead = match reader.lead(id).await? {
+            Some(lead) => Some(lead),
+            None => reader.deleted_lead(id).await?,
+        };
+        let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
+        Ok(lead.is_some_and(|lead| self.0.visibility.sees(actor.id, actor.role, owner(&lead))))
+    }
+
+    /// The version of a lead that the actor may change.
+    pub async fn lead_version(&self, actor: &Actor, id: LeadId) -> Result<i64> {
+        Ok(self.lead_to_change(actor, id).await?.version)
+    }
+
+    /// The lead, for somebody who wants to change it.
+    pub(super) async fn lead_to_change(&self, actor: &Actor, id: LeadId) -> Result<Lead> {
+        let lead = self.0.store.read().await?.lead(id).await?.ok_or(Error::NotFound("lead"))?;
+        Self::check_view(actor, self.view_lead(actor, &lead)?)?.ok_or(Error::NotFound("lead"))?;
+        Ok(lead)
+    }
+
+    /// Something where the actor sees it, or may change it although nobody knows.
+    pub(super) fn check_view(actor: &Actor, view: View) -> Result<Option<()>> {
+        match view {
+            View::Withheld(_) if Self::may_mend(actor) => Ok(Some(())),
+            view => Ok(view.known()?.map(drop)),
+        }
     }
 
     /// Who changed what, newest first; what the lead hides from the actor, its history hides.
@@ -88,21 +158,26 @@ impl App {
             let entries = self.0.store.read().await?.history(lead, before, limit).await?;
             Ok(entries.into_iter().map(|entry| (entry.id, entry)).collect())
         };
-        page.fill(&self.0.cursors, &("history", lead), fetch, |entry| Ok(self.history_entry_for(actor, entry))).await
+        let show = |entry| Ok(self.view_history(actor, entry));
+        Ok(page.fill(&self.0.cursors, &("history", lead), Reading::by_page(page), fetch, show).await?.into())
     }
 
-    fn history_entry_for(&self, actor: &Actor, entry: HistoryEntry) -> Option<Value> {
+    fn view_history(&self, actor: &Actor, entry: HistoryEntry) -> View {
         let HistoryEntry { id, field, mut from, mut to, actor: by, at } = entry;
         let hidden = self.0.plugins.hidden(actor.role);
         let pointer = format!("/lead/{field}");
         if hidden.covers(&pointer) {
-            return None;
+            return View::Hidden;
         }
         hidden.prune(&pointer, &mut from);
         hidden.prune(&pointer, &mut to);
-        let entry =
+        if from == to {
+            return View::Hidden;
+        }
+        let mut entry =
             json!({"id": id.to_string(), "field": field, "from": from, "to": to, "changedBy": by, "changedAt": at});
-        (entry["from"] != entry["to"]).then_some(entry)
+        hidden.conceal_history(&mut entry);
+        View::Shown(entry)
     }
 
     /// The lead, whole and as the actor sees it.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::*;
+use super::{page::Reading, *};
 use crate::{
     auth::settings::PasswordHash,
     domain::{
@@ -364,16 +364,18 @@ async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
         let items = (first..300).take(limit as usize);
         Ok(items.map(|number| (format!("number {number}"), number)).collect::<Vec<_>>())
     };
-    let third = |number: u32| Ok(number.is_multiple_of(3).then(|| json!(number)));
-    let first = page.fill(&cursors, &"numbers", fetch, third).await.expect("fills");
+    let third = |number: u32| Ok(if number.is_multiple_of(3) { View::Shown(json!(number)) } else { View::Hidden });
+    let reading = Reading::by_page(&page);
+    let first = page.fill(&cursors, &"numbers", reading, fetch, third).await.expect("fills");
     assert_eq!(first.items, [json!(0), json!(3)]);
     let cursor = first.next_cursor.expect("there is more");
     let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, &cursor).expect("base64");
     assert!(!bytes.windows(6).any(|window| window == b"number"));
     let next = PageRequest { limit: 200, cursor: Some(cursor.clone()) };
-    let rest = next.fill(&cursors, &"numbers", fetch, third).await.expect("fills");
+    let rest = next.fill(&cursors, &"numbers", reading, fetch, third).await.expect("fills");
     assert_eq!((rest.items.len(), rest.next_cursor), (98, None));
-    let rest = next.fill(&Cursors::new(b"a secret"), &"numbers", fetch, third).await.expect("fills after a restart");
+    let rest =
+        next.fill(&Cursors::new(b"a secret"), &"numbers", reading, fetch, third).await.expect("fills after a restart");
     assert_eq!(rest.items.len(), 98);
 
     let mut edited = bytes;
@@ -381,7 +383,7 @@ async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
     let edited = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, edited);
     let edited = PageRequest { limit: 200, cursor: Some(edited) };
     for (page, cursors) in [(&edited, &cursors), (&next, &Cursors::new(b"another secret"))] {
-        assert_eq!(code(page.fill(cursors, &"numbers", fetch, third).await), "invalid_query");
+        assert_eq!(code(page.fill(cursors, &"numbers", reading, fetch, third).await), "invalid_query");
     }
 }
 

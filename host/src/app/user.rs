@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Error, IdempotencyKey, Page, PageRequest, Result};
+use super::{App, Error, IdempotencyKey, Page, PageRequest, Result, page::Reading, sight::View};
 use crate::{
     auth::{self, password::Verdict, session},
     domain::{
@@ -107,7 +107,8 @@ impl App {
             let users = self.0.store.read().await?.users(behind, limit).await?;
             Ok(users.into_iter().map(|user| (user.id, user)).collect())
         };
-        page.fill(&self.0.cursors, &"users", fetch, |user| Ok(Some(json!(user)))).await
+        let show = |user| Ok(View::Shown(json!(user)));
+        Ok(page.fill(&self.0.cursors, &"users", Reading::by_page(page), fetch, show).await?.into())
     }
 
     /// Those who can own a lead, as `{id, name}`, for anyone who is signed in.

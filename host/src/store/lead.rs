@@ -122,6 +122,14 @@ pub struct Viewpoint {
     pub searchable: Vec<&'static str>,
 }
 
+/// A lead of a list.
+pub struct FoundLead {
+    pub position: LeadPosition,
+    pub lead: Lead,
+    /// Whether the filter lets it through.
+    pub matches: bool,
+}
+
 /// One line of a lead's history.
 pub struct HistoryEntry {
     pub id: i64,
@@ -154,18 +162,35 @@ impl Reader {
         row.as_ref().map(lead).transpose()
     }
 
-    /// At most `limit` leads behind `after`, each with its position.
+    /// At most `limit` leads behind `after`.
+    ///
+    /// Those that the filter lets through, or all in the viewpoint's scope, where `all` is set: each says whether it
+    /// matches, and takes as long either way.
     pub async fn leads(
         &mut self,
         filter: &LeadFilter,
         viewpoint: &Viewpoint,
         after: Option<&LeadPosition>,
         limit: u32,
-    ) -> Result<Vec<(LeadPosition, Lead)>> {
+        all: bool,
+    ) -> Result<Vec<FoundLead>> {
         let key = filter.sort.key.expression();
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(format_args!(", {key} AS sort_key")).push(FROM).push(" WHERE l.deleted_at IS NULL");
-        narrow(&mut query, filter, viewpoint);
+        query.push(format_args!(", {key} AS sort_key, "));
+        if all {
+            // A comparison with nothing has no outcome.
+            query.push("coalesce(");
+            matching(&mut query, filter, viewpoint);
+            query.push(", 0)");
+        } else {
+            query.push("1");
+        }
+        query.push(" AS matches").push(FROM).push(" WHERE l.deleted_at IS NULL");
+        in_scope(&mut query, viewpoint);
+        if !all {
+            query.push(" AND ");
+            matching(&mut query, filter, viewpoint);
+        }
         let (comparison, direction) = if filter.sort.descending { ("<", "DESC") } else { (">", "ASC") };
         if let Some(after) = after {
             query.push(format_args!(" AND ({key}, l.id) {comparison} ("));
@@ -177,7 +202,11 @@ impl Reader {
         }
         query.push(format_args!(" ORDER BY {key} {direction}, l.id {direction} LIMIT ")).push_bind(limit);
         let rows = query.build().fetch_all(&mut *self.tx).await?;
-        rows.iter().map(|row| Ok((position(row, filter.sort.key)?, lead(row)?))).collect()
+        let found = |row| {
+            let matches = Columns { table: "leads", row }.integer("matches")? != 0;
+            Ok(FoundLead { position: position(row, filter.sort.key)?, lead: lead(row)?, matches })
+        };
+        rows.iter().map(found).collect()
     }
 
     /// At most `limit` lines of history, newest first, older than `before`.
@@ -192,7 +221,8 @@ impl Reader {
     }
 }
 
-fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
+/// Adds to a condition that `[visibility]` lets the lead be seen.
+fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
     match viewpoint.scope {
         Scope::All => {}
         Scope::Own => {
@@ -202,6 +232,11 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Vie
             query.push(" AND (l.owner_id IS NULL OR l.owner_id = ").push_bind(viewpoint.user.to_string()).push(")");
         }
     }
+}
+
+/// Whether the filter lets a lead through, as an expression.
+fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
+    query.push("(1");
     if !filter.statuses.is_empty() {
         query.push(" AND l.status IN (");
         let mut names = query.separated(", ");
@@ -233,6 +268,7 @@ fn narrow(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Vie
         }
         query.push(")");
     }
+    query.push(")");
 }
 
 impl Tx<'_> {

@@ -49,6 +49,7 @@ async fn explain(
         (None, Some(user)) => Viewer::User(user),
         _ => return Err(app::Error::query("role", "give either role or userId").into()),
     };
+    api.app.check_event_in_scope(&caller.actor(), seq).await?;
     Ok(Json(api.explainer.explain(seq, &viewer).await?))
 }
 

@@ -141,7 +141,7 @@ async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMat
     if let [version] = versions[..] {
         return Ok(Some(version));
     }
-    let current = api.app.lead(actor, lead).await?.version;
+    let current = api.app.lead_version(actor, lead).await?;
     Ok(Some(if versions.contains(&current) { current } else { 0 }))
 }
 

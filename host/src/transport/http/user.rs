@@ -34,7 +34,7 @@ async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Res
     let assignable = params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())?;
     if assignable == Some(true) {
         params.finish()?;
-        return Ok(Json(Page { items: api.app.assignable_users().await?, next_cursor: None }));
+        return Ok(Json(Page { items: api.app.assignable_users().await?, next_cursor: None, withheld: None }));
     }
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     let page = params.page()?;

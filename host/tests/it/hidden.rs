@@ -1,0 +1,175 @@
+//! What a role may not see, nothing else tells it: no other place of a payload, no count of work, no answer.
+
+use std::{fs, time::Duration};
+
+use leadwire::domain::{policy::Scope, role::Role};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    guest::{Audience, FIRST_ID, Guest, Outcome, Verdict, Wants, everyone, remove},
+    socket_client::{SocketClient, Transport},
+    support::TestApp,
+    withheld::start,
+};
+
+async fn connect(app: &TestApp, role: Role) -> SocketClient {
+    SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(role)).await
+}
+
+fn path(lead: &Value) -> String {
+    format!("/api/leads/{}", lead["id"].as_str().expect("an id"))
+}
+
+/// How often plugins were asked so far.
+fn calls(app: &TestApp) -> u64 {
+    app.app().plugins().status().iter().map(|status| status.counts.calls).sum()
+}
+
+/// A filter that shows viewers nothing, and tells nobody else what to do.
+fn blind() -> Guest {
+    let nobody = Verdict { role: "VIEWER", audience: Audience::Nobody, edits: vec![] };
+    Guest::new("blind").roles(["VIEWER"]).filter([nobody])
+}
+
+#[tokio::test]
+async fn the_work_for_a_page_is_the_same_whether_or_not_hidden_leads_match() {
+    let app = start(&[("blind", blind())]).await;
+    for number in 0..300 {
+        let source = if number % 2 == 0 { "web" } else { "fair" };
+        app.lead(json!({"title": format!("Roof {number}"), "source": source})).await;
+    }
+    let viewer = app.client(Role::Viewer);
+    let mut work = Vec::new();
+    for query in
+        ["q=Roof", "q=Attic", "q=Roof%20299", "source=web", "source=none", "status=WON", "status=NEW", "limit=1"]
+    {
+        let before = calls(&app);
+        let page = viewer.get(&format!("/api/leads?{query}")).await.expect(StatusCode::OK);
+        assert_eq!((&page["items"], &page["nextCursor"]), (&json!([]), &Value::Null));
+        work.push((query, calls(&app) - before));
+    }
+    assert!(work.iter().all(|(_, calls)| *calls == 300), "{work:?}");
+}
+
+#[tokio::test]
+async fn a_page_ends_after_so_many_leads_whatever_they_are() {
+    let dir_of = |app: &TestApp| app.dir.path().join("leadwire.db");
+    let app = start(&[("blind", blind())]).await;
+    let first = app.lead(json!({"title": "Roof"})).await;
+    // Copies, which are quicker made than by as many requests.
+    let copies = 5000;
+    let database = format!("sqlite://{}", dir_of(&app).display());
+    let pool = sqlx::SqlitePool::connect(&database).await.expect("opens");
+    let columns = "title, status, contact_name, company, email, phone, source, value_cents, currency, description,
+        custom, owner_id, created_by, last_activity_at, version, created_at, updated_at, deleted_at";
+    let copy = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {copies})
+         INSERT INTO leads (id, {columns}) SELECT printf('00000000-0000-7000-8000-%012d', i), {columns} FROM leads, n"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(copy)).execute(&pool).await.expect("copied");
+
+    let (viewer, before) = (app.client(Role::Viewer), calls(&app));
+    let page = viewer.get("/api/leads?q=nothing&limit=1").await.expect(StatusCode::OK);
+    assert_eq!(calls(&app) - before, 4096);
+    let cursor = page["nextCursor"].as_str().expect("it goes on");
+    let rest = viewer.get(&format!("/api/leads?q=nothing&limit=1&cursor={cursor}")).await.expect(StatusCode::OK);
+    assert_eq!((&rest["nextCursor"], calls(&app) - before), (&Value::Null, copies + 1));
+    assert_eq!(first["title"], "Roof");
+}
+
+#[tokio::test]
+async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
+    let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/owner", "/lead/createdBy"]);
+    let guest = guest.filter([everyone("VIEWER", [remove("/lead/owner"), remove("/lead/createdBy")])]);
+    let app = start(&[("guard", guest)]).await;
+    let (mut viewer, mut admin) = (connect(&app, Role::Viewer).await, connect(&app, Role::Admin).await);
+    let (sales, me) = (app.client(Role::Sales), app.user(Role::Sales));
+    let lead = sales.post("/api/leads", json!({"title": "Roof"})).await.expect(StatusCode::CREATED);
+    viewer.subscribe(lead["id"].as_str().expect("an id")).await;
+    sales.patch(&path(&lead), json!({"title": "Barn", "status": "WON"})).await.expect(StatusCode::OK);
+    let free = app.lead(json!({"title": "Free"})).await;
+    sales.post(&format!("{}/assign", path(&free)), json!({"ownerId": me.id})).await.expect(StatusCode::OK);
+
+    let told = |value: &Value| {
+        let text = value.to_string();
+        text.contains(&me.id.to_string()) || text.contains(&me.email)
+    };
+    for name in ["lead:created", "lead:updated", "activity:created", "lead:created", "lead:assigned"] {
+        let event = viewer.event(name).await;
+        assert!(!told(&event), "{name} {event}");
+        if name != "activity:created" {
+            assert_eq!(told(&admin.event(name).await), event["lead"]["title"] != "Free" || name == "lead:assigned");
+        }
+    }
+    let viewer = app.client(Role::Viewer);
+    for list in ["history", "activities"] {
+        let page = viewer.get(&format!("{}/{list}", path(&lead))).await.expect(StatusCode::OK);
+        assert!(!told(&page) && page["items"][0].is_object(), "{page}");
+        assert!(told(&sales.get(&format!("{}/{list}", path(&lead))).await.expect(StatusCode::OK)));
+    }
+}
+
+#[tokio::test]
+async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects() {
+    let update = format!("{{\"leadId\":{FIRST_ID},\"patch\":{{\"colour\":\"red\"}}}}");
+    let effects = vec![("lead:update".to_owned(), update)];
+    let answer = Outcome { effects, ..Outcome::default() };
+    let follower = Guest::new("notes").events([]).fields(["/context/lead/id"]);
+    let follower = follower.after(Wants::new(["lead:created"], ["lead:update"]), answer);
+    let app = TestApp::with(|config| {
+        let dir = config.plugins.dir.as_ref().expect("a plugin folder");
+        fs::write(dir.join("notes.wasm"), follower.build()).expect("written");
+        fs::write(dir.join("notes.toml"), "grant.effects = [\"lead:update\"]\n").expect("written");
+        config.visibility.admin = Scope::OwnAndUnassigned;
+    })
+    .await;
+    let admin = app.client(Role::Admin);
+    let theirs = app.client(Role::Sales).post("/api/leads", json!({"title": "Theirs"})).await;
+    let theirs = theirs.expect(StatusCode::CREATED);
+    let free = app.client(Role::Manager).post("/api/leads", json!({"title": "Free"})).await.expect(StatusCode::CREATED);
+    admin.get(&path(&theirs)).await.refused(404, "lead_not_found");
+    admin.get(&path(&free)).await.expect(StatusCode::OK);
+
+    let mut explained = Vec::new();
+    for event in all_events(&app).await {
+        let reply = admin.get(&format!("/api/events/{}/explain?role=SALES", event.seq)).await;
+        match event.lead_id.map(|id| json!(id)) {
+            Some(id) if id == theirs["id"] => drop(reply.refused(404, "event_not_found")),
+            Some(_) => explained.push(reply.expect(StatusCode::OK)),
+            None => drop(reply.expect(StatusCode::OK)),
+        }
+    }
+    assert!(explained.iter().any(|told| told["payload"]["lead"]["title"] == "Free"), "{explained:?}");
+
+    // Nobody can paint a lead: both effects are parked, and one of them is about a lead that is not for this eye.
+    loop {
+        let standings = app.app().standings().await.expect("standings");
+        if standings["notes"].parked == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let parked = admin.get("/api/plugins/notes/effects?state=parked").await.expect(StatusCode::OK);
+    let leads: Vec<&Value> =
+        parked["items"].as_array().expect("items").iter().map(|it| &it["input"]["leadId"]).collect();
+    assert_eq!(leads, [&free["id"]]);
+    let id: u64 = parked["items"][0]["id"].as_str().expect("an id").parse().expect("a number");
+    let other = [id - 1, id + 1].map(|id| format!("/api/plugins/notes/effects/{id}"));
+    for path in other {
+        admin.post(&format!("{path}/retry"), json!({})).await.refused(404, "effect_not_found");
+        admin.delete(&path).await.refused(404, "effect_not_found");
+    }
+
+    // What is told goes by who has the lead now, and who had it then.
+    let give = json!({"ownerId": app.user(Role::Sales).id});
+    app.client(Role::Manager).post(&format!("{}/assign", path(&free)), give).await.expect(StatusCode::OK);
+    for told in explained {
+        let path = format!("/api/events/{}/explain?role=SALES", told["seq"]);
+        admin.get(&path).await.refused(404, "event_not_found");
+    }
+}
+
+async fn all_events(app: &TestApp) -> Vec<leadwire::domain::event::Event> {
+    app.app().store().read().await.expect("a reader").events_after(0, 1000).await.expect("reads")
+}
