@@ -8,6 +8,7 @@ pub mod explain;
 pub mod replay;
 pub mod retention;
 pub mod shape;
+pub mod switch;
 
 use std::{
     sync::{
@@ -24,10 +25,11 @@ use tracing::{error, info, warn};
 use self::{
     replay::{Line, Replay},
     shape::{Shaper, Slice},
+    switch::{Begun, Switches},
 };
 use crate::{
     domain::{
-        event::Event,
+        event::{Event, Resets},
         id::{SessionId, UserId},
         role::Role,
         room::Room,
@@ -35,7 +37,7 @@ use crate::{
         user::User,
     },
     plugin::Pinned,
-    store::{self, Store, generation::Mark},
+    store::{self, Store},
 };
 
 /// Names that Socket.IO keeps for itself: a stock client that receives one fails in a loop.
@@ -59,6 +61,9 @@ pub trait Publisher: Send + Sync + 'static {
 
     /// Offers an event to those who listen to its rooms; never waits for any of them.
     fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]);
+
+    /// Whoever of them has not got as far as line `seq`, which was just handed out, has to fetch again.
+    fn reset(&self, seq: u64, whom: &Resets);
 
     /// Somebody's rights are different for every event that follows `seq`.
     fn apply(&self, seq: u64, change: &RightsChange);
@@ -107,18 +112,29 @@ pub struct Delivery<P> {
     shaper: Arc<Shaper>,
     publisher: Arc<P>,
     position: u64,
-    /// The generation of plugins that is written down as the one in use.
-    marked: Option<u64>,
+    switches: Arc<Switches>,
     /// Gone when the task is.
     is_failing: Arc<AtomicBool>,
 }
 
 impl<P: Publisher> Delivery<P> {
-    /// Delivers what is appended from now on: build it before anybody can connect.
-    pub fn new(store: Arc<Store>, replay: Arc<Replay>, shaper: Arc<Shaper>, publisher: Arc<P>) -> Self {
+    /// Delivers what is appended from now on: build it before anybody can connect. Sets of plugins that are left in
+    /// `switches` take force as their lines are passed.
+    pub fn new(
+        store: Arc<Store>,
+        replay: Arc<Replay>,
+        shaper: Arc<Shaper>,
+        publisher: Arc<P>,
+        switches: Arc<Switches>,
+        begun: &Begun,
+    ) -> Self {
         let position = *store.appended().borrow();
+        for (role, seq) in &begun.resets {
+            publisher.reset(*seq, &Resets::Roles(vec![*role]));
+        }
         publisher.begin(position);
-        Self { store, replay, shaper, publisher, position, marked: None, is_failing: Arc::default() }
+        switches.open();
+        Self { store, replay, shaper, publisher, position, switches, is_failing: Arc::default() }
     }
 
     /// Asks, at any later time, whether the log is being read; if it is not, why.
@@ -177,9 +193,8 @@ impl<P: Publisher> Delivery<P> {
                 self.publisher.lost();
             }
             for line in &lines {
-                let plugins = self.shaper.pinned();
-                self.mark(line.event.seq, plugins.generation()).await?;
-                self.hand_out(line, &plugins);
+                self.pass(&line.event);
+                self.hand_out(line, &self.shaper.pinned());
                 self.position = line.event.seq;
                 // Sockets drain between events, so that a burst does not fill their queues.
                 yield_now().await;
@@ -188,21 +203,12 @@ impl<P: Publisher> Delivery<P> {
         Ok(())
     }
 
-    /// Writes down what shapes events from `seq` on, before anybody is sent one of them.
-    async fn mark(&mut self, seq: u64, generation: u64) -> Result<(), store::Error> {
-        if self.marked == Some(generation) {
-            return Ok(());
+    /// Puts in force what takes force with the line.
+    fn pass(&self, event: &Event) {
+        let Some(next) = event.switches_to() else { return };
+        if !self.switches.pass(next.generation) && next.generation != self.shaper.pinned().generation() {
+            error!(event.seq = event.seq, "generation {} of the plugins was not made ready here", next.generation);
         }
-        let mark = Mark { first_seq: seq, generation, visibility: self.shaper.visibility() };
-        let known = self.store.read().await?.mark_at(seq).await?;
-        if known.is_none_or(|known| (known.generation, known.visibility) != (generation, mark.visibility)) {
-            let mut tx = self.store.write().await?;
-            tx.mark_delivery(&mark).await?;
-            tx.forget_generations().await?;
-            tx.commit().await?;
-        }
-        self.marked = Some(generation);
-        Ok(())
     }
 
     fn hand_out(&self, line: &Line, plugins: &Pinned) {
@@ -216,7 +222,16 @@ impl<P: Publisher> Delivery<P> {
             self.publisher.publish(event, &self.shaper.slices_by(plugins, line, &roles));
             metrics::histogram!("leadwire_delivery_seconds").record(Timestamp::now().since(event.at).as_secs_f64());
         }
+        if let Some(whom) = event.resets() {
+            self.publisher.reset(event.seq, &whom);
+        }
         self.shaper.show_shadows(event);
+    }
+}
+
+impl<P> Drop for Delivery<P> {
+    fn drop(&mut self) {
+        self.switches.close();
     }
 }
 

@@ -42,6 +42,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 pub use after::{AfterError, Effect, EffectName, Follower, Occasion, Outcome, REMINDER, WebhookGrant};
@@ -59,7 +60,10 @@ pub use standing::{Shift, ShiftError};
 pub use status::{Breaker, PluginStatus, State};
 pub use trace::{Edited, PluginStep, Said, Step};
 
-use crate::domain::{event::Event, role::Role, room::Room, user::User};
+use crate::{
+    domain::{event::Event, role::Role, room::Room, user::User},
+    store::generation::shapes_differ,
+};
 use set::{Set, Working};
 use shadow::{Happened, Shadow};
 
@@ -73,6 +77,8 @@ pub struct Plugins(Arc<Shared>);
 
 struct Shared {
     set: ArcSwap<Set>,
+    /// A set that is to take force at its place in the log, which may not be reached yet.
+    prepared: Mutex<Option<Set>>,
     /// Started when the first plugin in shadow mode is to be shown something.
     shadows: OnceLock<shadow::Queue>,
     changed: tokio::sync::watch::Sender<u64>,
@@ -115,7 +121,7 @@ impl Plugins {
     /// When one of the plugins is refused; the error names it and says why.
     pub fn fixed(files: Vec<FixedPlugin>, cache_dir: &Path) -> Result<Self, Error> {
         let plugins = Self::none();
-        plugins.0.replace(fixed::load(files, cache_dir)?);
+        drop(plugins.0.replace(fixed::load(files, cache_dir)?));
         Ok(plugins)
     }
 
@@ -348,12 +354,47 @@ impl Pinned {
 
 impl Shared {
     fn new(hints: Option<mpsc::Sender<watch::Hint>>) -> Self {
-        Self { set: ArcSwap::default(), shadows: OnceLock::new(), changed: tokio::sync::watch::Sender::new(0), hints }
+        Self {
+            set: ArcSwap::default(),
+            prepared: Mutex::default(),
+            shadows: OnceLock::new(),
+            changed: tokio::sync::watch::Sender::new(0),
+            hints,
+        }
     }
 
-    fn replace(&self, set: Set) {
-        self.set.store(Arc::new(set));
+    /// Returns what was in force before.
+    fn replace(&self, set: Set) -> Arc<Set> {
+        let before = self.set.swap(Arc::new(set));
         self.changed.send_modify(|changes| *changes += 1);
+        before
+    }
+
+    /// Replaces a set by one that says more of the same plugins: in force or on its way there.
+    fn refresh(&self, set: Set) {
+        let mut prepared = self.prepared.lock();
+        match &mut *prepared {
+            Some(waiting) if waiting.generation == set.generation => *waiting = set,
+            _ => drop(self.replace(set)),
+        }
+    }
+
+    /// Makes a set ready to take force; an older one that waits will not. Tells whether it may make something else of
+    /// a payload than what is in force until then.
+    fn prepare(&self, set: Set) -> bool {
+        let mut prepared = self.prepared.lock();
+        let next = archive::members(&set);
+        let differs = |other: &Set| shapes_differ(&archive::members(other), &next);
+        let differs = differs(&self.set.load()) || prepared.as_ref().is_some_and(differs);
+        *prepared = Some(set);
+        differs
+    }
+
+    /// Puts the set that was made ready in force, if it is that generation; returns the one before it.
+    fn take_force(&self, generation: u64) -> Option<Arc<Set>> {
+        let mut prepared = self.prepared.lock();
+        let set = prepared.take_if(|set| set.generation == generation)?;
+        Some(self.replace(set))
     }
 }
 

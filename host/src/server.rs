@@ -23,7 +23,12 @@ use crate::{
     app::{App, Cursors, SystemClock},
     auth::Auth,
     config::Config,
-    delivery::{Delivery, explain::Explainer, retention::Retention},
+    delivery::{
+        Delivery,
+        explain::Explainer,
+        retention::Retention,
+        switch::{self, Switches},
+    },
     domain::time::Timestamp,
     effects::Effects,
     plugin::{self, Past, Plugins},
@@ -75,7 +80,15 @@ impl Server {
         let handover = Handover::open(&data_dir, &mut store).await?;
         let store = Arc::new(store);
         let past = Past::new(plugin::cache_dir(&data_dir), config.plugins.limits.clone());
-        let plugins = open_plugins(config.plugins, Arc::clone(&store)).await?;
+        let switches = Arc::new(Switches::default());
+        let archive = archive::Archive {
+            runtime: Handle::current(),
+            store: Arc::clone(&store),
+            switches: Arc::clone(&switches),
+            visibility: config.visibility,
+        };
+        let plugins = open_plugins(config.plugins, Arc::new(archive)).await?;
+        let begun = switch::begin(&store, &plugins, config.visibility).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
         let passwords = auth.passwords().clone();
         let secret = config.auth.jwt_secret.as_ref().context("a secret was made where none is set")?;
@@ -83,8 +96,15 @@ impl Server {
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
         let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
-        let (sockets, delivery) =
-            Sockets::new(app.clone(), auth.clone(), config.visibility, config.socket, config.limits, &config.presence);
+        let (sockets, delivery) = Sockets::new(
+            app.clone(),
+            auth.clone(),
+            config.visibility,
+            config.socket,
+            config.limits,
+            &config.presence,
+            (switches, begun),
+        );
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), past));
         sockets.expect_back(handover.sockets(), handover::RETURN);
@@ -240,9 +260,8 @@ async fn keep_handover(
 }
 
 /// Compiles plugins on a thread that may block.
-async fn open_plugins(settings: plugin::Settings, store: Arc<Store>) -> Result<Plugins> {
-    let runtime = Handle::current();
-    let archive = Arc::new(archive::Archive { runtime: runtime.clone(), store: Arc::clone(&store) });
+async fn open_plugins(settings: plugin::Settings, archive: Arc<archive::Archive>) -> Result<Plugins> {
+    let (runtime, store) = (archive.runtime.clone(), Arc::clone(&archive.store));
     let recent = Box::new(move |limit: usize| {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let events = runtime.block_on(async { store.read().await?.recent_events(limit).await });

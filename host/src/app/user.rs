@@ -86,7 +86,8 @@ impl App {
             tx.save_password_hash(id, hash).await?;
         }
         if (user.role, &user.name, user.active) != (before.role, &before.name, before.active) {
-            tx.append(&Happening::SessionUpdated { user: user.clone() }.draft(actor, at)).await?;
+            let resets = (user.role, user.active) != (before.role, before.active);
+            tx.append(&Happening::SessionUpdated { user: user.clone(), resets }.draft(actor, at)).await?;
         }
         if hash.is_some() || (before.active && !user.active) {
             session::end_all(&mut tx, actor, id, at).await?;

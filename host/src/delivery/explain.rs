@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use super::shape::{Shaper, Slice};
 use crate::{
     domain::{
-        event::{Audience, Event},
+        event::{Audience, Event, InForce},
         id::{LeadId, UserId},
         policy::Scope,
         role::Role,
@@ -24,7 +24,7 @@ use crate::{
     plugin::{self, Past, Pinned, Plugins, Said, Step},
     store::{
         self, Store,
-        generation::{Mark, Member},
+        generation::{Member, Switch},
     },
 };
 
@@ -157,10 +157,10 @@ impl Explainer {
             (Viewer::User(_), user) => user.as_ref().ok_or(Error::NoUser)?.role,
         };
         let unexplained = |reason: &str| Error::Unexplained { seq, reason: reason.into() };
-        let mark = reader.mark_at(seq).await?;
-        let mark = mark.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
-        let changed_since = reader.mark_at(u64::MAX).await?.as_ref() != Some(&mark);
-        let generation = match mark.generation {
+        let switch = reader.switch_before(seq).await?;
+        let switch = switch.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
+        let changed_since = reader.switch_before(u64::MAX).await? != Some(switch);
+        let generation = match switch.in_force.generation {
             0 => None,
             id => {
                 let missing = || unexplained(&format!("generation {id} of the plugins was not kept"));
@@ -186,7 +186,7 @@ impl Explainer {
             };
             // What guests log now is no news of the server's.
             let quiet = tracing::subscriber::NoSubscriber::default();
-            let plain = tracing::subscriber::with_default(quiet, || tell(&event, role, &plugins, &mark, &epoch));
+            let plain = tracing::subscriber::with_default(quiet, || tell(&event, role, &plugins, &switch, &epoch));
             let members = generation.map(|generation| generation.members).unwrap_or_default();
             let told = Explanation { changed_since, plugins: members, ..plain };
             Ok(match user {
@@ -203,8 +203,9 @@ fn refused(seq: u64, error: &plugin::Error) -> Error {
 }
 
 /// Shapes the event for the role, and puts together what that says.
-fn tell(event: &Event, role: Role, plugins: &Pinned, mark: &Mark, epoch: &str) -> Explanation {
-    let shaper = Shaper::new(Plugins::none(), mark.visibility, epoch);
+fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &str) -> Explanation {
+    let InForce { generation, visibility } = switch.in_force;
+    let shaper = Shaper::new(Plugins::none(), visibility, epoch);
     let (slice, steps) = shaper.explain(plugins, event, role);
     let mut notes = Vec::new();
     for step in &steps {
@@ -218,9 +219,9 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, mark: &Mark, epoch: &str) -
     }
     let exact = !steps.iter().any(|step| matches!(step, Step::Plugin(step) if step.may_differ));
     let mut steps: Vec<Reason> = steps.into_iter().map(Reason::Step).collect();
-    let narrowed = event.audience(&mark.visibility, role);
+    let narrowed = event.audience(&visibility, role);
     if narrowed != Audience::Everyone && slice.is_some() {
-        let scope = mark.visibility.scope(role);
+        let scope = visibility.scope(role);
         steps.push(Reason::Visibility(Narrowed { by: "visibility", scope, audience: narrowed }));
     }
     let mut told = Explanation {
@@ -231,8 +232,8 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, mark: &Mark, epoch: &str) -
         rooms: event.rooms.iter().map(Room::to_string).collect(),
         role,
         user_id: None,
-        generation: mark.generation,
-        in_use_since: mark.first_seq,
+        generation,
+        in_use_since: switch.seq + 1,
         changed_since: false,
         plugins: Vec::new(),
         steps,

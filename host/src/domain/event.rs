@@ -106,6 +106,8 @@ impl NotificationKind {
     }
 }
 
+const DELIVERY_SWITCHED: &str = "delivery:switched";
+
 /// Something that happened, before the log has given it a number.
 #[derive(Clone, Debug)]
 pub enum Happening {
@@ -150,12 +152,42 @@ pub enum Happening {
     /// The user's role, name or standing changed; told to the user's own sockets.
     SessionUpdated {
         user: User,
+        /// Whether another set of leads may be visible: the role or `active` changed.
+        resets: bool,
     },
     /// Sessions ended: one, or all of the user's. An entry of the log without a room.
     SessionsEnded {
         user: UserId,
         session: Option<SessionId>,
     },
+}
+
+/// Whose lists events alone do not keep right past a line of the log: they are sent `sync:reset`.
+///
+/// Any line can be such a *reset line*: its context says so. Most have no room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resets {
+    Roles(Vec<Role>),
+    User(UserId),
+}
+
+impl Resets {
+    const MEMBER: &'static str = "resets";
+
+    /// What the context of a line says. What cannot be read concerns everybody.
+    fn of(context: &Value) -> Option<Self> {
+        let said = context.get(Self::MEMBER)?;
+        Some(Self::deserialize(said).unwrap_or_else(|_| Self::Roles(Role::ALL.into())))
+    }
+}
+
+/// The set of plugins and the `[visibility]` that lines are shaped with from some line on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// The number of the set; 0 for a server without plugins.
+    pub generation: u64,
+    pub visibility: Visibility,
 }
 
 /// One line of the log, without its number.
@@ -185,6 +217,27 @@ pub struct Event {
 }
 
 impl Draft {
+    /// A set of plugins, or another `[visibility]`, takes force. `resets` says whether they may show other leads, or
+    /// other fields of them.
+    pub fn delivery_switched(in_force: InForce, resets: bool, at: Timestamp) -> Self {
+        let mut context = json!(in_force);
+        if resets {
+            context[Resets::MEMBER] = json!(Resets::Roles(Role::ALL.into()));
+        }
+        Self { name: DELIVERY_SWITCHED, rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+    }
+
+    /// What was withheld from these roles is there again: their lists may miss it.
+    pub fn delivery_released(roles: &[Role], at: Timestamp) -> Self {
+        let context = json!({Resets::MEMBER: Resets::Roles(roles.into())});
+        Self { name: "delivery:released", rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+    }
+
+    /// Who has to fetch again past the line.
+    pub fn resets(&self) -> Option<Resets> {
+        Resets::of(&self.context)
+    }
+
     /// The same line, telling what made it.
     pub fn caused_by(mut self, cause: Option<&Cause>) -> Self {
         if let (Some(cause), Some(context)) = (cause, self.context.as_object_mut()) {
@@ -195,6 +248,19 @@ impl Draft {
 }
 
 impl Event {
+    /// Who has to fetch again past the line.
+    pub fn resets(&self) -> Option<Resets> {
+        Resets::of(&self.context)
+    }
+
+    /// What takes force with the line.
+    pub fn switches_to(&self) -> Option<InForce> {
+        if self.name != DELIVERY_SWITCHED {
+            return None;
+        }
+        InForce::deserialize(&self.context).ok()
+    }
+
     /// Whether it tells users of their own rights: plugins decide about leads, and are not asked about it.
     pub fn is_about_rights(&self) -> bool {
         matches!(self.name.as_str(), "lead:revoked" | "session:updated")
@@ -310,14 +376,20 @@ impl Happening {
                 context: json!({}),
                 at,
             },
-            Self::SessionUpdated { user } => Draft {
-                name: "session:updated",
-                rooms: vec![Room::User(user.id)],
-                lead_id: None,
-                payload: json!({"userRole": user.role, "timestamp": at}),
-                context: json!({"user": user}),
-                at,
-            },
+            Self::SessionUpdated { user, resets } => {
+                let mut context = json!({"user": user});
+                if resets {
+                    context[Resets::MEMBER] = json!(Resets::User(user.id));
+                }
+                Draft {
+                    name: "session:updated",
+                    rooms: vec![Room::User(user.id)],
+                    lead_id: None,
+                    payload: json!({"userRole": user.role, "timestamp": at}),
+                    context,
+                    at,
+                }
+            }
             Self::SessionsEnded { user, session } => Draft {
                 name: "session:ended",
                 rooms: Vec::new(),
@@ -354,6 +426,28 @@ pub fn size_in_memory(value: &Value) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn event(draft: Draft) -> Event {
+        let Draft { name, rooms, lead_id, payload, context, at } = draft;
+        Event { seq: 1, name: name.into(), rooms, lead_id, payload: payload.into(), context, at }
+    }
+
+    #[test]
+    fn a_reset_line_says_whom_it_resets() {
+        let at = Timestamp::from_millis(0).expect("in range");
+        let in_force = InForce { generation: 3, visibility: Visibility::default() };
+        let everybody = Some(Resets::Roles(Role::ALL.into()));
+        for (resets, expected) in [(true, everybody.clone()), (false, None)] {
+            let line = event(Draft::delivery_switched(in_force, resets, at));
+            assert_eq!((line.switches_to(), line.resets()), (Some(in_force), expected));
+        }
+        let mut released = event(Draft::delivery_released(&[Role::Sales], at));
+        assert_eq!((released.switches_to(), released.resets()), (None, Some(Resets::Roles(vec![Role::Sales]))));
+        released.context = json!({"resets": {"teams": ["of a later version"]}});
+        assert_eq!(released.resets(), everybody);
+        released.context = json!({});
+        assert_eq!(released.resets(), None);
+    }
 
     #[test]
     fn a_plugins_kind_of_notification_is_a_word_of_its_own() {

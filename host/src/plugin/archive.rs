@@ -1,7 +1,8 @@
 //! Where sets of plugins are kept, so that what they did can be told when they are long gone.
 //!
 //! The plugins do not know the database: `server` gives them an [`Archive`]. A set is recorded before it is in
-//! force, with the bytes of its files and the text of its settings, because both decide about verdicts.
+//! force, with the bytes of its files and the text of its settings, because both decide about verdicts. Where there
+//! is a log, the set takes force at a place in it.
 
 use std::sync::{
     Arc,
@@ -29,6 +30,13 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// A reason for people. The set does not take force.
     fn record(&self, members: &[Member], files: &[(&str, &[u8])]) -> Result<u64, String>;
+
+    /// Sees to it that `swap`, which never blocks, is called where the recorded set is to take force: at once, or by
+    /// another thread and later. `resets` says whether the set may shape something otherwise than the one before it.
+    ///
+    /// # Errors
+    /// A reason for people. The set does not take force.
+    fn switch(&self, generation: u64, resets: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String>;
 }
 
 /// Keeps nothing but count.
@@ -42,6 +50,11 @@ impl Archive for Nowhere {
 
     fn record(&self, _: &[Member], _: &[(&str, &[u8])]) -> Result<u64, String> {
         Ok(self.0.fetch_add(1, Relaxed) + 1)
+    }
+
+    fn switch(&self, _: u64, _: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String> {
+        swap();
+        Ok(())
     }
 }
 
@@ -89,6 +102,7 @@ fn of_plugin(plugin: &Plugin) -> Member {
         hash: plugin.hash.clone(),
         settings: plugin.origin.settings.clone(),
         generation: plugin.generation,
+        shapes: Some(plugin.hooks.filter || plugin.hooks.enrich),
         absent: None,
     }
 }
@@ -101,6 +115,7 @@ fn of_record(name: &str, record: &Record, reason: String) -> Member {
         hash: record.hash.clone(),
         settings: String::new(),
         generation: 0,
+        shapes: Some(record.hooks.filter || record.hooks.enrich),
         absent: Some(Absence { record: known, reason }),
     }
 }

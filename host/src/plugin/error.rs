@@ -19,6 +19,8 @@ pub enum Error {
     Damaged { file: PathBuf, reason: String, forgotten: &'static str },
     #[error("cannot record which plugins are in force: {0}")]
     Archive(String),
+    #[error("the plugins that were loaded did not take force within {} s; they do once the log is read again", .0.as_secs())]
+    Late(Duration),
     /// A plugin that was asked for by name cannot be had.
     #[error("plugin {plugin}: {reason}")]
     Refused { plugin: String, reason: String },

@@ -2,7 +2,8 @@
 //!
 //! A file event is only a hint. After a moment of quiet the directory is read again, whole; what is new is
 //! compiled, described, initialised and tried on recent events on this thread, and only then put in force, by one
-//! pointer. A bad file changes nothing and says why; the generation before it goes on.
+//! pointer, at a place in the log where there is one. A bad file changes nothing and says why; the generation before
+//! it goes on.
 
 mod generations;
 
@@ -42,6 +43,8 @@ use notify::{
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the directory is looked at although nobody hinted: not every file system tells.
 const ROUND: Duration = Duration::from_secs(2);
+/// How long a set may take to take force, once its place in the log is written.
+const LATE: Duration = Duration::from_secs(30);
 pub(super) const MAX_FILE: u64 = 64 << 20;
 
 pub(super) enum Hint {
@@ -246,7 +249,7 @@ impl Keeper {
     }
 
     /// Makes the set what the directory says, and puts it in force.
-    fn settle(&mut self, shared: &Shared) -> Result<(), Error> {
+    fn settle(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
         let mut files = self.files(&self.seen);
         let records = records::read(&self.settings.data_dir)?;
         let standings = standing::read(&self.settings.data_dir)?;
@@ -266,7 +269,8 @@ impl Keeper {
         self.write_down(&slots)?;
         self.write_generations(&standings, &slots)?;
         let mut set = Set::new(self.generation, slots.values().map(|slot| slot.view.clone()).collect());
-        if !self.is_settled || differs(&self.slots, &slots) {
+        let is_other = !self.is_settled || differs(&self.slots, &slots);
+        if is_other {
             set.generation = self.record(&set)?;
         }
         let was_there = |plugin: &&Arc<Plugin>| {
@@ -275,13 +279,41 @@ impl Keeper {
         };
         let plugins = slots.values().filter_map(|slot| slot.view.plugin.as_ref());
         let new: Vec<Arc<Plugin>> = plugins.filter(|plugin| !was_there(plugin)).cloned().collect();
+
+        let generation = set.generation;
+        let in_force = match is_other && self.is_settled {
+            true => self.switch(shared, set)?,
+            // Nobody is served yet; or there is only something else to tell of the same plugins.
+            false => {
+                shared.refresh(set);
+                Ok(())
+            }
+        };
         self.slots = slots;
-        self.generation = set.generation;
+        self.generation = generation;
         (self.last, self.is_settled) = (None, true);
-        shared.replace(set);
         // Not before: each of several new plugins is loaded by itself, and they take force together.
         new.iter().for_each(|plugin| plugin.announce());
-        Ok(())
+        in_force
+    }
+
+    /// Lets a recorded set take force at its place in the log. The inner error says that it will, but has not yet.
+    fn switch(&self, shared: &Arc<Shared>, set: Set) -> Result<Result<(), Error>, Error> {
+        let generation = set.generation;
+        let resets = shared.prepare(set);
+        let (done, passed) = mpsc::sync_channel(1);
+        let weak = Arc::downgrade(shared);
+        let swap = move || {
+            // What is replaced may take its time to go: that is for the thread that waits.
+            let before = weak.upgrade().and_then(|shared| shared.take_force(generation));
+            let _ = done.send(before);
+        };
+        self.archive.switch(generation, resets, Box::new(swap)).map_err(Error::Archive)?;
+        match passed.recv_timeout(LATE) {
+            Ok(_) => Ok(Ok(())),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(Err(Error::Late(LATE))),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::Archive("the server stops".into())),
+        }
     }
 
     /// The number of a set that is about to take force. After a restart with the same plugins it is the old one.

@@ -1,5 +1,5 @@
-//! What shaped the events of the log: sets of plugins, the files they were made of, and from which seq on
-//! delivery used which. It is kept for as long as the log has an event that needs it to be explained.
+//! What shaped the events of the log: sets of plugins, the files they were made of, and the lines with which they
+//! took force. It is kept for as long as the log has an event that needs it to be explained.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,10 @@ use super::{
     Reader, Result, Tx,
     row::{Columns, json},
 };
-use crate::domain::{policy::Visibility, time::Timestamp};
+use crate::domain::{
+    event::{Draft, InForce},
+    time::Timestamp,
+};
 
 /// A set of plugins that was in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +37,9 @@ pub struct Member {
     pub settings: String,
     /// The generation in which this file and these settings were loaded.
     pub generation: u64,
+    /// Whether it has a hook that decides what somebody sees: `filter` or `enrich`. Not known of older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<bool>,
     /// For a plugin whose file was missing or refused, and which held back what it would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absence>,
@@ -46,13 +52,25 @@ pub struct Absence {
     pub reason: String,
 }
 
-/// From `first_seq` on, up to the next mark, delivery shaped events with that generation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mark {
-    pub first_seq: u64,
-    /// 0 for a server without plugins.
-    pub generation: u64,
-    pub visibility: Visibility,
+/// What took force with the line `seq`: lines behind it are shaped so, up to the next switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub seq: u64,
+    pub in_force: InForce,
+}
+
+/// Whether two sets may make something else of the same payload: another plugin with `filter` or `enrich`, or the
+/// same one from another file or with other settings, grants among them.
+pub fn shapes_differ(before: &[Member], after: &[Member]) -> bool {
+    let shaping = |members: &[Member]| {
+        let shaping = members.iter().filter(|member| member.shapes != Some(false));
+        let mut shaping: Vec<_> = shaping
+            .map(|member| (member.name.clone(), member.hash.clone(), member.settings.clone(), member.absent.is_some()))
+            .collect();
+        shaping.sort_unstable();
+        shaping
+    };
+    shaping(before) != shaping(after)
 }
 
 impl Reader {
@@ -90,18 +108,15 @@ impl Reader {
     }
 
     /// What delivery shaped the event `seq` with.
-    pub async fn mark_at(&mut self, seq: u64) -> Result<Option<Mark>> {
-        let row = sqlx::query("SELECT * FROM delivery_marks WHERE first_seq <= ? ORDER BY first_seq DESC LIMIT 1")
+    pub async fn switch_before(&mut self, seq: u64) -> Result<Option<Switch>> {
+        let row = sqlx::query("SELECT * FROM delivery_switches WHERE seq < ? ORDER BY seq DESC LIMIT 1")
             .bind(i64::try_from(seq).unwrap_or(i64::MAX))
             .fetch_optional(&mut *self.tx)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let columns = Columns { table: "delivery_marks", row: &row };
-        Ok(Some(Mark {
-            first_seq: columns.integer("first_seq")? as u64,
-            generation: columns.integer("generation")? as u64,
-            visibility: columns.json("visibility")?,
-        }))
+        let columns = Columns { table: "delivery_switches", row: &row };
+        let (generation, visibility) = (columns.integer("generation")? as u64, columns.json("visibility")?);
+        Ok(Some(Switch { seq: columns.integer("seq")? as u64, in_force: InForce { generation, visibility } }))
     }
 }
 
@@ -131,33 +146,45 @@ impl Tx<'_> {
         Ok(id as u64)
     }
 
-    /// Takes note of what delivery uses from an event on.
-    pub async fn mark_delivery(&mut self, mark: &Mark) -> Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO delivery_marks (first_seq, generation, visibility) VALUES (?, ?, ?)")
-            .bind(i64::try_from(mark.first_seq).unwrap_or(i64::MAX))
-            .bind(i64::try_from(mark.generation).unwrap_or(i64::MAX))
-            .bind(json(&mark.visibility))
+    /// Lets what is given take force with the next line of the log, and returns its number. `resets` as in
+    /// [`Draft::delivery_switched`].
+    pub async fn switch_delivery(&mut self, in_force: InForce, resets: bool, at: Timestamp) -> Result<u64> {
+        let seq = self.append(&Draft::delivery_switched(in_force, resets, at)).await?;
+        self.note_switch(seq, in_force).await?;
+        Ok(seq)
+    }
+
+    /// What a log without lines begins with.
+    pub async fn begin_delivery(&mut self, in_force: InForce) -> Result<()> {
+        self.note_switch(0, in_force).await
+    }
+
+    async fn note_switch(&mut self, seq: u64, in_force: InForce) -> Result<()> {
+        sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES (?, ?, ?)")
+            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .bind(i64::try_from(in_force.generation).unwrap_or(i64::MAX))
+            .bind(json(&in_force.visibility))
             .execute(&mut *self.reader.tx)
             .await?;
         Ok(())
     }
 
-    /// Lets go of the marks, generations and files that no event of the log needs any more.
+    /// Lets go of the switches, generations and files that no event of the log needs any more.
     ///
     /// To be called whenever something of that kind was added or events were taken away.
     pub async fn forget_generations(&mut self) -> Result<()> {
-        // The mark before the oldest event is the one that it was shaped under.
-        const MARKS: &str = "DELETE FROM delivery_marks WHERE first_seq < (
-            SELECT MAX(first_seq) FROM delivery_marks
-            WHERE first_seq <= (SELECT COALESCE(MIN(seq), (SELECT head + 1 FROM log)) FROM events))";
-        // One that is newer than every mark is in force, or is about to be.
+        // The last one before the oldest event is the one that it was shaped under.
+        const SWITCHES: &str = "DELETE FROM delivery_switches WHERE seq < (
+            SELECT MAX(seq) FROM delivery_switches
+            WHERE seq < (SELECT COALESCE(MIN(seq), (SELECT head + 1 FROM log)) FROM events))";
+        // One that is newer than every switch is about to take force.
         const GENERATIONS: &str = "DELETE FROM plugin_generations
-            WHERE id NOT IN (SELECT generation FROM delivery_marks)
-            AND id < (SELECT MAX(generation) FROM delivery_marks)";
+            WHERE id NOT IN (SELECT generation FROM delivery_switches)
+            AND id < (SELECT MAX(generation) FROM delivery_switches)";
         const FILES: &str = "DELETE FROM plugin_files WHERE hash NOT IN (
             SELECT json_extract(member.value, '$.hash')
             FROM plugin_generations, json_each(plugin_generations.members) AS member)";
-        for statement in [MARKS, GENERATIONS, FILES] {
+        for statement in [SWITCHES, GENERATIONS, FILES] {
             sqlx::query(statement).execute(&mut *self.reader.tx).await?;
         }
         Ok(())
@@ -174,7 +201,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{domain::event::Draft, store::Store};
+    use crate::{
+        domain::{policy::Visibility, role::Role},
+        store::Store,
+    };
 
     fn at() -> Timestamp {
         Timestamp::from_millis(0).expect("in range")
@@ -182,7 +212,8 @@ mod tests {
 
     fn member(name: &str, hash: &str) -> Member {
         let (name, hash) = (name.into(), hash.into());
-        Member { name, version: "1.0.0".into(), hash, settings: String::new(), generation: 1, absent: None }
+        let (version, settings) = ("1.0.0".into(), String::new());
+        Member { name, version, hash, settings, generation: 1, shapes: Some(true), absent: None }
     }
 
     async fn store(dir: &tempfile::TempDir) -> Store {
@@ -201,32 +232,66 @@ mod tests {
         tx.append(&draft).await.expect("a line")
     }
 
-    async fn use_from(tx: &mut Tx<'_>, first_seq: u64, generation: u64) {
-        let mark = Mark { first_seq, generation, visibility: Visibility::default() };
-        tx.mark_delivery(&mark).await.expect("marked");
+    async fn switch(tx: &mut Tx<'_>, generation: u64) -> u64 {
+        tx.switch_delivery(in_force(generation), true, at()).await.expect("switched")
+    }
+
+    fn in_force(generation: u64) -> InForce {
+        InForce { generation, visibility: Visibility::default() }
+    }
+
+    #[test]
+    fn sets_differ_by_what_decides_who_sees_what_and_by_nothing_else() {
+        let both = [member("a", "h1"), member("b", "h2")];
+        let follower = Member { shapes: Some(false), ..member("c", "h3") };
+        let turned = [both[1].clone(), follower, both[0].clone()];
+        assert!(!shapes_differ(&both, &turned));
+        let set = |member: Member| [both[0].clone(), member];
+        assert!(shapes_differ(&both, &both[..1]));
+        assert!(shapes_differ(&both, &set(member("b", "h3"))));
+        assert!(shapes_differ(&both, &set(Member { settings: "order = 1\n".into(), ..member("b", "h2") })));
+        let absent = Some(Absence { record: json!({}), reason: "gone".into() });
+        assert!(shapes_differ(&both, &set(Member { absent, ..member("b", "h2") })));
+        assert!(shapes_differ(&[], &[Member { shapes: None, ..member("c", "h3") }]), "an older record");
     }
 
     #[tokio::test]
-    async fn an_event_was_shaped_by_the_last_mark_before_it() {
+    async fn an_event_was_shaped_by_the_last_switch_before_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = store(&dir).await;
         let mut tx = store.write().await.expect("a transaction");
         let first = tx.record_generation(&[member("a", "h1")], &[("h1", b"one")], at()).await.expect("recorded");
         let second = tx.record_generation(&[member("a", "h2")], &[("h2", b"two")], at()).await.expect("recorded");
         assert_eq!((first, second), (1, 2));
-        use_from(&mut tx, 3, first).await;
-        use_from(&mut tx, 7, second).await;
+        tx.begin_delivery(in_force(first)).await.expect("begun");
+        assert_eq!((append(&mut tx).await, switch(&mut tx, second).await, append(&mut tx).await), (1, 2, 3));
         tx.commit().await.expect("commits");
 
         let mut reader = store.read().await.expect("reads");
-        assert_eq!(reader.mark_at(2).await.expect("reads"), None);
-        for (seq, generation) in [(3, first), (6, first), (7, second), (u64::MAX, second)] {
-            let mark = reader.mark_at(seq).await.expect("reads").expect("marked");
-            assert_eq!(mark.generation, generation, "{seq}");
+        assert_eq!(reader.switch_before(0).await.expect("reads"), None);
+        for (seq, since, generation) in [(1, 0, first), (2, 0, first), (3, 2, second), (u64::MAX, 2, second)] {
+            let switch = reader.switch_before(seq).await.expect("reads").expect("noted");
+            assert_eq!((switch.seq, switch.in_force.generation), (since, generation), "{seq}");
         }
         assert_eq!(reader.generation(first).await.expect("reads").expect("there").members, [member("a", "h1")]);
         assert_eq!(reader.last_generation().await.expect("reads").map(|last| last.id), Some(second));
         assert_eq!(reader.plugin_file("h2").await.expect("reads").as_deref(), Some(&b"two"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_reset_line_is_kept_for_its_roles_however_old_it_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = store(&dir).await;
+        let mut tx = store.write().await.expect("a transaction");
+        append(&mut tx).await;
+        assert_eq!(tx.resets().await.expect("reads"), []);
+        switch(&mut tx, 1).await;
+        tx.append(&Draft::delivery_released(&[Role::Sales], at())).await.expect("a line");
+        tx.switch_delivery(in_force(2), false, at()).await.expect("switched");
+        sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
+        let mut resets = tx.resets().await.expect("reads");
+        resets.sort_unstable();
+        assert_eq!(resets, [(Role::Admin, 2), (Role::Manager, 2), (Role::Sales, 3), (Role::Viewer, 2)]);
     }
 
     #[tokio::test]
@@ -238,36 +303,37 @@ mod tests {
             let members = [member("a", hash), member("b", shared)];
             tx.record_generation(&members, &[(hash, b"a"), (shared, b"b")], at()).await.expect("recorded");
         }
-        // The second generation was replaced before there was an event, the fifth has not been used yet.
-        for (generation, events) in [(1, 2), (3, 2), (4, 2)] {
-            let seq = append(&mut tx).await;
-            use_from(&mut tx, seq, generation).await;
-            for _ in 1..events {
-                append(&mut tx).await;
+        // The second generation was replaced before it took force, the fifth has not taken it yet.
+        tx.begin_delivery(in_force(1)).await.expect("begun");
+        for generation in [1, 3, 4] {
+            if generation > 1 {
+                switch(&mut tx, generation).await;
             }
+            append(&mut tx).await;
+            append(&mut tx).await;
         }
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![1, 3, 5], vec![1, 3, 4, 5], "h1 h3 h4 h5 s1 s2".into()));
+        assert_eq!(kept(&mut tx).await, (vec![0, 3, 6], vec![1, 3, 4, 5], "h1 h3 h4 h5 s1 s2".into()));
 
-        // Half of the events are gone; the third generation shaped one of those that stay.
-        sqlx::query("DELETE FROM events WHERE seq <= 3").execute(&mut *tx.reader.tx).await.expect("pruned");
+        // The third generation shaped one of the events that stay.
+        sqlx::query("DELETE FROM events WHERE seq <= 4").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![3, 5], vec![3, 4, 5], "h3 h4 h5 s2".into()));
+        assert_eq!(kept(&mut tx).await, (vec![3, 6], vec![3, 4, 5], "h3 h4 h5 s2".into()));
 
         sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![5], vec![4, 5], "h4 h5 s2".into()));
+        assert_eq!(kept(&mut tx).await, (vec![6], vec![4, 5], "h4 h5 s2".into()));
     }
 
-    /// The seqs of marks, the numbers of generations and the hashes of files.
+    /// The seqs of switches, the numbers of generations and the hashes of files.
     async fn kept(tx: &mut Tx<'_>) -> (Vec<i64>, Vec<i64>, String) {
         let tx = &mut *tx.reader.tx;
-        let marks = sqlx::query_scalar("SELECT first_seq FROM delivery_marks ORDER BY 1");
-        let marks = marks.fetch_all(&mut *tx).await.expect("reads");
+        let switches = sqlx::query_scalar("SELECT seq FROM delivery_switches ORDER BY 1");
+        let switches = switches.fetch_all(&mut *tx).await.expect("reads");
         let generations = sqlx::query_scalar("SELECT id FROM plugin_generations ORDER BY 1");
         let generations = generations.fetch_all(&mut *tx).await.expect("reads");
         let files = sqlx::query_scalar("SELECT hash FROM plugin_files ORDER BY 1");
         let files: Vec<String> = files.fetch_all(&mut *tx).await.expect("reads");
-        (marks, generations, files.join(" "))
+        (switches, generations, files.join(" "))
     }
 }

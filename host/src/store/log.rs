@@ -9,8 +9,9 @@ use super::{
     row::{Columns, json},
 };
 use crate::domain::{
-    event::{Draft, Event},
+    event::{Draft, Event, Resets},
     id::LeadId,
+    role::Role,
     room::Room,
     time::Timestamp,
 };
@@ -73,6 +74,16 @@ impl Reader {
         Ok(oldest as u64)
     }
 
+    /// The newest line past which a client of each role has to fetch again; roles that no line concerned are left out.
+    pub async fn resets(&mut self) -> Result<Vec<(Role, u64)>> {
+        let rows = sqlx::query("SELECT * FROM delivery_resets ORDER BY role").fetch_all(&mut *self.tx).await?;
+        let reset = |row| {
+            let columns = Columns { table: "delivery_resets", row };
+            Ok((columns.parsed("role")?, columns.integer("seq")? as u64))
+        };
+        rows.iter().map(reset).collect()
+    }
+
     pub async fn event(&mut self, seq: u64) -> Result<Option<Event>> {
         let row = sqlx::query("SELECT * FROM events WHERE seq = ?")
             .bind(i64::try_from(seq).unwrap_or(i64::MAX))
@@ -129,8 +140,36 @@ impl Tx<'_> {
         .bind(draft.at.to_string())
         .execute(&mut *self.reader.tx)
         .await?;
+        if let Some(resets) = draft.resets() {
+            self.note_resets(seq, &resets).await?;
+        }
         self.appended = Some(seq as u64);
         Ok(seq as u64)
+    }
+
+    /// Keeps whom a reset line concerns, for as long as somebody may come back from before it.
+    async fn note_resets(&mut self, seq: i64, resets: &Resets) -> Result<()> {
+        let roles = match resets {
+            Resets::Roles(roles) => roles,
+            Resets::User(user) => {
+                sqlx::query("UPDATE users SET rights_seq = ? WHERE id = ?")
+                    .bind(seq)
+                    .bind(user.to_string())
+                    .execute(&mut *self.reader.tx)
+                    .await?;
+                return Ok(());
+            }
+        };
+        for role in roles {
+            sqlx::query(
+                "INSERT INTO delivery_resets (role, seq) VALUES (?, ?) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+            )
+            .bind(role.as_str())
+            .bind(seq)
+            .execute(&mut *self.reader.tx)
+            .await?;
+        }
+        Ok(())
     }
 
     /// Takes away events before `seq`, oldest first: at most `limit`, and says how many. The newest one stays.

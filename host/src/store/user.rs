@@ -16,6 +16,15 @@ impl Reader {
         row.as_ref().map(user).transpose()
     }
 
+    /// The newest line of the log behind which the user has had the rights of today: nothing that is older was theirs.
+    pub async fn rights_seq(&mut self, id: UserId) -> Result<u64> {
+        let seq: Option<i64> = sqlx::query_scalar("SELECT rights_seq FROM users WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(seq.unwrap_or_default() as u64)
+    }
+
     /// The account with that address, and its password hash.
     pub async fn user_by_email(&mut self, email: &str) -> Result<Option<(User, String)>> {
         let row = sqlx::query("SELECT * FROM users WHERE email = ?")
@@ -63,8 +72,8 @@ impl Tx<'_> {
     /// [`Error::Taken`] when the address has an account.
     pub async fn insert_user(&mut self, user: &User, password_hash: &str) -> Result<()> {
         sqlx::query(
-            "INSERT INTO users (id, email, name, role, active, password_hash, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO users (id, email, name, role, active, password_hash, created_at, updated_at, rights_seq)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT head FROM log))",
         )
         .bind(user.id.to_string())
         .bind(&user.email)

@@ -44,6 +44,7 @@ use crate::{
         Delivery,
         replay::Replay,
         shape::{Message, Shaper},
+        switch::{Begun, Switches},
     },
     domain::{id::UserId, policy::Visibility},
     store::Store,
@@ -99,13 +100,15 @@ impl Sockets {
         settings: Settings,
         limits: limits::Settings,
         presence: &presence::Settings,
+        switches: (Arc<Switches>, Begun),
     ) -> (Self, Delivery<Registry>) {
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
         let presence = Presence::new(presence);
         let registry = Arc::new(Registry::new(presence.clone()));
         let replay = Arc::new(Replay::new(store.clone()));
         let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()));
-        let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone());
+        let (switches, begun) = switches;
+        let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone(), switches, &begun);
         let viewers = Viewers::new(presence.clone(), app.clone(), shaper.clone());
         let (layer, io) = SocketIo::builder()
             .ping_interval(settings.ping_interval)

@@ -1,11 +1,24 @@
 //! From the log to the sockets: what is handed out, to whom, and what happens while a plugin fails.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use leadwire::{
-    delivery::{Delivery, Publisher, RightsChange, replay::Replay, shape::Shaper, shape::Slice},
+    delivery::{
+        Delivery, Publisher, RightsChange,
+        replay::Replay,
+        shape::{Shaper, Slice},
+        switch::{self, Switches},
+    },
     domain::{
-        event::{Draft, Event},
+        event::{Draft, Event, InForce, Resets},
         id::UserId,
         policy::Visibility,
         role::Role,
@@ -34,6 +47,7 @@ enum Seen {
     Begun(u64),
     Published(u64, Vec<(Role, String)>),
     Applied(u64),
+    Reset(u64, Resets),
 }
 
 impl Witness {
@@ -65,6 +79,10 @@ impl Publisher for Witness {
         self.note(Seen::Applied(seq));
     }
 
+    fn reset(&self, seq: u64, whom: &Resets) {
+        self.note(Seen::Reset(seq, whom.clone()));
+    }
+
     fn lost(&self) {
         panic!("nothing is lost here");
     }
@@ -90,7 +108,14 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let replay = Arc::new(Replay::new(store.clone()));
     let shaper = Arc::new(Shaper::new(Plugins::none(), Visibility::default(), store.epoch()));
-    let delivery = Delivery::new(store.clone(), replay, shaper, Arc::new(Witness(sender)));
+    let (switches, done) = (Arc::new(Switches::default()), Arc::new(AtomicBool::default()));
+    // Of a log that is older than all notes, nobody knows what shaped it: everybody fetches again.
+    let begun = switch::begin(&store, &Plugins::none(), Visibility::default()).await.expect("begins");
+    let witness = Arc::new(Witness(sender));
+    let delivery = Delivery::new(store.clone(), replay, shaper, witness, switches.clone(), &begun);
+    for role in Role::ALL {
+        assert_eq!(seen.recv().await, Some(Seen::Reset(2, Resets::Roles(vec![role]))));
+    }
     let health = delivery.health();
     let stop = CancellationToken::new();
     let running = tokio::spawn(delivery.run(stop.clone()));
@@ -100,26 +125,32 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     append(&store, draft("session:ended", vec![], json!({}), json!({"userId": Uuid::nil(), "sessionId": null}))).await;
     append(&store, draft("disconnect", vec![Room::Everyone], json!({}), json!({}))).await;
     append(&store, draft("lead:deleted", vec![Room::Everyone], json!({}), json!({}))).await;
+    let next = InForce { generation: 7, visibility: Visibility::default() };
+    let swap = done.clone();
+    let swap = Box::new(move || swap.store(true, Ordering::SeqCst));
+    switches.announce(&store, next, true, swap).await.expect("announced");
 
     let stamped = |seq: u64| format!(r#"{{"seq":{seq},"epoch":"{}"}}"#, store.epoch());
     let both = |seq| Seen::Published(seq, vec![(Role::Admin, stamped(seq)), (Role::Viewer, stamped(seq))]);
     let expected = [
-        Seen::Begun(1),
         Seen::Begun(2),
-        both(2),
         Seen::Begun(3),
+        both(3),
         Seen::Begun(4),
-        Seen::Applied(4),
         Seen::Begun(5),
-        // A name that Socket.IO keeps for itself reaches nobody.
-        Seen::Published(5, vec![]),
+        Seen::Applied(5),
         Seen::Begun(6),
-        both(6),
+        // A name that Socket.IO keeps for itself reaches nobody.
+        Seen::Published(6, vec![]),
+        Seen::Begun(7),
+        both(7),
+        Seen::Begun(8),
+        Seen::Reset(8, Resets::Roles(Role::ALL.into())),
     ];
     for expected in expected {
         assert_eq!(timeout(PATIENCE, seen.recv()).await.expect("in time"), Some(expected));
     }
-    assert_eq!(health(), Ok(()));
+    assert_eq!((health(), done.load(Ordering::SeqCst)), (Ok(()), true));
     stop.cancel();
     running.await.expect("ends");
     assert_eq!(health(), Err("the delivery of events has stopped".into()));

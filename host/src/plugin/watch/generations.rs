@@ -19,7 +19,7 @@ use crate::plugin::{
 
 impl Keeper {
     /// Does what an operator asks for, and puts in force what comes of it.
-    pub(super) fn shift(&mut self, shared: &Shared, name: &str, shift: &Shift) -> Result<(), ShiftError> {
+    pub(super) fn shift(&mut self, shared: &Arc<Shared>, name: &str, shift: &Shift) -> Result<(), ShiftError> {
         let wanted = self.write_shift(name, shift)?;
         self.seen = self.look()?;
         if let Err(error) = self.settle(shared) {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Settings, kept::Rooms, limits::Place, session::Lease};
@@ -63,6 +63,11 @@ struct State {
     cursor: u64,
     /// The newest line about the user's rights that is in `user` and `has_ended`.
     learned: u64,
+    /// The newest line that changed what the user may see.
+    rights: u64,
+    /// Reset lines up to here are taken account of: by the handshake, or by a reset that was sent.
+    settled: u64,
+    owed: Option<OwedReset>,
     is_live: bool,
     /// It was live and could not take an event.
     fell_behind: bool,
@@ -92,6 +97,15 @@ impl Missed {
             _ => None,
         }
     }
+}
+
+/// A `sync:reset` that is to be sent, because of a line of the log.
+#[derive(Clone, Copy, Debug)]
+struct OwedReset {
+    line: u64,
+    due: Instant,
+    /// What is to be sent before, where the client is behind: the line that tells of its own new rights.
+    after: u64,
 }
 
 struct Limits {
@@ -154,6 +168,9 @@ impl Client {
             syncing: None,
             cursor,
             learned: cursor,
+            rights: 0,
+            settled: cursor,
+            owed: None,
             is_live: false,
             fell_behind: false,
             has_ended: false,
@@ -258,6 +275,41 @@ impl Client {
     /// The newest line about the user's rights that the client knows of.
     pub(super) fn learned(&self) -> u64 {
         self.state.lock().learned
+    }
+
+    /// The newest line that changed what the user may see: nothing older is made up for.
+    pub(super) fn rights(&self) -> u64 {
+        self.state.lock().rights
+    }
+
+    pub(super) fn note_rights(&self, seq: u64) {
+        let mut state = self.state.lock();
+        state.rights = seq.max(state.rights);
+    }
+
+    /// Lets the writer send a reset at that moment, unless the client has what came of the line. `is_own` is for one
+    /// about the client's own rights.
+    pub(super) fn owe_reset(&self, line: u64, is_own: bool, due: Instant) {
+        let mut state = self.state.lock();
+        if line <= state.settled || state.is_closed {
+            return;
+        }
+        let owed = state.owed.get_or_insert(OwedReset { line, due, after: 0 });
+        // One will do for all lines up to then.
+        owed.line = owed.line.max(line);
+        owed.due = owed.due.min(due);
+        if is_own {
+            owed.after = line;
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// When a reset is to be sent, if one is owed and nothing has to go ahead of it.
+    pub(super) fn reset_due(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let owed = state.owed.filter(|owed| !state.has_ended && (state.is_live || state.cursor >= owed.after))?;
+        Some(owed.due)
     }
 
     /// Begins at an older seq than the head that was noted, and says so when it has caught up.
@@ -367,6 +419,8 @@ impl Client {
     pub(super) fn skip_to(&self, seq: u64) -> Vec<i64> {
         let mut state = self.state.lock();
         state.cursor = state.cursor.max(seq);
+        state.settled = state.settled.max(seq);
+        state.owed.take_if(|owed| owed.line <= seq);
         state.missed.clear();
         for from in state.rooms.values_mut() {
             *from = seq.max(*from);
@@ -500,6 +554,9 @@ impl Client {
             }
             RightsChange::User(user) => {
                 let from = state.user.role;
+                if (from, state.user.active) != (user.role, user.active) {
+                    state.rights = seq;
+                }
                 state.user = Arc::new(user.clone());
                 state.has_ended |= !user.active;
                 (from != user.role).then(|| (state.rooms.keys().cloned().collect(), from, user.role))

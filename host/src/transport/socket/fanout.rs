@@ -13,15 +13,21 @@ use std::{
 
 use metrics::counter;
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use super::{
     client::{Client, Offered},
     kept::Rooms,
     presence::Presence,
+    returns::pace,
 };
 use crate::{
     delivery::{Publisher, RightsChange, shape::Slice},
-    domain::{event::Event, role::Role, room::Room},
+    domain::{
+        event::{Event, Resets},
+        role::Role,
+        room::Room,
+    },
 };
 
 /// `org:global` and `user:<id>`, which nobody has to ask for.
@@ -31,6 +37,8 @@ const OWN_ROOMS: usize = 2;
 pub struct Registry {
     /// The newest line that was, or is just being, handed out.
     position: AtomicU64,
+    /// The newest reset line of each role, in the order of [`Role::ALL`], as far as the tail is.
+    resets: [AtomicU64; Role::ALL.len()],
     /// Locked before any client, never while one is locked.
     rooms: RwLock<HashMap<Room, Members>>,
     /// Told of what may change who sees whom, before anybody is told of the change.
@@ -52,12 +60,30 @@ pub(super) struct TooManyRooms(pub(super) usize);
 
 impl Registry {
     pub(super) fn new(presence: Arc<Presence>) -> Self {
-        Self { position: AtomicU64::default(), rooms: RwLock::default(), presence }
+        Self { position: AtomicU64::default(), resets: Default::default(), rooms: RwLock::default(), presence }
     }
 
     /// The newest line that was, or is just being, handed out.
     pub fn position(&self) -> u64 {
         self.position.load(Ordering::SeqCst)
+    }
+
+    /// The newest line past which events alone do not keep the client's lists right.
+    pub(super) fn reset_line(&self, client: &Client) -> u64 {
+        let of_role = self.resets[place(client.user().role)].load(Ordering::SeqCst);
+        of_role.max(client.rights())
+    }
+
+    /// Takes account of a reset line for one client, which may not have been there when it was handed out.
+    pub(super) fn reset_one(&self, client: &Client, seq: u64, whom: &Resets) {
+        let user = client.user();
+        let (concerns, is_own) = match whom {
+            Resets::Roles(roles) => (roles.contains(&user.role), false),
+            Resets::User(id) => (*id == user.id, true),
+        };
+        if concerns {
+            client.owe_reset(seq, is_own, Instant::now());
+        }
     }
 
     /// Lets a client listen to the rooms it begins with.
@@ -193,6 +219,26 @@ impl Publisher for Registry {
         counter!("leadwire_events_delivered_total", "how" => "live").increment(taken);
         for (reason, count) in [("full", full), ("held", held)] {
             counter!("leadwire_sockets_fell_behind_total", "reason" => reason).increment(count);
+        }
+    }
+
+    fn reset(&self, seq: u64, whom: &Resets) {
+        match whom {
+            Resets::User(user) => {
+                for client in self.clients_of(&Room::User(*user)) {
+                    client.owe_reset(seq, true, Instant::now());
+                }
+            }
+            Resets::Roles(roles) => {
+                roles.iter().for_each(|role| drop(self.resets[place(*role)].fetch_max(seq, Ordering::SeqCst)));
+                let mut clients = self.clients_of(&Room::Everyone);
+                clients.retain(|client| roles.contains(&client.user().role));
+                // Each will fetch its lists anew: not all in one instant.
+                let moments = pace(clients.len());
+                for (client, moment) in clients.iter().zip(moments) {
+                    client.owe_reset(seq, false, moment);
+                }
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     auth::{self, Authenticated},
     delivery::shape::Message,
-    domain::room::Room,
+    domain::{room::Room, user::User},
     plugin::Decision,
     store,
     transport::address::ClientAddress,
@@ -107,7 +107,8 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     // Read together: whatever changes the user from here on is in the log behind this line.
     let Authenticated { user, session, expires_at, seq: head } = door.auth.authenticate(&token).await?;
     let place = door.users.take(user.id, door.limits.connections_per_user).ok_or(Refused::CrowdedUser)?;
-    let resumed = Resumed::judge(&auth, &door, head).await?;
+    let past = Past::read(&door, &user).await?;
+    let resumed = Resumed::judge(&auth, &door, head, &past);
     match door.app.plugins().authorize_connect(&user) {
         Ok(Decision::Allow) => {}
         Ok(Decision::Deny(reason)) => return Err(Refused::Denied(reason)),
@@ -129,6 +130,7 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     });
     let socket = caller.socket;
     let client = Client::new(user, Lease::new(session, expires_at), head, &door.settings);
+    client.note_rights(past.rights);
     client.occupy(place);
     let mut greetings = vec![Message::new("connected", &greeting)];
     match resumed {
@@ -210,20 +212,46 @@ enum Resumed {
     /// It does not ask to.
     Fresh,
     From(u64),
-    /// Another log, a seq that is yet to come, or lines that are not kept any more.
+    /// Another log, a seq that is yet to come, lines that are not kept any more, or a reset line among them.
     Impossible,
 }
 
+/// How far back in the log a user can be told of what went by.
+struct Past {
+    /// The seq of the oldest line that is kept.
+    oldest: u64,
+    /// The newest line that changed what the user may see.
+    rights: u64,
+    /// The newest reset line of the user's role.
+    reset: u64,
+}
+
+impl Past {
+    async fn read(door: &Door, user: &User) -> Result<Self, store::Error> {
+        let mut reader = door.app.store().read().await?;
+        let resets = reader.resets().await?;
+        let reset = resets.iter().find(|(role, _)| *role == user.role).map_or(0, |(_, seq)| *seq);
+        Ok(Self { oldest: reader.oldest().await?, rights: reader.rights_seq(user.id).await?, reset })
+    }
+
+    /// Whether what follows `since` makes a list right that was right there.
+    fn reaches(&self, since: u64, head: u64) -> bool {
+        let is_kept = since == head || self.oldest <= since + 1;
+        is_kept && since >= self.rights && since >= self.reset
+    }
+}
+
 impl Resumed {
-    async fn judge(auth: &Json, door: &Door, head: u64) -> Result<Self, store::Error> {
+    fn judge(auth: &Json, door: &Door, head: u64, past: &Past) -> Self {
         let since = match auth.get("since") {
-            None | Some(Json::Null) => return Ok(Self::Fresh),
+            None | Some(Json::Null) => return Self::Fresh,
             Some(since) => since.as_u64().filter(|since| *since <= head),
         };
         let is_this_log = auth.get("epoch").and_then(Json::as_str) == Some(door.source.replay.epoch());
-        let Some(since) = since.filter(|_| is_this_log) else { return Ok(Self::Impossible) };
-        let is_kept = since == head || door.app.store().read().await?.oldest().await? <= since + 1;
-        Ok(if is_kept { Self::From(since) } else { Self::Impossible })
+        match since.filter(|since| is_this_log && past.reaches(*since, head)) {
+            Some(since) => Self::From(since),
+            None => Self::Impossible,
+        }
     }
 }
 

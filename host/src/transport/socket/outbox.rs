@@ -17,7 +17,7 @@ use socketioxide_core::Value;
 use tokio::{
     select,
     task::yield_now,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{debug, error, info, warn};
 
@@ -158,13 +158,21 @@ impl Writer {
                     self.client.woken().await;
                     continue;
                 }
+                let due = self.client.reset_due();
+                if due.is_some_and(|due| due <= Instant::now()) {
+                    self.reset().await?;
+                    continue;
+                }
                 if let Some(missed) = self.client.next_missed() {
                     self.make_up_for(&missed).await?;
                     continue;
                 }
                 match self.client.behind() {
                     Some(cursor) => self.catch_up(cursor).await?,
-                    None => self.client.woken().await,
+                    None => select! {
+                        () = self.client.woken() => {}
+                        () = until(due) => {}
+                    },
                 }
             }
         };
@@ -199,6 +207,9 @@ impl Writer {
                 seq = line.event.seq;
                 if let Some(change) = RightsChange::of(&line.event) {
                     source.registry.apply_to(&self.client, seq, &change);
+                }
+                if let Some(whom) = line.event.resets() {
+                    source.registry.reset_one(&self.client, seq, &whom);
                 }
             }
         }
@@ -241,7 +252,7 @@ impl Writer {
     /// Sends what the client asks for of what went by before it listened.
     async fn make_up_for(&mut self, missed: &Missed) -> Result<(), Closed> {
         let mut cursor = missed.since;
-        if cursor > missed.upto {
+        if cursor > missed.upto || cursor < self.source.registry.reset_line(&self.client) {
             return self.reset().await;
         }
         while cursor < missed.upto {
@@ -317,6 +328,10 @@ impl Writer {
                         return Ok(false);
                     }
                     self.wait_for_plugins(held).await?;
+                    if self.client.reset_due().is_some_and(|due| due <= Instant::now()) {
+                        self.reset().await?;
+                        return Ok(false);
+                    }
                 }
                 Some(slice) => {
                     if let Some(message) = slice.message_for(&user) {
@@ -348,7 +363,7 @@ impl Writer {
         loop {
             self.flush().await?;
             select! {
-                () = tokio::time::sleep_until(until) => return Ok(()),
+                () = sleep_until(until) => return Ok(()),
                 () = client.woken() => {}
             }
         }
@@ -405,6 +420,14 @@ impl Writer {
                 ack.send(&**body)
             }
         }
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
     }
 }
 

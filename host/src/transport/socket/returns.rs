@@ -8,6 +8,13 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+/// The moments at which so many clients may do what costs a look at the database: spread as returns are.
+pub(super) fn pace(clients: usize) -> impl Iterator<Item = Instant> {
+    let per_second = u32::try_from((clients / SPREAD).max(FEW)).unwrap_or(u32::MAX);
+    let (begin, gap) = (Instant::now(), SECOND / per_second);
+    (0..).map(move |place| begin + gap * place)
+}
+
 /// In how many seconds all of them may be back. Each of those is to have a tenth of them at most, also where a busy
 /// machine gets to see some a little later.
 const SPREAD: usize = 15;
@@ -62,6 +69,16 @@ mod tests {
             assert!(within <= 200, "{within} from {start} ms on");
         }
         assert!((0..1000).all(|_| returns.admit(at(61_000))));
+    }
+
+    #[tokio::test]
+    async fn clients_that_fetch_again_are_spread_over_as_long_as_returns() {
+        for (clients, seconds) in [(1, 0.0), (50, 0.49), (1500, 15.0), (30_000, 15.0)] {
+            let moments: Vec<Instant> = pace(clients).take(clients).collect();
+            let span = moments[clients - 1].duration_since(moments[0]).as_secs_f64();
+            assert!((span - seconds).abs() < 0.05, "{clients} clients within {span} s");
+            assert!(moments[0] <= Instant::now(), "the first at once");
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,228 @@
+//! How another set of plugins takes force: at a line of the log, which the tail calls it in by as it passes.
+//!
+//! Who makes a set ready leaves it here before its line is appended, and waits until the tail took it. The tail waits
+//! for nobody. Before the tail runs, [`begin`] writes down what the process starts with.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    domain::{event::InForce, policy::Visibility, role::Role, time::Timestamp},
+    plugin::Plugins,
+    store::{
+        self, Store,
+        generation::{Generation, shapes_differ},
+    },
+};
+
+/// How long a reload waits for a server that is just starting.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Puts a prepared set in force. Never blocks.
+pub type Swap = Box<dyn FnOnce() + Send>;
+
+/// Sets that were made ready and whose line the tail has not passed.
+pub struct Switches {
+    waiting: Mutex<Vec<(u64, Swap)>>,
+    stage: watch::Sender<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Running,
+    Stopped,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the server has not started yet")]
+    Starting,
+    #[error("the server stops")]
+    Stopping,
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), stage: watch::Sender::new(Stage::Starting) }
+    }
+}
+
+impl Switches {
+    /// Appends the line with which `in_force` takes force, and leaves `swap` to the tail. `resets` says whether
+    /// clients have to fetch again.
+    ///
+    /// # Errors
+    /// Nothing takes force.
+    pub async fn announce(&self, store: &Store, in_force: InForce, resets: bool, swap: Swap) -> Result<(), Error> {
+        let mut stage = self.stage.subscribe();
+        let begun = timeout(PATIENCE, stage.wait_for(|stage| *stage != Stage::Starting)).await;
+        drop(begun.map_err(|_| Error::Starting)?);
+        let mut tx = store.write().await?;
+        tx.switch_delivery(in_force, resets, Timestamp::now()).await?;
+        tx.forget_generations().await?;
+        self.leave(in_force.generation, swap)?;
+        // Whether or not it is known to have succeeded: the swap is done where the line is met.
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Only the newest is waited for; those before it were given up.
+    fn leave(&self, generation: u64, swap: Swap) -> Result<(), Error> {
+        let mut waiting = self.waiting.lock();
+        if *self.stage.borrow() == Stage::Stopped {
+            return Err(Error::Stopping);
+        }
+        waiting.clear();
+        waiting.push((generation, swap));
+        Ok(())
+    }
+
+    /// Puts in force what a line says; false where it was not made ready here.
+    pub(super) fn pass(&self, generation: u64) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(place) = waiting.iter().position(|(prepared, _)| *prepared == generation) else { return false };
+        let (_, swap) = waiting.remove(place);
+        drop(waiting);
+        swap();
+        true
+    }
+
+    pub(super) fn open(&self) {
+        self.stage.send_replace(Stage::Running);
+    }
+
+    /// Nobody passes lines any more: who waits for that is told.
+    pub(super) fn close(&self) {
+        self.stage.send_replace(Stage::Stopped);
+        self.waiting.lock().clear();
+    }
+}
+
+/// What is in force at the start of a process is written down.
+#[derive(Debug)]
+pub struct Begun {
+    /// The newest reset line of each role.
+    pub(super) resets: Vec<(Role, u64)>,
+}
+
+/// Writes down what is in force at the start of a process, where it is not what the log ends with.
+///
+/// To be called before anybody can connect and before the tail begins.
+pub async fn begin(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<Begun> {
+    note_start(store, plugins, visibility).await?;
+    Ok(Begun { resets: store.read().await?.resets().await? })
+}
+
+async fn note_start(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<()> {
+    let in_force = InForce { generation: plugins.generation(), visibility };
+    let mut tx = store.write().await?;
+    let last = tx.switch_before(u64::MAX).await?;
+    match last {
+        None if tx.head().await? == 0 => tx.begin_delivery(in_force).await?,
+        Some(last) if last.in_force == in_force => return Ok(()),
+        last => {
+            let before = last.map(|last| last.in_force);
+            let resets = before.is_none_or(|before| before.visibility != visibility)
+                || members_differ(&mut tx, before, in_force).await?;
+            tx.switch_delivery(in_force, resets, Timestamp::now()).await?;
+        }
+    }
+    tx.forget_generations().await?;
+    tx.commit().await
+}
+
+async fn members_differ(reader: &mut store::Reader, before: Option<InForce>, after: InForce) -> store::Result<bool> {
+    let Some(before) = before else { return Ok(true) };
+    let (before, after) = (generation(reader, before).await?, generation(reader, after).await?);
+    Ok(match (before, after) {
+        (Some(before), Some(after)) => shapes_differ(&before.members, &after.members),
+        _ => true,
+    })
+}
+
+/// What was in force, if it is still known.
+async fn generation(reader: &mut store::Reader, in_force: InForce) -> store::Result<Option<Generation>> {
+    match in_force.generation {
+        0 => Ok(Some(Generation { id: 0, at: Timestamp::now(), members: Vec::new() })),
+        id => reader.generation(id).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    };
+
+    use super::*;
+    use crate::domain::policy::Scope;
+
+    async fn store(dir: &tempfile::TempDir) -> Arc<Store> {
+        Arc::new(Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens"))
+    }
+
+    async fn head(store: &Store) -> (u64, Vec<u64>) {
+        let mut reader = store.read().await.expect("a reader");
+        let resets = reader.resets().await.expect("reads").into_iter().map(|(_, seq)| seq).collect();
+        (reader.head().await.expect("reads"), resets)
+    }
+
+    fn in_force(generation: u64) -> InForce {
+        InForce { generation, visibility: Visibility::default() }
+    }
+
+    #[tokio::test]
+    async fn a_start_with_another_visibility_is_a_line_and_one_with_the_same_is_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, plugins) = (store(&dir).await, Plugins::none());
+        begin(&store, &plugins, Visibility::default()).await.expect("begins");
+        assert_eq!(head(&store).await, (0, vec![]), "nobody has anything of an empty log");
+
+        let mut tx = store.write().await.expect("a transaction");
+        tx.switch_delivery(in_force(0), false, Timestamp::now()).await.expect("a line");
+        tx.commit().await.expect("commits");
+        begin(&store, &plugins, Visibility::default()).await.expect("begins");
+        assert_eq!(head(&store).await, (1, vec![]));
+
+        let narrow = Visibility { sales: Scope::Own, ..Visibility::default() };
+        for _ in 0..2 {
+            begin(&store, &plugins, narrow).await.expect("begins");
+            assert_eq!(head(&store).await, (2, vec![2; 4]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_swap_waits_for_the_start_and_is_done_once_where_its_line_is_passed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, switches, done) = (store(&dir).await, Arc::new(Switches::default()), Arc::new(AtomicU64::new(0)));
+        let swap = |to: u64| -> Swap {
+            let done = done.clone();
+            Box::new(move || done.store(to, Relaxed))
+        };
+        let early = {
+            let (store, switches, swap) = (store.clone(), switches.clone(), swap(7));
+            tokio::spawn(async move { switches.announce(&store, in_force(7), true, swap).await })
+        };
+        tokio::task::yield_now().await;
+        assert_eq!(head(&store).await.0, 0, "the tail is not there yet");
+        switches.open();
+        early.await.expect("ends").expect("announced");
+        assert_eq!((head(&store).await, done.load(Relaxed)), ((1, vec![1; 4]), 0));
+        assert!(!switches.pass(6));
+        assert!(switches.pass(7) && !switches.pass(7));
+        assert_eq!(done.load(Relaxed), 7);
+
+        switches.announce(&store, in_force(8), false, swap(8)).await.expect("announced");
+        switches.close();
+        assert_eq!(Arc::strong_count(&done), 1, "nobody waits for a tail that is gone");
+        let late = switches.announce(&store, in_force(9), false, swap(9)).await;
+        assert!(matches!(late, Err(Error::Stopping)));
+        assert_eq!(head(&store).await.0, 2);
+    }
+}
