@@ -294,6 +294,7 @@ impl App {
             created_by: me,
             last_activity_at: None,
             version: 1,
+            rev: 1,
             created_at: now,
             updated_at: now,
         }

@@ -59,7 +59,7 @@ pub const fn pointer(text: &str) -> &str {
         Some(Wrong::Long) => panic!("the JSON Pointer is longer than 512 bytes"),
         Some(Wrong::Deep) => panic!("the JSON Pointer is deeper than 32 levels"),
         Some(Wrong::Escape) => panic!("write \"~0\" for a \"~\" in a name, and \"~1\" for a \"/\""),
-        Some(Wrong::Reserved) => panic!("/seq and /epoch are written by the server alone"),
+        Some(Wrong::Reserved) => panic!("/seq, /epoch, /lead/id and /lead/rev are written by the server alone"),
     }
 }
 

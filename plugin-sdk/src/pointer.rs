@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 32;
 ///
 /// ```compile_fail
 /// # use leadwire_plugin_sdk::{Edit, pointer};
-/// Edit::set(pointer!("/seq"), 7); // /seq and /epoch are written by the server alone
+/// Edit::set(pointer!("/seq"), 7); // /seq, /epoch, /lead/id and /lead/rev are written by the server alone
 /// ```
 #[macro_export]
 macro_rules! pointer {
@@ -51,7 +51,8 @@ pub(crate) const fn wrong(pointer: &str) -> Option<Wrong> {
     if bytes.len() > MAX_POINTER {
         return Some(Wrong::Long);
     }
-    if is_within(bytes, b"/seq") || is_within(bytes, b"/epoch") {
+    let is_of_event = is_within(bytes, b"/seq") || is_within(bytes, b"/epoch");
+    if is_of_event || is_within(bytes, b"/lead/id") || is_within(bytes, b"/lead/rev") {
         return Some(Wrong::Reserved);
     }
     let (mut at, mut depth) = (0, 0);
@@ -110,12 +111,16 @@ mod tests {
             ("/lead/~", "followed by neither"),
             ("/seq", "/seq is written by the server alone"),
             ("/epoch/x", "/epoch/x is written by the server alone"),
+            ("/lead/id", "/lead/id is written by the server alone"),
+            ("/lead/rev", "/lead/rev is written by the server alone"),
             (&format!("/{}", "a".repeat(MAX_POINTER)), "is longer than 512 bytes"),
             (&"/a".repeat(MAX_DEPTH + 1), "is deeper than 32 levels"),
         ] {
             assert!(check_pointer(pointer).is_err_and(|why| why.contains(expected)), "{pointer}");
         }
-        for pointer in ["/", "/sequel", "/epochs/seq", "/lead/seq", "/a~0b/~1", "/é", &"/a".repeat(MAX_DEPTH)] {
+        for pointer in
+            ["/", "/sequel", "/epochs/seq", "/lead/seq", "/lead/revenue", "/a~0b/~1", "/é", &"/a".repeat(MAX_DEPTH)]
+        {
             assert_eq!(check_pointer(pointer), Ok(()), "{pointer}");
         }
     }

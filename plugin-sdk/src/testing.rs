@@ -293,6 +293,7 @@ pub fn lead() -> Value {
         "createdBy": ann,
         "lastActivityAt": "2026-01-15T09:30:00.000Z",
         "version": 3,
+        "rev": 5,
         "createdAt": "2026-01-01T08:00:00.000Z",
         "updatedAt": "2026-01-15T09:30:00.000Z",
     })

@@ -89,8 +89,10 @@ view! {
         created_by: user = "/createdBy";
         /// When somebody last did something about it.
         last_activity_at: time = "/lastActivityAt";
-        /// Grows with every change.
+        /// Grows with every change that a client makes.
         version: integer = "/version";
+        /// Grows with everything that is written to the lead, activities among it.
+        rev: integer = "/rev";
         /// When it was made.
         created_at: time = "/createdAt";
         /// When it last changed.

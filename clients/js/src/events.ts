@@ -35,6 +35,8 @@ export interface Lead {
   createdBy?: Person;
   lastActivityAt?: string | null;
   version?: number;
+  /** Grows with every write: of two texts of a lead, the one with the larger is the newer. */
+  rev: number;
   createdAt?: string;
   updatedAt?: string;
   [added: string]: unknown;

@@ -80,6 +80,7 @@ impl Write<'_, '_> {
             created_by: creator,
             last_activity_at: None,
             version: 1,
+            rev: 1,
             created_at: self.at,
             updated_at: self.at,
         };
@@ -98,8 +99,8 @@ impl Write<'_, '_> {
         if changes.is_empty() {
             return Ok(Written::Done(Done::Lead(before)));
         }
-        let lead = Lead { fields, version: before.version + 1, updated_at: self.at, ..before.clone() };
-        self.tx.save_lead(&lead).await?;
+        let mut lead = Lead { fields, version: before.version + 1, updated_at: self.at, ..before.clone() };
+        self.tx.save_lead(&mut lead).await?;
         self.tx.record(id, &changes, self.actor, self.at).await?;
         let (from, to) = (before.fields.status, lead.fields.status);
         let changes = changes.iter().map(|change| change.field).collect();
@@ -111,9 +112,9 @@ impl Write<'_, '_> {
     }
 
     async fn delete_lead(&mut self, id: LeadId) -> Result<Done> {
-        let lead = self.lead(id).await?;
+        let mut lead = self.lead(id).await?;
         may(self.actor, Deed::DeleteLead)?;
-        self.tx.set_lead_deleted(id, Some(self.at)).await?;
+        self.tx.set_lead_deleted(&mut lead, Some(self.at)).await?;
         let deleted = FieldChange { field: "deleted", from: false.into(), to: true.into() };
         self.tx.record(id, &[deleted], self.actor, self.at).await?;
         self.append(Happening::LeadDeleted { lead }).await?;
@@ -125,9 +126,9 @@ impl Write<'_, '_> {
         let Some(deleted) = self.tx.deleted_lead(id).await? else {
             return Ok(Done::Lead(self.lead(id).await?));
         };
-        let lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted };
-        self.tx.set_lead_deleted(id, None).await?;
-        self.tx.save_lead(&lead).await?;
+        let mut lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted };
+        self.tx.set_lead_deleted(&mut lead, None).await?;
+        self.tx.save_lead(&mut lead).await?;
         let restored = FieldChange { field: "deleted", from: true.into(), to: false.into() };
         self.tx.record(id, &[restored], self.actor, self.at).await?;
         self.append(Happening::LeadCreated { lead: lead.clone(), restored: true }).await?;
@@ -145,8 +146,8 @@ impl Write<'_, '_> {
         if previous.as_ref().map(|user| user.id) == owner.as_ref().map(|user| user.id) {
             return Ok(Done::Lead(before));
         }
-        let lead = Lead { owner, version: before.version + 1, updated_at: self.at, ..before.clone() };
-        self.tx.save_lead(&lead).await?;
+        let mut lead = Lead { owner, version: before.version + 1, updated_at: self.at, ..before.clone() };
+        self.tx.save_lead(&mut lead).await?;
         let to_json = |user: &Option<UserRef>| serde_json::to_value(user).expect("a user is plain JSON");
         let change = FieldChange { field: "owner", from: to_json(&previous), to: to_json(&lead.owner) };
         self.tx.record(id, &[change], self.actor, self.at).await?;
@@ -183,8 +184,8 @@ impl Write<'_, '_> {
     async fn create_activity(&mut self, lead: LeadId, fields: ActivityFields) -> Result<Done> {
         let lead = self.lead(lead).await?;
         may(self.actor, Deed::CreateActivity)?;
-        let lead = Lead { last_activity_at: Some(self.at), ..lead };
-        self.tx.save_lead(&lead).await?;
+        let mut lead = Lead { last_activity_at: Some(self.at), ..lead };
+        self.tx.save_lead(&mut lead).await?;
         let activity = self.log_activity(&lead, fields).await?;
         Ok(Done::Activity { activity, lead })
     }

@@ -63,10 +63,18 @@ impl Switches {
         let begun = timeout(PATIENCE, stage.wait_for(|stage| *stage != Stage::Starting)).await;
         drop(begun.map_err(|_| Error::Starting)?);
         let mut tx = store.write().await?;
-        tx.switch_delivery(in_force, resets, Timestamp::now()).await?;
+        let is_empty = tx.head().await? == 0;
+        match is_empty {
+            // Nobody has anything of an empty log, and nobody can append while this transaction is open.
+            true => tx.begin_delivery(in_force).await?,
+            false => drop(tx.switch_delivery(in_force, resets, Timestamp::now()).await?),
+        }
         tx.forget_generations().await?;
         self.leave(in_force.generation, swap)?;
-        // Whether or not it is known to have succeeded: the swap is done where the line is met.
+        if is_empty {
+            self.pass(in_force.generation);
+        }
+        // Whether or not this is known to have succeeded: the swap is done where the line is met.
         tx.commit().await?;
         Ok(())
     }
@@ -205,15 +213,25 @@ mod tests {
             let done = done.clone();
             Box::new(move || done.store(to, Relaxed))
         };
+        // In an empty log there is nothing to wait for.
+        switches.open();
+        switches.announce(&store, in_force(3), true, swap(3)).await.expect("announced");
+        assert_eq!((head(&store).await, done.load(Relaxed)), ((0, vec![]), 3));
+        let mut tx = store.write().await.expect("a transaction");
+        tx.switch_delivery(in_force(3), false, Timestamp::now()).await.expect("a line");
+        tx.commit().await.expect("commits");
+
+        switches.stage.send_replace(Stage::Starting);
+        done.store(0, Relaxed);
         let early = {
             let (store, switches, swap) = (store.clone(), switches.clone(), swap(7));
             tokio::spawn(async move { switches.announce(&store, in_force(7), true, swap).await })
         };
         tokio::task::yield_now().await;
-        assert_eq!(head(&store).await.0, 0, "the tail is not there yet");
+        assert_eq!(head(&store).await.0, 1, "the tail is not there yet");
         switches.open();
         early.await.expect("ends").expect("announced");
-        assert_eq!((head(&store).await, done.load(Relaxed)), ((1, vec![1; 4]), 0));
+        assert_eq!((head(&store).await, done.load(Relaxed)), ((2, vec![2; 4]), 0));
         assert!(!switches.pass(6));
         assert!(switches.pass(7) && !switches.pass(7));
         assert_eq!(done.load(Relaxed), 7);
@@ -223,6 +241,6 @@ mod tests {
         assert_eq!(Arc::strong_count(&done), 1, "nobody waits for a tail that is gone");
         let late = switches.announce(&store, in_force(9), false, swap(9)).await;
         assert!(matches!(late, Err(Error::Stopping)));
-        assert_eq!(head(&store).await.0, 2);
+        assert_eq!(head(&store).await.0, 3);
     }
 }

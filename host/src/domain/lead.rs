@@ -81,7 +81,11 @@ pub struct Lead {
     pub owner: Option<UserRef>,
     pub created_by: UserRef,
     pub last_activity_at: Option<Timestamp>,
+    /// Counts what clients write.
     pub version: i64,
+    /// Counts every write to the row: of two texts of a lead, the one with the larger is the newer.
+    #[serde(default)]
+    pub rev: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -226,6 +230,7 @@ mod tests {
             created_by: person,
             last_activity_at: None,
             version: 1,
+            rev: 1,
             created_at: Timestamp::from_millis(0).expect("in range"),
             updated_at: Timestamp::from_millis(0).expect("in range"),
         }

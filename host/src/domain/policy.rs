@@ -151,6 +151,7 @@ mod tests {
             created_by: person(1),
             last_activity_at: None,
             version: 1,
+            rev: 1,
             created_at: start,
             updated_at: start,
         }

@@ -179,7 +179,19 @@ fn enrich(
     let mut enriched = Value::clone(payload);
     pointer::order(&mut edits);
     pointer::apply(&mut enriched, &edits);
+    keep_identity(payload, &mut enriched);
     Ok(enriched.into())
+}
+
+/// Which lead it is and how new, clients have to know whatever a plugin puts in the place of the whole lead.
+fn keep_identity(before: &Value, after: &mut Value) {
+    let Some(Value::Object(lead)) = before.get("lead") else { return };
+    let Some(Value::Object(edited)) = after.get_mut("lead") else { return };
+    for key in ["id", "rev"] {
+        if let Some(value) = lead.get(key) {
+            edited.insert(key.into(), value.clone());
+        }
+    }
 }
 
 /// What is known so far of one role's payload.
@@ -279,6 +291,7 @@ fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden, implied: &Implied)
     }
     let mut payload = Value::clone(base);
     pointer::apply(&mut payload, edits);
+    keep_identity(base, &mut payload);
     implied.conceal(&mut payload, hidden);
     Arc::new(payload)
 }

@@ -62,7 +62,7 @@ impl Pointer {
 
     /// Whether this leads to what the host alone writes.
     pub(super) fn is_reserved(&self) -> bool {
-        self.is_within("/seq") || self.is_within("/epoch")
+        ["/seq", "/epoch", "/lead/id", "/lead/rev"].iter().any(|reserved| self.is_within(reserved))
     }
 
     fn tokens(&self) -> impl Iterator<Item = Cow<'_, str>> {

@@ -275,8 +275,8 @@ impl Tx<'_> {
     pub async fn insert_lead(&mut self, lead: &Lead) -> Result<()> {
         sqlx::query(
             "INSERT INTO leads (title, status, contact_name, company, email, phone, source, value_cents, currency,
-                 description, custom, owner_id, last_activity_at, version, updated_at, id, created_by, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 description, custom, owner_id, last_activity_at, version, rev, updated_at, id, created_by, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&lead.fields.title)
         .bind(lead.fields.status.as_str())
@@ -292,6 +292,7 @@ impl Tx<'_> {
         .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
         .bind(lead.last_activity_at.map(|time| time.to_string()))
         .bind(lead.version)
+        .bind(lead.rev)
         .bind(lead.updated_at.to_string())
         .bind(lead.id.to_string())
         .bind(lead.created_by.id.to_string())
@@ -301,13 +302,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Writes everything that can change about a lead.
-    pub async fn save_lead(&mut self, lead: &Lead) -> Result<()> {
-        sqlx::query(
+    /// Writes everything that can change about a lead, and raises its `rev`.
+    pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
+        lead.rev = sqlx::query_scalar(
             "UPDATE leads SET title = ?, status = ?, contact_name = ?, company = ?, email = ?, phone = ?, source = ?,
                  value_cents = ?, currency = ?, description = ?, custom = ?, owner_id = ?, last_activity_at = ?,
-                 version = ?, updated_at = ?
-             WHERE id = ?",
+                 version = ?, updated_at = ?, rev = rev + 1
+             WHERE id = ? RETURNING rev",
         )
         .bind(&lead.fields.title)
         .bind(lead.fields.status.as_str())
@@ -325,17 +326,17 @@ impl Tx<'_> {
         .bind(lead.version)
         .bind(lead.updated_at.to_string())
         .bind(lead.id.to_string())
-        .execute(&mut *self.reader.tx)
+        .fetch_one(&mut *self.reader.tx)
         .await?;
         Ok(())
     }
 
-    /// Hides the lead, or shows it again.
-    pub async fn set_lead_deleted(&mut self, id: LeadId, at: Option<Timestamp>) -> Result<()> {
-        sqlx::query("UPDATE leads SET deleted_at = ? WHERE id = ?")
+    /// Hides the lead, or shows it again, and raises its `rev`.
+    pub async fn set_lead_deleted(&mut self, lead: &mut Lead, at: Option<Timestamp>) -> Result<()> {
+        lead.rev = sqlx::query_scalar("UPDATE leads SET deleted_at = ?, rev = rev + 1 WHERE id = ? RETURNING rev")
             .bind(at.map(|time| time.to_string()))
-            .bind(id.to_string())
-            .execute(&mut *self.reader.tx)
+            .bind(lead.id.to_string())
+            .fetch_one(&mut *self.reader.tx)
             .await?;
         Ok(())
     }
@@ -382,6 +383,7 @@ fn lead(row: &SqliteRow) -> Result<Lead> {
         created_by: columns.required_user("created_by", "creator")?,
         last_activity_at: columns.maybe("last_activity_at")?,
         version: columns.integer("version")?,
+        rev: columns.integer("rev")?,
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })
