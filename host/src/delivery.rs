@@ -2,12 +2,14 @@
 //!
 //! Delivery knows the outside through that trait alone, and the log is the only way in: a socket that could
 //! not take an event reads it again through [`replay`], shaped by the same [`shape::Shaper`]. What changes
-//! somebody's rights is applied at its place in the tail, before any later event is shaped.
+//! somebody's rights, and what takes force for all, is applied at its place in the tail, before any later event is
+//! shaped.
 
 pub mod explain;
 pub mod replay;
 pub mod retention;
 pub mod shape;
+pub mod sight;
 pub mod switch;
 
 use std::{
@@ -213,6 +215,7 @@ impl<P: Publisher> Delivery<P> {
 
     fn hand_out(&self, line: &Line, plugins: &Pinned) {
         let event = &line.event;
+        self.replay.sights().pass(event);
         self.publisher.begin(event.seq);
         if let Some(change) = RightsChange::of(event) {
             self.publisher.apply(event.seq, &change);

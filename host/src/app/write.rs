@@ -11,7 +11,7 @@ use crate::{
         id::{ActivityId, LeadId, UserId},
         input::Invalid,
         lead::{FieldChange, Lead, LeadFields},
-        policy::{Deed, Forbidden, Scope, Visibility, may},
+        policy::{Deed, Forbidden, Visibility, may},
         role::Role,
         time::Timestamp,
         user::{User, UserRef},
@@ -151,7 +151,7 @@ impl Write<'_, '_> {
         let to_json = |user: &Option<UserRef>| serde_json::to_value(user).expect("a user is plain JSON");
         let change = FieldChange { field: "owner", from: to_json(&previous), to: to_json(&lead.owner) };
         self.tx.record(id, &[change], self.actor, self.at).await?;
-        self.append(Happening::LeadAssigned { before: before.clone(), lead: lead.clone() }).await?;
+        self.append(Happening::LeadAssigned { before, lead: lead.clone() }).await?;
         self.log_activity(&lead, ActivityFields::assignment(previous.as_ref(), lead.owner.as_ref())).await?;
         for (user, kind) in
             [(&previous, NotificationKind::LeadUnassigned), (&lead.owner, NotificationKind::LeadAssigned)]
@@ -160,25 +160,7 @@ impl Write<'_, '_> {
                 self.append(Happening::Notification { to: user.id, kind, lead: lead.clone() }).await?;
             }
         }
-        self.revoke(&before, &lead).await?;
         Ok(Done::Lead(lead))
-    }
-
-    /// Tells those who saw the lead before it changed hands and no longer do.
-    async fn revoke(&mut self, before: &Lead, lead: &Lead) -> Result<()> {
-        let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
-        for role in Role::ALL {
-            if self.visibility.scope(role) == Scope::All {
-                continue;
-            }
-            for user in self.tx.users_of_role(role).await? {
-                let sees = |lead| self.visibility.sees(user, role, owner(lead));
-                if sees(before) && !sees(lead) {
-                    self.append(Happening::LeadRevoked { to: user, lead: lead.clone() }).await?;
-                }
-            }
-        }
-        Ok(())
     }
 
     async fn create_activity(&mut self, lead: LeadId, fields: ActivityFields) -> Result<Done> {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Options, runtime, say};
 use crate::{
-    delivery::explain::{Explainer, Explanation, Outcome, Reason, Viewer},
+    delivery::explain::{Explainer, Explanation, Outcome, Reason, Replayed, Viewer},
     domain::{event::Audience, id::UserId, role::Role},
     plugin::{self, Edited, Past, PluginStep, Said, Step},
     store::Store,
@@ -92,6 +92,8 @@ fn describe(told: &Explanation) -> Result<String> {
         Outcome::Held => "had it held back".into(),
         Outcome::Withheld => "did not get it".to_owned(),
         Outcome::Internal => "is not sent events of this kind".into(),
+        // Of a replay alone.
+        Outcome::Reset => "had to fetch again".into(),
     };
     write!(text, "\n{whom} {outcome}")?;
     for (index, step) in told.steps.iter().enumerate() {
@@ -100,6 +102,9 @@ fn describe(told: &Explanation) -> Result<String> {
     if let Some(revoked) = &told.revoked {
         write!(text, "\ntold instead that the lead is out of sight: {}", audience(&revoked.audience))?;
     }
+    if let Some(replay) = &told.replay {
+        write!(text, "\nin a replay now: {}", replayed(replay))?;
+    }
     for note in &told.notes {
         write!(text, "\nnote: {note}")?;
     }
@@ -107,6 +112,23 @@ fn describe(told: &Explanation) -> Result<String> {
         write!(text, "\n{}", serde_json::to_string_pretty(payload)?)?;
     }
     Ok(text)
+}
+
+fn replayed(Replayed { outcome, generation, reason, .. }: &Replayed) -> String {
+    let outcome = match outcome {
+        Outcome::Sent => "sent",
+        Outcome::Revoked => "told that the lead is out of sight instead",
+        Outcome::Held => "held back",
+        Outcome::Withheld => "not sent",
+        Outcome::Internal => "sent to nobody",
+        Outcome::Reset => "sync:reset instead",
+    };
+    let by = match generation {
+        0 => "without plugins".into(),
+        id => format!("by generation {id}"),
+    };
+    let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{outcome}, {by}{why}")
 }
 
 fn reason(reason: &Reason) -> String {

@@ -1,8 +1,10 @@
 //! Why a role, or a user, got what it got of an event when that was delivered.
 //!
 //! The event is shaped again as the tail of the log shaped it: by the plugins that were in use for it, from their
-//! recorded bytes and settings, and under the `[visibility]` of the time. What was sent to a socket that caught up
-//! later was shaped by the plugins in force *then*, and is not what is told here.
+//! recorded bytes and settings, and under the `[visibility]` of the time. What a socket that catches up is sent of it
+//! is another matter, see `recalled`.
+
+mod recalled;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,6 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
+pub use self::recalled::Replayed;
+use self::recalled::Today;
 use super::shape::{Shaper, Slice};
 use crate::{
     domain::{
@@ -24,7 +28,7 @@ use crate::{
     plugin::{self, Past, Pinned, Plugins, Said, Step},
     store::{
         self, Store,
-        generation::{Member, Switch},
+        generation::{Generation, Member, Switch},
     },
 };
 
@@ -67,6 +71,9 @@ pub struct Explanation {
     /// False when the answer may have been another at the time; `notes` say why.
     pub exact: bool,
     pub notes: Vec<String>,
+    /// What a socket that catches up is sent of it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replayed>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -98,6 +105,8 @@ pub enum Outcome {
     Withheld,
     /// Events of this kind are sent to nobody.
     Internal,
+    /// Of a replay: whoever has not got this event is sent `sync:reset` in place of it and all others.
+    Reset,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -160,16 +169,11 @@ impl Explainer {
         let switch = reader.switch_before(seq).await?;
         let switch = switch.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
         let changed_since = reader.switch_before(u64::MAX).await? != Some(switch);
-        let generation = match switch.in_force.generation {
-            0 => None,
-            id => {
-                let missing = || unexplained(&format!("generation {id} of the plugins was not kept"));
-                Some(reader.generation(id).await?.ok_or_else(missing)?)
-            }
-        };
-        let files = match &generation {
-            Some(generation) if self.past.get(generation.id).is_none() => reader.plugin_files(generation).await?,
-            _ => BTreeMap::new(),
+        let then = self.recorded(&mut reader, seq, switch.in_force.generation).await?;
+        let today = Today::read(&mut reader, &event, role, user.as_ref()).await?;
+        let now = match &today {
+            Some(today) => self.recorded(&mut reader, seq, today.in_force.generation).await.ok(),
+            None => None,
         };
         drop(reader);
 
@@ -177,24 +181,54 @@ impl Explainer {
         let shaping = move || {
             // Ends with the work, whether or not somebody still waits for that.
             let _turn = turn;
-            let plugins = match &generation {
-                None => Plugins::none().pinned(),
-                Some(generation) => match past.get(generation.id) {
-                    Some(plugins) => plugins,
-                    None => past.load(generation, &files).map_err(|error| refused(seq, &error))?,
-                },
-            };
+            let plugins = then.plugins(&past).map_err(|error| refused(seq, &error))?;
+            let in_force = now.and_then(|now| now.plugins(&past).ok());
             // What guests log now is no news of the server's.
             let quiet = tracing::subscriber::NoSubscriber::default();
-            let plain = tracing::subscriber::with_default(quiet, || tell(&event, role, &plugins, &switch, &epoch));
-            let members = generation.map(|generation| generation.members).unwrap_or_default();
-            let told = Explanation { changed_since, plugins: members, ..plain };
+            let _quiet = tracing::subscriber::set_default(quiet);
+            let plain = tell(&event, role, &plugins, &switch, &epoch);
+            let replay = today.zip(in_force).map(|(today, plugins)| today.tell(&event, &plugins, &epoch));
+            let members = then.generation.map(|generation| generation.members).unwrap_or_default();
+            let told = Explanation { changed_since, plugins: members, replay, ..plain };
             Ok(match user {
                 Some(user) => told.for_user(&event, &user),
                 None => told,
             })
         };
         spawn_blocking(shaping).await.map_err(Error::Broken)?
+    }
+
+    /// A set as it was recorded, with the files that are needed to make it again.
+    async fn recorded(&self, reader: &mut store::Reader, seq: u64, generation: u64) -> Result<Recorded, Error> {
+        if generation == 0 {
+            return Ok(Recorded::default());
+        }
+        let reason = || format!("generation {generation} of the plugins was not kept");
+        let found = reader.generation(generation).await?;
+        let generation = found.ok_or_else(|| Error::Unexplained { seq, reason: reason() })?;
+        let files = match self.past.get(generation.id) {
+            Some(_) => BTreeMap::new(),
+            None => reader.plugin_files(&generation).await?,
+        };
+        Ok(Recorded { generation: Some(generation), files })
+    }
+}
+
+/// A set of plugins that was in force once.
+#[derive(Default)]
+struct Recorded {
+    generation: Option<Generation>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Recorded {
+    /// Blocks while they are compiled.
+    fn plugins(&self, past: &Past) -> Result<Pinned, plugin::Error> {
+        let Some(generation) = &self.generation else { return Ok(Plugins::none().pinned()) };
+        match past.get(generation.id) {
+            Some(plugins) => Ok(plugins),
+            None => past.load(generation, &self.files),
+        }
     }
 }
 
@@ -243,6 +277,7 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
         revoked: None,
         exact,
         notes,
+        replay: None,
     };
     match slice.filter(|_| !event.rooms.is_empty()) {
         None => told.notes.push("events of this kind are sent to nobody".into()),
@@ -273,17 +308,20 @@ impl Explanation {
         if matches!(self.outcome, Outcome::Held | Outcome::Internal) {
             return self;
         }
-        let theirs = |room: &Room| !matches!(room, Room::User(id) if *id != user.id);
         let revoked = self.revoked.take().filter(|revoked| revoked.audience.includes(user.id));
-        let is_addressed = event.rooms.iter().any(theirs);
         (self.outcome, self.payload) = match revoked {
-            _ if !is_addressed => (Outcome::Withheld, None),
+            _ if !is_addressed(event, user) => (Outcome::Withheld, None),
             _ if self.audience.includes(user.id) => (Outcome::Sent, self.payload),
             Some(revoked) => (Outcome::Revoked, Some(revoked.payload)),
             None => (Outcome::Withheld, None),
         };
         self
     }
+}
+
+/// Whether the event is for the user's sockets, if they listen.
+fn is_addressed(event: &Event, user: &User) -> bool {
+    event.rooms.iter().any(|room| !matches!(room, Room::User(id) if *id != user.id))
 }
 
 /// Who else had to be listening.

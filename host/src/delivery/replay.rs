@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use quick_cache::{Weighter, unsync::Cache};
 
-use super::shape::Shapes;
+use super::{shape::Shapes, sight::Sights};
 use crate::{
     domain::{
         event::{Event, size_in_memory},
@@ -34,10 +34,16 @@ impl Line {
         let weight = 1024 + 3 * (size_in_memory(&event.payload) + size_in_memory(&event.context));
         Self { event, shapes: Mutex::default(), weight }
     }
+
+    /// The lead of which the line tells more than its id.
+    pub fn lead_in_content(&self) -> Option<LeadId> {
+        self.event.content().and(self.event.lead_id)
+    }
 }
 
 pub struct Replay {
     store: Arc<Store>,
+    sights: Sights,
     lines: Mutex<Cache<u64, Arc<Line>, ByBytes>>,
     /// Held by the one who reads the database: the others will find the lines in `lines`.
     reading: tokio::sync::Mutex<()>,
@@ -47,12 +53,18 @@ impl Replay {
     pub fn new(store: Arc<Store>) -> Self {
         let items = (CAPACITY_BYTES / TYPICAL_LINE_BYTES) as usize;
         let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, ByBytes));
-        Self { store, lines, reading: tokio::sync::Mutex::new(()) }
+        let sights = Sights::new(store.clone());
+        Self { store, sights, lines, reading: tokio::sync::Mutex::new(()) }
     }
 
     /// Names the log that is read.
     pub fn epoch(&self) -> &str {
         self.store.epoch()
+    }
+
+    /// Who sees the leads that lines are about now.
+    pub fn sights(&self) -> &Sights {
+        &self.sights
     }
 
     /// Some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.

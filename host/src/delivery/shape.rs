@@ -8,10 +8,10 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{RESERVED, replay::Line};
+use super::{RESERVED, replay::Line, sight::CurrentLead};
 use crate::{
     domain::{
-        event::{Audience, Event, stamped},
+        event::{Audience, Content, Event, stamped},
         lead::Lead,
         policy::Visibility,
         role::Role,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A failing plugin is asked again about a line after this long, however many sockets wait for it.
-const HELD_FOR: Duration = Duration::from_millis(200);
+pub(super) const HELD_FOR: Duration = Duration::from_millis(200);
 
 /// Something to send: encoded once, whoever gets it.
 #[derive(Clone, Debug)]
@@ -69,22 +69,37 @@ impl Slice {
         }
         revoked.as_ref().filter(|revoked| revoked.saw_it.includes(user.id)).map(|revoked| &revoked.message)
     }
+
+    /// Whether a user of the role gets the line itself.
+    fn includes(&self, user: &User) -> bool {
+        matches!(self, Self::Sent { audience, .. } if audience.includes(user.id))
+    }
+}
+
+/// What a user gets of a line that is read again.
+#[derive(Debug)]
+pub enum Recalled {
+    Sent(Message),
+    Nothing,
+    /// A plugin gave no verdict on the line, or on who sees its lead now.
+    Held(Unavailable),
 }
 
 /// Who sees a lead, of some roles.
 #[derive(Debug)]
-pub struct Sight(Vec<(Role, Option<Audience>)>);
+pub struct Sight(Vec<(Role, Result<Audience, Unavailable>)>);
 
 impl Sight {
     /// Whether the user is known to see the lead.
     pub fn sees(&self, user: &User) -> bool {
-        let audience = self.0.iter().find(|(role, _)| *role == user.role).and_then(|(_, audience)| audience.as_ref());
+        let audience =
+            self.0.iter().find(|(role, _)| *role == user.role).and_then(|(_, audience)| audience.as_ref().ok());
         audience.is_some_and(|audience| audience.includes(user.id))
     }
 
     /// Whether a plugin did not say who of some role sees the lead.
     pub fn is_held(&self) -> bool {
-        self.0.iter().any(|(_, audience)| audience.is_none())
+        self.0.iter().any(|(_, audience)| audience.is_err())
     }
 }
 
@@ -158,10 +173,41 @@ impl Shaper {
         let payload = Arc::new(json!({"lead": lead}));
         let owner = lead.owner.as_ref().map(|owner| owner.id);
         let audience = |(role, shaped)| match shaped {
-            Shaped::Sent { audience, .. } => (role, Some(audience.intersect(self.visibility.audience(role, owner)))),
-            Shaped::Held { .. } => (role, None),
+            Shaped::Sent { audience, .. } => (role, Ok(audience.intersect(self.visibility.audience(role, owner)))),
+            Shaped::Held { plugin, reason, .. } => (role, Err(Unavailable { plugin, reason })),
         };
         Sight(plugins.shape("lead:read", &payload, &payload, roles).into_iter().map(audience).collect())
+    }
+
+    /// Who of a role sees the lead.
+    pub(super) fn sight_of_role(&self, plugins: &Pinned, lead: &Lead, role: Role) -> Result<Audience, Unavailable> {
+        let owner = lead.owner.as_ref().map(|owner| owner.id);
+        // Where `[visibility]` leaves nobody, no plugin can bring somebody back.
+        if self.visibility.audience(role, owner) == Audience::Nobody {
+            return Ok(Audience::Nobody);
+        }
+        let Sight(mut audiences) = self.sight(plugins, lead, &[role]);
+        audiences.pop().map_or(Ok(Audience::Nobody), |(_, audience)| audience)
+    }
+
+    /// What a user gets of a line that is read again: judged as a line of today, and what it tells of a lead also by
+    /// who sees the lead as it is now: `current`, where the line has such content.
+    pub fn recall(&self, line: &Line, user: &User, current: Option<&CurrentLead>) -> Recalled {
+        let (event, plugins) = (&line.event, self.plugins.pinned());
+        let slices = self.slices_by(&plugins, line, &[user.role]);
+        let Some((_, slice)) = slices.first() else { return Recalled::Nothing };
+        if let Slice::Held(unavailable) = &**slice {
+            return Recalled::Held(unavailable.clone());
+        }
+        let Some(message) = slice.message_for(user) else { return Recalled::Nothing };
+        let content = event.content().filter(|_| slice.includes(user));
+        let (Some(content), Some(current)) = (content, current) else { return Recalled::Sent(message.clone()) };
+        match current.is_seen_by(user, self, &plugins) {
+            Ok(true) => Recalled::Sent(message.clone()),
+            Ok(false) if content == Content::Lead => Recalled::Sent(self.revocation(event)),
+            Ok(false) => Recalled::Nothing,
+            Err(unavailable) => Recalled::Held(unavailable),
+        }
     }
 
     /// What each of the roles gets of something about a lead that is in no log and bears no number.
@@ -218,47 +264,55 @@ impl Shaper {
             Shaped::Sent { payload, audience } => (payload, audience),
             Shaped::Held { plugin, reason, .. } => return Slice::Held(Unavailable { plugin, reason }),
         };
-        let revoked = match self.revoked(plugins, event, role, &audience) {
+        let seen = audience.clone().intersect(event.audience(&self.visibility, role));
+        let revoked = match self.revoked(plugins, event, role, &audience, &seen) {
             Ok(revoked) => revoked,
             Err(unavailable) => return Slice::Held(unavailable),
         };
         let stamp = |payload: &Value| Message::new(&event.name, &stamped(payload, event.seq, &self.epoch));
-        let message = encode_once(encoded, payload, stamp);
-        Slice::Sent { message, audience: audience.intersect(event.audience(&self.visibility, role)), revoked }
+        Slice::Sent { message: encode_once(encoded, payload, stamp), audience: seen, revoked }
     }
 
-    /// Whom a narrowed audience leaves out although they saw the lead as it was before.
+    /// Whom a change leaves out although they saw the lead as it was before: by plugins and `[visibility]` together.
     ///
-    /// What `[visibility]` takes away has a line of the log of its own; this is about plugins.
+    /// `passed` is who passes the plugins of the lead as it is now, `seen` who of them `[visibility]` leaves.
     fn revoked(
         &self,
         plugins: &Pinned,
         event: &Event,
         role: Role,
-        audience: &Audience,
+        passed: &Audience,
+        seen: &Audience,
     ) -> Result<Option<Revoked>, Unavailable> {
-        let Some(before) = event.context.get("before").filter(|_| *audience != Audience::Everyone) else {
+        let Some(before) = event.context.get("before").filter(|_| *seen != Audience::Everyone) else {
             return Ok(None);
         };
+        let owner = before.pointer("/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        let was_visible = self.visibility.audience(role, owner);
+        if *passed == Audience::Everyone && was_visible == *seen {
+            // Neither took anything away.
+            return Ok(None);
+        }
         let mut payload = Value::clone(&event.payload);
         if let Some(lead) = payload.get_mut("lead") {
             *lead = before.clone();
         }
         let mut shaped = plugins.shape(&event.name, &payload.into(), &json!({"lead": before}), &[role]);
         let saw_it = match shaped.pop() {
-            Some((_, Shaped::Sent { audience, .. })) => audience,
+            Some((_, Shaped::Sent { audience, .. })) => audience.intersect(was_visible),
             Some((_, Shaped::Held { plugin, reason, .. })) => return Err(Unavailable { plugin, reason }),
             None => return Ok(None),
         };
-        let owner = before.pointer("/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let saw_it = saw_it.intersect(self.visibility.audience(role, owner));
-        let saw_it = saw_it.intersect(event.audience(&self.visibility, role));
-        if saw_it == *audience || saw_it == Audience::Nobody {
+        if saw_it == *seen || saw_it == Audience::Nobody {
             return Ok(None);
         }
+        Ok(Some(Revoked { message: self.revocation(event), saw_it }))
+    }
+
+    /// What is told in the place of an event of a lead that is out of sight.
+    pub fn revocation(&self, event: &Event) -> Message {
         let payload = json!({"leadId": event.lead_id, "timestamp": event.at});
-        let message = Message::new("lead:revoked", &stamped(&payload, event.seq, &self.epoch));
-        Ok(Some(Revoked { message, saw_it }))
+        Message::new("lead:revoked", &stamped(&payload, event.seq, &self.epoch))
     }
 }
 

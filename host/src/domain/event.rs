@@ -144,11 +144,6 @@ pub enum Happening {
         kind: NotificationKind,
         lead: Lead,
     },
-    /// A lead left a user's sight under `[visibility]`.
-    LeadRevoked {
-        to: UserId,
-        lead: Lead,
-    },
     /// The user's role, name or standing changed; told to the user's own sockets.
     SessionUpdated {
         user: User,
@@ -247,7 +242,25 @@ impl Draft {
     }
 }
 
+/// What a line tells beyond that something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Lead,
+    Activity,
+}
+
 impl Event {
+    /// Which content of a lead the line bears: for whom the lead is out of sight by now, it is not for them any more.
+    /// Nothing where it tells of no more than the lead's id.
+    pub fn content(&self) -> Option<Content> {
+        match self.name.as_str() {
+            "lead:deleted" | "lead:revoked" => None,
+            name if name.starts_with("lead:") => Some(Content::Lead),
+            name if name.starts_with("activity:") => Some(Content::Activity),
+            _ => None,
+        }
+    }
+
     /// Who has to fetch again past the line.
     pub fn resets(&self) -> Option<Resets> {
         Resets::of(&self.context)
@@ -262,6 +275,7 @@ impl Event {
     }
 
     /// Whether it tells users of their own rights: plugins decide about leads, and are not asked about it.
+    /// `lead:revoked` is a line of older logs alone; what is sent under that name now is made at delivery.
     pub fn is_about_rights(&self) -> bool {
         matches!(self.name.as_str(), "lead:revoked" | "session:updated")
     }
@@ -366,14 +380,6 @@ impl Happening {
                 lead_id: Some(lead.id),
                 payload: json!({"kind": kind, "leadId": lead.id, "timestamp": at}),
                 context: json!({"lead": lead}),
-                at,
-            },
-            Self::LeadRevoked { to, lead } => Draft {
-                name: "lead:revoked",
-                rooms: vec![Room::User(to)],
-                lead_id: Some(lead.id),
-                payload: json!({"leadId": lead.id, "timestamp": at}),
-                context: json!({}),
                 at,
             },
             Self::SessionUpdated { user, resets } => {

@@ -113,10 +113,14 @@ fn of_record(name: &str, record: &Record, reason: String) -> Member {
         name: name.into(),
         version: record.version.clone(),
         hash: record.hash.clone(),
-        settings: String::new(),
+        settings: record.settings.clone().unwrap_or_default(),
         generation: 0,
         shapes: Some(record.hooks.filter || record.hooks.enrich),
-        absent: Some(Absence { record: known, reason }),
+        absent: Some(Absence {
+            record: known,
+            reason,
+            is_held: record.settings.is_some() && (!record.hooks.enrich || record.enrich_holds),
+        }),
     }
 }
 

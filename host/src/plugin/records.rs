@@ -29,6 +29,9 @@ pub(super) type Records = BTreeMap<String, Record>;
 pub(super) struct Record {
     pub(super) version: String,
     pub(super) hash: String,
+    /// As the archive keeps them. Not known of older records.
+    #[serde(default)]
+    pub(super) settings: Option<String>,
     pub(super) hooks: Hooks,
     /// Whether its failure holds something back.
     pub(super) holds: bool,
@@ -49,6 +52,7 @@ impl Record {
         Self {
             version: plugin.manifest.version.to_string(),
             hash: plugin.hash.clone(),
+            settings: Some(plugin.origin.settings.clone()),
             hooks: plugin.hooks,
             holds: plugin.holds(),
             enrich_holds: plugin.enrich_is_closed(),

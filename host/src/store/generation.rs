@@ -50,6 +50,9 @@ pub struct Absence {
     /// What was known of the plugin; the plugins' to read.
     pub record: Value,
     pub reason: String,
+    /// Whether all that it would have shaped is held back, so that nobody sees it otherwise meanwhile.
+    #[serde(default)]
+    pub is_held: bool,
 }
 
 /// What took force with the line `seq`: lines behind it are shaped so, up to the next switch.
@@ -60,16 +63,20 @@ pub struct Switch {
 }
 
 /// Whether two sets may make something else of the same payload: another plugin with `filter` or `enrich`, or the
-/// same one from another file or with other settings, grants among them.
+/// same one from another file or with other settings, grants among them. One that is missing and held back meanwhile
+/// makes no difference.
 pub fn shapes_differ(before: &[Member], after: &[Member]) -> bool {
-    let shaping = |members: &[Member]| {
+    fn shaping(members: &[Member]) -> Vec<(&str, &str, &str, bool)> {
         let shaping = members.iter().filter(|member| member.shapes != Some(false));
         let mut shaping: Vec<_> = shaping
-            .map(|member| (member.name.clone(), member.hash.clone(), member.settings.clone(), member.absent.is_some()))
+            .map(|Member { name, hash, settings, absent, .. }| {
+                let is_there = absent.as_ref().is_none_or(|absence| absence.is_held);
+                (name.as_str(), hash.as_str(), settings.as_str(), is_there)
+            })
             .collect();
         shaping.sort_unstable();
         shaping
-    };
+    }
     shaping(before) != shaping(after)
 }
 
@@ -250,8 +257,12 @@ mod tests {
         assert!(shapes_differ(&both, &both[..1]));
         assert!(shapes_differ(&both, &set(member("b", "h3"))));
         assert!(shapes_differ(&both, &set(Member { settings: "order = 1\n".into(), ..member("b", "h2") })));
-        let absent = Some(Absence { record: json!({}), reason: "gone".into() });
-        assert!(shapes_differ(&both, &set(Member { absent, ..member("b", "h2") })));
+        let missing = |is_held| {
+            let absent = Some(Absence { record: json!({}), reason: "gone".into(), is_held });
+            set(Member { absent, ..member("b", "h2") })
+        };
+        assert!(shapes_differ(&both, &missing(false)), "what it added is left out");
+        assert!(!shapes_differ(&both, &missing(true)), "nobody is shown anything else");
         assert!(shapes_differ(&[], &[Member { shapes: None, ..member("c", "h3") }]), "an older record");
     }
 

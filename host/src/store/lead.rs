@@ -162,6 +162,19 @@ impl Reader {
         row.as_ref().map(lead).transpose()
     }
 
+    /// Those of the leads that are there and not deleted, in no order.
+    pub async fn leads_of(&mut self, ids: &[LeadId]) -> Result<Vec<Lead>> {
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(FROM).push(" WHERE l.deleted_at IS NULL AND l.id IN (");
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id.to_string());
+        }
+        query.push(")");
+        let rows = query.build().fetch_all(&mut *self.tx).await?;
+        rows.iter().map(lead).collect()
+    }
+
     /// At most `limit` leads behind `after`.
     ///
     /// Those that the filter lets through, or all in the viewpoint's scope, where `all` is set: each says whether it

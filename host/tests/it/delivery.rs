@@ -240,7 +240,7 @@ async fn who_has_waited_too_long_for_a_plugin_is_told_to_fetch_again() {
     until_state(&app, "guard", State::Missing).await;
     rename(&app, &lead, "Held back").await;
     let reset = viewer.event("sync:reset").await;
-    assert_eq!((&reset["seq"], reset["epoch"].is_string()), (&json!(2), true));
+    assert_eq!((&reset["seq"], reset["epoch"].is_string()), (&json!(3), true));
 
     fs::write(&file, Guest::redactor("guard").build()).expect("written");
     until_state(&app, "guard", State::Active).await;

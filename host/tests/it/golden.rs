@@ -242,7 +242,6 @@ async fn the_golden_recording_is_what_the_server_emits() {
         "activity:updated",
         "activity:deleted",
         "notification",
-        "lead:revoked",
         "session:updated",
         "lead:read",
         "activity:read",

@@ -146,6 +146,7 @@ async fn a_new_lead_has_an_address_a_version_and_the_contracts_members() {
         "createdBy",
         "lastActivityAt",
         "version",
+        "rev",
         "createdAt",
         "updatedAt",
     ];

@@ -296,6 +296,7 @@ async fn who_may_not_see_a_lead_is_neither_told_of_its_viewers_nor_one_of_them()
     assign(Value::Null).await;
     assert_eq!(told(&mut admin).await, alone);
     while sales.next().await.0 != "lead:revoked" {}
+    sales.event("notification").await;
     let mut manager = join(&app, Role::Manager).await;
     look(&mut manager, &lead).await;
     assert_eq!(told(&mut admin).await, viewers(&app, &lead, &[Role::Admin, Role::Manager]));

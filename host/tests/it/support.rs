@@ -56,9 +56,14 @@ impl TestApp {
 
     /// Stops the server, and starts one on the same files, with the usual settings.
     pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// Stops the server, and starts one on the same files, with other settings than the usual ones.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, dir, http, users, .. } = self;
         server.shutdown().await.expect("stops");
-        let server = Server::start(config(&dir, |_| {})).await.expect("starts again");
+        let server = Server::start(config(&dir, change)).await.expect("starts again");
         let url = format!("http://{}", server.address());
         Self { server, url, dir, http, users }
     }

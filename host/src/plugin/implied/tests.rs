@@ -82,7 +82,7 @@ fn happenings(x: &UserRef) -> Vec<(Actor, Happening)> {
         (sales, Happening::ActivityDeleted { activity: activity(note(), x), lead: own.clone() }),
         (manager.clone(), notification(NotificationKind::LeadAssigned)),
         (manager.clone(), notification(NotificationKind::LeadUnassigned)),
-        (manager.clone(), Happening::SessionUpdated { user }),
+        (manager.clone(), Happening::SessionUpdated { user, resets: true }),
         (manager, Happening::SessionsEnded { user: boss.id, session: None }),
     ]
 }
@@ -100,8 +100,6 @@ fn number(happening: &Happening) -> usize {
         Happening::Notification { .. } => 7,
         Happening::SessionUpdated { .. } => 8,
         Happening::SessionsEnded { .. } => 9,
-        // One user's, who is told nothing but an id.
-        Happening::LeadRevoked { .. } => 10,
     }
 }
 

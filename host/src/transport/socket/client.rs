@@ -320,11 +320,11 @@ impl Client {
     }
 
     /// Asks for what of a room that the client is in went by after `since`, unless it was sent that.
-    /// A `since` that is ahead of the log leads to a reset.
-    pub(super) fn ask(&self, room: &Room, since: u64, position: u64) {
+    /// A `since` that is ahead of the log, or behind the newest reset line, leads to a reset.
+    pub(super) fn ask(&self, room: &Room, since: u64, position: u64, reset_line: u64) {
         let mut state = self.state.lock();
         let Some(upto) = state.rooms.get(room).copied() else { return };
-        if (upto..=position).contains(&since) {
+        if (upto..=position).contains(&since) && since >= reset_line {
             return;
         }
         state.is_live = false;
@@ -355,11 +355,17 @@ impl Client {
     }
 
     /// Asks for what of all its rooms went by after `since` and was not sent, and for word when it has caught up.
-    /// A `since` that is ahead of the log leads to a reset.
+    /// A `since` that is ahead of the log, or behind the newest reset line, leads to a reset.
     ///
     /// # Errors
     /// When too many such questions wait already.
-    pub(super) fn sync(&self, since: u64, ack: Option<i64>, position: u64) -> Result<(), TooManySyncs> {
+    pub(super) fn sync(
+        &self,
+        since: u64,
+        ack: Option<i64>,
+        position: u64,
+        reset_line: u64,
+    ) -> Result<(), TooManySyncs> {
         const MAX_WAITING: usize = 8;
         let mut state = self.state.lock();
         let upto = state.rooms.values().copied().max().unwrap_or_default();
@@ -367,7 +373,7 @@ impl Client {
         if waiting >= MAX_WAITING || state.syncing.as_ref().is_some_and(|acks| acks.len() >= MAX_WAITING) {
             return Err(TooManySyncs);
         }
-        if since < upto || since > position {
+        if since < upto || since > position || since < reset_line {
             let rooms = state.rooms.keys().cloned().collect();
             state.missed.push_back(Missed { since, upto, rooms, is_under_way: false });
         }
@@ -415,12 +421,15 @@ impl Client {
         self.state.lock().syncing.take()
     }
 
-    /// Goes on from `seq`, whatever was missed; the acks that waited for it.
+    /// Goes on from `seq`, whatever was missed; the acks that waited for it. A client that is live missed nothing.
     pub(super) fn skip_to(&self, seq: u64) -> Vec<i64> {
         let mut state = self.state.lock();
-        state.cursor = state.cursor.max(seq);
         state.settled = state.settled.max(seq);
         state.owed.take_if(|owed| owed.line <= seq);
+        if state.is_live {
+            return Vec::new();
+        }
+        state.cursor = state.cursor.max(seq);
         state.missed.clear();
         for from in state.rooms.values_mut() {
             *from = seq.max(*from);

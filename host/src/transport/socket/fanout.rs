@@ -122,7 +122,7 @@ impl Registry {
         }
         if let Some(since) = since {
             // While nothing can be handed out, so that nothing newer goes ahead.
-            client.ask(&room, since, position);
+            client.ask(&room, since, position, self.reset_line(client));
         }
         Ok(position)
     }
@@ -230,7 +230,9 @@ impl Publisher for Registry {
                 }
             }
             Resets::Roles(roles) => {
-                roles.iter().for_each(|role| drop(self.resets[place(*role)].fetch_max(seq, Ordering::SeqCst)));
+                for role in roles {
+                    self.resets[place(*role)].fetch_max(seq, Ordering::SeqCst);
+                }
                 let mut clients = self.clients_of(&Room::Everyone);
                 clients.retain(|client| roles.contains(&client.user().role));
                 // Each will fetch its lists anew: not all in one instant.

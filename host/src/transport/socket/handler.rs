@@ -270,7 +270,8 @@ impl Asker {
         let source = &self.door.source;
         // The numbers of another log say nothing here, as if they were yet to come.
         let since = if epoch == source.replay.epoch() { since } else { u64::MAX };
-        Ok(self.client.sync(since, ack, source.registry.position())?)
+        let reset_line = source.registry.reset_line(&self.client);
+        Ok(self.client.sync(since, ack, source.registry.position(), reset_line)?)
     }
 
     fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {

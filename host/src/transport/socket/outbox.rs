@@ -3,7 +3,7 @@
 //! It feeds socketioxide's own queue, which loses what does not fit; so it waits there for room, and
 //! whatever comes in the meantime waits in the outbox or, beyond that, in the log.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use metrics::{Counter, counter};
 use serde_json::json;
@@ -37,9 +37,10 @@ use crate::{
     delivery::{
         RightsChange,
         replay::{Line, Replay},
-        shape::{Message, Shaper, Slice},
+        shape::{Message, Recalled, Shaper},
+        sight::CurrentLead,
     },
-    domain::user::User,
+    domain::{id::LeadId, user::User},
     plugin::Unavailable,
     store,
 };
@@ -99,6 +100,8 @@ pub(super) struct Writer {
     source: Arc<Source>,
     /// None where the listener does not tell what it sends.
     meter: Option<Meter>,
+    /// What the lines that are being sent tell of, as it is now.
+    leads: HashMap<LeadId, Arc<CurrentLead>>,
     sent: u32,
     packets: Counter,
     bytes: Counter,
@@ -118,7 +121,7 @@ impl Writer {
     pub(super) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<Source>) -> Self {
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>().cloned();
         let (packets, bytes) = (counter!("leadwire_packets_sent_total"), counter!("leadwire_sent_bytes_total"));
-        Self { client, socket, source, meter: flow.map(Meter::new), sent: 0, packets, bytes }
+        Self { client, socket, source, meter: flow.map(Meter::new), leads: HashMap::new(), sent: 0, packets, bytes }
     }
 
     /// Sends the greetings and then whatever comes, until the socket is closed, or may not stay.
@@ -242,10 +245,14 @@ impl Writer {
         if lines.first().is_none_or(|line| line.event.seq != cursor + 1) {
             return self.reset().await;
         }
-        for line in lines.iter().take_while(|line| line.event.seq <= position) {
+        let lines: Vec<_> = lines.into_iter().take_while(|line| line.event.seq <= position).collect();
+        let wanted = lines.iter().filter(|line| self.client.wants(&line.event).is_some());
+        self.look_up(wanted.filter_map(|line| line.lead_in_content()).collect()).await?;
+        for line in &lines {
             self.replay(line).await?;
             self.flush().await?;
         }
+        self.leads.clear();
         Ok(())
     }
 
@@ -257,12 +264,17 @@ impl Writer {
         }
         while cursor < missed.upto {
             let Some(batch) = self.read_missed(missed, cursor).await? else { return self.reset().await };
-            for line in batch.lines.iter().take_while(|line| line.event.seq <= missed.upto) {
+            let upto = missed.upto;
+            let lines: Vec<_> = batch.lines.into_iter().take_while(|line| line.event.seq <= upto).collect();
+            let wanted = lines.iter().filter(|line| self.client.wants_missed(&line.event, missed).is_some());
+            self.look_up(wanted.filter_map(|line| line.lead_in_content()).collect()).await?;
+            for line in &lines {
                 if !self.offer(line, |client| client.wants_missed(&line.event, missed)).await? {
                     return Ok(());
                 }
                 self.flush().await?;
             }
+            self.leads.clear();
             cursor = batch.upto;
         }
         self.client.was_sent_missed();
@@ -307,6 +319,30 @@ impl Writer {
         self.pause(Duration::from_secs(1)).await
     }
 
+    /// Reads leads as they are now; waits for a failing database.
+    async fn look_up(&mut self, mut leads: Vec<LeadId>) -> Result<(), Closed> {
+        leads.sort_unstable();
+        leads.dedup();
+        loop {
+            match self.source.replay.sights().of(&leads).await {
+                Ok(current) => {
+                    self.leads.extend(current);
+                    return Ok(());
+                }
+                Err(error) => self.wait_for_log(&error).await?,
+            }
+        }
+    }
+
+    /// The lead that a line tells of as it is now, where that matters; read again if something happened to it.
+    async fn current(&mut self, line: &Line) -> Result<Option<Arc<CurrentLead>>, Closed> {
+        let Some(id) = line.lead_in_content() else { return Ok(None) };
+        if !self.leads.get(&id).is_some_and(|lead| lead.is_fresh()) {
+            self.look_up(vec![id]).await?;
+        }
+        Ok(self.leads.get(&id).cloned())
+    }
+
     async fn replay(&mut self, line: &Line) -> Result<(), Closed> {
         if self.offer(line, |client| client.wants(&line.event)).await? {
             self.client.advance(line.event.seq);
@@ -318,9 +354,9 @@ impl Writer {
     async fn offer(&mut self, line: &Line, wants: impl Fn(&Client) -> Option<Arc<User>>) -> Result<bool, Closed> {
         let mut held = None;
         while let Some(user) = wants(&self.client) {
-            let slices = self.source.shaper.slices(line, &[user.role]);
-            match slices.first().map(|(_, slice)| &**slice) {
-                Some(Slice::Held(Unavailable { plugin, .. })) => {
+            let current = self.current(line).await?;
+            match self.source.shaper.recall(line, &user, current.as_deref()) {
+                Recalled::Held(Unavailable { plugin, .. }) => {
                     let held = held.get_or_insert_with(Held::new);
                     if held.since.elapsed() >= self.source.held_timeout {
                         warn!(%plugin, event.seq = line.event.seq, "gave up waiting for {plugin}: a socket must fetch again");
@@ -333,14 +369,12 @@ impl Writer {
                         return Ok(false);
                     }
                 }
-                Some(slice) => {
-                    if let Some(message) = slice.message_for(&user) {
-                        self.send(&Output::Event(message.clone())).await?;
-                        counter!("leadwire_events_delivered_total", "how" => "replayed").increment(1);
-                    }
+                Recalled::Sent(message) => {
+                    self.send(&Output::Event(message)).await?;
+                    counter!("leadwire_events_delivered_total", "how" => "replayed").increment(1);
                     break;
                 }
-                None => break,
+                Recalled::Nothing => break,
             }
         }
         Ok(true)
