@@ -51,7 +51,7 @@ const BATCH: u32 = 64;
 /// Appends by other processes wake nobody here, so the log is looked at this often at least.
 const POLL: Duration = Duration::from_secs(2);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Those who listen, as far as delivery needs to know them.
 pub trait Publisher: Send + Sync + 'static {

@@ -33,7 +33,7 @@ pub use settings::Settings;
 /// How long what is under way may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// The database failed; or a task broke down and is started anew.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// Asks plugins and does what they want, until it is told to stop.

@@ -3,47 +3,71 @@
 //! [`Store::write`] is the only way to a transaction that writes. SQLite has one writer at a time, so
 //! there is one writing connection and a queue in front of it; readers see a snapshot of their own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{panic::Location, path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    ConnectOptions,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::watch;
 
 pub mod activity;
+mod connection;
 pub mod effect;
 mod error;
+mod file;
 pub mod follower;
 pub mod generation;
+mod health;
 pub mod idempotency;
 pub mod lead;
 pub mod log;
+mod pool;
 mod row;
 pub mod session;
+mod transaction;
+mod upkeep;
 pub mod user;
 
-pub use error::{Error, Result};
+use connection::{Connection, Opener};
+use file::DatabaseFile;
+use health::Health;
+use pool::{Kind, Pool};
+use transaction::Transaction;
+use upkeep::Upkeep;
+
+pub use error::{Error, Outage, Result};
+pub use health::{Check, Failure};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 const READERS: u32 = 8;
-/// How long a connection waits for another process's lock, and a caller for a free connection.
+/// How long a caller waits for a free connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection waits for another process's lock. Shorter, so that those in the queue behind learn why.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a read may be open: meanwhile the write-ahead log cannot be emptied.
+const MAX_READ: Duration = Duration::from_secs(10);
+/// Pages in the write-ahead log at which a commit empties it, if nobody else does: 64 MiB.
+const CHECKPOINT_PAGES: &str = "16384";
 
 /// The open database.
 pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Arc<Pool>,
+    readers: Arc<Pool>,
+    opener: Arc<Opener>,
+    health: Arc<Health>,
+    /// None where nothing is ever written.
+    upkeep: Option<Upkeep>,
     epoch: String,
-    head: watch::Sender<u64>,
-    staged: watch::Sender<()>,
+    head: Arc<watch::Sender<u64>>,
+    staged: Arc<watch::Sender<()>>,
 }
 
-/// A snapshot of the database to read from.
+/// A snapshot of the database to read from. It ends by itself when it is open for long.
 pub struct Reader {
-    tx: Transaction<'static, Sqlite>,
+    tx: Box<Transaction>,
 }
 
 /// A transaction that holds the write lock; dropped without [`Tx::commit`], it changes nothing.
@@ -62,32 +86,37 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened, is not a database, or was written by a newer program.
     pub async fn open(url: &str) -> Result<Self> {
+        Self::open_bounded(url, MAX_READ).await
+    }
+
+    /// As [`Store::open`], where reads may be open for so long.
+    async fn open_bounded(url: &str, max_read: Duration) -> Result<Self> {
         let path = database_path(url)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
-            .create_if_missing(true)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             // An answered write must survive a power cut, not only a crash of this process.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(PATIENCE);
+            // It is emptied beside, see `upkeep`.
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("journal_size_limit", upkeep::SMALL_WAL.to_string())
+            .busy_timeout(LOCK_PATIENCE);
         let open = |source| Error::Open { path: path.clone(), source };
-        let pool = |size, options: SqliteConnectOptions| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(PATIENCE)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .connect_with(options)
-        };
-        let writer = pool(1, options.clone()).await.map_err(open)?;
-        MIGRATIONS.run(&writer).await.map_err(|error| match error {
+        let mut first = options.clone().create_if_missing(true).connect().await.map_err(open)?;
+        let file = DatabaseFile::note(path.clone())?;
+        MIGRATIONS.run(&mut first).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => Error::Newer(version),
             error => Error::Migrate(error),
         })?;
-        let (epoch, head) = log::open(&writer).await?;
-        let readers = pool(READERS, options).await.map_err(open)?;
-        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head), staged: watch::Sender::new(()) })
+        let (epoch, head) = log::open(&mut first).await?;
+
+        let opener = Arc::new(Opener { options, file });
+        let mut store = Self::new(opener, epoch, head, max_read);
+        store.writer.adopt(Connection::new(first).await?);
+        let (opener, health) = (Arc::clone(&store.opener), Arc::clone(&store.health));
+        store.upkeep = Some(Upkeep::start(opener, health, Arc::clone(&store.readers), Arc::clone(&store.writer)));
+        Ok(store)
     }
 
     /// Opens the database to read from it, beside a server that may be running; nothing in it is changed.
@@ -96,11 +125,11 @@ impl Store {
     /// When the file cannot be opened, is not a database, or was not written by this version of the program.
     pub async fn open_read_only(url: &str) -> Result<Self> {
         let path = database_path(url)?;
-        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(PATIENCE);
-        let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(PATIENCE);
-        let readers = pool.connect_with(options.clone()).await.map_err(|source| Error::Open { path, source })?;
+        let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(LOCK_PATIENCE);
+        let mut first = options.connect().await.map_err(|source| Error::Open { path: path.clone(), source })?;
+        let file = DatabaseFile::note(path)?;
         let applied: Vec<i64> =
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&readers).await?;
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut first).await?;
         let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
             return Err(Error::Newer(*newer));
@@ -108,27 +137,50 @@ impl Store {
         if known.iter().any(|version| !applied.contains(version)) {
             return Err(Error::Older);
         }
-        let (epoch, head) = log::look(&readers).await?;
-        // It could not write if it were asked to.
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-        Ok(Self { writer, readers, epoch, head: watch::Sender::new(head), staged: watch::Sender::new(()) })
+        let (epoch, head) = log::look(&mut first).await?;
+        let store = Self::new(Arc::new(Opener { options, file }), epoch, head, MAX_READ);
+        store.readers.adopt(Connection::new(first).await?);
+        Ok(store)
+    }
+
+    fn new(opener: Arc<Opener>, epoch: String, head: u64, max_read: Duration) -> Self {
+        let health = Arc::<Health>::default();
+        let pool = |kind, size| Pool::new(kind, size, Arc::clone(&opener), Arc::clone(&health));
+        Self {
+            writer: pool(Kind::Writer, 1),
+            readers: pool(Kind::Reader(max_read), READERS),
+            opener,
+            health,
+            upkeep: None,
+            epoch,
+            head: Arc::new(watch::Sender::new(head)),
+            staged: Arc::default(),
+        }
     }
 
     /// A consistent view for one or more queries.
-    pub async fn read(&self) -> Result<Reader> {
-        Ok(Reader { tx: self.readers.begin().await? })
+    #[track_caller]
+    pub fn read(&self) -> impl Future<Output = Result<Reader>> + Send + use<> {
+        let (readers, origin) = (Arc::clone(&self.readers), Location::caller());
+        async move { Ok(Reader { tx: Box::new(readers.begin(origin).await?) }) }
     }
 
     /// Begins a transaction that may write.
-    pub async fn write(&self) -> Result<Tx<'_>> {
-        // A deferred SQLite transaction starts as a reader; once another writer commits it can no longer write.
-        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
+    #[track_caller]
+    pub fn write(&self) -> impl Future<Output = Result<Tx<'_>>> + Send {
+        let origin = Location::caller();
+        async move {
+            let tx = Box::new(self.writer.begin(origin).await?);
+            Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
+        }
     }
 
     /// Gives the log another name, because seqs of it may have been issued before that it knows nothing of.
     pub async fn renew_epoch(&mut self) -> Result<()> {
-        self.epoch = log::renew_epoch(&self.writer).await?;
+        let mut tx = self.write().await?;
+        let epoch = tx.renew_epoch().await?;
+        tx.commit().await?;
+        self.epoch = epoch;
         Ok(())
     }
 
@@ -150,36 +202,47 @@ impl Store {
     /// Looks for lines that another process appended, and wakes those who wait for new ones.
     pub async fn refresh(&self) -> Result<u64> {
         let head = self.read().await?.head().await?;
-        self.announce(head);
+        announce(&self.head, head);
         Ok(head)
+    }
+
+    /// Bytes of the write-ahead log.
+    pub fn wal_bytes(&self) -> u64 {
+        self.opener.file.wal_bytes()
     }
 
     /// Closes every connection, after which the files can be moved.
     pub async fn close(&self) {
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.close().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }
+}
 
-    fn announce(&self, seq: u64) {
-        self.head.send_if_modified(|head| {
-            let newer = seq > *head;
-            *head = seq.max(*head);
-            newer
-        });
-    }
+fn announce(head: &watch::Sender<u64>, seq: u64) {
+    head.send_if_modified(|head| {
+        let newer = seq > *head;
+        *head = seq.max(*head);
+        newer
+    });
 }
 
 impl Tx<'_> {
-    /// Makes the changes last and wakes those who wait for the log.
+    /// Makes the changes last and wakes those who wait for the log, also when the caller goes away meanwhile.
     pub async fn commit(self) -> Result<()> {
-        self.reader.tx.commit().await?;
-        if let Some(seq) = self.appended {
-            self.store.announce(seq);
-        }
-        if self.staged {
-            self.store.staged.send_replace(());
-        }
-        Ok(())
+        let Self { reader, store, appended, staged } = self;
+        let (head, wake) = (Arc::clone(&store.head), Arc::clone(&store.staged));
+        let told = move || {
+            if let Some(seq) = appended {
+                announce(&head, seq);
+            }
+            if staged {
+                wake.send_replace(());
+            }
+        };
+        reader.tx.commit(told).await
     }
 }
 
@@ -231,13 +294,15 @@ mod tests {
     async fn a_database_from_the_future_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await.expect("opens");
+        let mut tx = store.write().await.expect("a transaction");
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'of the future', 1, x'00', 0)",
         )
-        .execute(&store.writer)
+        .execute(&mut *tx.reader.tx)
         .await
         .expect("pretends");
+        tx.commit().await.expect("commits");
         store.close().await;
         assert!(matches!(open(&dir).await, Err(Error::Newer(9999))));
     }
@@ -247,9 +312,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("test.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
+        let mut connection = options.connect().await.expect("opens");
         let first = MIGRATIONS.iter().filter(|migration| migration.version == 1).cloned().collect();
-        Migrator::with_migrations(first).run(&pool).await.expect("migrates");
+        Migrator::with_migrations(first).run(&mut connection).await.expect("migrates");
         let (user, lead, activity) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
         let at = "2026-01-01T00:00:00.000Z";
         for statement in [
@@ -263,19 +328,20 @@ mod tests {
                  VALUES ('{activity}', '{lead}', 'NOTE', 'hello', '{user}', '{{}}', '{at}', '{at}')"
             ),
         ] {
-            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("inserts");
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.expect("inserts");
         }
-        pool.close().await;
+        sqlx::Connection::close(connection).await.expect("closes");
 
         let store = open(&dir).await.expect("brings it up to date");
         let mut reader = store.read().await.expect("a reader");
         let kept = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
         assert_eq!((kept.fields.body.as_deref(), kept.creator.name.as_str()), (Some("hello"), "Ann"));
         drop(reader);
-        let problems = sqlx::query("PRAGMA foreign_key_check").fetch_all(&store.writer).await.expect("checks");
+        let mut tx = store.write().await.expect("a transaction");
+        let problems = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *tx.reader.tx).await.expect("checks");
         assert!(problems.is_empty());
         // Nobody's activity is refused as ever.
-        let orphan = sqlx::query("UPDATE activities SET creator_id = NULL").execute(&store.writer).await;
+        let orphan = sqlx::query("UPDATE activities SET creator_id = NULL").execute(&mut *tx.reader.tx).await;
         assert!(orphan.is_err());
     }
 

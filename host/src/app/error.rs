@@ -43,6 +43,12 @@ pub enum Error {
     /// It may work when tried again.
     #[error("the server is busy")]
     Busy(#[source] store::Error),
+    /// The database cannot be used for the moment; nothing was changed.
+    #[error("{0}")]
+    DatabaseUnavailable(#[source] store::Error),
+    /// What is stored cannot be read; trying again does not help.
+    #[error("the database is damaged: {table} cannot be read")]
+    DatabaseCorrupt { table: &'static str },
     #[error("an internal error occurred")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -55,6 +61,11 @@ impl Error {
     /// A field that may be hidden from the caller was to be sorted or searched by.
     pub fn field_hidden(field: &str) -> Self {
         Self::Forbidden { code: "field_hidden", message: format!("{field} is hidden from you and cannot be used here") }
+    }
+
+    /// Whether it is about the database alone, and the same may work later.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::DatabaseUnavailable(_))
     }
 
     /// Stable and snake_case, the same on every transport.
@@ -70,6 +81,8 @@ impl Error {
             Self::Refused(refusal) => refusal.code.clone(),
             Self::PluginUnavailable(_) => "plugin_unavailable".into(),
             Self::Busy(_) | Self::Contended => "unavailable".into(),
+            Self::DatabaseUnavailable(_) => "database_unavailable".into(),
+            Self::DatabaseCorrupt { .. } => "database_corrupt".into(),
             Self::Internal(_) => "internal".into(),
         }
     }
@@ -85,6 +98,12 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::Busy(_) => Self::Busy(error),
+            store::Error::Unavailable { .. } => Self::DatabaseUnavailable(error),
+            store::Error::Corrupt { table, reason } => {
+                // The client is told where, the log what.
+                tracing::error!(table, "the database is damaged: {reason}");
+                Self::DatabaseCorrupt { table }
+            }
             store::Error::Taken(field) => {
                 Self::Invalid(Invalid::one(field, "taken", format!("{field} is taken by another")))
             }

@@ -74,6 +74,8 @@ impl Carrying {
                 metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
                 Ok(())
             }
+            // It says nothing about the effect, which is not to use up its tries.
+            Err(error) if error.is_outage() => Err(error),
             Err(error) if is_final(&error) => self.shared.fail(effect, &error.to_string(), None).await,
             Err(error) => self.shared.fail(effect, &error.to_string(), self.shared.wait(effect.attempts + 1)).await,
         }
@@ -83,12 +85,13 @@ impl Carrying {
 /// Whether trying again can do no good.
 fn is_final(error: &app::Error) -> bool {
     use app::Error::{
-        Busy, Conflict, Contended, Forbidden, Internal, Invalid, InvalidQuery, KeyReused, NotFound, PluginUnavailable,
-        RateLimited, Refused, Unauthenticated,
+        Busy, Conflict, Contended, DatabaseCorrupt, DatabaseUnavailable, Forbidden, Internal, Invalid, InvalidQuery,
+        KeyReused, NotFound, PluginUnavailable, RateLimited, Refused, Unauthenticated,
     };
     match error {
         Unauthenticated { .. } | Forbidden { .. } | NotFound(_) | Invalid(_) | InvalidQuery { .. } => true,
         Conflict { .. } | KeyReused | Refused(_) => true,
-        PluginUnavailable(_) | RateLimited { .. } | Contended | Busy(_) | Internal(_) => false,
+        PluginUnavailable(_) | RateLimited { .. } | Contended | Busy(_) | DatabaseUnavailable(_) => false,
+        DatabaseCorrupt { .. } | Internal(_) => false,
     }
 }

@@ -1,6 +1,6 @@
-//! What can go wrong between us and the database.
+//! What can go wrong between us and the database, by what somebody can do about it.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,26 +17,157 @@ pub enum Error {
     /// Something else has this value already.
     #[error("{0} is taken")]
     Taken(&'static str),
-    /// All connections are busy, or another process holds the write lock: trying again later may help.
+    /// All connections are in use: trying again later may help.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
-    #[error("a row of {table} cannot be read: {reason}")]
+    /// The database cannot be used for the moment. Nothing was changed; it works again once the reason is gone.
+    #[error("the database cannot be used at the moment: {outage}")]
+    Unavailable { outage: Outage, source: sqlx::Error },
+    /// A page of the file or a value in it is not what was written: a disk fault, or an edit by hand.
+    #[error("the database is damaged, {table} cannot be read: {reason}")]
     Corrupt { table: &'static str, reason: String },
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::PoolTimedOut => Self::Busy(error),
-            // SQLITE_BUSY and its extended forms.
-            sqlx::Error::Database(inner) if matches!(inner.code().as_deref(), Some("5" | "261" | "517")) => {
-                Self::Busy(error)
-            }
-            _ => Self::Database(error),
+/// Reason why the database cannot be used for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    DiskFull,
+    ReadOnly,
+    Io,
+    OutOfMemory,
+    CannotOpen,
+    /// Another process has held the write lock for longer than anybody waits.
+    Locked,
+    /// The file that was opened is not the one at that path any more.
+    Replaced,
+    /// A read was open for longer than reads may be.
+    TookTooLong,
+}
+
+impl Outage {
+    /// Stable and snake_case: for readiness, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskFull => "disk_full",
+            Self::ReadOnly => "read_only",
+            Self::Io => "io_error",
+            Self::OutOfMemory => "out_of_memory",
+            Self::CannotOpen => "cannot_open",
+            Self::Locked => "locked",
+            Self::Replaced => "replaced",
+            Self::TookTooLong => "took_too_long",
         }
     }
+
+    pub(super) fn error(self, detail: &str) -> Error {
+        Error::Unavailable { outage: self, source: sqlx::Error::Protocol(detail.into()) }
+    }
+
+    fn of(error: &sqlx::Error) -> Option<Self> {
+        if let sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed = error {
+            return Some(Self::Io);
+        }
+        Some(match primary_code(error)? {
+            5 | 6 | 15 => Self::Locked,
+            7 => Self::OutOfMemory,
+            8 => Self::ReadOnly,
+            9 => Self::TookTooLong,
+            10 => Self::Io,
+            13 => Self::DiskFull,
+            14 => Self::CannotOpen,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DiskFull => "the disk is full",
+            Self::ReadOnly => "the file system or the database file is read-only",
+            Self::Io => "the disk reports an error, or a quota or a limit on the size of files is reached",
+            Self::OutOfMemory => "the server is out of memory",
+            Self::CannotOpen => "the database file cannot be opened",
+            Self::Locked => "another process holds the lock of the database",
+            Self::Replaced => "the database file was deleted or replaced",
+            Self::TookTooLong => "it took too long",
+        })
+    }
+}
+
+/// A statement that failed with its reason looked into, on its way through sqlx's error type.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Explained {
+    #[error("{outage}")]
+    Outage { outage: Outage, source: sqlx::Error },
+    #[error("{table} is damaged")]
+    Damage { table: &'static str, source: sqlx::Error },
+}
+
+impl From<Explained> for sqlx::Error {
+    fn from(explained: Explained) -> Self {
+        Self::AnyDriverError(Box::new(explained))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let error = match error {
+            sqlx::Error::AnyDriverError(inner) => match inner.downcast::<Explained>() {
+                Ok(explained) => return (*explained).into(),
+                Err(inner) => sqlx::Error::AnyDriverError(inner),
+            },
+            error => error,
+        };
+        if let sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed = error {
+            return Self::Busy(error);
+        }
+        if is_corrupt(&error) {
+            return Explained::Damage { table: "a table", source: error }.into();
+        }
+        match Outage::of(&error) {
+            Some(outage) => Self::Unavailable { outage, source: error },
+            None => Self::Database(error),
+        }
+    }
+}
+
+impl From<Explained> for Error {
+    fn from(explained: Explained) -> Self {
+        match explained {
+            Explained::Outage { outage, source } => Self::Unavailable { outage, source },
+            Explained::Damage { table, source } => Self::Corrupt { table, reason: source.to_string() },
+        }
+    }
+}
+
+/// The outage behind a failed statement, if it is one.
+pub(super) fn outage(error: &sqlx::Error) -> Option<Outage> {
+    match error {
+        sqlx::Error::AnyDriverError(inner) => match inner.downcast_ref::<Explained>()? {
+            Explained::Outage { outage, .. } => Some(*outage),
+            Explained::Damage { .. } => None,
+        },
+        error => Outage::of(error),
+    }
+}
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB.
+pub(super) fn is_corrupt(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(11 | 26))
+}
+
+/// SQLITE_CONSTRAINT: the statement was undone, the transaction is as before.
+pub(super) fn is_constraint(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(19)
+}
+
+/// SQLite's code without what extends it.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(inner) = error else { return None };
+    inner.code()?.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

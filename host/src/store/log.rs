@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::SqlitePool;
+use sqlx::SqliteConnection;
 
 use super::{
     Reader, Result, Tx,
@@ -17,24 +17,17 @@ use crate::domain::{
 };
 
 /// The epoch and head of the log; a new database gets a new epoch.
-pub(super) async fn open(pool: &SqlitePool) -> Result<(String, u64)> {
+pub(super) async fn open(connection: &mut SqliteConnection) -> Result<(String, u64)> {
     sqlx::query("INSERT INTO log (id, epoch, head) VALUES (1, ?, 0) ON CONFLICT DO NOTHING")
         .bind(uuid::Uuid::now_v7().to_string())
-        .execute(pool)
+        .execute(&mut *connection)
         .await?;
-    look(pool).await
-}
-
-/// Mints another epoch.
-pub(super) async fn renew_epoch(pool: &SqlitePool) -> Result<String> {
-    let epoch = uuid::Uuid::now_v7().to_string();
-    sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(pool).await?;
-    Ok(epoch)
+    look(connection).await
 }
 
 /// The epoch and head of a log that is there.
-pub(super) async fn look(pool: &SqlitePool) -> Result<(String, u64)> {
-    let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(pool).await?;
+pub(super) async fn look(connection: &mut SqliteConnection) -> Result<(String, u64)> {
+    let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(connection).await?;
     Ok((epoch, head as u64))
 }
 
@@ -123,6 +116,13 @@ impl Reader {
 }
 
 impl Tx<'_> {
+    /// Mints another epoch.
+    pub(super) async fn renew_epoch(&mut self) -> Result<String> {
+        let epoch = uuid::Uuid::now_v7().to_string();
+        sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(&mut *self.reader.tx).await?;
+        Ok(epoch)
+    }
+
     /// Writes the next line of the log and returns its number.
     pub async fn append(&mut self, draft: &Draft) -> Result<u64> {
         let seq: i64 =

@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 
 use super::{Error, Result};
 use crate::domain::user::UserRef;
@@ -16,19 +16,19 @@ pub(super) struct Columns<'r> {
 
 impl Columns<'_> {
     pub(super) fn text(&self, column: &str) -> Result<String> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn maybe_text(&self, column: &str) -> Result<Option<String>> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn integer(&self, column: &str) -> Result<i64> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn maybe_integer(&self, column: &str) -> Result<Option<i64>> {
-        Ok(self.row.try_get(column)?)
+        self.get(column)
     }
 
     pub(super) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
@@ -63,6 +63,14 @@ impl Columns<'_> {
 
     pub(super) fn corrupt(&self, column: &str, reason: &dyn Display) -> Error {
         Error::Corrupt { table: self.table, reason: format!("{column}: {reason}") }
+    }
+
+    /// A value of another type than the column has is damage; a column that is not there is a fault of ours.
+    fn get<'a, T: Decode<'a, Sqlite> + Type<Sqlite>>(&'a self, column: &str) -> Result<T> {
+        self.row.try_get(column).map_err(|error| match error {
+            sqlx::Error::ColumnDecode { source, .. } => self.corrupt(column, &source),
+            error => error.into(),
+        })
     }
 
     fn parse<T: FromStr<Err: Display>>(&self, column: &str, text: &str) -> Result<T> {

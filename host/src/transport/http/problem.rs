@@ -142,6 +142,12 @@ impl From<app::Error> for Problem {
                 tracing::warn!(error = &reason as &dyn std::error::Error, "answered 503: the database is busy");
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
             }
+            // The store logs when it begins and when it ends.
+            app::Error::DatabaseUnavailable(reason) => {
+                tracing::debug!(error = &reason as &dyn std::error::Error, "answered 503: the database is unavailable");
+                Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
+            }
+            app::Error::DatabaseCorrupt { .. } => problem(StatusCode::INTERNAL_SERVER_ERROR),
             app::Error::Contended => {
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
             }

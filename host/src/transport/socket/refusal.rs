@@ -86,14 +86,17 @@ impl From<app::Error> for Refusal {
                 refusal
             }
             app::Error::RateLimited { retry_after } => Self::rate_limited("login", refusal.message(), retry_after),
+            app::Error::DatabaseUnavailable(_) | app::Error::Busy(_) => {
+                refusal.with("retryAfterMs", json!(RETRY.as_millis()))
+            }
             app::Error::Unauthenticated { .. }
             | app::Error::Forbidden { .. }
             | app::Error::NotFound(_)
             | app::Error::InvalidQuery { .. }
             | app::Error::KeyReused
             | app::Error::PluginUnavailable(_)
-            | app::Error::Contended
-            | app::Error::Busy(_) => refusal,
+            | app::Error::DatabaseCorrupt { .. }
+            | app::Error::Contended => refusal,
         }
     }
 }

@@ -1,0 +1,396 @@
+//! A transaction that is open, as the queries of this module use it: everything they run passes through here.
+
+use std::{fmt, sync::Arc};
+
+use futures_util::{
+    FutureExt, StreamExt, TryFutureExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    Describe, Either, Execute, Executor, SqlStr, Sqlite,
+    error::BoxDynError,
+    sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo},
+};
+
+use super::{
+    Error, Outage, Result,
+    error::{self, Explained},
+    pool::{Lease, Lent, Pool},
+};
+
+type Step = Either<SqliteQueryResult, SqliteRow>;
+type SqlxResult<T> = std::result::Result<T, sqlx::Error>;
+
+/// A transaction; dropped without [`Transaction::commit`], it is rolled back.
+pub(super) struct Transaction {
+    lease: Arc<Lease>,
+    pool: Arc<Pool>,
+}
+
+impl Transaction {
+    pub(super) fn new(lease: Arc<Lease>, pool: Arc<Pool>) -> Self {
+        Self { lease, pool }
+    }
+
+    pub(super) async fn begin(&mut self) -> SqlxResult<()> {
+        let mut lent = self.lease.lent.lock().await;
+        let Some(lent) = lent.as_mut() else { return Err(overdue()) };
+        lent.connection.watch.begin(self.pool.limit());
+        // Noted first: this future may be dropped while SQLite still waits for the lock.
+        lent.is_open = true;
+        let begun = sqlx::query(self.pool.opening()).execute(&mut lent.connection.sqlite).await;
+        let Err(error) = begun else { return Ok(()) };
+        if error::outage(&error) == Some(Outage::Locked) {
+            lent.is_open = false;
+        } else {
+            let _ = self.lease.broken.set(error::outage(&error));
+        }
+        Err(self.pool.explain(self.pool.opening(), error))
+    }
+
+    /// Makes the changes last, also when the caller goes away meanwhile; then runs `then`.
+    pub(super) async fn commit(self, then: impl FnOnce() + Send + 'static) -> Result<()> {
+        if let Some(outage) = self.lease.broken.get() {
+            return Err(failed_before(*outage).into());
+        }
+        let lent = self.lease.lent.lock().await.take();
+        let Some(lent) = lent else { return Err(overdue().into()) };
+        if lent.connection.watch.has_rolled_back() {
+            return Err(failed_before(Some(Outage::Io)).into());
+        }
+        let pool = Arc::clone(&self.pool);
+        let committing = tokio::spawn(async move {
+            pool.commit(lent).await?;
+            then();
+            Ok(())
+        });
+        match committing.await {
+            Ok(committed) => committed.map_err(|error: sqlx::Error| error.into()),
+            Err(broken) => Err(Error::Database(sqlx::Error::Io(std::io::Error::other(broken)))),
+        }
+    }
+
+    /// Runs one statement and notes how it failed.
+    async fn run(&mut self, mut statement: Statement, limit: usize) -> SqlxResult<Vec<SqlxResult<Step>>> {
+        if let Some(outage) = self.lease.broken.get() {
+            return Err(failed_before(*outage));
+        }
+        let mut lent = self.lease.lent.lock().await;
+        let Some(Lent { connection, .. }) = lent.as_mut() else { return Err(overdue()) };
+        let sql = statement.sql.clone();
+        statement.is_prepared = statement.arguments.is_some();
+        let steps: Vec<SqlxResult<Step>> = if limit == 1 {
+            let row = connection.sqlite.fetch_optional(statement).await.transpose();
+            row.map(|row| row.map(Either::Right)).into_iter().collect()
+        } else {
+            connection.sqlite.fetch_many(statement).collect().await
+        };
+        let undone = connection.watch.has_rolled_back();
+        drop(lent);
+        let note = |step: SqlxResult<Step>| step.map_err(|error| self.note(sql.as_str(), error, undone));
+        Ok(steps.into_iter().map(note).collect())
+    }
+
+    /// Only a constraint that is not kept leaves the transaction as it was.
+    fn note(&self, sql: &str, error: sqlx::Error, undone: bool) -> sqlx::Error {
+        if error::is_constraint(&error) && !undone {
+            return error;
+        }
+        let error = self.pool.explain(sql, error);
+        let _ = self.lease.broken.set(error::outage(&error));
+        error
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // Nobody else has it but who ends it because it is overdue.
+        let Some(lent) = self.lease.lent.try_lock().ok().and_then(|mut lent| lent.take()) else { return };
+        // Dropped with its connection, a transaction is rolled back as well.
+        if self.lease.broken.get().is_none() {
+            self.pool.release(lent);
+        }
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+fn overdue() -> sqlx::Error {
+    let source = sqlx::Error::Protocol("the transaction was open for too long and has been ended".into());
+    Explained::Outage { outage: Outage::TookTooLong, source }.into()
+}
+
+fn failed_before(outage: Option<Outage>) -> sqlx::Error {
+    let source = sqlx::Error::Protocol("an earlier statement has ended the transaction".into());
+    match outage {
+        Some(outage) => Explained::Outage { outage, source }.into(),
+        None => source,
+    }
+}
+
+/// A statement, taken from sqlx and given back to it.
+struct Statement {
+    sql: SqlStr,
+    arguments: Option<SqliteArguments>,
+    is_prepared: bool,
+}
+
+impl Statement {
+    fn of<'q>(mut query: impl Execute<'q, Sqlite>) -> SqlxResult<Self> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        Ok(Self { arguments, is_prepared: true, sql: query.sql() })
+    }
+}
+
+impl Execute<'_, Sqlite> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&SqliteStatement> {
+        None
+    }
+
+    fn take_arguments(&mut self) -> std::result::Result<Option<SqliteArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_prepared
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Transaction {
+    type Database = Sqlite;
+
+    /// The rows are collected first: a slow reader of them must not keep the statement open.
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, SqlxResult<Step>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Sqlite>,
+    {
+        let statement = Statement::of(query);
+        async move { Ok(stream::iter(self.run(statement?, usize::MAX).await?)) }.try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, SqlxResult<Option<SqliteRow>>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Sqlite>,
+    {
+        let statement = Statement::of(query);
+        async move {
+            for step in self.run(statement?, 1).await? {
+                if let Either::Right(row) = step? {
+                    return Ok(Some(row));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [SqliteTypeInfo],
+    ) -> BoxFuture<'e, SqlxResult<SqliteStatement>>
+    where
+        'c: 'e,
+    {
+        async move {
+            let mut lent = self.lease.lent.lock().await;
+            let Some(lent) = lent.as_mut() else { return Err(overdue()) };
+            lent.connection.sqlite.prepare_with(sql, parameters).await
+        }
+        .boxed()
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, SqlxResult<Describe<Sqlite>>>
+    where
+        'c: 'e,
+    {
+        async move {
+            let mut lent = self.lease.lent.lock().await;
+            let Some(lent) = lent.as_mut() else { return Err(overdue()) };
+            lent.connection.sqlite.describe(sql).await
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::*;
+    use crate::{
+        domain::{event::Draft, time::Timestamp},
+        store::{Store, Tx, upkeep::SMALL_WAL},
+    };
+
+    async fn open(dir: &tempfile::TempDir) -> Store {
+        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
+    }
+
+    /// Another process, as far as SQLite can tell.
+    async fn stranger(dir: &tempfile::TempDir) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(dir.path().join("test.db"));
+        options.busy_timeout(Duration::from_millis(1)).connect().await.expect("opens")
+    }
+
+    async fn append(tx: &mut Tx<'_>, bytes: usize) -> Result<u64> {
+        let at = Timestamp::from_millis(0).expect("in range");
+        let (rooms, payload, context) = (Vec::new(), json!("x".repeat(bytes)), json!({}));
+        tx.append(&Draft { name: "lead:created", rooms, lead_id: None, payload, context, at }).await
+    }
+
+    async fn write(store: &Store) -> Result<u64> {
+        let mut tx = store.write().await?;
+        let seq = append(&mut tx, 10).await?;
+        tx.commit().await.map(|()| seq)
+    }
+
+    /// Waits for what is bound to happen soon.
+    async fn soon<T>(what: &str, mut is_so: impl AsyncFnMut() -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(done) = is_so().await {
+                return done;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "not so after 20 s: {what}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_rolled_back_by_itself_ends_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        assert_eq!(write(&store).await.expect("writes"), 1);
+
+        let mut tx = store.write().await.expect("a transaction");
+        append(&mut tx, 10).await.expect("a line");
+        // For this connection alone, as if the disk were full.
+        let full = sqlx::query("PRAGMA max_page_count = 1").fetch_one(&mut *tx.reader.tx).await;
+        full.expect("sets how many pages there may be");
+        let error = append(&mut tx, 1 << 20).await.expect_err("has no room");
+        assert!(matches!(error, Error::Unavailable { outage: Outage::DiskFull, .. }), "{error:?}");
+        // On its own, it would last.
+        let error = sqlx::query("UPDATE log SET head = 77").execute(&mut *tx.reader.tx).await.expect_err("is refused");
+        assert_eq!(error::outage(&error), Some(Outage::DiskFull));
+        let error = tx.commit().await.expect_err("cannot last");
+        assert!(matches!(error, Error::Unavailable { outage: Outage::DiskFull, .. }), "{error:?}");
+
+        assert_eq!(write(&store).await.expect("writes as before"), 2);
+        let events = store.read().await.expect("a reader").events_after(0, 10).await.expect("events");
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_sqlite_ended_by_itself_holds_no_old_state() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        for seq in 1..=20 {
+            let mut reader = store.read().await.expect("a reader");
+            // What an I/O error does to a transaction.
+            sqlx::query("ROLLBACK").execute(&mut *reader.tx).await.expect("ends");
+            drop(reader);
+            assert_eq!(write(&store).await.expect("writes"), seq);
+            assert_eq!(store.refresh().await.expect("reads"), seq);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_transaction_leaves_no_lock_and_no_change() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        let mut other = stranger(&dir).await;
+        let mut tx = store.write().await.expect("a transaction");
+        append(&mut tx, 10).await.expect("a line");
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect_err("is locked");
+        drop(tx);
+        soon("the lock is free", async || sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.ok()).await;
+        sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
+        assert_eq!(store.refresh().await.expect("reads"), 0);
+        assert_eq!(write(&store).await.expect("writes"), 1);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_for_the_lock_does_not_get_it_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        let mut other = stranger(&dir).await;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locks");
+        assert!(timeout(Duration::from_millis(50), store.write()).await.is_err());
+        sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
+        assert_eq!(write(&store).await.expect("writes"), 1);
+        soon("the lock is free", async || sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.ok()).await;
+        other.close().await.expect("closes");
+    }
+
+    #[tokio::test]
+    async fn a_commit_goes_on_when_its_caller_leaves() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        let mut appended = store.appended();
+        let mut tx = store.write().await.expect("a transaction");
+        append(&mut tx, 10).await.expect("a line");
+        let mut commit = Box::pin(tx.commit());
+        tokio::select! {
+            biased;
+            done = &mut commit => panic!("no commit is that quick: {done:?}"),
+            () = std::future::ready(()) => {}
+        }
+        drop(commit);
+        timeout(Duration::from_secs(20), appended.changed()).await.expect("in time").expect("the store is there");
+        assert_eq!(write(&store).await.expect("writes"), 2);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_stays_open_is_ended() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        let store =
+            Store::open_bounded(path.to_str().expect("utf-8"), Duration::from_millis(100)).await.expect("opens");
+        let mut idle = store.read().await.expect("a reader");
+        assert_eq!(idle.head().await.expect("reads"), 0);
+        let error = soon("the read is ended", async || idle.head().await.err()).await;
+        assert!(matches!(error, Error::Unavailable { outage: Outage::TookTooLong, .. }), "{error:?}");
+
+        let mut busy = store.read().await.expect("a reader");
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+        let error = sqlx::query(endless).fetch_one(&mut *busy.tx).await.expect_err("is interrupted");
+        assert_eq!(error::outage(&error), Some(Outage::TookTooLong));
+        drop(busy);
+        assert_eq!(store.refresh().await.expect("reads"), 0);
+    }
+
+    #[tokio::test]
+    async fn the_write_ahead_log_is_cut_once_nobody_reads_from_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = open(&dir).await;
+        let mut other = stranger(&dir).await;
+        sqlx::query("BEGIN").execute(&mut other).await.expect("begins");
+        sqlx::query("SELECT * FROM log").fetch_all(&mut other).await.expect("reads an old state");
+        for _ in 0..12 {
+            let mut tx = store.write().await.expect("a transaction");
+            append(&mut tx, 1 << 20).await.expect("a line");
+            tx.commit().await.expect("commits");
+        }
+        assert!(store.wal_bytes() > 3 * SMALL_WAL);
+        sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
+        soon("the log is cut", async || (store.wal_bytes() == 0).then_some(())).await;
+        assert_eq!(write(&store).await.expect("writes"), 13);
+    }
+}
