@@ -153,7 +153,9 @@ async fn health_and_readiness_need_no_token() {
     let ready = app.anonymous().get("/readyz").await.expect(StatusCode::OK);
     assert_eq!(
         ready,
-        json!({"status": "ready", "checks": {"serving": "ok", "database": "ok", "log": "ok", "plugins": "ok"}})
+        json!({"status": "ready", "checks": {
+            "serving": "ok", "database": "ok", "file": "ok", "writes": "ok", "pages": "ok", "log": "ok", "plugins": "ok",
+        }})
     );
     assert_eq!(app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK)["items"], Value::Array(vec![]));
 }
