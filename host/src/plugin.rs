@@ -84,6 +84,8 @@ struct Shared {
     changed: tokio::sync::watch::Sender<u64>,
     /// To the thread that looks after the directory, if there is one.
     hints: Option<mpsc::Sender<watch::Hint>>,
+    /// Why what is in the directory cannot take force at the moment.
+    stuck: Mutex<Option<String>>,
 }
 
 impl Plugins {
@@ -267,8 +269,11 @@ impl Plugins {
         self.0.set.load().views.iter().map(PluginStatus::of).collect()
     }
 
-    /// Whether every plugin whose failure holds something back is working; if not, why.
+    /// Whether every plugin whose failure holds something back is working, and changes can take force; if not, why.
     pub fn ready(&self) -> Result<(), String> {
+        if let Some(reason) = &*self.0.stuck.lock() {
+            return Err(format!("plugins cannot be reloaded: {reason}"));
+        }
         let failing = |view: &set::View| match &view.plugin {
             Some(plugin) => plugin.holds() && plugin.health.is_resting(),
             None => view.absent.is_some(),
@@ -360,6 +365,7 @@ impl Shared {
             shadows: OnceLock::new(),
             changed: tokio::sync::watch::Sender::new(0),
             hints,
+            stuck: Mutex::default(),
         }
     }
 
@@ -395,6 +401,21 @@ impl Shared {
         let mut prepared = self.prepared.lock();
         let set = prepared.take_if(|set| set.generation == generation)?;
         Some(self.replace(set))
+    }
+
+    /// Notes why what is in the directory cannot take force; said once for each reason.
+    fn reload_failed(&self, reason: String) {
+        let mut stuck = self.stuck.lock();
+        if stuck.as_ref() != Some(&reason) {
+            tracing::error!("plugins stay as they are, trying again: {reason}");
+            *stuck = Some(reason);
+        }
+    }
+
+    fn reload_worked(&self) {
+        if self.stuck.lock().take().is_some() {
+            tracing::info!("plugins can be reloaded again");
+        }
     }
 }
 

@@ -45,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ROUND: Duration = Duration::from_secs(2);
 /// How long a set may take to take force, once its place in the log is written.
 const LATE: Duration = Duration::from_secs(30);
+/// How soon it is looked at again after what was there could not take force.
+const RETRY: Duration = Duration::from_millis(800);
 pub(super) const MAX_FILE: u64 = 64 << 20;
 
 pub(super) enum Hint {
@@ -108,8 +110,9 @@ fn watch(dir: &Path, hints: mpsc::Sender<Hint>) -> Option<notify::RecommendedWat
 }
 
 fn keep(mut keeper: Keeper, shared: &Weak<Shared>, hinted: &mpsc::Receiver<Hint>) {
+    let mut round = ROUND;
     loop {
-        let woken = match hinted.recv_timeout(ROUND) {
+        let woken = match hinted.recv_timeout(round) {
             Ok(Hint::Look) => quiet(hinted, keeper.settings.quiet),
             Ok(Hint::Shift(order)) => Woken::ToShift(order),
             Ok(Hint::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -126,22 +129,25 @@ fn keep(mut keeper: Keeper, shared: &Weak<Shared>, hinted: &mpsc::Receiver<Hint>
             Woken::ToLook => true,
             Woken::ByTime => false,
         };
+        round = RETRY;
         let seen = match keeper.look() {
             Ok(seen) => seen,
             Err(error) => {
-                tracing::warn!("{error}");
+                shared.reload_failed(error.to_string());
                 continue;
             }
         };
-        if !forced && seen == keeper.seen {
-            continue;
+        if forced || seen != keeper.seen {
+            keeper.seen = seen;
+            if let Err(error) = keeper.settle(&shared) {
+                shared.reload_failed(error.to_string());
+                // The next look finds something new, and so tries again.
+                keeper.seen = Seen::new();
+                continue;
+            }
         }
-        keeper.seen = seen;
-        if let Err(error) = keeper.settle(&shared) {
-            tracing::error!("plugins stay as they are: {error}");
-            // The next look finds something new, and so tries again.
-            keeper.seen = Seen::new();
-        }
+        shared.reload_worked();
+        round = ROUND;
     }
 }
 
