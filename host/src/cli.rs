@@ -20,7 +20,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use tokio::runtime::Runtime;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     app::{App, Cursors, SystemClock},
@@ -159,7 +162,14 @@ fn app(config: &Config, store: Arc<Store>, passwords: Passwords) -> App {
 }
 
 fn runtime() -> Result<Runtime> {
-    Runtime::new().context("cannot start the runtime")
+    let runtime = Runtime::new().context("cannot start the runtime")?;
+    let context = runtime.enter();
+    // With a handler, a write past a limit on file sizes fails with an error; without one, it ends the process.
+    // The handler stays when this is dropped.
+    let too_long = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    drop(signal(too_long).context("cannot handle SIGXFSZ")?);
+    drop(context);
+    Ok(runtime)
 }
 
 /// Writes a result to stdout.

@@ -53,6 +53,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     let subscriber = fmt()
         .with_env_filter(settings.filter()?)
         .with_writer(std::io::stderr)
+        // It would complain to stderr with a macro that panics when stderr is a file on a full disk.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // A second start is refused by tracing; tests start many servers in one process.
     let _ = match settings.format {
