@@ -11,6 +11,7 @@ mod crash;
 mod delivery;
 mod effects_crash;
 mod explain;
+mod faults;
 mod first_wit;
 mod fixed;
 mod generations;

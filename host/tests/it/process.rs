@@ -94,6 +94,10 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()
