@@ -9,5 +9,6 @@ pub mod lead;
 pub mod policy;
 pub mod role;
 pub mod room;
+pub mod text;
 pub mod time;
 pub mod user;

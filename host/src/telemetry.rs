@@ -8,7 +8,16 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    EnvFilter,
+    field::RecordFields,
+    fmt::{
+        self, FormatFields,
+        format::{DefaultFields, Writer},
+    },
+};
+
+use crate::domain::text::one_line;
 
 /// What is logged, and in which form.
 #[derive(Clone, Debug)]
@@ -50,7 +59,7 @@ impl Settings {
 /// # Errors
 /// When the level cannot be read.
 pub fn start(settings: &Settings) -> anyhow::Result<()> {
-    let subscriber = fmt()
+    let subscriber = fmt::fmt()
         .with_env_filter(settings.filter()?)
         .with_writer(std::io::stderr)
         // It would complain to stderr with a macro that panics when stderr is a file on a full disk.
@@ -58,8 +67,61 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal());
     // A second start is refused by tracing; tests start many servers in one process.
     let _ = match settings.format {
-        Format::Text => subscriber.try_init(),
+        Format::Text => subscriber.fmt_fields(OneLine).try_init(),
         Format::Json => subscriber.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// Formats fields so that an event stays on its line: what others wrote into them can neither begin another line nor
+/// command a terminal. The JSON form escapes by itself.
+struct OneLine;
+
+impl<'writer> FormatFields<'writer> for OneLine {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> std::fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&one_line(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panicked").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_stays_on_one_line_whatever_is_in_its_message_fields_and_span() {
+        let written = Written::default();
+        let into = written.clone();
+        let subscriber = fmt::fmt().with_writer(move || into.clone()).with_ansi(false).fmt_fields(OneLine).finish();
+        let evil = "a\r\n2026-01-01 forged\u{1b}[2J";
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!("request", path = %evil);
+            let _entered = span.enter();
+            let error: &dyn std::error::Error = &io::Error::other(evil);
+            tracing::info!(plugin = %evil, error, "said: {evil}");
+        });
+        let text = String::from_utf8(written.0.lock().expect("nobody panicked").clone()).expect("utf-8");
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        assert_eq!(text.matches("a\\r\\n2026-01-01 forged").count(), 4, "{text}");
+        assert!(!text.trim_end().chars().any(char::is_control), "{text:?}");
+    }
 }

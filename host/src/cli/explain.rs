@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Options, runtime, say};
 use crate::{
     delivery::explain::{Explainer, Explanation, Outcome, Reason, Replayed, Viewer},
-    domain::{event::Audience, id::UserId, role::Role},
+    domain::{event::Audience, id::UserId, role::Role, text::one_line},
     plugin::{self, Edited, Past, PluginStep, Said, Step},
     store::Store,
 };
@@ -106,10 +106,12 @@ fn describe(told: &Explanation) -> Result<String> {
         write!(text, "\nin a replay now: {}", replayed(replay))?;
     }
     for note in &told.notes {
-        write!(text, "\nnote: {note}")?;
+        write!(text, "\nnote: {}", one_line(note))?;
     }
     if let Some(payload) = &told.payload {
-        write!(text, "\n{}", serde_json::to_string_pretty(payload)?)?;
+        // JSON escapes the control characters that ASCII has, but none of the others.
+        let payload = serde_json::to_string_pretty(payload)?;
+        payload.lines().try_for_each(|line| write!(text, "\n{}", one_line(line)))?;
     }
     Ok(text)
 }
@@ -148,11 +150,11 @@ fn plugin_step(step: &PluginStep) -> String {
     let said = match &step.said {
         Said::Edits { edits } => list(edits),
         Said::Verdict { audience: who, reason, edits } => {
-            let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let why = reason.as_ref().map(|reason| format!(" ({})", one_line(reason))).unwrap_or_default();
             format!("{}{why}; {}", audience(who), list(edits))
         }
-        Said::Nothing { fault, held: true } => format!("no verdict, held back: {fault}"),
-        Said::Nothing { fault, held: false } => format!("no answer, left out: {fault}"),
+        Said::Nothing { fault, held: true } => format!("no verdict, held back: {}", one_line(fault)),
+        Said::Nothing { fault, held: false } => format!("no answer, left out: {}", one_line(fault)),
     };
     format!("{plugin} {version} ({hook}{generation}): {said}")
 }
@@ -162,9 +164,9 @@ fn list(edits: &[Edited]) -> String {
         return "no edits".into();
     }
     let edits = edits.iter().map(|edit| match edit {
-        Edited::Set { pointer, value } => format!("set {pointer} to {value}"),
-        Edited::Mask { pointer, text } => format!("mask {pointer} as {text:?}"),
-        Edited::Remove { pointer } => format!("remove {pointer}"),
+        Edited::Set { pointer, value } => format!("set {} to {}", one_line(pointer), one_line(&value.to_string())),
+        Edited::Mask { pointer, text } => format!("mask {} as {text:?}", one_line(pointer)),
+        Edited::Remove { pointer } => format!("remove {}", one_line(pointer)),
     });
     edits.collect::<Vec<_>>().join(", ")
 }

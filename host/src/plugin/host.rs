@@ -19,7 +19,7 @@ use super::{
     limits::{Limits, size},
     status::Dropped,
 };
-use crate::domain::time::Timestamp;
+use crate::domain::{text::one_line, time::Timestamp};
 
 const MAX_SAID: usize = 300;
 const MAX_COUNTER_NAME: usize = 64;
@@ -172,7 +172,9 @@ impl ResourceLimiter for Memory {
 }
 
 pub(super) fn log(state: &mut State, level: &str, message: &str) {
-    let message = cut(message, state.identity.max_line);
+    // One call writes one line, whatever the guest put into it.
+    let message = one_line(cut(message, state.identity.max_line));
+    let message = &*message;
     if level == "error" {
         state.said = Some(cut(message, MAX_SAID).to_owned());
     }
@@ -209,7 +211,8 @@ pub(super) fn print(state: &mut State, stream: Stream, bytes: &[u8]) {
 
 fn print_line(state: &mut State, stream: Stream, line: &[u8]) {
     let line = String::from_utf8_lossy(line);
-    let line = line.trim_end();
+    let line = one_line(line.trim_end());
+    let line = &*line;
     if line.is_empty() {
         return;
     }
@@ -300,6 +303,16 @@ mod tests {
         assert_eq!(state.begun, [b"and more".to_vec(), b"and more".to_vec()]);
         print(&mut state, Stream::Out, &[b'x'; 2048]);
         assert!(state.begun[Stream::Out as usize].is_empty(), "a line without an end is not kept for ever");
+    }
+
+    #[test]
+    fn a_guest_cannot_begin_a_second_line_or_command_a_terminal() {
+        let mut state = state();
+        log(&mut state, "error", "over\n2026-01-01T00:00:00Z  INFO leadwire: all is well\u{1b}[2J");
+        let said = state.said.clone().expect("remembered");
+        assert_eq!(said, "over\\n2026-01-01T00:00:00Z  INFO leadwire: all is well\\u{1b}[2J");
+        print(&mut state, Stream::Error, b"boom\r\x1b[1A\xff\n");
+        assert!(!state.said.expect("remembered").chars().any(char::is_control));
     }
 
     #[test]
