@@ -44,11 +44,52 @@ pub enum Ruling {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Snake_case, and the plugin's own.
+    /// Snake_case, and never one of the server's own.
     pub code: String,
     pub message: String,
     /// The member of the input that is to blame.
     pub field: Option<String>,
+}
+
+/// The codes that the server itself answers with; so is every other one that ends with `_not_found`.
+const OWN_CODES: &[&str] = &[
+    "field_hidden",
+    "forbidden",
+    "idempotency_key_reused",
+    "internal",
+    "invalid",
+    "invalid_credentials",
+    "invalid_query",
+    "malformed",
+    "method_not_allowed",
+    "not_explained",
+    "not_found",
+    "not_in_force",
+    "nothing_before",
+    "nothing_held",
+    "other_held",
+    "other_in_force",
+    "payload_too_large",
+    "plugin_unavailable",
+    "rate_limited",
+    "refresh_token_reused",
+    "request_timeout",
+    "timeout",
+    "unauthenticated",
+    "unavailable",
+    "unknown_event",
+    "unsupported_media_type",
+    "version_conflict",
+];
+
+/// Whether the server itself answers with this code: clients act on it, so that no plugin may use it as it is.
+pub fn is_own_code(code: &str) -> bool {
+    OWN_CODES.contains(&code) || code.ends_with("_not_found")
+}
+
+/// The code of a plugin's refusal as clients get it: `plugin_forbidden` where the plugin said `forbidden`.
+pub(super) fn distinct(code: String) -> String {
+    if is_own_code(&code) { format!("plugin_{code}") } else { code }
 }
 
 impl Refusal {

@@ -14,7 +14,7 @@ use wasmtime::{
 };
 
 use super::{
-    before::{Answered, INPUT, Refusal},
+    before::{Answered, INPUT, Refusal, distinct},
     error::Fault,
     host::{self, State},
     limits::Limits,
@@ -313,7 +313,7 @@ pub(super) fn check_ruling(ruling: before::Ruling, limits: &Limits) -> Result<An
             if message.trim().is_empty() || field.as_ref().is_some_and(String::is_empty) {
                 return Err(Fault::Invalid("a refusal without a message, or with a field without a name".into()));
             }
-            Ok(Answered::Refuse(Refusal { code, message, field }))
+            Ok(Answered::Refuse(Refusal { code: distinct(code), message, field }))
         }
     }
 }

@@ -116,3 +116,34 @@ fn the_domain_is_pure() {
         }
     }
 }
+
+/// Where a code of the server's own stands in the sources: behind one of these, as the next text.
+const ANSWERS: [&str; 6] = [
+    "Problem::new(StatusCode",
+    "problem(StatusCode",
+    "Self::new(StatusCode",
+    "Refusal::new(\"",
+    "Self::new(\"",
+    "code: \"",
+];
+
+#[test]
+fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
+    let mut offences = Vec::new();
+    for (module, path, text) in modules() {
+        if !["app", "transport"].contains(&module.as_str()) || path.ends_with("tests.rs") {
+            continue;
+        }
+        for answer in ANSWERS {
+            for (at, _) in text.match_indices(answer) {
+                let line = text[at..].lines().next().unwrap_or_default();
+                let Some(code) = line.split('"').nth(1).filter(|code| !code.is_empty()) else { continue };
+                let is_code = code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                if is_code && !leadwire::plugin::before::is_own_code(code) {
+                    offences.push(format!("{}: add {code:?} to OWN_CODES in plugin/before.rs", path.display()));
+                }
+            }
+        }
+    }
+    assert!(offences.is_empty(), "{}", offences.join("\n"));
+}
