@@ -12,6 +12,7 @@ pub mod bulletin;
 pub mod compare;
 mod engine;
 pub mod error;
+pub mod file;
 mod fixed;
 pub mod grant;
 mod health;
@@ -108,8 +109,8 @@ impl Plugins {
     pub fn open_recorded(settings: Settings, recent: Recent, archive: Arc<dyn Archive>) -> Result<Self, Error> {
         let Some(dir) = settings.dir.clone() else { return Ok(Self::none()) };
         let data_dir = settings.data_dir.clone();
-        let shared = watch::start(dir, settings, recent, archive)?;
-        bulletin::start(&data_dir, &shared)?;
+        let shared = watch::start(dir.clone(), settings, recent, archive)?;
+        bulletin::start(&data_dir, &dir, &shared)?;
         Ok(Self(shared))
     }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod check;
+mod confirm;
 mod list;
 mod manage;
 mod new;
@@ -12,7 +13,9 @@ mod toolchain;
 mod watch;
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, OpenOptions},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -95,16 +98,19 @@ impl Component {
             (Some(extension), Some(stem)) if extension == "wasm" => stem.to_owned(),
             _ => bail!("{} is no plugin's file: expected NAME.wasm", file.display()),
         };
-        let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let beside = Some(file.with_extension("toml")).filter(|beside| beside.is_file());
+        let unread = |file: &Path| format!("cannot read {}", file.display());
+        // Whatever is beside it: settings that cannot be read must not count as none.
+        let beside = Some(file.with_extension("toml")).filter(|beside| fs::symlink_metadata(beside).is_ok());
         let settings_file = settings.map(Path::to_owned).or(beside);
         let settings = match &settings_file {
             None => Ok(PluginSettings::within(limits)),
             Some(file) => {
-                let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+                let text = plugin::file::read_text(file, limits.settings_bytes()).with_context(|| unread(file))?;
                 PluginSettings::parse_over(&text, limits).map_err(|why| format!("{}: {why}", file.display()))
             }
         };
+        let most = settings.as_ref().map_or(limits, |settings| &settings.limits).file_bytes();
+        let bytes = plugin::file::read(file, most).with_context(|| unread(file))?;
         Ok(Self { name, bytes, settings, settings_file })
     }
 
@@ -135,15 +141,31 @@ fn cache() -> Result<PathBuf> {
 fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let name = file.file_name().context("the file has no name")?.to_string_lossy();
     let part = file.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, file));
+    let written = write_new(&part, file, bytes).and_then(|()| fs::rename(&part, file));
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
     written.with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// Makes the file `part`, with the mode of the one it will replace: settings may hold secrets.
+fn write_new(part: &Path, replaced: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Something else of that name, a FIFO even, is not opened.
+    let open = || OpenOptions::new().write(true).create_new(true).open(part);
+    let mut written = match open() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(part).and_then(|()| open())?,
+        opened => opened?,
+    };
+    if let Ok(old) = fs::metadata(replaced).map(|old| old.permissions()) {
+        written.set_permissions(old)?;
+    }
+    written.write_all(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -151,7 +173,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("a.wasm");
         replace(&file, b"one").expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a change of mode");
         replace(&file, b"two").expect("written");
+        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read(&file).expect("there"), b"two");
         assert_eq!(dir.path().read_dir().expect("a folder").count(), 1);
     }

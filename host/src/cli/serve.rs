@@ -30,7 +30,13 @@ pub(super) fn run(serve: Serve, options: &Options) -> Result<()> {
 
 async fn until_told(config: Config) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let mut server = Server::start(config).await?;
+    let mut server = select! {
+        started = Server::start(config) => started?,
+        name = signals.next() => {
+            info!("stopping because of {name}, before the server was ready");
+            return Ok(());
+        }
+    };
     if let Some(address) = server.metrics_address() {
         info!("metrics on http://{address}/metrics");
     }

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{PluginStatus, Shared, error::Error, state_file, status::Counts};
+use super::{PluginStatus, Shared, error::Error, file, state_file, status::Counts};
 
 /// How old the news may be.
 const ROUND: Duration = Duration::from_millis(500);
@@ -24,7 +24,7 @@ const NUMBERS: Duration = Duration::from_secs(10);
 /// Puts up a bulletin, and keeps it true as long as the plugins are there.
 ///
 /// Without the lock it does nothing: another server of this data directory has one up.
-pub(super) fn start(data_dir: &Path, shared: &Arc<Shared>) -> Result<(), Error> {
+pub(super) fn start(data_dir: &Path, plugins: &Path, shared: &Arc<Shared>) -> Result<(), Error> {
     let dir = directory(data_dir);
     let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
     fs::create_dir_all(&dir).map_err(failed)?;
@@ -32,7 +32,8 @@ pub(super) fn start(data_dir: &Path, shared: &Arc<Shared>) -> Result<(), Error> 
     if lock.try_lock().is_err() {
         return Ok(());
     }
-    let mut board = Board { dir: dir.clone(), shown: Value::Null, since: Instant::now() };
+    let folder = fs::canonicalize(plugins).unwrap_or_else(|_| plugins.to_owned());
+    let mut board = Board { dir: dir.clone(), folder, shown: Value::Null, since: Instant::now() };
     board.put_up(shared).map_err(failed)?;
     let weak = Arc::downgrade(shared);
     let run = move || {
@@ -44,7 +45,7 @@ pub(super) fn start(data_dir: &Path, shared: &Arc<Shared>) -> Result<(), Error> 
     Ok(())
 }
 
-/// The bulletin of the server that runs on this data directory: `{pid, generation, items}`, the items as
+/// The bulletin of the server that runs on this data directory: `{pid, directory, generation, items}`, the items as
 /// `GET /api/plugins` has them. `None` when no server runs.
 ///
 /// # Errors
@@ -60,7 +61,7 @@ pub fn read(data_dir: &Path) -> Result<Option<Value>, Error> {
         Err(error) => return Err(failed(error)),
     }
     let file = dir.join("plugins.json");
-    let text = fs::read_to_string(&file).map_err(failed)?;
+    let text = file::read_text(&file, state_file::MAX_BYTES).map_err(failed)?;
     let read = serde_json::from_str(&text).map_err(|error| Error::Records { file, reason: error.to_string() });
     read.map(Some)
 }
@@ -85,6 +86,8 @@ fn keep(mut board: Board, shared: &Weak<Shared>) {
 
 struct Board {
     dir: PathBuf,
+    /// Where the server takes plugins from.
+    folder: PathBuf,
     /// What is up there, without numbers that change by themselves.
     shown: Value,
     since: Instant,
@@ -109,7 +112,8 @@ impl Board {
         if shown == self.shown && self.since.elapsed() < NUMBERS {
             return Ok(());
         }
-        let bulletin = json!({"pid": std::process::id(), "generation": set.generation, "items": items});
+        let bulletin =
+            json!({"pid": std::process::id(), "directory": self.folder, "generation": set.generation, "items": items});
         let next = self.dir.join("plugins.json.next");
         fs::write(&next, bulletin.to_string())?;
         fs::rename(&next, self.dir.join("plugins.json"))?;

@@ -49,6 +49,10 @@ macro_rules! limits {
 }
 
 limits! {
+    /// MiB of the component's file.
+    file_mib = 64, 1 to 1024;
+    /// KiB of `<name>.toml`; what that file says of it has no effect.
+    settings_kib = 1024, 1 to 65_536;
     /// How long a call may take.
     timeout_ms = 10, 1 to 10_000;
     /// How long `describe`, `init` and what is asked once after it may take.
@@ -97,6 +101,16 @@ impl Limits {
 
     pub(super) fn init_timeout(&self) -> Duration {
         Duration::from_millis(self.init_timeout_ms)
+    }
+
+    /// Bytes of a component's file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_mib << 20
+    }
+
+    /// Bytes of a file of settings.
+    pub fn settings_bytes(&self) -> u64 {
+        self.settings_kib << 10
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

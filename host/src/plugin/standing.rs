@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Comparison,
     error::Error,
+    file,
     settings::PluginSettings,
     state_file::{self, StateFile, directory, replace},
 };
@@ -267,7 +268,7 @@ pub(super) fn update(
 
 fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
     let file = dir.join(format!("{hash}.wasm"));
-    match fs::read(&file) {
+    match file::read(&file, MAX_KEPT) {
         Ok(known) if known == code => Ok(()),
         _ => fs::create_dir_all(dir).and_then(|()| replace(&file, code)),
     }
@@ -276,7 +277,7 @@ fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
 /// The code of a generation; an error says what is wrong with what was kept.
 pub(super) fn kept(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
     let file = directory(data_dir).join(KEPT).join(format!("{hash}.wasm"));
-    let code = fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let code = file::read(&file, MAX_KEPT).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     if digest(&code) != hash {
         return Err(format!("{} is damaged", file.display()));
     }
@@ -302,6 +303,8 @@ fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 
 /// Below the directory of the records, which is watched; what is in here is not.
 const KEPT: &str = "kept";
+/// The most that a component may have under any limit.
+const MAX_KEPT: u64 = 1 << 30;
 
 /// Deletes the code of generations that nobody can bring back.
 fn clean_up(dir: &Path, standings: &Standings) -> io::Result<()> {

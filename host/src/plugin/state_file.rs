@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{error::Error, manifest::check_name};
+use super::{error::Error, file, manifest::check_name};
+
+/// Far more than a server ever writes into one.
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 pub(super) struct StateFile {
     pub(super) name: &'static str,
@@ -29,7 +32,7 @@ impl StateFile {
     /// What is written down; nothing without the file.
     pub(super) fn read<T: DeserializeOwned>(&self, data_dir: &Path) -> Result<BTreeMap<String, T>, Error> {
         let file = self.path(data_dir);
-        let text = match fs::read_to_string(&file) {
+        let text = match file::read_text(&file, MAX_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => return Err(Error::Records { file, reason: error.to_string() }),

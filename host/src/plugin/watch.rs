@@ -21,6 +21,7 @@ use super::{
     archive::{self, Origin},
     engine::Engine,
     error::{Error, Refused},
+    file,
     grant::Grant,
     loaded::Plugin,
     manifest::check_name,
@@ -47,7 +48,6 @@ const ROUND: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(30);
 /// How soon it is looked at again after what was there could not take force.
 const RETRY: Duration = Duration::from_millis(800);
-pub(super) const MAX_FILE: u64 = 64 << 20;
 
 pub(super) enum Hint {
     Look,
@@ -247,7 +247,8 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         for path in entries.into_iter().chain([record, generations]) {
-            let Ok(meta) = fs::metadata(&path) else { continue };
+            // A link that leads nowhere is there as well, and is refused by what reads it.
+            let Ok(meta) = fs::metadata(&path).or_else(|_| fs::symlink_metadata(&path)) else { continue };
             seen.push((path, meta.len(), meta.modified().ok()));
         }
         seen.sort();
@@ -371,13 +372,19 @@ impl Keeper {
         old: Option<Slot>,
         standing: &mut Standing,
     ) -> Option<Slot> {
-        let text = files.settings.as_ref().map(fs::read_to_string).transpose();
-        let (text, settings) = match text {
-            Ok(text) => {
-                (text.clone(), PluginSettings::parse_over(text.as_deref().unwrap_or_default(), &self.settings.limits))
+        let limits = &self.settings.limits;
+        let text = files.settings.as_ref().map(|path| file::read_text(path, limits.settings_bytes())).transpose();
+        let text = match text {
+            Ok(text) => text,
+            // Gone since the directory was listed; the next look will tell.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return old,
+            Err(error) => {
+                let record = record.filter(|record| record.holds && record.on_missing == OnMissing::Fail);
+                // A print of nothing is like no other: the next look tries again.
+                return Some(refuse(name, (None, None), format!("{name}.toml: {error}"), record, old));
             }
-            Err(error) => (None, Err(error.to_string())),
         };
+        let settings = PluginSettings::parse_over(text.as_deref().unwrap_or_default(), limits);
         let on_missing = settings.as_ref().ok().and_then(|settings| settings.on_missing);
         let on_missing = on_missing.or(record.map(|record| record.on_missing)).unwrap_or(self.settings.on_missing);
         // Whoever puts a plugin into shadow mode says that it is to hold nothing, also when it cannot be loaded.
@@ -391,14 +398,15 @@ impl Keeper {
             return Some(Slot::idle(name, State::Disabled, Some(format!("{name}.toml says enabled = false")), None));
         }
         let Some(code) = files.code else { return missing(name, record, &old) };
-        let (bytes, hash) = match read(&code) {
+        let most = settings.as_ref().map_or(limits, |settings| &settings.limits).file_bytes();
+        let (bytes, hash) = match file::read(&code, most) {
             Ok(bytes) => {
                 let hash = standing::digest(&bytes);
                 (bytes, hash)
             }
             // Gone since the directory was listed; the next look will tell.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return old,
-            Err(error) => return Some(refuse(name, (None, text), error.to_string(), record, old)),
+            Err(error) => return Some(refuse(name, (None, text), format!("{name}.wasm: {error}"), record, old)),
         };
         let print = (Some(hash.clone()), text);
         let mut making = making(&print);
@@ -468,7 +476,7 @@ impl Keeper {
     fn dry_run(&self, plugin: &Arc<Plugin>) -> Result<(), Refused> {
         let alone = Set::alone(plugin.clone());
         let events = (self.recent)(self.settings.dry_run_events);
-        for event in events.iter().filter(|event| !event.rooms.is_empty()) {
+        for event in events.iter().filter(|event| !event.rooms.is_empty() && !event.is_erasure()) {
             pipeline::try_on(&alone, event).map_err(|(hook, fault)| {
                 Refused(format!("in a trial on event {} ({}), {hook} {fault}", event.seq, event.name))
             })?;
@@ -557,15 +565,6 @@ fn differs(old: &BTreeMap<String, Slot>, new: &BTreeMap<String, Slot>) -> bool {
             .collect()
     };
     force(old) != force(new)
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let length = fs::metadata(path)?.len();
-    if length > MAX_FILE {
-        let why = format!("the file has {length} bytes; {MAX_FILE} are allowed");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    fs::read(path)
 }
 
 /// Forgets a plugin, so that what it held back is let go. False when it was not known.

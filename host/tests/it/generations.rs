@@ -291,6 +291,11 @@ fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).trim().to_owned())
 }
 
+#[track_caller]
+fn confirmed((code, said): (Option<i32>, String), begin: &str) {
+    assert!(code == Some(0) && said.starts_with(begin) && said.contains("reports it as active"), "{code:?}: {said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_reaches_a_running_server() {
     let server = Server::start(Some(0.2)).await;
@@ -299,7 +304,7 @@ async fn the_command_line_reaches_a_running_server() {
     assert_eq!(command("promote", dir), nothing_held);
     server.put("guard.wasm", second());
     server.until_held().await;
-    assert_eq!(command("drop", dir), (Some(0), "dropped what was held of plugin guard".into()));
+    confirmed(command("drop", dir), "dropped what was held of plugin guard; the server (pid ");
     server.until("the drop", |status| status["candidate"]["state"] == "dropped").await;
     server.put("guard.wasm", guard("2.0.1", ["/lead/email", "/lead/phone"]));
     let held = server.until_held().await;
@@ -307,11 +312,11 @@ async fn the_command_line_reaches_a_running_server() {
         (held["candidate"]["hash"].as_str().expect("a hash"), held["hash"].as_str().expect("a hash"));
     let other = (Some(2), format!("error: plugin guard: another candidate is held: {hash}"));
     assert_eq!(command(&format!("promote --hash {in_force}"), dir), other);
-    assert_eq!(command(&format!("promote --hash {hash}"), dir), (Some(0), "promoted plugin guard".into()));
+    confirmed(command(&format!("promote --hash {hash}"), dir), "promoted plugin guard; the server (pid ");
     server.until_version("2.0.1").await;
     let other = (Some(2), format!("error: plugin guard: another generation is in force: {hash}"));
     assert_eq!(command(&format!("rollback --from {in_force}"), dir), other);
-    assert_eq!(command(&format!("rollback --from {hash}"), dir), (Some(0), "rolled back plugin guard".into()));
+    confirmed(command(&format!("rollback --from {hash}"), dir), "rolled back plugin guard; the server (pid ");
     server.until_version("1.0.0").await;
     assert_eq!(server.shown().await, (false, true));
 }

@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 pub const PASSWORD: &str = "correct horse battery";
@@ -88,6 +89,12 @@ impl Process {
     pub fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("an end");
+    }
+
+    /// Asks it to end, and waits until it has; its exit code.
+    pub fn end(&mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a process to end");
+        self.child.wait().expect("an end").code()
     }
 
     pub fn runs(&mut self) -> bool {

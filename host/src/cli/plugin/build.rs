@@ -12,6 +12,10 @@ use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
 use super::toolchain::Toolchain;
+use crate::plugin;
+
+/// A component may have no more, whatever the limits.
+const MAX_MODULE: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Build {
@@ -48,7 +52,8 @@ pub(super) fn toolchain(dir: &Path) -> Result<Toolchain> {
 pub(super) fn component_with(toolchain: &Toolchain, dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
     let package = Package::of(dir, toolchain)?;
     let module = package.compile(dir, toolchain)?;
-    let module = fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?;
+    let module =
+        plugin::file::read(&module, MAX_MODULE).with_context(|| format!("cannot read {}", module.display()))?;
     let component = encode(&module)?;
     let target = dir.join("target");
     let out = out.unwrap_or(&target);

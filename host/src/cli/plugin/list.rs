@@ -15,6 +15,7 @@ use crate::{
     app,
     cli::{Options, runtime, say},
     config::Config,
+    domain::text::one_line,
     plugin::{Limits, bulletin, error::Refused, workbench::Workbench},
     store::{Store, follower::Standing},
 };
@@ -81,7 +82,7 @@ fn examine(workbench: &Workbench, dir: &Path, name: &str, limits: &Limits) -> Re
         let file = format!("{name}.wasm");
         json!({"name": name, "file": file, "state": state, "reason": reason, "version": null, "hooks": []})
     };
-    if !fs::exists(&file).unwrap_or(false) {
+    if fs::symlink_metadata(&file).is_err() {
         return Ok(told("missing", Some(format!("there are settings, but no {name}.wasm"))));
     }
     let component = match Component::read(&file, None, limits) {
@@ -111,7 +112,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         Value::Null => format!("{}, no server runs: what one would find if it started now", dir.display()),
         server => format!("{}, as the running server (pid {}) has it", dir.display(), server["pid"]),
     }];
-    let word = |item: &Value, key: &str| item[key].as_str().unwrap_or("-").to_owned();
+    let word = |item: &Value, key: &str| one_line(item[key].as_str().unwrap_or("-")).into_owned();
     let width = items.iter().map(|item| word(item, "name").len()).max().unwrap_or(0).max(4);
     lines.push(String::new());
     lines.push(format!("{:width$}  {:9} {:10} {:10} hooks", "name", "state", "version", "generation"));
@@ -121,7 +122,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         let (name, state, version) = (word(item, "name"), word(item, "state"), word(item, "version"));
         lines.push(format!("{name:width$}  {state:9} {version:10} {generation:10} {}", hooks.join(", ")));
         let indent = " ".repeat(width + 2);
-        lines.extend(item["reason"].as_str().map(|reason| format!("{indent}{reason}")));
+        lines.extend(item["reason"].as_str().map(|reason| format!("{indent}{}", one_line(reason))));
         lines.extend(held(&item["candidate"], &word(item, "name")).map(|line| format!("{indent}{line}")));
         if let Some(counts) = item["counts"].as_object().filter(|counts| counts["calls"] != 0) {
             let number = |key: &str| counts.get(key).and_then(Value::as_u64).unwrap_or_default();
@@ -132,7 +133,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         lines.extend(following(&item["effects"], &word(item, "name")).map(|line| format!("{indent}{line}")));
         lines.extend(resting(&item["breaker"]).map(|rest| format!("{indent}{rest}")));
         if let Some(fault) = item["lastFault"].as_object() {
-            let text = |key: &str| fault.get(key).and_then(Value::as_str).unwrap_or_default();
+            let text = |key: &str| one_line(fault.get(key).and_then(Value::as_str).unwrap_or_default());
             lines.push(format!("{indent}last fault {}: {} {}", text("at"), text("hook"), text("reason")));
         }
     }
@@ -144,7 +145,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
 
 /// How what the gate holds is put in force, and nothing else that may be held by then.
 fn held(candidate: &Value, name: &str) -> Option<String> {
-    let version = candidate["version"].as_str().filter(|_| candidate["state"] == "held")?;
+    let version = one_line(candidate["version"].as_str().filter(|_| candidate["state"] == "held")?);
     let hash = candidate["hash"].as_str()?;
     Some(format!("held is {version}: leadwire plugin promote {name} --hash {hash}"))
 }

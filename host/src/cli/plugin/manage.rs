@@ -1,7 +1,7 @@
 //! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder; `promote|drop|rollback`: and to
 //! the generations of a plugin.
 //!
-//! A running server sees each change by itself, as if it had been made by hand.
+//! A running server sees each change by itself, as if it had been made by hand; it is waited for until it reports that.
 
 use std::{
     fs, io,
@@ -12,9 +12,11 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use toml_edit::{DocumentMut, value};
 
+use super::confirm::{Expected, Report, confirm};
+
 use crate::{
-    cli::{Options, runtime, say},
-    plugin::{self, Shift},
+    cli::{Options, runtime},
+    plugin::{self, Limits, Shift},
     store::Store,
 };
 
@@ -55,11 +57,15 @@ impl Files {
 }
 
 pub(super) fn enable(named: &Named, options: &Options) -> Result<()> {
-    switch(&named.name, &folder(options)?, true)
+    switch(&named.name, &folder(options)?, true)?;
+    let is_done = |report: &Report| report.item.is_some() && report.state() != "disabled";
+    confirm(&Expected { name: &named.name, done: "enabled", is_done: &is_done }, options)
 }
 
 pub(super) fn disable(named: &Named, options: &Options) -> Result<()> {
-    switch(&named.name, &folder(options)?, false)
+    switch(&named.name, &folder(options)?, false)?;
+    let is_done = |report: &Report| report.state() == "disabled";
+    confirm(&Expected { name: &named.name, done: "disabled", is_done: &is_done }, options)
 }
 
 pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
@@ -75,7 +81,7 @@ pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
     if !(component || settings || known || followed) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
-    say(format_args!("removed plugin {name}"))
+    confirm(&Expected { name, done: "removed", is_done: &|report| report.item.is_none() }, options)
 }
 
 pub(super) fn promote(Promote { named, hash }: Promote, options: &Options) -> Result<()> {
@@ -94,8 +100,15 @@ fn shift(named: &Named, options: &Options, shift: &Shift, done: &str) -> Result<
     let name = &named.name;
     super::check_name(name)?;
     folder(options)?;
+    let before = Report::read(&options.load()?.data_dir()?, name)?.map(|report| report.generation);
     plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
-    say(format_args!("{done} plugin {name}"))
+    let is_dropped = |report: &Report| report.item.as_ref().is_some_and(|item| item["candidate"]["state"] == "dropped");
+    let is_done = |report: &Report| match shift {
+        Shift::Drop => is_dropped(report),
+        // Another plugin is in force, so another set is.
+        Shift::Promote { .. } | Shift::RollBack { .. } => Some(report.generation) != before,
+    };
+    confirm(&Expected { name, done, is_done: &is_done }, options)
 }
 
 /// What it followed, kept and wanted done; false when there was nothing.
@@ -122,7 +135,8 @@ pub(super) fn folder(options: &Options) -> Result<PathBuf> {
 fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
     super::check_name(name)?;
     let files = Files::of(name, dir);
-    let text = match fs::read_to_string(&files.settings) {
+    let most = Limits::default().settings_bytes();
+    let text = match plugin::file::read_text(&files.settings, most) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && files.component.is_file() => String::new(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -134,7 +148,7 @@ fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
     if changed != text {
         super::replace(&files.settings, changed.as_bytes())?;
     }
-    say(format_args!("{} plugin {name}", if enabled { "enabled" } else { "disabled" }))
+    Ok(())
 }
 
 /// The settings with `enabled` set; comments and all else stay as they are.

@@ -149,18 +149,15 @@ async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> R
 fn candidate(file: &Path, server: &Settings) -> Result<FixedPlugin> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     super::check_name(stem).with_context(|| format!("cannot take {}", file.display()))?;
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let beside = settings(&file.with_extension("toml"), &server.limits)?;
     let settings = match (beside, &server.dir) {
         (Some(settings), _) => Some(settings),
         (None, Some(folder)) => settings(&folder.join(format!("{stem}.toml")), &server.limits)?,
         (None, None) => None,
     };
-    Ok(FixedPlugin {
-        name: stem.into(),
-        bytes,
-        settings: settings.unwrap_or_else(|| PluginSettings::within(&server.limits)),
-    })
+    let settings = settings.unwrap_or_else(|| PluginSettings::within(&server.limits));
+    let bytes = component(file, &settings)?;
+    Ok(FixedPlugin { name: stem.into(), bytes, settings })
 }
 
 /// The plugins of a folder that decide something there.
@@ -176,7 +173,7 @@ fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
         let settings =
             settings(&file.with_extension("toml"), limits)?.unwrap_or_else(|| PluginSettings::within(limits));
         if settings.enabled && settings.mode == Mode::Active {
-            let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes = component(&file, &settings)?;
             plugins.push(FixedPlugin { name, bytes, settings });
         }
     }
@@ -184,9 +181,13 @@ fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
     Ok(plugins)
 }
 
+fn component(file: &Path, settings: &PluginSettings) -> Result<Vec<u8>> {
+    plugin::file::read(file, settings.limits.file_bytes()).with_context(|| format!("cannot read {}", file.display()))
+}
+
 /// What a file of settings says, if there is one.
 fn settings(file: &Path, limits: &Limits) -> Result<Option<PluginSettings>> {
-    let text = match fs::read_to_string(file) {
+    let text = match plugin::file::read_text(file, limits.settings_bytes()) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),

@@ -1,7 +1,6 @@
 //! `leadwire plugin test`: an author's native tests, then the cases in `tests/*.json` against the component.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -14,10 +13,13 @@ use super::build;
 use crate::{
     cli::{NotGood, Options, say},
     plugin::{
-        Limits,
+        self, Limits,
         workbench::{Case, CaseResult, Difference},
     },
 };
+
+/// Bytes of a file of cases.
+const MAX_CASES: u64 = 64 << 20;
 
 #[derive(Args)]
 pub(in crate::cli) struct Test {
@@ -72,7 +74,7 @@ fn case_files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read(file: &Path) -> Result<Vec<Case>> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = plugin::file::read_text(file, MAX_CASES).with_context(|| format!("cannot read {}", file.display()))?;
     Case::read(&text).map_err(|why| anyhow!("{}: {why}", file.display()))
 }
 

@@ -21,7 +21,7 @@ use super::{Component, build, check, toolchain::Toolchain};
 use crate::{
     cli::{Options, say},
     plugin::{
-        Limits,
+        self, Limits,
         workbench::{Pains, Workbench},
     },
 };
@@ -196,9 +196,10 @@ impl Line {
     fn deliver(&mut self) -> Result<Delivered> {
         let file = build::component_with(&self.toolchain, &self.dir, None)?;
         let name = file.file_stem().and_then(|stem| stem.to_str()).context("the component has no name")?.to_owned();
-        let own = fs::read_to_string(self.dir.join("plugin.toml")).ok();
+        let read = |path: &Path| plugin::file::read_text(path, self.limits.settings_bytes()).ok();
+        let own = read(&self.dir.join("plugin.toml"));
         let settings = self.into.join(format!("{name}.toml"));
-        let theirs = fs::read_to_string(&settings).ok();
+        let theirs = read(&settings);
         let is_ours = theirs.is_none() || theirs == self.copied;
         let from = if is_ours { own.as_ref().map(|_| self.dir.join("plugin.toml")) } else { Some(settings.clone()) };
         let component = Component::read(&file, from.as_deref(), &self.limits)?;
@@ -214,7 +215,7 @@ impl Line {
             self.copied = Some(own);
         }
         let target = self.into.join(format!("{name}.wasm"));
-        if fs::read(&target).is_ok_and(|bytes| bytes == component.bytes) {
+        if plugin::file::read(&target, self.limits.file_bytes()).is_ok_and(|bytes| bytes == component.bytes) {
             return Ok(Delivered::Same(what));
         }
         super::replace(&target, &component.bytes)?;

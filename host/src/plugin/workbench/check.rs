@@ -19,9 +19,10 @@ use crate::plugin::{
     before::Answered,
     engine,
     error::{Fault, Refused},
+    limits::Limits,
     loaded::Stage,
     settings::PluginSettings,
-    standing, status, watch,
+    standing, status,
 };
 
 /// What was found out about a file.
@@ -149,8 +150,10 @@ impl Workbench {
             Ok(imports) => imports,
             Err(Refused(why)) => return report.stop("file", why, "build it with `leadwire plugin build`"),
         };
-        if bytes.len() as u64 > watch::MAX_FILE {
-            let why = format!("the file has {} bytes; {} are allowed", bytes.len(), watch::MAX_FILE);
+        let most =
+            settings.as_ref().map_or_else(|_| Limits::default(), |settings| settings.limits.clone()).file_bytes();
+        if bytes.len() as u64 > most {
+            let why = format!("the file has {} bytes; {most} are allowed", bytes.len());
             return report.stop(
                 "file",
                 why,

@@ -1,0 +1,116 @@
+//! Bounded reads of files that others name or put in place.
+//!
+//! Only regular files are read, and symbolic links that lead to one. A FIFO, a device or a socket would block the reader
+//! or never end, so none is opened; the open itself does not block either, should the file be replaced meanwhile.
+
+use std::{
+    fs::{self, FileType, Metadata, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+
+/// Reads a regular file of at most `max` bytes.
+///
+/// # Errors
+/// Also when the path leads to something else than a regular file, which is named, and when the file is too large.
+pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    // Opening some devices has effects of its own, so the kind is looked at before and after.
+    require_regular(metadata(path)?.file_type())?;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    require_regular(metadata.file_type())?;
+
+    let mut bytes = Vec::new();
+    if metadata.len() <= max {
+        // One byte more tells a file that grows.
+        file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    let length = metadata.len().max(bytes.len() as u64);
+    if length > max {
+        let why = format!("the file has {length} bytes; {max} are allowed");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`], for text.
+///
+/// # Errors
+/// Also when the file is not UTF-8.
+pub fn read_text(path: &Path, max: u64) -> io::Result<String> {
+    let not_text = |error| io::Error::new(io::ErrorKind::InvalidData, format!("the file is not UTF-8: {error}"));
+    String::from_utf8(read(path, max)?).map_err(|error| not_text(error.utf8_error()))
+}
+
+fn metadata(path: &Path) -> io::Result<Metadata> {
+    fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link that leads nowhere")
+        }
+        _ => error,
+    })
+}
+
+fn require_regular(kind: FileType) -> io::Result<()> {
+    let found = match kind {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_fifo() => "a FIFO",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_char_device() || kind.is_block_device() => "a device",
+        _ => "of an unknown kind",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}: expected a regular file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_never_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name);
+        mkfifoat(CWD, path("fifo"), Mode::RWXU).expect("made");
+        let _socket = UnixListener::bind(path("socket")).expect("made");
+        fs::create_dir(path("directory")).expect("made");
+        symlink("/dev/zero", path("zero")).expect("made");
+        symlink(path("fifo"), path("link to a fifo")).expect("made");
+        symlink(path("nothing"), path("dangling")).expect("made");
+        let error = read(&path("dangling"), 10).expect_err("dangling").to_string();
+        assert_eq!(error, "it is a symbolic link that leads nowhere");
+        assert_eq!(read(&path("nothing"), 10).expect_err("nothing").kind(), io::ErrorKind::NotFound);
+        let kinds = [
+            ("fifo", "a FIFO"),
+            ("socket", "a socket"),
+            ("directory", "a directory"),
+            ("zero", "a device"),
+            ("link to a fifo", "a FIFO"),
+        ];
+        for (name, kind) in kinds {
+            let error = read(&path(name), 10).expect_err(name).to_string();
+            assert_eq!(error, format!("it is {kind}: expected a regular file"));
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_the_bound_also_through_a_link() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "ten bytes!").expect("written");
+        symlink(&file, &link).expect("made");
+        assert_eq!(read_text(&link, 10).expect("read"), "ten bytes!");
+        let error = read(&link, 9).expect_err("too large").to_string();
+        assert_eq!(error, "the file has 10 bytes; 9 are allowed");
+        fs::write(&file, [0xff]).expect("written");
+        assert!(read_text(&file, 10).expect_err("no text").to_string().starts_with("the file is not UTF-8: "));
+    }
+}
