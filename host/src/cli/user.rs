@@ -1,4 +1,4 @@
-//! `leadwire user add|list|passwd|deactivate`: accounts, for whoever can write to the database.
+//! `leadwire user add|list|passwd|role|activate|deactivate`: accounts, for whoever can write to the database.
 //!
 //! A running server learns of a change from the log, as it learns of its own.
 
@@ -45,16 +45,38 @@ pub(super) enum Command {
     List,
     /// Set a password; every session of the account ends
     Passwd {
-        #[arg(long)]
-        email: String,
+        #[command(flatten)]
+        account: Account,
         #[command(flatten)]
         password: Password,
     },
-    /// Deactivate an account; every session of it ends
-    Deactivate {
-        #[arg(long)]
+    /// Change what an account may do; its open sockets follow at once
+    Role {
         email: String,
+        /// ADMIN, MANAGER, SALES or VIEWER
+        #[arg(ignore_case = true)]
+        role: String,
     },
+    /// Let a deactivated account sign in again
+    Activate(Account),
+    /// Deactivate an account; every session of it ends
+    Deactivate(Account),
+}
+
+/// Names an account by its e-mail address.
+#[derive(Args)]
+pub(super) struct Account {
+    #[arg(value_name = "EMAIL", required_unless_present = "email")]
+    address: Option<String>,
+    /// The same, as an option
+    #[arg(long, conflicts_with = "address")]
+    email: Option<String>,
+}
+
+impl Account {
+    fn email(&self) -> &str {
+        self.address.as_deref().or(self.email.as_deref()).unwrap_or_default()
+    }
 }
 
 #[derive(Args)]
@@ -70,8 +92,10 @@ pub(super) fn run(command: Command, options: &Options) -> Result<()> {
         match command {
             Command::Add { email, name, role, password } => add(&config, &email, &name, &role, &password).await,
             Command::List => list(&config).await,
-            Command::Passwd { email, password } => passwd(&config, &email, &password).await,
-            Command::Deactivate { email } => deactivate(&config, &email).await,
+            Command::Passwd { account, password } => passwd(&config, account.email(), &password).await,
+            Command::Role { email, role } => change_role(&config, &email, &role).await,
+            Command::Activate(account) => set_active(&config, account.email(), true).await,
+            Command::Deactivate(account) => set_active(&config, account.email(), false).await,
         }
     })
 }
@@ -103,19 +127,35 @@ async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()>
     say(format_args!("{} has a new password; its sessions ended", user.email))
 }
 
-async fn deactivate(config: &Config, email: &str) -> Result<()> {
+async fn change_role(config: &Config, email: &str, role: &str) -> Result<()> {
+    let role: Role = role.to_uppercase().parse()?;
     let app = existing(config).await?;
     let user = account(&app, email).await?;
-    if !user.active {
-        return say(format_args!("{} is deactivated already", user.email));
+    if user.role == role {
+        return say(format_args!("{} is {role} already", user.email));
     }
-    let patch = UserPatch { active: Some(false), ..UserPatch::default() };
+    let patch = UserPatch { role: Some(role), ..UserPatch::default() };
     app.update_user(&operator(), user.id, patch).await?;
-    say(format_args!("{} is deactivated; its sessions ended", user.email))
+    say(format_args!("{} is {role}, no longer {}", user.email, user.role))
+}
+
+async fn set_active(config: &Config, email: &str, active: bool) -> Result<()> {
+    let app = existing(config).await?;
+    let user = account(&app, email).await?;
+    let state = if active { "active" } else { "deactivated" };
+    if user.active == active {
+        return say(format_args!("{} is {state} already", user.email));
+    }
+    let patch = UserPatch { active: Some(active), ..UserPatch::default() };
+    app.update_user(&operator(), user.id, patch).await?;
+    match active {
+        true => say(format_args!("{} is active and may sign in again", user.email)),
+        false => say(format_args!("{} is deactivated; its sessions ended", user.email)),
+    }
 }
 
 /// Whoever can write to the database may do what an administrator may.
-fn operator() -> Actor {
+pub(super) fn operator() -> Actor {
     Actor { id: UserId(Uuid::nil()), email: "operator".into(), role: Role::Admin }
 }
 

@@ -333,6 +333,13 @@ fn accounts_are_added_listed_changed_and_deactivated() {
     let line = failure(&run(&home, &passwd[..4]));
     assert!(line.contains("--password-stdin"), "{line}");
 
+    let role = |email: &str, role: &str| run(&home, &["user", "role", email, role]);
+    assert_eq!(stdout(&role("Bob@example.com", "manager")), "bob@example.com is MANAGER, no longer SALES\n");
+    assert_eq!(stdout(&role("bob@example.com", "MANAGER")), "bob@example.com is MANAGER already\n");
+    assert!(failure(&role("ann@example.com", "VIEWER")).contains("the last active administrator"));
+    assert!(failure(&role("bob@example.com", "BOSS")).contains("expected ADMIN, MANAGER, SALES or VIEWER"));
+    stdout(&role("bob@example.com", "SALES"));
+
     let deactivate = |email: &str| run(&home, &["user", "deactivate", "--email", email]);
     assert!(stdout(&deactivate("bob@example.com")).starts_with("bob@example.com is deactivated;"));
     assert_eq!(failure(&deactivate("eve@example.com")), "there is no account \"eve@example.com\"");
@@ -340,6 +347,10 @@ fn accounts_are_added_listed_changed_and_deactivated() {
     let listed = stdout(&run(&home, &["user", "list"]));
     let bob = listed.lines().find(|line| line.contains("bob@")).expect("bob");
     assert!(bob.contains("SALES") && bob.contains("no"), "{listed}");
+    let activate = || run(&home, &["user", "activate", "bob@example.com"]);
+    assert_eq!(stdout(&activate()), "bob@example.com is active and may sign in again\n");
+    assert_eq!(stdout(&activate()), "bob@example.com is active already\n");
+    assert!(stdout(&run(&home, &["user", "deactivate", "bob@example.com"])).starts_with("bob@example.com is deact"));
     assert_eq!(failure(&run(&home, &["user", "list", "--database", "other.db"])), "there is no database other.db");
 }
 
