@@ -31,6 +31,7 @@ mod before;
 pub mod clock;
 mod cursor;
 pub mod effect;
+pub mod erase;
 mod error;
 mod idempotency;
 mod page;

@@ -195,6 +195,9 @@ impl<P: Publisher> Delivery<P> {
                 self.publisher.lost();
             }
             for line in &lines {
+                if line.event.is_erasure() {
+                    self.replay.forget();
+                }
                 self.pass(&line.event);
                 self.hand_out(line, &self.shaper.pinned());
                 self.position = line.event.seq;

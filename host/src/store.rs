@@ -14,8 +14,11 @@ use tokio::sync::watch;
 
 pub mod activity;
 mod connection;
+pub mod copy;
 pub mod effect;
+pub mod erase;
 mod error;
+pub mod examine;
 mod file;
 pub mod follower;
 pub mod generation;
@@ -101,6 +104,8 @@ impl Store {
             // It is emptied beside, see `upkeep`.
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("journal_size_limit", upkeep::SMALL_WAL.to_string())
+            // What was deleted or overwritten is gone from the file.
+            .pragma("secure_delete", "ON")
             .busy_timeout(LOCK_PATIENCE);
         let open = |source| Error::Open { path: path.clone(), source };
         let mut first = options.clone().create_if_missing(true).connect().await.map_err(open)?;

@@ -9,7 +9,7 @@ use crate::{
         event::Actor,
         id::{ActivityId, LeadId},
         lead::Lead,
-        policy::Scope,
+        policy::{Deed, Scope, may},
     },
     store::{
         Reader,
@@ -32,6 +32,9 @@ impl App {
     }
 
     pub async fn leads(&self, actor: &Actor, filter: &LeadFilter, page: &PageRequest) -> Result<Page> {
+        if filter.deleted {
+            may(actor, Deed::RestoreLead)?;
+        }
         let hidden = self.0.plugins.hidden(actor.role);
         let refuse_hidden = |used: bool, field: &str| match used && hidden.covers(&format!("/lead/{field}")) {
             true => Err(Error::field_hidden(field)),

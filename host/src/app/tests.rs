@@ -87,6 +87,7 @@ fn code(result: Result<impl Sized>) -> String {
 
 fn all_leads() -> LeadFilter {
     LeadFilter {
+        deleted: false,
         statuses: Vec::new(),
         owner: None,
         source: None,

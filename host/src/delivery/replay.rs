@@ -3,7 +3,10 @@
 //! Lines that are wanted now are kept for a while with what each role gets of them, so that a thousand
 //! sockets that catch up cost one read and one question to the plugins.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use quick_cache::{Weighter, unsync::Cache};
@@ -45,6 +48,8 @@ pub struct Replay {
     store: Arc<Store>,
     sights: Sights,
     lines: Mutex<Cache<u64, Arc<Line>, ByBytes>>,
+    /// How often everything was forgotten: what was read before that is not kept after it.
+    forgotten: AtomicU64,
     /// Held by the one who reads the database: the others will find the lines in `lines`.
     reading: tokio::sync::Mutex<()>,
 }
@@ -54,7 +59,7 @@ impl Replay {
         let items = (CAPACITY_BYTES / TYPICAL_LINE_BYTES) as usize;
         let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, ByBytes));
         let sights = Sights::new(store.clone());
-        Self { store, sights, lines, reading: tokio::sync::Mutex::new(()) }
+        Self { store, sights, lines, forgotten: AtomicU64::new(0), reading: tokio::sync::Mutex::new(()) }
     }
 
     /// Names the log that is read.
@@ -80,24 +85,37 @@ impl Replay {
         if !kept.is_empty() {
             return Ok(kept);
         }
+        let forgotten = self.forgotten.load(Relaxed);
         let events = self.store.read().await?.events_after(seq, limit).await?;
-        Ok(self.keep(events))
+        Ok(self.keep(events, forgotten))
     }
 
     /// Some of the lines about a lead that follow `seq`, at most `limit`, oldest first; nothing when the log is no
     /// longer kept that far back.
     pub async fn about_lead(&self, lead: LeadId, seq: u64, limit: u32) -> Result<Option<Vec<Arc<Line>>>, store::Error> {
+        let forgotten = self.forgotten.load(Relaxed);
         let mut reader = self.store.read().await?;
         if reader.oldest().await? > seq + 1 {
             return Ok(None);
         }
         let events = reader.lead_events_after(lead, seq, limit).await?;
         drop(reader);
-        Ok(Some(self.keep(events)))
+        Ok(Some(self.keep(events, forgotten)))
     }
 
-    fn keep(&self, events: Vec<Event>) -> Vec<Arc<Line>> {
+    /// Forgets all lines, because the log itself was changed; they are read again.
+    pub(super) fn forget(&self) {
         let mut lines = self.lines.lock();
+        self.forgotten.fetch_add(1, Relaxed);
+        lines.clear();
+    }
+
+    /// Keeps what was read when `forgotten` was the count.
+    fn keep(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<Line>> {
+        let mut lines = self.lines.lock();
+        if self.forgotten.load(Relaxed) != forgotten {
+            return events.into_iter().map(|event| Arc::new(Line::new(event))).collect();
+        }
         let keep = |event: Event| {
             let seq = event.seq;
             if let Some(line) = lines.get(&seq) {

@@ -123,6 +123,10 @@ pub enum Happening {
     LeadDeleted {
         lead: Lead,
     },
+    /// A lead was erased with everything that the log said of it. Clients drop it as if it were deleted.
+    LeadErased {
+        lead: LeadId,
+    },
     LeadAssigned {
         before: Lead,
         lead: Lead,
@@ -274,10 +278,16 @@ impl Event {
         InForce::deserialize(&self.context).ok()
     }
 
-    /// Whether it tells users of their own rights: plugins decide about leads, and are not asked about it.
+    /// Whether plugins, who decide about leads, are not asked about it: it tells users of their own rights, or of a lead
+    /// that was erased, of which nothing is left to ask about.
     /// `lead:revoked` is a line of older logs alone; what is sent under that name now is made at delivery.
     pub fn is_about_rights(&self) -> bool {
-        matches!(self.name.as_str(), "lead:revoked" | "session:updated")
+        matches!(self.name.as_str(), "lead:revoked" | "session:updated") || self.is_erasure()
+    }
+
+    /// Whether it tells that a lead was erased: what was read of the log before may hold more than there is now.
+    pub fn is_erasure(&self) -> bool {
+        self.context.get("erased").is_some_and(|erased| erased == true)
     }
 
     /// The plugins that led to it; none where a user did it.
@@ -335,6 +345,15 @@ impl Happening {
                 lead_id: Some(lead.id),
                 payload: json!({"leadId": lead.id, "deletedBy": actor, "timestamp": at}),
                 context: json!({"lead": lead}),
+                at,
+            },
+            Self::LeadErased { lead } => Draft {
+                name: "lead:deleted",
+                rooms: vec![Room::Everyone, Room::Lead(lead.to_string())],
+                lead_id: Some(lead),
+                payload: json!({"leadId": lead, "deletedBy": actor, "erased": true, "timestamp": at}),
+                // Who saw the lead cannot be told any more, so that everybody is told an id that says nothing.
+                context: json!({"erased": true}),
                 at,
             },
             Self::LeadAssigned { before, lead } => Draft {

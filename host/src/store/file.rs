@@ -26,6 +26,10 @@ impl DatabaseFile {
         Ok(Self { path, identity })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Checks that the file at the path is still the one that was opened.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use crate::domain::{
 /// Which leads a list has, and in what order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeadFilter {
+    /// The deleted leads and no others.
+    pub deleted: bool,
     /// Any of these; all when empty.
     pub statuses: Vec<LeadStatus>,
     pub owner: Option<OwnerFilter>,
@@ -198,7 +200,8 @@ impl Reader {
         } else {
             query.push("1");
         }
-        query.push(" AS matches").push(FROM).push(" WHERE l.deleted_at IS NULL");
+        query.push(" AS matches").push(FROM);
+        query.push(if filter.deleted { " WHERE l.deleted_at IS NOT NULL" } else { " WHERE l.deleted_at IS NULL" });
         in_scope(&mut query, viewpoint);
         if !all {
             query.push(" AND ");

@@ -83,7 +83,8 @@ fn happenings(x: &UserRef) -> Vec<(Actor, Happening)> {
         (manager.clone(), notification(NotificationKind::LeadAssigned)),
         (manager.clone(), notification(NotificationKind::LeadUnassigned)),
         (manager.clone(), Happening::SessionUpdated { user, resets: true }),
-        (manager, Happening::SessionsEnded { user: boss.id, session: None }),
+        (manager.clone(), Happening::SessionsEnded { user: boss.id, session: None }),
+        (manager, Happening::LeadErased { lead: own.id }),
     ]
 }
 
@@ -100,6 +101,7 @@ fn number(happening: &Happening) -> usize {
         Happening::Notification { .. } => 7,
         Happening::SessionUpdated { .. } => 8,
         Happening::SessionsEnded { .. } => 9,
+        Happening::LeadErased { .. } => 10,
     }
 }
 

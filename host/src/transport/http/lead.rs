@@ -74,7 +74,17 @@ async fn update(
     Ok(answer(StatusCode::OK, outcome))
 }
 
-async fn delete(State(api): State<Api>, caller: Caller, Id(lead): Id<LeadId>) -> Result<Response, Problem> {
+async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(lead): Id<LeadId>,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let erase = params.parsed("erase", "true or false", |text| text.parse::<bool>().ok())?;
+    params.finish()?;
+    if erase == Some(true) {
+        return Ok(Json(api.app.erase_lead(&caller.actor(), lead).await?).into_response());
+    }
     let outcome = api.app.execute(&caller.actor(), Command::DeleteLead { lead }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
@@ -161,6 +171,7 @@ fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
     let short = |text: &str| (text.chars().count() <= MAX_SEARCH_CHARS).then(|| text.to_owned());
     let short_text = format!("a text of at most {MAX_SEARCH_CHARS} characters");
     Ok(LeadFilter {
+        deleted: params.parsed("deleted", "true or false", |text| text.parse().ok())?.unwrap_or(false),
         statuses,
         owner: params.parsed("ownerId", "the id of a user, or none", |text| match text {
             "none" => Some(OwnerFilter::Unassigned),

@@ -1,0 +1,106 @@
+//! Copies of a database: made while others write, checked, and given an epoch of their own.
+
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path};
+
+use serde::{Deserialize, Serialize};
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
+
+use super::{Error, MIGRATIONS, PATIENCE, Result, Store};
+
+/// What is in a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contents {
+    pub epoch: String,
+    pub head: u64,
+    /// The newest migration.
+    pub migration: i64,
+    pub leads: u64,
+    pub users: u64,
+}
+
+/// Writes a snapshot of the database to `into`, where nothing may be yet. Others go on writing meanwhile.
+///
+/// # Errors
+/// When the database cannot be read or the copy cannot be written.
+pub async fn copy(database: &Path, into: &Path) -> Result<()> {
+    let failed = |source| Error::Open { path: into.to_owned(), source: sqlx::Error::Io(source) };
+    // SQLite fills an empty file; made here, nobody else can read it.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(into).map_err(failed)?;
+    let mut connection = open(database, false).await?;
+    sqlx::query("VACUUM INTO ?").bind(into.to_string_lossy()).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Checks a copy page by page, and tells what is in it.
+///
+/// # Errors
+/// When it is damaged, or was written by a newer program.
+pub async fn check(copy: &Path) -> Result<Contents> {
+    let mut connection = open(copy, true).await?;
+    let problems: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(&mut connection).await?;
+    if problems != ["ok"] {
+        return Err(Error::Corrupt { table: "sqlite_schema", reason: problems.join("; ") });
+    }
+    let orphans: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM pragma_foreign_key_check").fetch_one(&mut connection).await?;
+    if orphans > 0 {
+        let reason = format!("{orphans} rows refer to rows that do not exist");
+        return Err(Error::Corrupt { table: "sqlite_schema", reason });
+    }
+
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+        .fetch_all(&mut connection)
+        .await?;
+    if let Some(newer) = applied.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
+        return Err(Error::Newer(*newer));
+    }
+    let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(&mut connection).await?;
+    let (leads, users): (i64, i64) =
+        sqlx::query_as("SELECT (SELECT count(*) FROM leads), (SELECT count(*) FROM users)")
+            .fetch_one(&mut connection)
+            .await?;
+    connection.close().await?;
+    let migration = applied.last().copied().unwrap_or_default();
+    Ok(Contents { epoch, head: head as u64, migration, leads: leads as u64, users: users as u64 })
+}
+
+/// Names the log of a copy anew, because the original may issue the same seqs. Returns the new epoch.
+///
+/// # Errors
+/// When the copy cannot be written.
+pub async fn renew_epoch(copy: &Path) -> Result<String> {
+    // A rollback journal, so that the copy is one file that can be moved.
+    let options = options(copy, false).journal_mode(SqliteJournalMode::Delete);
+    let mut connection = options.connect().await?;
+    let epoch = uuid::Uuid::now_v7().to_string();
+    sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(epoch)
+}
+
+impl Store {
+    /// Rebuilds the file from what is in it. Takes as long as copying it, and others cannot write meanwhile.
+    ///
+    /// # Errors
+    /// When others keep it busy, or the disk has no room for a second copy.
+    pub async fn vacuum(&self) -> Result<()> {
+        let mut connection = open(self.opener.file.path(), false).await?;
+        sqlx::query("VACUUM").execute(&mut connection).await?;
+        connection.close().await?;
+        self.truncate_wal().await.map(drop)
+    }
+}
+
+async fn open(path: &Path, read_only: bool) -> Result<SqliteConnection> {
+    let opened = options(path, read_only).connect().await;
+    opened.map_err(|source| Error::Open { path: path.to_owned(), source })
+}
+
+fn options(path: &Path, read_only: bool) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).read_only(read_only).busy_timeout(PATIENCE).pragma("secure_delete", "ON")
+}

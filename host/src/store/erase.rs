@@ -1,0 +1,319 @@
+//! Erasing a person: rows are deleted, lines of the log are blanked where they stand, so that no seq is missing.
+//!
+//! Every connection deletes securely, so that pages keep nothing of it; what is left then is the write-ahead log, which
+//! [`Store::truncate_wal`] empties.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
+use tokio::time::{Instant, sleep};
+
+use super::{PATIENCE, Reader, Result, Store, Tx};
+use crate::domain::{
+    id::{LeadId, UserId},
+    lead::Lead,
+    user::User,
+};
+
+/// Name of a blanked line of the log. It has no room, so nobody is sent it.
+pub const BLANKED: &str = "log:blanked";
+
+/// Columns that may hold a copy of a user's name and address, as JSON.
+const COPIES: [(&str, &str); 9] = [
+    ("events", "payload"),
+    ("events", "context"),
+    ("idempotency_keys", "outcome"),
+    ("lead_changes", "from_value"),
+    ("lead_changes", "to_value"),
+    ("lead_changes", "actor"),
+    ("effects", "input"),
+    ("effects", "cause"),
+    ("reminders", "data"),
+];
+
+/// Columns in which a person may be mentioned, each with what finds the lead that it belongs to.
+const MENTIONS: [(&str, &str, &str); 12] = [
+    ("leads", "title", "id"),
+    ("leads", "contact_name", "id"),
+    ("leads", "email", "id"),
+    ("leads", "description", "id"),
+    ("leads", "custom", "id"),
+    ("activities", "body", "lead_id"),
+    ("activities", "meta", "lead_id"),
+    ("lead_changes", "from_value", "lead_id"),
+    ("lead_changes", "to_value", "lead_id"),
+    ("events", "payload", "lead_id"),
+    ("effects", "input", "NULL"),
+    ("followers", "state", "NULL"),
+];
+/// More are counted but not named.
+const MAX_NAMED: i64 = 100;
+
+/// Counts of what was erased with leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Erased {
+    pub leads: u64,
+    pub activities: u64,
+    pub changes: u64,
+    /// Lines of the log that were blanked.
+    pub events: u64,
+    pub idempotency_outcomes: u64,
+    pub effects: u64,
+    pub reminders: u64,
+    /// Rows of other tables.
+    pub others: u64,
+}
+
+impl Erased {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            leads: self.leads + other.leads,
+            activities: self.activities + other.activities,
+            changes: self.changes + other.changes,
+            events: self.events + other.events,
+            idempotency_outcomes: self.idempotency_outcomes + other.idempotency_outcomes,
+            effects: self.effects + other.effects,
+            reminders: self.reminders + other.reminders,
+            others: self.others + other.others,
+        }
+    }
+}
+
+/// A place that still mentions a person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mention {
+    pub table: &'static str,
+    pub column: &'static str,
+    pub lead_id: Option<String>,
+}
+
+impl Reader {
+    /// The leads with this e-mail address, deleted ones as well.
+    pub async fn leads_with_email(&mut self, email: &str) -> Result<Vec<LeadId>> {
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM leads WHERE lower(email) = lower(?) ORDER BY id")
+            .bind(email)
+            .fetch_all(&mut *self.tx)
+            .await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// The lead, whether or not it is deleted.
+    pub async fn any_lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
+        match self.lead(id).await? {
+            Some(lead) => Ok(Some(lead)),
+            None => self.deleted_lead(id).await,
+        }
+    }
+
+    /// Where a text still stands, letters' case aside.
+    pub async fn mentions(&mut self, text: &str) -> Result<Vec<Mention>> {
+        let mut found = Vec::new();
+        for (table, column, lead) in MENTIONS {
+            let query = format!(
+                "SELECT DISTINCT {lead} FROM {table} WHERE instr(lower({column}), lower(?)) > 0 LIMIT {MAX_NAMED}"
+            );
+            let rows = sqlx::query(AssertSqlSafe(query)).bind(text).fetch_all(&mut *self.tx).await?;
+            for row in rows {
+                found.push(Mention { table, column, lead_id: row.try_get(0)? });
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Tx<'_> {
+    /// Erases a lead with everything that belongs to it or was made of it.
+    pub async fn erase_lead(&mut self, id: LeadId) -> Result<Erased> {
+        let id = id.to_string();
+        let of_lead = "(instr(input, ?1) > 0
+            OR occasion IN (SELECT l.epoch || ':' || e.seq FROM events e, log l WHERE e.lead_id = ?1))";
+        let done = format!("UPDATE effects SET input = '{{}}', reason = NULL WHERE state = 'done' AND {of_lead}");
+        let open = format!("DELETE FROM effects WHERE state <> 'done' AND {of_lead}");
+        let effects = self.of(&done, &id).await? + self.of(&open, &id).await?;
+        let reminders = "DELETE FROM reminders WHERE lead_id = ?1 OR instr(data, ?1) > 0 OR instr(key, ?1) > 0";
+        let reminders = self.of(reminders, &id).await?;
+
+        // The key stays, or a repeated request would make the lead again.
+        let outcomes = "UPDATE idempotency_keys SET outcome = '\"deleted\"' WHERE instr(outcome, ?1) > 0";
+        let idempotency_outcomes = self.of(outcomes, &id).await?;
+        let blank = format!(
+            "UPDATE events SET name = '{BLANKED}', rooms = '[]', payload = '{{}}', context = '{{}}', lead_id = NULL
+             WHERE lead_id = ?1"
+        );
+        let events = self.of(&blank, &id).await?;
+
+        let activities = self.of("DELETE FROM activities WHERE lead_id = ?1", &id).await?;
+        let changes = self.of("DELETE FROM lead_changes WHERE lead_id = ?1", &id).await?;
+        let mut others = 0;
+        for table in self.tables_about_leads().await? {
+            others += self.of(&format!("DELETE FROM \"{table}\" WHERE lead_id = ?1"), &id).await?;
+        }
+        let leads = self.of("DELETE FROM leads WHERE id = ?1", &id).await?;
+        self.staged = true;
+        Ok(Erased { leads, activities, changes, events, idempotency_outcomes, effects, reminders, others })
+    }
+
+    /// Replaces the name and address of a user, as `old` has them, wherever a copy of them is kept, and says in how
+    /// many values.
+    pub async fn scrub_user(&mut self, old: &User, email: &str, name: &str) -> Result<u64> {
+        let (id, old_email) = (old.id.to_string(), &old.email);
+        let scrub = Scrub { id: &id, old_email, old_name: &old.name, email, name };
+        // What the server wrote of an assignment names the owner.
+        let bodies = sqlx::query(
+            "UPDATE activities SET body = replace(body, ?1, ?2)
+             WHERE type = 'ASSIGNMENT' AND instr(meta, ?3) > 0 AND instr(body, ?1) > 0",
+        );
+        let bodies = bodies.bind(&old.name).bind(name).bind(&id).execute(&mut *self.reader.tx).await?;
+        let mut scrubbed = bodies.rows_affected();
+        for (table, column) in COPIES {
+            let query = format!(
+                "SELECT rowid, {column} FROM {table}
+                 WHERE instr({column}, ?1) > 0 OR instr(lower({column}), lower(?2)) > 0"
+            );
+            let query = sqlx::query(AssertSqlSafe(query)).bind(&id).bind(old_email);
+            let rows = query.fetch_all(&mut *self.reader.tx).await?;
+            for row in rows {
+                let (rowid, text): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+                let Ok(mut value) = serde_json::from_str::<Value>(&text) else { continue };
+                if !scrub.run(&mut value) {
+                    continue;
+                }
+                let update = format!("UPDATE {table} SET {column} = ? WHERE rowid = ?");
+                let update = sqlx::query(AssertSqlSafe(update)).bind(value.to_string()).bind(rowid);
+                update.execute(&mut *self.reader.tx).await?;
+                scrubbed += 1;
+            }
+        }
+        Ok(scrubbed)
+    }
+
+    /// Forgets the sessions of a user.
+    pub async fn delete_sessions(&mut self, user: UserId) -> Result<()> {
+        self.of("DELETE FROM sessions WHERE user_id = ?1", &user.to_string()).await.map(drop)
+    }
+
+    /// Tables with a column that names a lead, beside those that are dealt with one by one.
+    async fn tables_about_leads(&mut self) -> Result<Vec<String>> {
+        let tables = sqlx::query_scalar(
+            "SELECT DISTINCT m.name FROM sqlite_schema m, pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND c.name = 'lead_id'
+             AND m.name NOT IN ('activities', 'events', 'lead_changes', 'reminders')",
+        );
+        Ok(tables.fetch_all(&mut *self.reader.tx).await?)
+    }
+
+    async fn of(&mut self, statement: &str, id: &str) -> Result<u64> {
+        let statement = sqlx::query(AssertSqlSafe(statement.to_owned())).bind(id);
+        Ok(statement.execute(&mut *self.reader.tx).await?.rows_affected())
+    }
+}
+
+/// Replaces one user's name and address in JSON.
+struct Scrub<'a> {
+    id: &'a str,
+    old_email: &'a str,
+    old_name: &'a str,
+    email: &'a str,
+    name: &'a str,
+}
+
+impl Scrub<'_> {
+    /// Whether something was replaced.
+    fn run(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) if text.eq_ignore_ascii_case(self.old_email) => {
+                self.email.clone_into(text);
+                true
+            }
+            Value::Array(items) => items.iter_mut().fold(false, |found, item| self.run(item) || found),
+            Value::Object(members) => {
+                let found = self.user(members) | self.assignment(members);
+                members.values_mut().fold(found, |found, item| self.run(item) || found)
+            }
+            _ => false,
+        }
+    }
+
+    /// An object that is about the user.
+    fn user(&self, members: &mut Map<String, Value>) -> bool {
+        if members.get("id").is_none_or(|id| id != self.id) {
+            return false;
+        }
+        let mut found = false;
+        for (key, new) in [("email", self.email), ("name", self.name)] {
+            if let Some(Value::String(text)) = members.get_mut(key).filter(|old| *old != new) {
+                new.clone_into(text);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// An activity that says to whom a lead was assigned.
+    fn assignment(&self, members: &mut Map<String, Value>) -> bool {
+        let is_theirs = members.get("type").is_some_and(|kind| kind == "ASSIGNMENT")
+            && ["fromOwnerId", "toOwnerId"]
+                .iter()
+                .any(|key| members.get("meta").is_some_and(|meta| meta[*key] == self.id));
+        match members.get_mut("body") {
+            Some(Value::String(body)) if is_theirs && body.contains(self.old_name) => {
+                *body = body.replace(self.old_name, self.name);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Store {
+    /// Empties the write-ahead log, so that no earlier version of a page is left in it. False when somebody kept
+    /// reading it for too long.
+    pub async fn truncate_wal(&self) -> Result<bool> {
+        let options = SqliteConnectOptions::new().filename(self.opener.file.path()).busy_timeout(PATIENCE);
+        let mut connection = options.connect().await?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
+            let is_busy: i64 = row.try_get(0)?;
+            if is_busy == 0 || Instant::now() > end {
+                return Ok(is_busy == 0);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_user_is_scrubbed_by_id_and_by_address_and_others_are_left_alone() {
+        let mut value = json!({
+            "lead": {"owner": {"id": "1", "name": "Ann", "email": "ann@example.com"}, "title": "Ann's roof"},
+            "by": ["ANN@example.com", "bob@example.com"],
+            "told": {"type": "ASSIGNMENT", "body": "Assigned to Ann", "meta": {"toOwnerId": "1"}},
+            "other": {"id": "2", "name": "Ann", "email": "bob@example.com"},
+        });
+        let (email, name) = ("gone@erased.invalid", "Erased");
+        let scrub = Scrub { id: "1", old_email: "ann@example.com", old_name: "Ann", email, name };
+        assert!(scrub.run(&mut value));
+        assert_eq!(
+            value,
+            json!({
+                "lead": {"owner": {"id": "1", "name": "Erased", "email": "gone@erased.invalid"}, "title": "Ann's roof"},
+                "by": ["gone@erased.invalid", "bob@example.com"],
+                "told": {"type": "ASSIGNMENT", "body": "Assigned to Erased", "meta": {"toOwnerId": "1"}},
+                "other": {"id": "2", "name": "Ann", "email": "bob@example.com"},
+            })
+        );
+        assert!(!scrub.run(&mut value));
+    }
+}
