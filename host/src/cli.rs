@@ -3,7 +3,10 @@
 //! stdout bears the result and nothing else. What fails is one line on stderr and exit code 2. Where the result itself
 //! can be that something is not good, exit code 1 says so.
 
+mod backup;
 mod config;
+mod doctor;
+mod erase;
 mod explain;
 mod migrate;
 mod plugin;
@@ -29,6 +32,7 @@ use crate::{
     app::{App, Cursors, SystemClock},
     auth::password::Passwords,
     config::{Config, DEFAULT_FILE, Flag, Mode},
+    domain::text::one_line,
     plugin::{Limits, Plugins},
     store::Store,
 };
@@ -54,6 +58,14 @@ enum Command {
     Seed,
     /// Make the database's tables, or bring them up to date
     Migrate,
+    /// Write everything that a server needs into one file, while it serves
+    Backup(backup::Backup),
+    /// Put a backup in place, while no server runs
+    Restore(backup::Restore),
+    /// Erase a person: leads, history, and what the log says of them
+    Erase(erase::Erase),
+    /// Look for what is wrong, or soon will be, and say what to do
+    Doctor(doctor::Doctor),
     /// Write, build and manage plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -128,10 +140,11 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<NotGood>() => ExitCode::from(1),
+        Err(error) if error.is::<Unwell>() => ExitCode::from(error.downcast_ref().map_or(2, |Unwell(code)| *code)),
         Err(error) => {
             // The chain of causes in one line; `{:?}` would bring a backtrace along.
             let line = format!("{error:#}").replace('\n', " ");
-            let _ = writeln!(std::io::stderr(), "error: {line}");
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&line));
             ExitCode::from(2)
         }
     }
@@ -143,6 +156,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::User(command) => user::run(command, &cli.options),
         Command::Seed => seed::run(&cli.options),
         Command::Migrate => migrate::run(&cli.options),
+        Command::Backup(backup) => backup::run(&backup, &cli.options),
+        Command::Restore(restore) => backup::restore(&restore, &cli.options),
+        Command::Erase(erase) => erase::run(&erase, &cli.options),
+        Command::Doctor(doctor) => doctor::run(&doctor, &cli.options),
         Command::Plugin(command) => plugin::run(command, &cli.options),
         Command::Explain(explain) => explain::run(&explain, &cli.options),
         Command::Config(command) => config::run(&command, &cli.options),
@@ -153,6 +170,11 @@ fn run(cli: Cli) -> Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error("the result is not good")]
 struct NotGood;
+
+/// An examination was made and told, and did not find everything well; the exit code tells how bad it is.
+#[derive(Debug, thiserror::Error)]
+#[error("not everything is well")]
+struct Unwell(u8);
 
 /// The core without plugins, for what is done beside a running server.
 fn app(config: &Config, store: Arc<Store>, passwords: Passwords) -> App {
@@ -175,5 +197,8 @@ fn runtime() -> Result<Runtime> {
 /// Writes a result to stdout.
 fn say(text: impl std::fmt::Display) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write to stdout")
+    // What others wrote may be in it: it must not command the terminal.
+    let text = text.to_string();
+    let lines: Vec<_> = text.split('\n').map(one_line).collect();
+    writeln!(stdout, "{}", lines.join("\n")).and_then(|()| stdout.flush()).context("cannot write to stdout")
 }

@@ -143,6 +143,18 @@ impl SocketClient {
         payload
     }
 
+    /// Everything that comes up to an event of that name, as one text.
+    pub async fn until(&mut self, name: &str) -> String {
+        let mut told = String::new();
+        loop {
+            let (got, payload) = self.next().await;
+            told += &format!("{got} {payload}\n");
+            if got == name {
+                return told;
+            }
+        }
+    }
+
     /// Subscribes to a lead and takes the confirmation.
     pub async fn subscribe(&mut self, lead: &str) {
         let answer = self.call("lead:subscribe", json!({"leadId": lead})).await;

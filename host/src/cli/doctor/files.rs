@@ -1,0 +1,143 @@
+//! Checks of disks, owners and modes, and of who else uses the files.
+
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::{fs::statvfs, process::geteuid};
+
+use super::{Findings, Patient};
+use crate::{
+    auth::settings::MIN_SECRET_BYTES,
+    plugin::{bulletin, file},
+};
+
+const LITTLE: u64 = 1 << 30;
+const NEXT_TO_NOTHING: u64 = 64 << 20;
+
+pub(super) fn disk(patient: &Patient, findings: &mut Findings) {
+    let mut seen = Vec::new();
+    for path in [&patient.database, &patient.data_dir] {
+        let folder = existing(path);
+        let (Ok(system), Ok(metadata)) = (statvfs(&folder), fs::metadata(&folder)) else { continue };
+        if seen.contains(&metadata.dev()) {
+            continue;
+        }
+        seen.push(metadata.dev());
+        let free = system.f_bavail.saturating_mul(system.f_frsize);
+        let size = fs::metadata(&patient.database).map_or(0, |found| found.len());
+        let (mib, folder) = (free >> 20, folder.display());
+        if system.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+            findings.problem("read_only", format!("{folder} is on a read-only file system"), "mount it writable");
+        } else if free < NEXT_TO_NOTHING {
+            findings.problem(
+                "disk_full",
+                format!("{mib} MiB are free at {folder}: writes fail, or soon will"),
+                "make room; docs/OPERATIONS.md tells what grows",
+            );
+        } else if free < LITTLE || free < size {
+            findings.warn(
+                "disk_low",
+                format!("{mib} MiB are free at {folder}: a backup or a migration may not fit"),
+                "make room: as much as the database has, and 1 GiB",
+            );
+        } else {
+            findings.ok(format!("{mib} MiB are free at {folder}"));
+        }
+    }
+}
+
+/// The nearest folder that is there.
+fn existing(path: &Path) -> PathBuf {
+    let above =
+        path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let own = Some(path).filter(|path| path.is_dir());
+    own.into_iter().chain(above).find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+pub(super) fn data_dir(patient: &Patient, findings: &mut Findings) {
+    let before = findings.all.len();
+    let beside = ["", "-wal", "-shm"].map(|suffix| {
+        let mut path = patient.database.clone().into_os_string();
+        path.push(suffix);
+        PathBuf::from(path)
+    });
+    for path in beside.iter().chain([&patient.data_dir]) {
+        if let Ok(metadata) = fs::metadata(path) {
+            ours(path, &metadata, findings);
+        }
+    }
+    if !patient.data_dir.exists() {
+        let action = "nothing, if no server has run here yet; else check --data-dir";
+        let message = format!("there is no data directory {}", patient.data_dir.display());
+        return findings.warn("no_data_dir", message, action);
+    }
+    if findings.all.len() == before {
+        findings.ok(format!("{} and the database belong to this user alone", patient.data_dir.display()));
+    }
+}
+
+/// Whether a file is this user's, and nobody else's to read.
+fn ours(path: &Path, metadata: &Metadata, findings: &mut Findings) {
+    let (owner, me, mode) = (metadata.uid(), geteuid().as_raw(), metadata.mode() & 0o777);
+    let path = path.display();
+    if owner != me && me != 0 {
+        findings.problem(
+            "other_owner",
+            format!("{path} belongs to user {owner}, and this is user {me}"),
+            format!("run leadwire as its owner, or `chown {me} {path}`"),
+        );
+    }
+    if mode & 0o077 != 0 {
+        let private = if metadata.is_dir() { "0700" } else { "0600" };
+        findings.problem(
+            "open_to_others",
+            format!("{path} has mode {mode:04o}: others on this machine can get at what is in it"),
+            format!("chmod {private} {path}"),
+        );
+    }
+}
+
+pub(super) fn secret(patient: &Patient, findings: &mut Findings) {
+    if patient.config.auth.jwt_secret.is_some() {
+        return findings.ok("the secret that signs tokens is configured");
+    }
+    let path = patient.data_dir.join("jwt-secret");
+    let shown = path.display();
+    match file::read(&path, 1 << 20) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.warn(
+            "no_secret",
+            format!("there is no {shown}: the next start makes one, and every login is void"),
+            "nothing for a new server; else restore it from a backup",
+        ),
+        Err(error) => {
+            findings.problem("secret_unread", format!("{shown} cannot be read: {error}"), "check its owner and mode")
+        }
+        Ok(bytes) if bytes.trim_ascii().len() < MIN_SECRET_BYTES => findings.problem(
+            "short_secret",
+            format!("{shown} has less than {MIN_SECRET_BYTES} bytes: the server refuses it"),
+            "restore it from a backup, or delete it: then every login is void",
+        ),
+        Ok(_) => {
+            let before = findings.all.len();
+            if let Ok(metadata) = fs::metadata(&path) {
+                ours(&path, &metadata, findings);
+            }
+            if findings.all.len() == before {
+                findings.ok("the secret that signs tokens is in the data directory");
+            }
+        }
+    }
+}
+
+pub(super) fn process(patient: &Patient, findings: &mut Findings) {
+    match bulletin::read(&patient.data_dir) {
+        Ok(Some(server)) => findings.ok(format!("a server runs, pid {}", server["pid"])),
+        Ok(None) => findings.ok("no server reports on this data directory"),
+        Err(error) => {
+            findings.warn("status_unread", format!("what a server reports cannot be read: {error}"), "check the file")
+        }
+    }
+}
