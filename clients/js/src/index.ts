@@ -64,6 +64,10 @@ export class Leadwire {
   private renewed = false;
   private wanted = false;
   private renewing: Promise<void> | undefined;
+  /** The server has let us in, and the connection stands. */
+  private isIn = false;
+  /** Those who called `connect`. */
+  private readonly callers: ((refusal?: string) => void)[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   /** Wraps a socket; make it with `autoConnect: false`. */
@@ -74,7 +78,10 @@ export class Leadwire {
     this.position = options.position;
     socket.auth = (tell: (auth: object) => void) => tell({ token: this.token, ...this.position });
     socket.onAny((name: string, event) => this.take(name, event));
-    socket.on('disconnect', (reason) => (this.wanted &&= reason !== 'io client disconnect'));
+    socket.on('disconnect', (reason) => {
+      this.isIn = false;
+      this.wanted &&= reason !== 'io client disconnect';
+    });
     socket.on('connect_error', ({ message }) => this.refusedToConnect(message));
   }
 
@@ -85,11 +92,24 @@ export class Leadwire {
     return () => void listeners.delete(listener);
   }
 
-  async connect(): Promise<void> {
+  /**
+   * Resolves once the server has said `connected`: what you fetch from then on misses nothing.
+   *
+   * Rejects when it is refused, which is told by `refused` as well, or when `disconnect` is called meanwhile. Until the server can be
+   * reached it waits.
+   */
+  connect(): Promise<void> {
     this.wanted = true;
     this.renewed = false;
-    if (this.token === undefined) await this.renew();
+    if (this.isIn) return Promise.resolve();
+    const entered = new Promise<void>((fulfil, reject) => {
+      this.callers.push((refusal) => (refusal === undefined ? fulfil() : reject(new Error(refusal))));
+    });
+    // Who does not wait for it is told by `refused`.
+    entered.catch(() => {});
+    if (this.token === undefined) void this.renew();
     else this.socket.connect();
+    return entered;
   }
 
   /** Leaves for good. */
@@ -98,6 +118,7 @@ export class Leadwire {
     clearTimeout(this.timer);
     this.followed.clear();
     this.socket.disconnect();
+    this.answer('disconnected');
   }
 
   /** Follows a lead from now on, over every reconnect. */
@@ -138,6 +159,8 @@ export class Leadwire {
   /** The server has let us in. Leads that it no longer knows we follow, it is told again. */
   private greeted({ seq, epoch, recovered }: SocketEvents['connected']): void {
     this.renewed = false;
+    this.isIn = true;
+    this.answer();
     const { position } = this;
     this.catchingUp = recovered;
     if (position && recovered) {
@@ -176,8 +199,17 @@ export class Leadwire {
     } else if (REFUSED_TOKEN.test(message) && !this.renewed) {
       void this.renew();
     } else {
-      this.tell('refused', { message });
+      this.refuse(message);
     }
+  }
+
+  private refuse(message: string): void {
+    this.tell('refused', { message });
+    this.answer(message);
+  }
+
+  private answer(refusal?: string): void {
+    for (const caller of this.callers.splice(0)) caller(refusal);
   }
 
   /** Gets a new token and uses it; who asks meanwhile gets the same one. */
@@ -194,7 +226,7 @@ export class Leadwire {
         }
       })
       .catch((error) => {
-        if (this.wanted && !this.socket.connected) this.tell('refused', { message: String(error?.message ?? error) });
+        if (this.wanted && !this.socket.connected) this.refuse(String(error?.message ?? error));
       })
       .finally(() => (this.renewing = undefined)));
   }

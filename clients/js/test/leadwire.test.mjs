@@ -1,10 +1,15 @@
 // The helper, minified as it is shipped, on a stock client against the real server.
 
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { io } from 'socket.io-client';
-import { Server, until } from '../../../host/tests/node/support.mjs';
+import { promisify } from 'node:util';
+import { execFile } from 'node:child_process';
+import { Server, lose, until } from '../../../host/tests/node/support.mjs';
 import { Leadwire } from '../dist/leadwire.min.js';
 
 const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
@@ -55,7 +60,7 @@ for (const transports of [['websocket'], ['polling']]) {
     await note(admin.api, lead, 'before');
     await client.next('activity:created');
     const { since } = client.leadwire.position;
-    client.socket.io.engine.close();
+    await lose(client.socket);
     await note(admin.api, lead, 'meanwhile');
     const { seq } = await client.next('synced');
     assert.deepEqual(client.named('gap').map((gap) => gap.since), [since]);
@@ -167,4 +172,121 @@ test('the end of the session is told once, and nothing is tried in a loop', asyn
   assert.match((await client.next('refused')).message, /invalid|revoked|reused|unauthenticated/);
   assert.equal(client.refreshed.times, 1);
   assert.equal(client.socket.active, false);
+});
+
+const AUTH_REFUSED = /Invalid authentication token|Authentication token required/;
+
+test('connect is kept once the server has said who is connected, and every call of it', async (t) => {
+  const server = await Server.start(t);
+  const client = helper(server, await server.person('VIEWER'));
+  const calls = [client.leadwire.connect(), client.leadwire.connect()];
+  await Promise.all(calls);
+  assert.equal(client.named('connected').length, 1);
+  await client.leadwire.connect();
+  assert.equal(client.named('connected').length, 1);
+});
+
+test('connect waits for a server that cannot be reached yet', async (t) => {
+  const server = await Server.start(t);
+  const viewer = await server.person('VIEWER');
+  const { host } = new URL(server.url);
+  await server.end('SIGTERM');
+  const client = helper(server, viewer);
+  let isKept = false;
+  const connected = client.leadwire.connect().then(() => (isKept = true));
+  await new Promise((fulfil) => client.socket.once('connect_error', fulfil));
+  assert.equal(isKept, false);
+  await server.serve(host);
+  await connected;
+  assert.equal(client.named('connected').length, 1);
+});
+
+test('connect is broken by a refusal, by a token that cannot be had, and by a disconnect', async (t) => {
+  const server = await Server.start(t);
+  const viewer = await server.person('VIEWER');
+  const refused = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
+  await assert.rejects(refused.leadwire.connect(), AUTH_REFUSED);
+  assert.match(refused.named('refused')[0].message, AUTH_REFUSED);
+  const none = helper(server, { ...viewer, token: undefined }, { refresh: () => Promise.reject(new Error('signed out')) });
+  await assert.rejects(none.leadwire.connect(), /signed out/);
+  const gone = helper(server, viewer);
+  const connecting = gone.leadwire.connect();
+  gone.leadwire.disconnect();
+  await assert.rejects(connecting, /disconnected/);
+  // And is made again by the next call.
+  await gone.leadwire.connect();
+  assert.equal(gone.named('connected').length, 1);
+  // Nobody waits for this one: the process goes on.
+  const alone = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
+  alone.leadwire.connect();
+  await alone.next('refused');
+});
+
+test('the README\'s list is right after changes during the fetch, and after a reset', async (t) => {
+  const server = await Server.start(t);
+  const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
+  const create = (title) => admin.api('POST', '/api/leads', { title });
+  const [kept, changed, removed] = await Promise.all(['kept', 'changed', 'removed'].map(create));
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+  const example = /^## A list that stays right$[^]*?^```js\n([^]*?)^```$/m.exec(readme)[1];
+  const code = example
+    .replace(/^import .*$/gm, '')
+    .replaceAll('http://localhost:3001', server.url)
+    .replace(/^await fetched;$/m, 'return { leads, leadwire, fetched };');
+  // What was read is handed on only after events about it have come.
+  let isFirst = true;
+  const getJson = async (url) => {
+    const page = await viewer.api('GET', url.slice(server.url.length));
+    if (!isFirst) return page;
+    isFirst = false;
+    const title = 'changed meanwhile';
+    await admin.api('PATCH', `/api/leads/${changed.id}`, { title });
+    await admin.api('DELETE', `/api/leads/${removed.id}`);
+    await create('new');
+    await until('events', () => [...leads.values()].some((lead) => lead.title === 'new'));
+    return page;
+  };
+  const AsyncFunction = (async () => {}).constructor;
+  const names = ['io', 'Leadwire', 'accessToken', 'getNewAccessToken', 'getJson'];
+  const run = new AsyncFunction(...names, code);
+  const connect = (url, options) => {
+    const socket = io(url, { ...options, forceNew: true });
+    server.sockets.push(socket);
+    return socket;
+  };
+  // Defined ahead of the first page, by the example itself.
+  let leads = new Map();
+  const made = await run(connect, Leadwire, viewer.token, async () => assert.fail('tokens live longer'), getJson);
+  ({ leads } = made);
+  await made.fetched;
+  const titles = () => [...leads.values()].map(({ title }) => title).sort();
+  assert.deepEqual(titles(), ['changed meanwhile', 'kept', 'new']);
+  assert.ok(leads.has(kept.id));
+  // As after a time that the log no longer tells of.
+  leads.set('ghost', { id: 'ghost', title: 'ghost' });
+  leads.delete(kept.id);
+  made.leadwire.socket.emit('sync:since', { seq: 1e9, epoch: made.leadwire.position.epoch });
+  await until(() => `the list, ${titles()}`, () => titles().join() === 'changed meanwhile,kept,new');
+});
+
+test('what npm packs after npm ci can be installed and used', async (t) => {
+  const run = promisify(execFile);
+  const folder = mkdtempSync(join(tmpdir(), 'leadwire-pack-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const source = new URL('..', import.meta.url);
+  const npm = (cwd, ...args) => run('npm', [...args, '--no-audit', '--no-fund', '--offline'], { cwd });
+  const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', folder);
+  // Behind what the build says.
+  const [{ filename, files }] = JSON.parse(stdout.slice(stdout.search(/^\[/m)));
+  const paths = files.map(({ path }) => path).sort();
+  for (const path of ['README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/events.d.ts', 'dist/leadwire.min.js']) {
+    assert.ok(paths.includes(path), `${path} in ${paths}`);
+  }
+  // Its peer, the stock client, is the application's own.
+  await npm(folder, 'install', `./${filename}`, '--legacy-peer-deps');
+  const require = createRequire(join(folder, 'application.js'));
+  for (const name of ['@leadwire/client', '@leadwire/client/min']) {
+    const { Leadwire: Installed } = await import(require.resolve(name));
+    assert.equal(typeof Installed.prototype.connect, 'function');
+  }
 });

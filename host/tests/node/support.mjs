@@ -37,8 +37,13 @@ export class Server {
     this.log = '';
     this.sockets = [];
     mkdirSync(this.plugins);
-    writeFileSync(join(this.home, 'leadwire.toml'), settings + SETTINGS);
+    this.configure(settings);
     t.after(() => this.close());
+  }
+
+  /** Takes force when the server is started the next time. */
+  configure(settings) {
+    writeFileSync(join(this.home, 'leadwire.toml'), settings + SETTINGS);
   }
 
   /** A server with one user a role, already serving. */
@@ -179,6 +184,16 @@ export async function heard(socket, name, fits = () => true) {
 }
 
 export const events = (socket, name) => socket.heard.filter((event) => event.name === name).map((event) => event.data);
+
+/** Breaks a stock client's connection without a word of goodbye; it comes back by itself. */
+export async function lose(socket) {
+  const { engine, uri } = socket.io;
+  const isLost = new Promise((fulfil) => engine.once('close', fulfil));
+  if (engine.transport.name === 'websocket') engine.transport.ws.terminate();
+  // Told to close, a polling client says goodbye. What is no packet ends the session.
+  else await fetch(`${uri}/socket.io/?EIO=4&transport=polling&sid=${engine.id}`, { method: 'POST', body: 'nonsense' });
+  await isLost;
+}
 
 /** Says in each handshake what was seen last, as PROTOCOL.md has it. */
 export function resume(socket) {
