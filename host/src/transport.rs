@@ -2,5 +2,7 @@
 
 pub mod address;
 pub mod connection;
+mod event_names;
+pub mod frames;
 pub mod http;
 pub mod socket;

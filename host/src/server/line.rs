@@ -1,9 +1,11 @@
 //! An accepted TCP connection that can be cut from elsewhere, and that has to say something soon.
+//!
+//! Once it is a WebSocket, what comes in goes through [`Frames`].
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -14,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::transport::connection::Connection;
+use crate::transport::{connection::Connection, frames::Frames};
 
 /// As many bytes as every request has. Until they are there, this timer runs and hyper's may not.
 const OPENING: usize = 24;
@@ -28,6 +30,7 @@ pub(super) struct Line {
     read_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     write_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     opening: Option<Opening>,
+    frames: Frames,
 }
 
 struct Opening {
@@ -39,7 +42,14 @@ impl Line {
     pub(super) fn new(stream: TcpStream, connection: Connection, opening: Duration) -> Self {
         let cut = || Box::pin(connection.is_cut().clone().cancelled_owned());
         let opening = Opening { deadline: Box::pin(sleep(opening)), start: Vec::new() };
-        Self { stream, read_cut: cut(), write_cut: cut(), opening: Some(opening), connection }
+        Self {
+            stream,
+            read_cut: cut(),
+            write_cut: cut(),
+            opening: Some(opening),
+            connection,
+            frames: Frames::default(),
+        }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Result<()> {
@@ -48,6 +58,31 @@ impl Line {
         match self.write_cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was cut")),
             Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Reads what a client says by WebSocket; what is not clear yet is left for the next read.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        loop {
+            let ready = self.frames.hand_on(buffer.remaining());
+            if !ready.is_empty() {
+                buffer.put_slice(&ready);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            let bytes = &buffer.filled()[before..];
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let plain = self.frames.take(bytes);
+            if let Some(ending) = self.frames.ending() {
+                self.connection.note_ending(ending);
+            }
+            buffer.set_filled(before + plain);
+            if plain > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 
@@ -64,6 +99,9 @@ impl AsyncRead for Line {
         let line = self.get_mut();
         if line.read_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
+        }
+        if line.connection.is_web_socket() {
+            return line.poll_frames(cx, buffer);
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut line.stream).poll_read(cx, buffer);

@@ -1,12 +1,14 @@
 //! The TCP connection below a client, as far as the transports care: it can be cut, and tells what it has sent.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use super::frames::Ending;
 
 /// One accepted connection; the listener puts it into the extensions of every request it bears.
 ///
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Connection {
     cut: CancellationToken,
     sent: Arc<Sent>,
+    web_socket: Arc<WebSocket>,
 }
 
 #[derive(Debug, Default)]
@@ -24,9 +27,15 @@ struct Sent {
     more: Notify,
 }
 
+#[derive(Debug, Default)]
+struct WebSocket {
+    has_begun: AtomicBool,
+    ending: OnceLock<Ending>,
+}
+
 impl Connection {
     pub fn new(cut: CancellationToken) -> Self {
-        Self { cut, sent: Arc::default() }
+        Self { cut, sent: Arc::default(), web_socket: Arc::default() }
     }
 
     /// Ends the connection at once, upgraded or not: reads see its end, writes fail.
@@ -47,6 +56,26 @@ impl Connection {
     /// Woken whenever the kernel takes more.
     pub fn more_sent(&self) -> &Notify {
         &self.sent.more
+    }
+
+    /// From here on, what the client sends are frames. To be called before it is answered that it may send them.
+    pub fn begin_web_socket(&self) {
+        self.web_socket.has_begun.store(true, Ordering::Release);
+    }
+
+    /// How the client said that it ends its WebSocket.
+    pub fn ending(&self) -> Option<Ending> {
+        self.web_socket.ending.get().copied()
+    }
+
+    /// For the listener: whether what is read are frames.
+    pub fn is_web_socket(&self) -> bool {
+        self.web_socket.has_begun.load(Ordering::Acquire)
+    }
+
+    /// For the listener: the client said that it ends its WebSocket.
+    pub fn note_ending(&self, ending: Ending) {
+        let _ = self.web_socket.ending.set(ending);
     }
 
     /// For the listener: the kernel took so many bytes.

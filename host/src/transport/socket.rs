@@ -131,7 +131,7 @@ impl Sockets {
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
-        let flows = Flows::new(limits.connections_per_address);
+        let flows = Flows::new(limits.connections_per_address, settings.max_frame);
         let (source, users) = (Arc::new(source), Places::default());
         let door =
             Arc::new(Door { app, auth, visibility, settings, limits, users: users.clone(), source: source.clone() });

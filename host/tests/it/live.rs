@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use leadwire::domain::{event::Draft, role::Role, room::Room, time::Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 use crate::{
     socket_client::{SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
@@ -226,17 +227,51 @@ async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens()
             assert_eq!(replayed(&mut socket).await, (expected, json!(head)), "{transport:?} since {since}");
             socket.expect_silence().await;
         }
-        for (since, epoch) in [
-            (json!(head + 1), epoch.clone()),
-            (json!(5), json!("another")),
-            (json!(5), json!(null)),
-            (json!(-1), epoch.clone()),
-            (json!("5"), epoch.clone()),
-        ] {
+        for (since, epoch) in [(json!(head + 1), epoch.clone()), (json!(5), json!("another"))] {
             let auth = json!({"token": token, "since": since, "epoch": epoch});
             let (mut socket, greeting) = hello(&app, transport, auth).await;
             assert_eq!(greeting["recovered"], false, "since {since}");
             assert_eq!(socket.event("sync:reset").await, json!({"seq": head, "epoch": greeting["epoch"]}));
+            socket.expect_silence().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_reset() {
+    let app = TestApp::start().await;
+    leads(&app, 10).await;
+    let epoch = app.app().store().epoch();
+    let number = "since must be a whole number, 0 or more";
+    for transport in TRANSPORTS {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        let auth = json!({"token": token, "since": "7", "epoch": epoch});
+        let (mut socket, greeting) = hello(&app, transport, auth).await;
+        assert_eq!(greeting["recovered"], true);
+        assert_eq!(replayed(&mut socket).await, (vec![8, 9, 10], json!(10)));
+        let answer = socket.call("sync:since", json!({"seq": "10", "epoch": epoch})).await;
+        assert_eq!((&answer["recovered"], &answer["seq"]), (&json!(true), &json!(10)));
+        let answer = socket.call("lead:subscribe", json!({"leadId": "lead-1", "since": "9"})).await;
+        assert_eq!(answer["ok"], true);
+
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        for (since, epoch, field, message) in [
+            (json!("seven"), json!(epoch), "since", number),
+            (json!(""), json!(epoch), "since", number),
+            (json!("7.5"), json!(epoch), "since", number),
+            (json!(-1), json!(epoch), "since", number),
+            (json!(7.5), json!(epoch), "since", number),
+            (json!([7]), json!(epoch), "since", number),
+            (json!(7), json!(null), "epoch", "epoch is required"),
+            (json!(7), json!(8), "epoch", "epoch must be a text"),
+        ] {
+            let auth = json!({"token": token, "since": since, "epoch": epoch});
+            let (mut socket, greeting) = hello(&app, transport, auth).await;
+            assert_eq!(greeting["recovered"], false, "since {since}");
+            let error = socket.event("error").await;
+            assert_eq!((&error["code"], &error["message"]), (&json!("invalid"), &json!(message)), "since {since}");
+            assert_eq!((&error["errors"][0]["field"], &error["event"]), (&json!(field), &json!(null)));
+            assert_eq!(socket.event("sync:reset").await["seq"], 10);
             socket.expect_silence().await;
         }
     }
@@ -343,9 +378,7 @@ async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodb
         lost.subscribe("lead-124").await;
         lost.emit("lead:unsubscribe", json!({"leadId": "lead-124"}));
         lost.event("lead:unsubscribed").await;
-        // A polling client that says that it leaves the session, but not the namespace, is as one that is lost.
-        lost.send("1");
-        lost.closed().await;
+        lost.lose().await;
         until_true("it is gone", || registry.clients() == 0).await;
         let seq = app.app().store().appended().borrow().to_owned();
         note(&app, &lead).await;
@@ -371,6 +404,70 @@ async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodb
             left.closed().await;
         }
         until_true("all are gone", || registry.clients() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_that_is_lost_its_leads() {
+    let app = TestApp::start().await;
+    let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
+    let registry = app.server.sockets().registry();
+    let frame = |code: u16| CloseFrame { code: code.into(), reason: "".into() };
+    let close = |code| Message::Close(Some(frame(code)));
+    let many = |text: &str| (0..50).map(|_| Message::text(text)).collect::<Vec<_>>();
+    for (sent, is_lost) in [
+        (vec![close(1000)], false),
+        (vec![close(1001)], false),
+        (vec![Message::text("1")], false),
+        (vec![Message::text("41")], false),
+        // As python-socketio says goodbye.
+        (vec![Message::text("41"), Message::text("1"), close(1000)], false),
+        ([many("3"), vec![close(1001)]].concat(), false),
+        // As a stock client does that hears no ping: it comes back by itself.
+        (vec![Message::Close(None)], true),
+        (vec![close(1011)], true),
+        (vec![close(3000)], true),
+        (vec![], true),
+        (vec![Message::text("no packet"), close(1000)], true),
+    ] {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        let (mut socket, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
+        while !socket.next().await.expect("a packet").expect("a frame").to_string().starts_with(r#"42["connected""#) {}
+        socket.send(Message::text(format!(r#"42["lead:subscribe",{{"leadId":"{lead}"}}]"#))).await.expect("sends");
+        while !socket.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
+        for message in &sent {
+            socket.feed(message.clone()).await.expect("sends");
+        }
+        let _ = socket.flush().await;
+        until_true("it is gone", || sent.is_empty() || registry.clients() == 0).await;
+        drop(socket);
+        until_true("it is gone", || registry.clients() == 0).await;
+        let mut next = connect(&app, Transport::WebSocket, &token).await;
+        if is_lost {
+            assert_eq!(next.event("lead:subscribed").await["leadId"], lead, "{sent:?}");
+        }
+        next.expect_silence().await;
+        next.send("1");
+        next.closed().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
+    let app = TestApp::start().await;
+    let registry = app.server.sockets().registry();
+    for goodbye in ["1", "41\u{1e}1", "3\u{1e}1"] {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        let mut left = connect(&app, Transport::Polling, &token).await;
+        left.subscribe("lead-123").await;
+        left.send(goodbye);
+        left.closed().await;
+        until_true("it is gone", || registry.clients() == 0).await;
+        let mut next = connect(&app, Transport::Polling, &token).await;
+        next.expect_silence().await;
+        next.send("1");
+        next.closed().await;
+        until_true("it is gone", || registry.clients() == 0).await;
     }
 }
 

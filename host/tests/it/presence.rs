@@ -198,8 +198,7 @@ async fn who_lost_the_connection_is_listed_for_the_grace_and_then_no_more() {
         let lost = Instant::now();
         match transport {
             Transport::WebSocket => drop(sales),
-            // As an engine says that its transport closes, which is no goodbye of the socket's.
-            Transport::Polling => sales.send("1"),
+            Transport::Polling => sales.lose().await,
         }
         assert_eq!(admin.event("lead:viewers").await, viewers(&app, &lead, &[Role::Admin]));
         assert!(lost.elapsed() >= GRACE, "{:?}", lost.elapsed());

@@ -150,7 +150,20 @@ async fn what_cannot_be_done_is_answered_and_closes_nothing() {
         ("lead:update", json!({"patch": {}}), "invalid", "Lead ID is required"),
         ("lead:subscribe", json!({"leadId": 7}), "invalid", "leadId must be a text"),
         ("lead:subscribe", json!({"leadId": long}), "invalid", "leadId may have at most 128 characters"),
-        ("lead:subscribe", json!("lead-123"), "malformed", "the payload must be an object"),
+        ("lead:subscribe", json!("lead-123"), "invalid", "Lead ID is required"),
+        ("lead:subscribe", json!(["lead-123"]), "invalid", "Lead ID is required"),
+        ("lead:unsubscribe", json!(123), "invalid", "Lead ID is required"),
+        ("lead:update", json!("lead-123"), "invalid", "Lead ID is required"),
+        ("lead:delete", json!(true), "invalid", "Lead ID is required"),
+        ("lead:assign", json!(["lead-123", null]), "invalid", "Lead ID is required"),
+        ("activity:create", json!("lead-123"), "invalid", "Lead ID is required"),
+        ("auth:refresh", json!("a token"), "unauthenticated", "Authentication token required"),
+        ("lead:create", json!("Roof"), "malformed", "the payload must be an object"),
+        ("sync:since", json!(7), "malformed", "the payload must be an object"),
+        ("lead:subscribe", json!({"leadId": "a", "since": "x"}), "invalid", "since must be a whole number, 0 or more"),
+        ("lead:subscribe", json!({"leadId": "a", "since": ""}), "invalid", "since must be a whole number, 0 or more"),
+        ("sync:since", json!({"seq": "-1", "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
+        ("sync:since", json!({"seq": {}, "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
         ("lead:explode", json!({}), "unknown_event", "there is no such event"),
         ("disconnect", json!({}), "unknown_event", "there is no such event"),
         ("lead:update", json!({"leadId": "nobody", "patch": {}}), "lead_not_found", "there is no such lead"),
@@ -196,13 +209,67 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_closes_nothing() {
+    let app = TestApp::start().await;
+    for transport in TRANSPORTS {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        let mut client = SocketClient::connect(transport, &address(&app), &token).await;
+        let long = "x".repeat(70_000);
+        for (packet, name) in [
+            (r#"42[7,{}]"#.to_owned(), "7"),
+            (r#"42[-1.5]"#.to_owned(), "-1.5"),
+            (r#"42[ 0 ]"#.to_owned(), "0"),
+            (r#"42["say \"hi\"",{}]"#.to_owned(), "say \"hi\""),
+            (r#"42["a\\b\n",{}]"#.to_owned(), "a\\b\n"),
+            (format!(r#"42[12,{{"filling":"{}"}}]"#, &long[..120]), "12"),
+            (format!(r#"42[13,{{"filling":"{long}"}}]"#), "13"),
+        ] {
+            client.send(packet.clone());
+            let error = client.event("error").await;
+            assert_eq!((&error["code"], &error["event"]), (&json!("unknown_event"), &json!(name)), "{packet:.40}");
+            // In order with what is around it, and acknowledged.
+            client.emit("lead:unsubscribe", json!({"leadId": "before"}));
+            client.send(packet.replacen("42", "4299", 1));
+            client.emit("lead:unsubscribe", json!({"leadId": "after"}));
+            assert_eq!(client.event("lead:unsubscribed").await["leadId"], "before");
+            assert_eq!(client.event("error").await["event"], name);
+            let (id, answer) = client.ack().await;
+            assert_eq!((id, &answer["error"]["code"]), (99, &json!("unknown_event")));
+            assert_eq!(client.event("lead:unsubscribed").await["leadId"], "after");
+        }
+        // A name that need not be escaped, but may be.
+        client.send(r#"42["lead\u003asubscribe",{"leadId":"escaped"}]"#);
+        assert_eq!(client.event("lead:subscribed").await["leadId"], "escaped");
+        for packet in ["42[null]", "42[{}]", "42[true,1]"] {
+            client.send(packet);
+            let error = client.event("error").await;
+            assert_eq!(error["message"], "the packet has no event name, expected a text or a number", "{packet}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_unreadable_names_is_answered_one_by_one() {
+    let app = TestApp::start().await;
+    for transport in TRANSPORTS {
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
+        for number in 0..1000 {
+            client.send(format!("42[{number},{{}}]"));
+        }
+        for number in 0..1000 {
+            assert_eq!(client.event("error").await["event"], number.to_string(), "{transport:?}");
+        }
+    }
+}
+
 /// As with the reference server, whose parser gives up on the transport.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
     let app = TestApp::start().await;
     let mut other = connect(&app, Role::Admin).await;
     for transport in TRANSPORTS {
-        for packet in [r#"42["lead:subscribe",{"leadId":]"#, "42{}", "42", "4", "49", r#"42[7,{}]"#, "4\u{0}"] {
+        for packet in [r#"42["lead:subscribe",{"leadId":]"#, "42{}", "42", "4", "49", "42[]", "42[", "4\u{0}"] {
             let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Admin)).await;
             client.send(packet);
             client.closed().await;

@@ -125,6 +125,20 @@ impl SocketClient {
         }
     }
 
+    /// The next packet, which has to be an ack: of what, and what it says.
+    pub async fn ack(&mut self) -> (u64, Value) {
+        match self.packet().await {
+            Packet::Ack(id, answer) => (id, answer),
+            packet => panic!("expected an ack, got {packet:?}"),
+        }
+    }
+
+    /// Breaks the session, whatever its transport, without a goodbye.
+    pub async fn lose(&mut self) {
+        self.send("no packet");
+        self.closed().await;
+    }
+
     /// The next event, whatever it is.
     pub async fn next(&mut self) -> (String, Value) {
         if let Some(event) = self.early.pop_front() {

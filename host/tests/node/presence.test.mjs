@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ROLES, Server, events, heard, until } from './support.mjs';
+import { ROLES, Server, events, heard, lose, until } from './support.mjs';
 
 const settings = '[presence]\ngrace = "2s"\ninterval = "200ms"\n\n';
 const names = ({ users }) => users.map(({ name }) => name);
@@ -39,7 +39,7 @@ for (const transports of [['websocket'], ['polling']]) {
     await told(first, 'Admin User', 'Sales User');
     const lists = events(first, 'lead:viewers').length;
     third.heard.length = 0;
-    third.io.engine.close();
+    await lose(third);
     await heard(third, 'connected');
     await told(third, 'Admin User', 'Sales User');
     const fourth = await look(manager);

@@ -199,6 +199,35 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
     line.close();
   });
 
+  for (const [what, code, isLeft] of [['that is left', 1001, true], ['that is lost', 3000, false]]) {
+    test(`an upgraded session ${what} leaves its leads ${isLeft ? 'to nobody' : 'to the next one of its login'}`, async () => {
+      const person = await server.person('VIEWER');
+      const leave = async (upgrade) => {
+        const polling = await Polling.connect(server, person.token);
+        await polling.post(subscribe('left behind', 1));
+        await polling.next(acked('left behind', 1));
+        const line = await Line.besides(polling);
+        line.send('2probe');
+        await line.next((frame) => frame === '3probe');
+        if (upgrade) {
+          line.send('5');
+          await works(line);
+        }
+        line.ws.close(code);
+        await polling.ended();
+        const next = await Line.connect(server, person.token);
+        await works(next);
+        const again = next.frames.filter((frame) => frame.includes('left behind'));
+        assert.equal(again.length, isLeft ? 0 : 1, `${again}`);
+        next.send('41', '1');
+        await next.closed();
+      };
+      await leave(true);
+      // And one that is only about to be upgraded.
+      await leave(false);
+    });
+  }
+
   test('polling requests of a session that has upgraded are answered 400, and it goes on', async () => {
     const { polling, line } = await upgraded();
     assert.equal((await polling.poll()).status, 400);
@@ -486,12 +515,26 @@ describe('Socket.IO: events', together, () => {
     line.close();
   });
 
-  for (const packet of ['4abc', '4', '49', '42', '42{}', '42abc["x"]', '42"x"', '42[7]', '42[]', '45["x"]', '44{"message":"x"}']) {
+  for (const packet of ['4abc', '4', '49', '42', '42{}', '42abc["x"]', '42"x"', '42[]', '45["x"]', '44{"message":"x"}']) {
     test(`a packet that is none ends the transport: ${packet}`, async () => {
       const [line, polling] = await Promise.all([Line.connect(server, token), Polling.connect(server, token)]);
       line.send(packet);
       await polling.post(packet);
       await Promise.all([line.closed(), polling.ended()]);
+    });
+  }
+
+  for (const [packet, name] of [['42[7,{}]', '7'], ['42[7]', '7'], ['42["say \\"hi\\""]', 'say "hi"']]) {
+    test(`an event whose name is not a plain text is answered like any that there is not: ${packet}`, async () => {
+      const [line, polling] = await Promise.all([Line.connect(server, token), Polling.connect(server, token)]);
+      line.send(packet);
+      await polling.post(packet);
+      for (const session of [line, polling]) {
+        const [, error] = JSON.parse((await session.next(isError)).slice(2));
+        assert.deepEqual([error.code, error.event], ['unknown_event', name]);
+        await works(session);
+      }
+      line.close();
     });
   }
 

@@ -72,6 +72,8 @@ struct State {
     /// It was live and could not take an event.
     fell_behind: bool,
     has_ended: bool,
+    /// It went on purpose, or is about to be closed for that.
+    has_left: bool,
     is_closed: bool,
     outbox: VecDeque<Output>,
     outbox_bytes: usize,
@@ -174,6 +176,7 @@ impl Client {
             is_live: false,
             fell_behind: false,
             has_ended: false,
+            has_left: false,
             is_closed: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -221,6 +224,15 @@ impl Client {
     pub(super) fn end(&self) {
         self.state.lock().has_ended = true;
         self.lease_changed.notify_one();
+    }
+
+    /// Notes that the client went on purpose, ahead of closing it.
+    pub(super) fn leave(&self) {
+        self.state.lock().has_left = true;
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.state.lock().has_left
     }
 
     /// Sends the client away, once it has what waits for it.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::ready,
     net::IpAddr,
     sync::{
         Arc, OnceLock, Weak,
@@ -21,6 +22,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -36,7 +39,7 @@ use super::{
 };
 use crate::{
     auth,
-    transport::{address::ClientAddress, connection::Connection},
+    transport::{address::ClientAddress, connection::Connection, event_names, frames::Ending},
 };
 
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
@@ -83,6 +86,8 @@ struct Listed {
     /// Sessions of each address, those that began with WebSocket too.
     addresses: Places<IpAddr>,
     per_address: usize,
+    /// In bytes, of what is posted at once.
+    max_payload: usize,
     /// No session begins any more.
     is_shut: AtomicBool,
     /// Those that come back from the process before.
@@ -119,7 +124,11 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         flows.0.engine.get_or_init(|| next.clone());
         // socketioxide keeps the first request of a session as long as the session itself.
         request.extensions_mut().insert(flow.clone());
+        let connection = request.extensions().get::<Connection>().cloned();
         let response = next.run(request).await;
+        if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+            connection.begin_web_socket();
+        }
         return if is_web_socket { response } else { flows.list(&flow, response).await };
     };
     let flow = flows.0.flows.lock().get(sid).and_then(Weak::upgrade);
@@ -127,7 +136,11 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let Some(flow) = flow else { return next.run(request).await };
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
-    let answer = unless_hung_up(&flow.hung_up, next.run(request));
+    let answer = async {
+        let request = if is_post { with_stand_ins(request, flows.0.max_payload).await } else { request };
+        next.run(request).await
+    };
+    let answer = unless_hung_up(&flow.hung_up, answer);
     let response = match is_post {
         // A post is answered once it is read, and socketioxide waits for its body for ever.
         true => match timeout(POST_TIMEOUT, answer).await {
@@ -138,6 +151,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     };
     // Not by what was asked for: who asks in vain does not get rid of the connection that is known.
     if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        connection.begin_web_socket();
         flow.upgrade(&connection);
     }
     if is_poll && response.status().is_success() {
@@ -147,9 +161,31 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     response
 }
 
+/// A post whose events have names that the engine can read.
+async fn with_stand_ins(request: Request, max_payload: usize) -> Request {
+    // The engine refuses what is longer.
+    let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= max_payload as u64);
+    if !is_short {
+        return request;
+    }
+    let (mut parts, body) = request.into_parts();
+    let body = match to_bytes(body, max_payload).await {
+        Ok(payload) => match event_names::with_stand_ins(&payload) {
+            Some(changed) => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                Body::from(changed)
+            }
+            None => Body::from(payload),
+        },
+        // It broke off, which is for the engine to find.
+        Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+    };
+    Request::from_parts(parts, body)
+}
+
 impl Flows {
-    pub(super) fn new(per_address: usize) -> Self {
-        Self(Arc::new(Listed { per_address, ..Listed::default() }))
+    pub(super) fn new(per_address: usize, max_payload: usize) -> Self {
+        Self(Arc::new(Listed { per_address, max_payload, ..Listed::default() }))
     }
 
     /// A new session, counted for its address before anything is known of it.
@@ -219,6 +255,21 @@ impl Flow {
         self.hung_up.cancel();
         if let Some((connection, _)) = &self.progress.lock().web_socket {
             connection.cut();
+        }
+    }
+
+    /// Whether the client ended the session on purpose, when its transport was closed (or else failed).
+    ///
+    /// A transport is closed by a Close frame, by Engine.IO's own packet, which a stock client sends when it polls, and
+    /// by us.
+    pub(super) fn was_left(&self, is_closed: bool) -> bool {
+        if self.hung_up.is_cancelled() {
+            return false;
+        }
+        let progress = self.progress.lock();
+        match progress.web_socket.as_ref().and_then(|(connection, _)| connection.ending()) {
+            Some(ending) => ending == Ending::Left,
+            None => is_closed,
         }
     }
 

@@ -37,6 +37,7 @@ use crate::{
         user::User,
     },
     plugin::Decision,
+    transport::event_names::STAND_IN,
 };
 
 /// When to try again after too much was waiting.
@@ -193,14 +194,15 @@ impl Asker {
             return Err(Refusal::bad_token());
         }
         match name {
-            "auth:refresh" => self.refresh(object(payload)?).await,
-            "lead:subscribe" => self.subscribe(object(payload)?).await,
-            "lead:unsubscribe" => self.unsubscribe(object(payload)?),
+            // What is no object names no token, and no lead.
+            "auth:refresh" => self.refresh(members(payload)).await,
+            "lead:subscribe" => self.subscribe(members(payload)).await,
+            "lead:unsubscribe" => self.unsubscribe(members(payload)),
             "lead:create" => self.create_lead(object(payload)?).await,
-            "lead:update" => self.update_lead(object(payload)?).await,
-            "lead:delete" => self.delete_lead(object(payload)?).await,
-            "lead:assign" => self.assign_lead(object(payload)?).await,
-            "activity:create" => self.create_activity(object(payload)?).await,
+            "lead:update" => self.update_lead(members(payload)).await,
+            "lead:delete" => self.delete_lead(members(payload)).await,
+            "lead:assign" => self.assign_lead(members(payload)).await,
+            "activity:create" => self.create_activity(members(payload)).await,
             _ => Err(Refusal::new("unknown_event", "there is no such event")),
         }
     }
@@ -262,11 +264,7 @@ impl Asker {
             return Err(Refusal::bad_token());
         }
         let since = seq("seq", &payload.shift_remove("seq").unwrap_or_default())?;
-        let epoch = match payload.shift_remove("epoch") {
-            Some(Value::String(epoch)) => epoch,
-            None | Some(Value::Null) => return Err(Invalid::one("epoch", "required", "epoch is required").into()),
-            Some(_) => return Err(Invalid::one("epoch", "wrong_type", "epoch must be a text").into()),
-        };
+        let epoch = epoch(payload.shift_remove("epoch"))?;
         let source = &self.door.source;
         // The numbers of another log say nothing here, as if they were yet to come.
         let since = if epoch == source.replay.epoch() { since } else { u64::MAX };
@@ -354,7 +352,10 @@ impl Packet {
     /// The event's name alone, for an answer that is not worth reading the rest.
     fn name(&self) -> Option<String> {
         let rest = self.json.trim_start().strip_prefix('[')?;
-        serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+        match serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()? {
+            Value::String(name) if name == STAND_IN => None,
+            name => name_of(&name),
+        }
     }
 
     /// The event's name and its first argument.
@@ -364,10 +365,31 @@ impl Packet {
         }
         let unreadable = |_| Refusal::malformed("the packet is not a JSON array of a name and its arguments");
         let mut parts = serde_json::from_str::<Vec<Value>>(&self.json).map_err(unreadable)?.into_iter();
-        match parts.next() {
-            Some(Value::String(name)) => Ok((name, parts.next())),
-            _ => Err(Refusal::malformed("the packet has no event name")),
-        }
+        let name = match parts.next() {
+            Some(Value::String(name)) if name == STAND_IN => parts.next(),
+            name => name,
+        };
+        let Some(name) = name.as_ref().and_then(name_of) else {
+            return Err(Refusal::malformed("the packet has no event name, expected a text or a number"));
+        };
+        Ok((name, parts.next()))
+    }
+}
+
+/// An event's name, which may be a number as well.
+fn name_of(name: &Value) -> Option<String> {
+    match name {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The members of the payload; none where it is no object.
+fn members(payload: Option<Value>) -> Map<String, Value> {
+    match payload {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
     }
 }
 
@@ -397,12 +419,22 @@ fn lead_id(payload: &mut Map<String, Value>) -> Result<String, Refusal> {
     Ok(id)
 }
 
-/// A place in the log.
-fn seq(field: &'static str, value: &Value) -> Result<u64, Refusal> {
-    let whole = || Invalid::one(field, "wrong_type", format!("{field} must be a whole number, 0 or more"));
+/// A place in the log. Clients keep it in storage for texts, so it may be one.
+pub(super) fn seq(field: &'static str, value: &Value) -> Result<u64, Invalid> {
+    let number = match value {
+        Value::Null => return Err(Invalid::one(field, "required", format!("{field} is required"))),
+        Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+        value => value.as_u64(),
+    };
+    number.ok_or_else(|| Invalid::one(field, "wrong_type", format!("{field} must be a whole number, 0 or more")))
+}
+
+/// Which log a place is in.
+pub(super) fn epoch(value: Option<Value>) -> Result<String, Invalid> {
     match value {
-        Value::Null => Err(Invalid::one(field, "required", format!("{field} is required")).into()),
-        value => value.as_u64().ok_or_else(|| whole().into()),
+        Some(Value::String(epoch)) => Ok(epoch),
+        None | Some(Value::Null) => Err(Invalid::one("epoch", "required", "epoch is required")),
+        Some(_) => Err(Invalid::one("epoch", "wrong_type", "epoch must be a text")),
     }
 }
 

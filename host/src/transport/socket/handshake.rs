@@ -32,7 +32,7 @@ use super::{
 use crate::{
     auth::{self, Authenticated},
     delivery::shape::Message,
-    domain::{room::Room, user::User},
+    domain::{input::Invalid, room::Room, user::User},
     plugin::Decision,
     store,
     transport::address::ClientAddress,
@@ -137,6 +137,10 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
         Resumed::Fresh => {}
         Resumed::From(since) => client.resume(since),
         Resumed::Impossible => greetings.push(door.source.reset_event(head)),
+        Resumed::Invalid(invalid) => {
+            greetings.push(Message::new("error", &Refusal::from(invalid).event(None)));
+            greetings.push(door.source.reset_event(head));
+        }
     }
     let (intake, inbox) = handler::queue(client.clone(), &door.settings, &door.limits);
     socket.on_fallback(intake);
@@ -200,7 +204,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
         // What it is told comes behind the greetings.
         door.source.presence.welcome(client, lead);
     }
-    if client.closed().is_cancelled() {
+    if client.closed().is_cancelled() && !client.has_left() {
         // It was counted as lost when it closed, without these.
         door.source.kept.keep(session, rooms.into_iter().collect(), 0, door.source.max_subscriptions);
     }
@@ -214,6 +218,8 @@ enum Resumed {
     From(u64),
     /// Another log, a seq that is yet to come, lines that are not kept any more, or a reset line among them.
     Impossible,
+    /// What it says is no place in a log.
+    Invalid(Invalid),
 }
 
 /// How far back in the log a user can be told of what went by.
@@ -245,13 +251,14 @@ impl Resumed {
     fn judge(auth: &Json, door: &Door, head: u64, past: &Past) -> Self {
         let since = match auth.get("since") {
             None | Some(Json::Null) => return Self::Fresh,
-            Some(since) => since.as_u64().filter(|since| *since <= head),
+            Some(since) => handler::seq("since", since),
         };
-        let is_this_log = auth.get("epoch").and_then(Json::as_str) == Some(door.source.replay.epoch());
-        match since.filter(|since| is_this_log && past.reaches(*since, head)) {
-            Some(since) => Self::From(since),
-            None => Self::Impossible,
-        }
+        let (since, epoch) = match (since, handler::epoch(auth.get("epoch").cloned())) {
+            (Ok(since), Ok(epoch)) => (since, epoch),
+            (Err(invalid), _) | (_, Err(invalid)) => return Self::Invalid(invalid),
+        };
+        let is_this_log = since <= head && epoch == door.source.replay.epoch();
+        if is_this_log && past.reaches(since, head) { Self::From(since) } else { Self::Impossible }
     }
 }
 
@@ -349,9 +356,17 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
             DisconnectReason::ClosingServer => "server_closing",
         };
         counter!("leadwire_disconnects_total", "reason" => label).increment(1);
-        match reason {
-            DisconnectReason::ClientNSDisconnect => self.door.source.part_with(&self.client),
-            _ => self.door.source.lose(&self.client),
+        let flow = socket.req_parts().extensions.get::<Arc<Flow>>();
+        let has_left = match reason {
+            DisconnectReason::ClientNSDisconnect => true,
+            DisconnectReason::TransportClose => flow.is_some_and(|flow| flow.was_left(true)),
+            DisconnectReason::TransportError => flow.is_some_and(|flow| flow.was_left(false)),
+            _ => false,
+        };
+        if has_left {
+            self.door.source.part_with(&self.client);
+        } else {
+            self.door.source.lose(&self.client);
         }
         defer(socket);
     }

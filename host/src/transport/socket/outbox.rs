@@ -67,8 +67,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Forgets a socket that said goodbye: nobody comes back for its subscriptions.
+    /// Forgets a socket that left: nobody comes back for its subscriptions.
     pub(super) fn part_with(&self, client: &Client) {
+        client.leave();
         if let Some(rooms) = self.registry.remove(client, |_| ()) {
             self.presence.left(client, &rooms);
         }

@@ -1,0 +1,143 @@
+//! Event names that socketioxide cannot read: numbers, and texts that JSON has to escape.
+//!
+//! It ends the transport of a client that sends one, where the reference server hands the event on. So such an event
+//! gets a stand-in for a name before the engine sees it, `["=",7,{}]` in the place of `[7,{}]`, and the handler reads
+//! the element behind it. The stand-in has four bytes, so that the mask of a WebSocket frame still fits what follows.
+
+/// The name that says: the next element is the name.
+pub(super) const STAND_IN: &str = "=";
+pub(super) const INSERTED: [u8; 4] = *b"\"=\",";
+/// The array of an event begins no later than this: behind the types, a namespace, attachments and an ack id.
+const MAX_HEAD: usize = 256;
+/// Between the packets of one polling payload.
+const SEPARATOR: u8 = 0x1e;
+
+/// An Engine.IO packet, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packet {
+    /// The client ends the session.
+    Close,
+    /// An event whose name needs a stand-in, ahead of this byte.
+    Unreadable(usize),
+    Other,
+    /// More bytes are needed to say so.
+    Unclear,
+}
+
+/// Looks at the first bytes of a packet; `byte` gives them one by one, as many as there are yet.
+pub(super) fn look(byte: impl Fn(usize) -> Option<u8>, is_whole: bool) -> Packet {
+    let incomplete = if is_whole { Packet::Other } else { Packet::Unclear };
+    match (byte(0), byte(1)) {
+        (Some(b'1'), _) => return Packet::Close,
+        (None, _) | (Some(b'4'), None) => return incomplete,
+        (Some(b'4'), Some(b'2' | b'5')) => {}
+        _ => return Packet::Other,
+    }
+    let mut at = 2;
+    loop {
+        match byte(at) {
+            Some(b'[') => break,
+            None => return incomplete,
+            Some(b'{' | b'"') => return Packet::Other,
+            Some(_) if at >= MAX_HEAD => return Packet::Other,
+            Some(_) => at += 1,
+        }
+    }
+    let first = at + 1;
+    let mut at = first;
+    while matches!(byte(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        if at >= first + MAX_HEAD {
+            return Packet::Other;
+        }
+        at += 1;
+    }
+    match byte(at) {
+        None => incomplete,
+        // An array without a name is no event, here as with the reference server.
+        Some(b']') => Packet::Other,
+        Some(b'"') => loop {
+            at += 1;
+            match byte(at) {
+                Some(b'"') => return Packet::Other,
+                Some(b'\\') => return Packet::Unreadable(first),
+                Some(_) => {}
+                // A stand-in harms no name, so the rest of a long one is not waited for.
+                None if is_whole => return Packet::Other,
+                None => return Packet::Unreadable(first),
+            }
+        },
+        Some(_) => Packet::Unreadable(first),
+    }
+}
+
+/// A polling payload with the stand-ins that its events need; nothing where none does.
+pub(super) fn with_stand_ins(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut changed = None::<Vec<u8>>;
+    let mut copied = 0;
+    let mut begin = 0;
+    for packet in payload.split(|byte| *byte == SEPARATOR) {
+        if let Packet::Unreadable(at) = look(|at| packet.get(at).copied(), true) {
+            let changed = changed.get_or_insert_default();
+            changed.extend_from_slice(&payload[copied..begin + at]);
+            changed.extend_from_slice(&INSERTED);
+            copied = begin + at;
+        }
+        begin += packet.len() + 1;
+    }
+    let mut changed = changed?;
+    changed.extend_from_slice(&payload[copied..]);
+    Some(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(text: &str, is_whole: bool) -> Packet {
+        look(|at| text.as_bytes().get(at).copied(), is_whole)
+    }
+
+    #[test]
+    fn numbers_and_escaped_names_are_unreadable_and_plain_names_are_not() {
+        for (text, expected) in [
+            ("42[\"lead:subscribe\",{}]", Packet::Other),
+            ("42[7,{}]", Packet::Unreadable(3)),
+            ("4212[ -7]", Packet::Unreadable(5)),
+            ("42[null]", Packet::Unreadable(3)),
+            (r#"42["a\"b"]"#, Packet::Unreadable(3)),
+            ("451-/,7[7,{\"_placeholder\":true,\"num\":0}]", Packet::Unreadable(8)),
+            (r#"42["name",{"a":"\""}]"#, Packet::Other),
+            ("42[]", Packet::Other),
+            ("42{\"a\":[7]}", Packet::Other),
+            ("437[7]", Packet::Other),
+            ("2probe", Packet::Other),
+            ("1", Packet::Close),
+            ("", Packet::Other),
+            ("42", Packet::Other),
+            ("42[\"name", Packet::Other),
+        ] {
+            assert_eq!(packet(text, true), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_all_there_is_unclear_until_it_can_be_told() {
+        for begin in ["", "4", "42", "4217", "42[", "42[  "] {
+            assert_eq!(packet(begin, false), Packet::Unclear, "{begin:?}");
+        }
+        assert_eq!(packet("42[7", false), Packet::Unreadable(3));
+        assert_eq!(packet("42[\"lead:sub", false), Packet::Unreadable(3), "which harms no name");
+        assert_eq!(packet(&format!("42{}", "7".repeat(MAX_HEAD)), false), Packet::Other);
+        assert_eq!(packet(&format!("42[{}", " ".repeat(2 * MAX_HEAD)), false), Packet::Other);
+    }
+
+    #[test]
+    fn each_event_of_a_payload_gets_the_stand_in_that_it_needs() {
+        let changed = |payload: &str| with_stand_ins(payload.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(changed("3\u{1e}42[\"a\",{}]\u{1e}"), None);
+        assert_eq!(
+            changed("42[7]\u{1e}3\u{1e}421[\"a\\n\",1]\u{1e}42[\"b\"]").as_deref(),
+            Some("42[\"=\",7]\u{1e}3\u{1e}421[\"=\",\"a\\n\",1]\u{1e}42[\"b\"]")
+        );
+    }
+}

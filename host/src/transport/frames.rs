@@ -1,0 +1,293 @@
+//! The WebSocket frames of a client, read as they come in and before the engine gets them.
+//!
+//! The engine tells that a transport was closed, not how: a page that is left says so in its Close frame, and must not
+//! count as lost. And it ends the session over an event name that it cannot read, which gets a stand-in here
+//! (`event_names.rs`). Frames' heads are not masked, so that everything else is passed over unread.
+
+use bytes::{Buf, BytesMut};
+
+use super::event_names::{self, INSERTED, Packet};
+
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+
+/// How a client ended its WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// On purpose: Close 1000 or 1001, or Engine.IO's own packet.
+    Left,
+    /// With another Close. That has no code where a stock client gives up on a server, to come back at once.
+    GaveUp,
+}
+
+/// Reads the frames of one client in pieces of any size.
+#[derive(Default)]
+pub struct Frames {
+    /// So much of the payload of the frame under way is yet to come.
+    rest: u64,
+    /// The beginning of a frame that is too short to look at.
+    held: Vec<u8>,
+    /// To be handed on before anything else.
+    ready: BytesMut,
+    ending: Option<Ending>,
+}
+
+/// What comes after bytes that can be handed on as they are.
+enum Next {
+    Nothing,
+    Unclear,
+    /// A frame that needs a stand-in, ahead of this byte of its payload.
+    Unreadable(Head, usize),
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy)]
+struct Head {
+    first: u8,
+    mask: Option<[u8; 4]>,
+    payload: u64,
+    bytes: usize,
+}
+
+impl Frames {
+    /// Takes bytes in: so many of them are to be handed on as they are. What is behind these comes out of
+    /// [`hand_on`](Self::hand_on), some of it not before more was taken in.
+    pub fn take(&mut self, bytes: &[u8]) -> usize {
+        let plain = match self.held.is_empty() {
+            true => self.pass(bytes).0,
+            false => 0,
+        };
+        if plain < bytes.len() {
+            self.held.extend_from_slice(&bytes[plain..]);
+            self.work_off();
+        }
+        plain
+    }
+
+    /// Bytes to be handed on, at most as many as `room`.
+    pub fn hand_on(&mut self, room: usize) -> BytesMut {
+        let bytes = self.ready.len().min(room);
+        self.ready.split_to(bytes)
+    }
+
+    /// How the client ended it, if it has said so.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Makes ready what can be told of what is held.
+    fn work_off(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let mut left = held.as_slice();
+        loop {
+            let (plain, next) = self.pass(left);
+            self.ready.extend_from_slice(&left[..plain]);
+            left.advance(plain);
+            let Next::Unreadable(head, at) = next else { break };
+            left.advance(head.bytes);
+            Head { payload: head.payload + INSERTED.len() as u64, ..head }.write(&mut self.ready);
+            self.ready.extend_from_slice(&left[..at]);
+            self.ready.extend((at..).zip(INSERTED).map(|(at, byte)| byte ^ head.mask_at(at)));
+            left.advance(at);
+            self.rest = head.payload - at as u64;
+        }
+        self.held = left.to_vec();
+    }
+
+    /// Passes over whole frames, as far as they are as they should be.
+    fn pass(&mut self, bytes: &[u8]) -> (usize, Next) {
+        let mut at = 0;
+        loop {
+            let passed = usize::try_from(self.rest).unwrap_or(usize::MAX).min(bytes.len() - at);
+            self.rest -= passed as u64;
+            at += passed;
+            if at == bytes.len() {
+                return (at, Next::Nothing);
+            }
+            let Some(head) = Head::read(&bytes[at..]) else { return (at, Next::Unclear) };
+            let begin = at + head.bytes;
+            let payload =
+                &bytes[begin..begin + (bytes.len() - begin).min(head.payload.try_into().unwrap_or(usize::MAX))];
+            match head.look(payload) {
+                Packet::Unclear => return (at, Next::Unclear),
+                Packet::Unreadable(name) => return (at, Next::Unreadable(head, name)),
+                Packet::Close => self.ending = self.ending.or(Some(head.ending(payload))),
+                Packet::Other => {}
+            }
+            at = begin;
+            self.rest = head.payload;
+        }
+    }
+}
+
+impl Head {
+    /// Nothing where it is not all there yet.
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        let before = bytes.len();
+        let (first, second) = (bytes.try_get_u8().ok()?, bytes.try_get_u8().ok()?);
+        let payload = match second & 0x7f {
+            126 => bytes.try_get_u16().ok()?.into(),
+            127 => bytes.try_get_u64().ok()?,
+            short => short.into(),
+        };
+        let mask = match second & 0x80 {
+            0 => None,
+            _ => Some(bytes.try_get_u32().ok()?.to_be_bytes()),
+        };
+        Some(Self { first, mask, payload, bytes: before - bytes.len() })
+    }
+
+    fn write(self, into: &mut BytesMut) {
+        let mask = if self.mask.is_some() { 0x80 } else { 0 };
+        into.extend_from_slice(&[self.first]);
+        match self.payload {
+            short @ 0..126 => into.extend_from_slice(&[mask | short as u8]),
+            middle @ 126..0x1_0000 => {
+                into.extend_from_slice(&[mask | 126]);
+                into.extend_from_slice(&(middle as u16).to_be_bytes());
+            }
+            long => {
+                into.extend_from_slice(&[mask | 127]);
+                into.extend_from_slice(&long.to_be_bytes());
+            }
+        }
+        into.extend(self.mask.into_iter().flatten());
+    }
+
+    /// Looks at the payload, as far as it is there.
+    fn look(&self, payload: &[u8]) -> Packet {
+        let is_whole = payload.len() as u64 == self.payload;
+        match self.first & 0x0f {
+            TEXT => event_names::look(|at| Some(payload.get(at)? ^ self.mask_at(at)), is_whole),
+            CLOSE if payload.len() >= 2 || is_whole => Packet::Close,
+            CLOSE => Packet::Unclear,
+            _ => Packet::Other,
+        }
+    }
+
+    fn ending(&self, payload: &[u8]) -> Ending {
+        if self.first & 0x0f == TEXT {
+            return Ending::Left;
+        }
+        let code = payload.first_chunk().map(|[high, low]| [high ^ self.mask_at(0), low ^ self.mask_at(1)]);
+        match code.map(u16::from_be_bytes) {
+            Some(1000 | 1001) => Ending::Left,
+            _ => Ending::GaveUp,
+        }
+    }
+
+    fn mask_at(&self, at: usize) -> u8 {
+        self.mask.map_or(0, |mask| mask[at % 4])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        Head { first, mask: Some(MASK), payload: payload.len() as u64, bytes: 0 }.write(&mut bytes);
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes.to_vec()
+    }
+
+    fn text(payload: &str) -> Vec<u8> {
+        frame(0x80 | TEXT, payload.as_bytes())
+    }
+
+    fn close(code: u16) -> Vec<u8> {
+        frame(0x80 | CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat())
+    }
+
+    /// What comes out of bytes that come in pieces of that size.
+    fn through(frames: &mut Frames, bytes: &[u8], piece: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in bytes.chunks(piece) {
+            let plain = frames.take(piece);
+            out.extend_from_slice(&piece[..plain]);
+            loop {
+                let more = frames.hand_on(3);
+                if more.is_empty() {
+                    break;
+                }
+                out.extend_from_slice(&more);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn frames_go_through_as_they_are_but_for_the_stand_ins_in_pieces_of_any_size() {
+        let long = format!("42[\"note\",\"{}\"]", "x".repeat(70_000));
+        let names = ["42[7,{}]".to_owned(), format!("4212[\"a\\\"b\",\"{}\"]", "x".repeat(110))];
+        let stood_in = ["42[\"=\",7,{}]".to_owned(), format!("4212[\"=\",\"a\\\"b\",\"{}\"]", "x".repeat(110))];
+        let plain = [text("3"), text("42[\"lead:subscribe\",{}]"), frame(0x82, &[b'1'; 300]), text(&long), text("")];
+        for piece in [1, 2, 3, 7, 64, 4096, usize::MAX] {
+            let mut frames = Frames::default();
+            let (mut sent, mut expected) = (Vec::new(), Vec::new());
+            for (at, frame) in plain.iter().enumerate() {
+                sent.extend_from_slice(frame);
+                expected.extend_from_slice(frame);
+                sent.extend(text(&names[at % 2]));
+                expected.extend(text(&stood_in[at % 2]));
+            }
+            let out = through(&mut frames, &sent, piece.min(sent.len()));
+            // A piece may end inside of a name: then it gets a stand-in that it would not need.
+            let needless = text("42[\"=\",\"lead:subscribe\",{}]");
+            let without = |bytes: Vec<u8>| match bytes.windows(needless.len()).position(|part| part == needless) {
+                Some(at) => [&bytes[..at], &plain[1], &bytes[at + needless.len()..]].concat(),
+                None => bytes,
+            };
+            if piece >= 64 {
+                assert_eq!(without(out), expected, "in pieces of {piece}");
+            } else {
+                let (long, needless) = (text(&long), text(&long.replacen("\"note\"", "\"=\",\"note\"", 1)));
+                let out = without(out);
+                let at = out.windows(needless.len()).position(|part| part == needless).expect("a long frame");
+                let out = [&out[..at], &long, &out[at + needless.len()..]].concat();
+                assert_eq!(out, expected, "in pieces of {piece}");
+            }
+            assert_eq!(frames.ending(), None);
+            assert!(frames.held.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_says_so_and_the_first_word_counts() {
+        let endings = [
+            (vec![close(1000)], Some(Ending::Left)),
+            (vec![close(1001)], Some(Ending::Left)),
+            (vec![text("1")], Some(Ending::Left)),
+            (vec![text("1"), close(1011)], Some(Ending::Left)),
+            (vec![close(1006)], Some(Ending::GaveUp)),
+            (vec![close(3000)], Some(Ending::GaveUp)),
+            (vec![frame(0x80 | CLOSE, &[])], Some(Ending::GaveUp)),
+            (vec![text("42[\"x\",\"1\"]"), frame(0x82, b"1"), text("41")], None),
+        ];
+        for (sent, expected) in endings {
+            for piece in [1, 5, 1000] {
+                let mut frames = Frames::default();
+                let sent = sent.concat();
+                // In small pieces some get a stand-in that they would not need.
+                let out = through(&mut frames, &sent, piece);
+                assert!(piece < 1000 || out == sent, "{sent:?}");
+                assert_eq!(frames.ending(), expected, "{sent:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_held_than_a_head_needs_whatever_a_client_claims() {
+        let mut frames = Frames::default();
+        let endless = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4], b"42["].concat();
+        through(&mut frames, &endless, 1);
+        for _ in 0..10_000 {
+            through(&mut frames, b" ", 1);
+            assert!(frames.held.len() < 600);
+        }
+        assert!(frames.held.is_empty(), "it gave up on that frame");
+    }
+}
