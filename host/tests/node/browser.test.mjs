@@ -1,0 +1,97 @@
+// Pages in a real browser that are left, loaded again, cached and closed: a page that is gone follows nothing any more,
+// and what was lost is followed again.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { browse, hears, missing, serve, told } from './browser.mjs';
+import { Server, until } from './support.mjs';
+
+describe('pages in a browser', { skip: missing }, () => {
+  for (const transports of ['websocket', 'polling,websocket']) {
+    test(`a page that is navigated away from leaves its lead, and the next one follows its own alone (${transports})`, async (t) => {
+      const { page, show, viewers, roof, barn } = await desk(t, transports);
+      await show(page, roof);
+      await viewers(roof, ['Sales User']);
+      await show(page, barn);
+      assert.deepEqual(await followed(page), [barn]);
+      await viewers(roof, []);
+      await viewers(barn, ['Sales User']);
+      // And further on, to a page that shows none.
+      await show(page, null);
+      assert.deepEqual(await followed(page), []);
+      await viewers(barn, []);
+    });
+
+    test(`a page that is loaded again follows its lead once (${transports})`, async (t) => {
+      const { page, show, viewers, roof } = await desk(t, transports);
+      await show(page, roof);
+      for (let times = 0; times < 3; times += 1) {
+        await page.reload();
+        await hears(page, 'lead:viewers');
+        assert.deepEqual(await followed(page), [roof]);
+      }
+      await viewers(roof, ['Sales User']);
+    });
+
+    test(`a page that comes back from the browser's cache follows its lead, and the one before it did not (${transports})`, async (t) => {
+      const { page, show, viewers, roof } = await desk(t, transports);
+      await show(page, roof);
+      await show(page, null);
+      assert.deepEqual(await followed(page), []);
+      await viewers(roof, []);
+      await page.goBack();
+      await viewers(roof, ['Sales User']);
+    });
+
+    test(`of two tabs one is closed, and the other goes on with its own lead alone (${transports})`, async (t) => {
+      const { page, open, show, viewers, roof, barn } = await desk(t, transports);
+      const other = await open();
+      await show(page, roof);
+      await show(other, barn);
+      await other.close();
+      await viewers(barn, []);
+      // What a stock client does that hears no ping: it closes, without a code, and comes back by itself.
+      await page.evaluate('heard.length = 0; socket.io.engine.close()');
+      await hears(page, 'lead:subscribed');
+      await hears(page, 'lead:viewers');
+      assert.deepEqual(await followed(page), [roof]);
+      await viewers(roof, ['Sales User']);
+    });
+  }
+});
+
+/** A colleague's browser, two leads, and an admin who sees who looks at them. */
+async function desk(t, transports) {
+  const origin = await serve(t);
+  const settings = `[presence]\ngrace = "100ms"\n[http]\ncors_origins = ["${origin}"]\n`;
+  const server = await Server.start(t, { settings });
+  const [admin, sales] = await Promise.all(['ADMIN', 'SALES'].map((role) => server.person(role)));
+  const [roof, barn] = await Promise.all(
+    ['Roof', 'Barn'].map(async (title) => (await admin.api('POST', '/api/leads', { title })).id),
+  );
+  const context = await browse(t);
+  const open = async () => {
+    const page = await context.newPage();
+    page.on('pageerror', (error) => assert.fail(error));
+    return page;
+  };
+  const show = async (page, lead) => {
+    const query = new URLSearchParams({ server: server.url, token: sales.token, transports, ...(lead && { lead }) });
+    await page.goto(`${origin}/?${query}`);
+    await hears(page, 'connected');
+    // An answer to a question comes behind whatever it was told to follow.
+    if (lead) await hears(page, 'lead:viewers', ({ leadId }) => leadId === lead);
+    await page.evaluate("socket.emitWithAck('lead:unsubscribe', { leadId: 'none' })");
+  };
+  const viewers = async (lead, names) => {
+    let listed;
+    await until(() => `viewers of ${lead} to be [${names}], they are ${JSON.stringify(listed)}`, async () => {
+      listed = (await admin.api('GET', `/api/presence?leadId=${lead}`)).users.map(({ name }) => name);
+      return JSON.stringify(listed) === JSON.stringify(names);
+    });
+  };
+  return { page: await open(), open, show, viewers, roof, barn };
+}
+
+const followed = async (page) =>
+  (await told(page)).filter(({ name }) => name === 'lead:subscribed').map(({ data }) => data.leadId);
