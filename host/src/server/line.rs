@@ -75,6 +75,7 @@ impl Line {
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            self.connection.note_heard();
             let plain = self.frames.take(bytes);
             if let Some(ending) = self.frames.ending() {
                 self.connection.note_ending(ending);

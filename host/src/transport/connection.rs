@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::Ending;
@@ -30,6 +31,7 @@ struct Sent {
 #[derive(Debug, Default)]
 struct WebSocket {
     has_begun: AtomicBool,
+    last_heard: Mutex<Option<Instant>>,
     ending: OnceLock<Ending>,
 }
 
@@ -66,6 +68,16 @@ impl Connection {
     /// How the client said that it ends its WebSocket.
     pub fn ending(&self) -> Option<Ending> {
         self.web_socket.ending.get().copied()
+    }
+
+    /// When the client last sent anything by its WebSocket.
+    pub fn last_heard(&self) -> Option<Instant> {
+        *self.web_socket.last_heard.lock()
+    }
+
+    /// For the listener: the client sent something by its WebSocket.
+    pub fn note_heard(&self) {
+        *self.web_socket.last_heard.lock() = Some(Instant::now());
     }
 
     /// For the listener: whether what is read are frames.

@@ -472,6 +472,40 @@ async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_where_that_came_before_it_was_missed() {
+    let app = TestApp::with(|config| {
+        config.socket.ping_interval = Duration::from_millis(500);
+        config.socket.ping_timeout = Duration::from_millis(1000);
+    })
+    .await;
+    let registry = app.server.sockets().registry();
+    for has_successor in [false, true] {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        // As a page does that the browser keeps in its cache: it answers no ping, and closes nothing.
+        let (mut silent, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
+        while !silent.next().await.expect("a packet").expect("a frame").to_string().starts_with(r#"42["connected""#) {}
+        silent.send(Message::text(r#"42["lead:subscribe",{"leadId":"lead-123"}]"#)).await.expect("sends");
+        while !silent.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
+        let successor = match has_successor {
+            true => Some(connect(&app, Transport::WebSocket, &token).await),
+            false => None,
+        };
+        until_true("it is missed", || registry.clients() == usize::from(has_successor)).await;
+        let mut next = connect(&app, Transport::WebSocket, &token).await;
+        if !has_successor {
+            assert_eq!(next.event("lead:subscribed").await["leadId"], "lead-123");
+        }
+        next.expect_silence().await;
+        for mut left in successor.into_iter().chain([next]) {
+            left.send("41");
+            left.send("1");
+            left.closed().await;
+        }
+        until_true("all are gone", || registry.clients() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
     let app = TestApp::with(|config| config.socket.stall_timeout = Duration::from_millis(400)).await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));

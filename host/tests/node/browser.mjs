@@ -25,7 +25,7 @@ const ARGS = [
 
 const bundle = readFileSync(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url));
 
-// Does what the guide's hook does: subscribes once. `heard` and `socket` are for the test.
+// Does what the guide's hook does: subscribes once; with `again`, whenever it is connected. `heard` and `socket` are for the test.
 const PAGE = `<!doctype html><title>A page</title>
 <script src="/socket.io.js"></script>
 <script>
@@ -36,7 +36,9 @@ const PAGE = `<!doctype html><title>A page</title>
     auth: { token: asked.get('token') }, ...(transports && { transports: transports.split(',') }),
   });
   socket.onAny((name, data) => heard.push({ name, data }));
-  if (asked.get('lead')) socket.emit('lead:subscribe', { leadId: asked.get('lead') });
+  const follow = () => asked.get('lead') && socket.emit('lead:subscribe', { leadId: asked.get('lead') });
+  if (asked.get('again')) socket.on('connected', follow);
+  else follow();
   addEventListener('pageshow', ({ persisted }) => persisted && heard.push({ name: 'restored' }));
 </script>`;
 

@@ -1,5 +1,8 @@
 // Pages in a real browser that are left, loaded again, cached and closed: a page that is gone follows nothing any more,
 // and what was lost is followed again.
+//
+// A page that is navigated away from is either gone, which it says by Close 1001, or in the browser's cache, where its
+// WebSocket stays open and answers no ping.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -33,14 +36,18 @@ describe('pages in a browser', { skip: missing }, () => {
       await viewers(roof, ['Sales User']);
     });
 
-    test(`a page that comes back from the browser's cache follows its lead, and the one before it did not (${transports})`, async (t) => {
-      const { page, show, viewers, roof } = await desk(t, transports);
-      await show(page, roof);
-      await show(page, null);
-      assert.deepEqual(await followed(page), []);
+    test(`pages in the browser's cache are missed and follow nothing, and one that comes back follows its lead again (${transports})`, async (t) => {
+      const { page, show, viewers, roof, barn } = await desk(t, transports);
+      await show(page, roof, { again: true });
+      await show(page, barn, { again: true });
       await viewers(roof, []);
-      await page.goBack();
-      await viewers(roof, ['Sales User']);
+      await show(page, null);
+      assert.deepEqual(await followed(page), [], 'neither of those before');
+      await viewers(barn, []);
+      // Where it is not in the cache it is loaded again, which comes to the same.
+      await page.goBack({ waitUntil: 'commit' });
+      await viewers(barn, ['Sales User']);
+      assert.deepEqual([...new Set(await followed(page))], [barn]);
     });
 
     test(`of two tabs one is closed, and the other goes on with its own lead alone (${transports})`, async (t) => {
@@ -63,7 +70,8 @@ describe('pages in a browser', { skip: missing }, () => {
 /** A colleague's browser, two leads, and an admin who sees who looks at them. */
 async function desk(t, transports) {
   const origin = await serve(t);
-  const settings = `[presence]\ngrace = "100ms"\n[http]\ncors_origins = ["${origin}"]\n`;
+  // What answers no ping is missed soon.
+  const settings = `[presence]\ngrace = "100ms"\n[socket]\nping_interval = "1s"\nping_timeout = "2s"\n[http]\ncors_origins = ["${origin}"]\n`;
   const server = await Server.start(t, { settings });
   const [admin, sales] = await Promise.all(['ADMIN', 'SALES'].map((role) => server.person(role)));
   const [roof, barn] = await Promise.all(
@@ -75,8 +83,9 @@ async function desk(t, transports) {
     page.on('pageerror', (error) => assert.fail(error));
     return page;
   };
-  const show = async (page, lead) => {
-    const query = new URLSearchParams({ server: server.url, token: sales.token, transports, ...(lead && { lead }) });
+  const show = async (page, lead, options = {}) => {
+    const query = new URLSearchParams({ server: server.url, token: sales.token, transports, ...options });
+    if (lead) query.set('lead', lead);
     await page.goto(`${origin}/?${query}`);
     await hears(page, 'connected');
     // An answer to a question comes behind whatever it was told to follow.

@@ -26,7 +26,7 @@ use crate::{
     },
     domain::{
         event::Event,
-        id::{LeadId, UserId},
+        id::{LeadId, SessionId, UserId},
         role::Role,
         room::Room,
         user::User,
@@ -74,6 +74,8 @@ struct State {
     has_ended: bool,
     /// It went on purpose, or is about to be closed for that.
     has_left: bool,
+    /// When another socket of its session last connected.
+    sibling_at: Option<Instant>,
     is_closed: bool,
     outbox: VecDeque<Output>,
     outbox_bytes: usize,
@@ -177,6 +179,7 @@ impl Client {
             fell_behind: false,
             has_ended: false,
             has_left: false,
+            sibling_at: None,
             is_closed: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -233,6 +236,19 @@ impl Client {
 
     pub(super) fn has_left(&self) -> bool {
         self.state.lock().has_left
+    }
+
+    /// Notes that another socket connected, where it is of the same session.
+    pub(super) fn note_sibling(&self, session: SessionId) {
+        let mut state = self.state.lock();
+        if state.lease.session == Some(session) {
+            state.sibling_at = Some(Instant::now());
+        }
+    }
+
+    /// Whether another socket of its session has connected since then.
+    pub(super) fn has_sibling_since(&self, then: Instant) -> bool {
+        self.state.lock().sibling_at.is_some_and(|at| at > then)
     }
 
     /// Sends the client away, once it has what waits for it.

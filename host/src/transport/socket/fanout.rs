@@ -25,6 +25,7 @@ use crate::{
     delivery::{Publisher, RightsChange, shape::Slice},
     domain::{
         event::{Event, Resets},
+        id::{SessionId, UserId},
         role::Role,
         room::Room,
     },
@@ -125,6 +126,15 @@ impl Registry {
             client.ask(&room, since, position, self.reset_line(client));
         }
         Ok(position)
+    }
+
+    /// Notes that one more socket of a login session connected, with those that are here.
+    pub(super) fn note_sibling(&self, user: UserId, session: SessionId) {
+        let index = self.rooms.read();
+        let Some(members) = index.get(&Room::User(user)) else { return };
+        for client in members.clients.values() {
+            client.note_sibling(session);
+        }
     }
 
     pub(super) fn leave(&self, client: &Client, room: &Room) {

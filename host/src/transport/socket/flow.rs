@@ -74,6 +74,8 @@ struct Progress {
     before: u64,
     /// The WebSocket's connection, and what it had sent when it became one.
     web_socket: Option<(Connection, u64)>,
+    /// When the last request came.
+    last_asked: Option<Instant>,
 }
 
 /// The sessions that began with polling, by their `sid`.
@@ -134,6 +136,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let flow = flows.0.flows.lock().get(sid).and_then(Weak::upgrade);
     let connection = request.extensions().get::<Connection>().filter(|_| is_web_socket).cloned();
     let Some(flow) = flow else { return next.run(request).await };
+    flow.progress.lock().last_asked = Some(Instant::now());
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
     let answer = async {
@@ -273,6 +276,13 @@ impl Flow {
         }
     }
 
+    /// When the client last sent anything.
+    pub(super) fn last_heard(&self) -> Option<Instant> {
+        let progress = self.progress.lock();
+        let by_web_socket = progress.web_socket.as_ref().and_then(|(connection, _)| connection.last_heard());
+        progress.last_asked.max(by_web_socket)
+    }
+
     /// Counts a handshake; how many there were, this one included.
     pub(super) fn shake_hands(&self) -> u32 {
         self.handshakes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
@@ -409,7 +419,7 @@ mod tests {
 
     fn connection_and_meter() -> (Connection, Meter) {
         let connection = Connection::new(CancellationToken::new());
-        let progress = Progress { before: 0, web_socket: Some((connection.clone(), 0)) };
+        let progress = Progress { web_socket: Some((connection.clone(), 0)), ..Progress::default() };
         let flow = Flow::default();
         *flow.progress.lock() = progress;
         (connection, Meter::new(Arc::new(flow)))

@@ -156,6 +156,9 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let Some(Prepared(inbox, client)) = socket.extensions.remove::<Prepared>() else { return };
     let Some(Ready { inbox, mut greetings }) = inbox.lock().take() else { return };
     let user = client.user().id;
+    if let Some(session) = client.lease().and_then(|lease| lease.session) {
+        door.source.registry.note_sibling(user, session);
+    }
     // A client that is gone by now is closed, and enters no room.
     door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
     door.source.presence.arrive(&client, door.app.now());
@@ -361,6 +364,10 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
             DisconnectReason::ClientNSDisconnect => true,
             DisconnectReason::TransportClose => flow.is_some_and(|flow| flow.was_left(true)),
             DisconnectReason::TransportError => flow.is_some_and(|flow| flow.was_left(false)),
+            // A page that polled, or that the browser keeps in its cache, says nothing when it is left for the next one.
+            DisconnectReason::HeartbeatTimeout => flow
+                .and_then(|flow| flow.last_heard())
+                .is_some_and(|last_heard| self.client.has_sibling_since(last_heard)),
             _ => false,
         };
         if has_left {
