@@ -317,7 +317,7 @@ impl Writer {
 
     async fn wait_for_log(&mut self, error: &store::Error) -> Result<(), Closed> {
         error!("cannot read the log for a socket, trying again: {error}");
-        self.pause(Duration::from_secs(1)).await
+        self.pause(Duration::from_secs(1), false).await
     }
 
     /// Reads leads as they are now; waits for a failing database.
@@ -386,19 +386,24 @@ impl Writer {
         let mut changed = self.source.app.plugins().changed();
         let wait = held.next_pause();
         select! {
-            result = self.pause(wait) => result,
+            result = self.pause(wait, true) => result,
             _ = changed.changed() => Ok(()),
         }
     }
 
-    /// Sends what is put into the outbox, for as long as `span`.
-    async fn pause(&mut self, span: Duration) -> Result<(), Closed> {
+    /// Sends what is put into the outbox, for as long as `span`; or until a reset is due, if that is to end it.
+    async fn pause(&mut self, span: Duration, ends_with_reset: bool) -> Result<(), Closed> {
         let client = self.client.clone();
-        let until = Instant::now() + span;
+        let end = Instant::now() + span;
         loop {
             self.flush().await?;
+            let due = client.reset_due().filter(|_| ends_with_reset);
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Ok(());
+            }
             select! {
-                () = sleep_until(until) => return Ok(()),
+                () = sleep_until(end) => return Ok(()),
+                () = until(due) => return Ok(()),
                 () = client.woken() => {}
             }
         }
