@@ -206,11 +206,19 @@ fn generation(row: &SqliteRow) -> Result<Generation> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use sqlx::{
+        migrate::Migrator,
+        sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    };
 
     use super::*;
     use crate::{
-        domain::{policy::Visibility, role::Role},
-        store::Store,
+        domain::{
+            id::{LeadId, UserId},
+            policy::Visibility,
+            role::Role,
+        },
+        store::{MIGRATIONS, Store},
     };
 
     fn at() -> Timestamp {
@@ -334,6 +342,47 @@ mod tests {
         sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
         assert_eq!(kept(&mut tx).await, (vec![6], vec![4, 5], "h4 h5 s2".into()));
+    }
+
+    #[tokio::test]
+    async fn a_log_with_marks_is_explained_as_before_and_resets_whoever_is_behind_the_last() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
+        let before = MIGRATIONS.iter().filter(|migration| migration.version < 8).cloned().collect();
+        Migrator::with_migrations(before).run(&pool).await.expect("migrates");
+        let (user, lead, at) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7(), "2026-01-01T00:00:00.000Z");
+        let all = r#"{"ADMIN":"all","MANAGER":"all","SALES":"all","VIEWER":"all"}"#;
+        for statement in [
+            format!("INSERT INTO users VALUES ('{user}', 'ann@example.com', 'Ann', 'SALES', 1, '', '{at}', '{at}')"),
+            format!(
+                "INSERT INTO leads (id, title, status, currency, custom, created_by, version, created_at, updated_at)
+                 VALUES ('{lead}', 'Roof', 'NEW', 'USD', '{{}}', '{user}', 7, '{at}', '{at}')"
+            ),
+            "INSERT INTO log VALUES (1, 'epoch', 6)".into(),
+            format!("INSERT INTO delivery_marks VALUES (1, 0, '{all}'), (4, 3, '{all}')"),
+            format!(
+                r#"INSERT INTO events VALUES
+                     (5, 'lead:updated', '[]', NULL, '{{"lead":{{"version":7,"custom":{{"n":1.50}}}}}}', '{{}}', '{at}'),
+                     (6, 'session:updated', '[]', NULL, '{{}}', '{{"user":{{"id":"{user}"}}}}', '{at}')"#
+            ),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.expect("inserts");
+        }
+        pool.close().await;
+
+        let store = store(&dir).await;
+        let mut reader = store.read().await.expect("a reader");
+        for (seq, since, generation) in [(1, 0, 0), (3, 0, 0), (4, 3, 3), (6, 3, 3)] {
+            let switch = reader.switch_before(seq).await.expect("reads").expect("noted");
+            assert_eq!((switch.seq, switch.in_force.generation), (since, generation), "{seq}");
+        }
+        assert_eq!(reader.resets().await.expect("reads"), Role::ALL.map(|role| (role, 4)));
+        assert_eq!(reader.rights_seq(UserId(user)).await.expect("reads"), 6);
+        assert_eq!(reader.lead(LeadId(lead)).await.expect("reads").expect("kept").rev, 7);
+        let event = reader.event(5).await.expect("reads").expect("kept");
+        assert_eq!(event.payload.to_string(), r#"{"lead":{"version":7,"custom":{"n":1.5},"rev":7}}"#);
     }
 
     /// The seqs of switches, the numbers of generations and the hashes of files.
