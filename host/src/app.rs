@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    auth::password::Passwords,
+    auth::{Principal, password::Passwords},
     domain::{
         activity::Activity,
         command::Command,
@@ -26,6 +26,7 @@ use crate::{
     store::Store,
 };
 
+mod audit;
 mod batch;
 mod before;
 pub mod clock;
@@ -132,24 +133,24 @@ impl App {
         self.0.clock.now()
     }
 
-    /// Carries out a command, once for each idempotency key, and answers as the actor may see it.
+    /// Carries out a command, once for each idempotency key, and answers as the caller may see it.
     ///
     /// # Errors
     /// Nothing was changed.
-    pub async fn execute(&self, actor: &Actor, command: Command, key: Option<IdempotencyKey>) -> Result<Outcome> {
+    pub async fn execute(&self, caller: &Principal, command: Command, key: Option<IdempotencyKey>) -> Result<Outcome> {
         let key = key.map(|key| key.for_request(&command));
-        if let Some(outcome) = self.done_before(actor, key.as_ref()).await? {
+        if let Some(outcome) = self.done_before(caller, key.as_ref()).await? {
             return Ok(outcome);
         }
         let once = key.as_ref().map_or(Once::No, Once::Key);
-        match self.ask_and_carry_out(actor, command, once).await {
+        match self.ask_and_carry_out(caller, command, once).await {
             // A twin of this request may just have been carried out: then that is why nothing is there any more.
-            Err(error @ Error::NotFound(_)) => self.done_before(actor, key.as_ref()).await?.ok_or(error),
+            Err(error @ Error::NotFound(_)) => self.done_before(caller, key.as_ref()).await?.ok_or(error),
             result => result,
         }
     }
 
-    async fn ask_and_carry_out(&self, actor: &Actor, command: Command, once: Once<'_>) -> Result<Outcome> {
+    async fn ask_and_carry_out(&self, actor: &Principal, command: Command, once: Once<'_>) -> Result<Outcome> {
         // A plugin's word holds only for what it was shown: when that has changed meanwhile, all are asked again.
         for _ in 0..MAX_ASKED {
             let about = self.check_sight(actor, &command).await?;
@@ -172,13 +173,15 @@ impl App {
     /// One transaction; `None` when `shown` is not how things are any more, and nothing was done.
     async fn carry_out(
         &self,
-        actor: &Actor,
+        caller: &Principal,
         command: Command,
         once: Once<'_>,
         shown: Option<&About>,
     ) -> Result<Option<Outcome>> {
         let at = self.now();
         let mut tx = self.0.store.write().await?;
+        // What the caller was allowed at the head of the request may have been taken away meanwhile.
+        let actor = &caller.authorize(&mut tx, at).await?;
         if let Once::Key(key) = once
             && let Some(done) = key.look_up(&mut tx, actor, at).await?
         {
@@ -193,8 +196,6 @@ impl App {
         {
             return Ok(None);
         }
-        // A socket's idea of its user may be older than what an administrator has just changed.
-        let actor = &write::current(&mut tx, actor).await?;
         let cause = match once {
             Once::Effect(errand) => Some(errand.cause),
             Once::No | Once::Key(_) => None,

@@ -162,6 +162,8 @@ impl Config {
             ("presence.grace", self.presence.grace),
             ("presence.interval", self.presence.interval),
             ("limits.refusal_window", limits.refusal_window),
+            ("auth.login_limits.known_for", auth.login_limits.known_for),
+            ("auth.audit.keep_for", auth.audit.keep_for),
             ("effects.first_delay", effects.first_delay),
             ("effects.longest_delay", effects.longest_delay),
             ("effects.webhook_timeout", effects.webhook_timeout),
@@ -196,6 +198,7 @@ impl Config {
             ("effects.attempts", effects.attempts as usize, 1),
             ("effects.parallel_webhooks", effects.parallel_webhooks, 1),
             ("auth.password_hash.memory_kib", auth.password_hash.memory_kib as usize, 8 * lanes),
+            ("auth.audit.keep_rows", auth.audit.keep_rows as usize, 1000),
             ("auth.password_hash.iterations", auth.password_hash.iterations as usize, 1),
             ("auth.password_hash.parallelism", lanes, 1),
         ] {

@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     app::{App, Cursors, SystemClock},
-    auth::Auth,
+    auth::{Auth, Journal},
     config::Config,
     delivery::{
         Delivery,
@@ -90,7 +90,7 @@ impl Server {
         let plugins = open_plugins(config.plugins, Arc::new(archive)).await?;
         let begun = switch::begin(&store, &plugins, config.visibility).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
-        let passwords = auth.passwords().clone();
+        let (passwords, journal) = (auth.passwords().clone(), auth.journal().clone());
         let secret = config.auth.jwt_secret.as_ref().context("a secret was made where none is set")?;
         let cursors = Cursors::new(secret.reveal().as_bytes());
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
@@ -137,7 +137,7 @@ impl Server {
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
-        let aside = Aside { retention, viewers: sockets.viewers().clone() };
+        let aside = Aside { retention, viewers: sockets.viewers().clone(), journal };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
         Ok(Self { address, metrics_address, app, sockets, draining, drain_timeout, stop, serving, handing_over })
@@ -195,6 +195,7 @@ impl Drop for Server {
 struct Aside {
     retention: Retention,
     viewers: Viewers,
+    journal: Journal,
 }
 
 /// Serves clients and delivers events until `stop`; requests under way still see their events delivered.
@@ -212,6 +213,7 @@ async fn serve(
     let mut effecting = tokio::spawn(effects.run(stop_effects.clone()));
     let retaining = tokio::spawn(aside.retention.run(stop.clone()));
     let viewing = tokio::spawn(aside.viewers.run(stop.clone()));
+    let journaling = tokio::spawn(aside.journal.run(stop.clone()));
     let mut listening = pin!(listener.serve(router, stop.clone()));
     let (mut delivered, mut effected) = (None, None);
     select! {
@@ -235,9 +237,10 @@ async fn serve(
         Some(ended) => ended,
         None => delivering.await,
     };
-    let (retained, viewed) = (retaining.await, viewing.await);
+    let (retained, viewed, journaled) = (retaining.await, viewing.await, journaling.await);
     store.close().await;
     retained.context("the pruning of the log broke down")?;
+    journaled.context("the audit journal broke down")?;
     viewed.context("the telling of who looks at leads broke down")?;
     delivered.context("the delivery of events broke down")?;
     effected.context("the effects of plugins broke down")

@@ -13,6 +13,7 @@ use sqlx::{
 use tokio::sync::watch;
 
 pub mod activity;
+pub mod audit;
 mod connection;
 pub mod copy;
 pub mod effect;
@@ -114,6 +115,7 @@ impl Store {
             MigrateError::VersionMissing(version) => Error::Newer(version),
             error => Error::Migrate(error),
         })?;
+        user::normalise_emails(&mut first).await?;
         let (epoch, head) = log::open(&mut first).await?;
 
         let opener = Arc::new(Opener { options, file });

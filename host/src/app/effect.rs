@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{App, Error, Once, Page, PageRequest, Result, page::Reading, sight::View, write};
+use super::{App, Error, Once, Page, PageRequest, Result, page::Reading, sight::View, user::administrator, write};
 use crate::{
+    auth::Principal,
     domain::{
         activity::ActivityFields,
         command::{Command, new_owner},
@@ -21,6 +22,7 @@ use crate::{
     plugin::after::EffectName,
     store::{
         Reader, Tx,
+        audit::{Entry, Kind},
         effect::{Effect, EffectState, GAP},
         follower::{Reminder, Standing},
     },
@@ -70,9 +72,9 @@ pub fn occasion_of_reminder(reminder: &Reminder) -> String {
 
 impl App {
     /// The plugin as the one who acts; it has to follow the log.
-    pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Actor>> {
+    pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Principal>> {
         let user = self.0.store.read().await?.plugin_actor_named(plugin).await?;
-        Ok(user.map(|user| Actor::from(&user)))
+        Ok(user.map(|user| Principal::plugin(Actor::from(&user))))
     }
 
     /// Lets a plugin follow the log from here on; one that did so before goes on where it was.
@@ -89,13 +91,14 @@ impl App {
     ///
     /// # Errors
     /// Nothing was changed.
-    pub async fn carry_out_effect(&self, actor: &Actor, effect: &Effect) -> Result<()> {
+    pub async fn carry_out_effect(&self, caller: &Principal, effect: &Effect) -> Result<()> {
         let errand = Errand { id: effect.id, cause: &effect.cause };
         match Task::parse(&effect.name, effect.input.clone())? {
-            Task::Command(command) => self.ask_and_carry_out(actor, command, Once::Effect(&errand)).await.map(drop),
+            Task::Command(command) => self.ask_and_carry_out(caller, command, Once::Effect(&errand)).await.map(drop),
             Task::Notify { to, kind, lead } => {
                 let at = self.now();
                 let mut tx = self.0.store.write().await?;
+                let actor = &caller.authorize(&mut tx, at).await?;
                 errand.finish(&mut tx, at).await?;
                 let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(errand.cause));
                 let mut write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
@@ -107,6 +110,7 @@ impl App {
                 let due_at = if effect.occasion.starts_with(OF_REMINDER) { at.max(now.plus(MIN_WAIT)) } else { at };
                 let (id, cause) = (self.0.clock.id(), effect.cause.clone());
                 let mut tx = self.0.store.write().await?;
+                caller.authorize(&mut tx, now).await?;
                 errand.finish(&mut tx, now).await?;
                 let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
                 if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
@@ -145,10 +149,12 @@ impl App {
     }
 
     /// Lets an effect be tried at once, as if it were new.
-    pub async fn retry_effect(&self, actor: &Actor, plugin: &str, id: i64) -> Result<Value> {
-        self.check_plugin(actor, plugin).await?;
+    pub async fn retry_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<Value> {
+        self.check_plugin(caller, plugin).await?;
+        let at = self.now();
         let mut tx = self.0.store.write().await?;
-        let retried = tx.retry_effect(plugin, id, self.now()).await?;
+        let actor = &administrator(&mut tx, caller, at).await?;
+        let retried = tx.retry_effect(plugin, id, at).await?;
         let effect = tx.effect(plugin, id).await?.filter(|effect| effect.state != EffectState::Done);
         let effect = effect.ok_or(Error::NotFound("effect"))?;
         if !self.sees_effect(actor, &mut tx, &effect).await? {
@@ -157,28 +163,43 @@ impl App {
         if !retried {
             return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
         }
-        tx.commit().await?;
+        let entry = caller.entry(Kind::EffectRetried).about(plugin).with("effect", id);
+        self.commit_with(tx, entry, at).await?;
         Ok(shown(&effect))
     }
 
     /// Lets all of a plugin's parked effects be tried at once, and says how many these are.
-    pub async fn retry_effects(&self, actor: &Actor, plugin: &str) -> Result<u64> {
-        self.check_plugin(actor, plugin).await?;
+    pub async fn retry_effects(&self, caller: &Principal, plugin: &str) -> Result<u64> {
+        self.check_plugin(caller, plugin).await?;
+        let at = self.now();
         let mut tx = self.0.store.write().await?;
-        let retried = tx.retry_effects(plugin, self.now()).await?;
-        tx.commit().await?;
+        administrator(&mut tx, caller, at).await?;
+        let retried = tx.retry_effects(plugin, at).await?;
+        let entry = caller.entry(Kind::EffectRetried).about(plugin).with("effects", retried);
+        self.commit_with(tx, entry, at).await?;
         Ok(retried)
     }
 
     /// Gives an effect up.
-    pub async fn drop_effect(&self, actor: &Actor, plugin: &str, id: i64) -> Result<()> {
-        self.check_plugin(actor, plugin).await?;
+    pub async fn drop_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<()> {
+        self.check_plugin(caller, plugin).await?;
+        let at = self.now();
         let mut tx = self.0.store.write().await?;
+        let actor = &administrator(&mut tx, caller, at).await?;
         let effect = tx.effect(plugin, id).await?.ok_or(Error::NotFound("effect"))?;
         if !self.sees_effect(actor, &mut tx, &effect).await? || !tx.drop_effect(plugin, id).await? {
             return Err(Error::NotFound("effect"));
         }
-        Ok(tx.commit().await?)
+        let entry = caller.entry(Kind::EffectDropped).about(plugin).with("effect", id);
+        self.commit_with(tx, entry, at).await
+    }
+
+    /// Commits what an administrator did, with its audit entry.
+    async fn commit_with(&self, mut tx: Tx<'_>, entry: Entry, at: Timestamp) -> Result<()> {
+        tx.audit(&entry, at).await?;
+        tx.commit().await?;
+        entry.log();
+        Ok(())
     }
 
     /// Forgets what was done before `since`, and says how many effects that are. Others may write between two steps.

@@ -5,15 +5,19 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{App, Error, Result};
+use super::{App, Error, Result, user::administrator};
 use crate::{
+    auth::Principal,
     domain::{
-        event::{Actor, Happening},
+        event::Happening,
         id::{LeadId, UserId},
         policy::{Deed, may},
         user::{User, UserPatch},
     },
-    store::erase::{Erased, Mention},
+    store::{
+        audit::Kind,
+        erase::{Erased, Mention},
+    },
 };
 
 /// Name of an account whose person was erased.
@@ -57,16 +61,16 @@ impl App {
     ///
     /// # Errors
     /// Nothing was changed.
-    pub async fn erase_lead(&self, actor: &Actor, id: LeadId) -> Result<Erasure> {
-        may(actor, Deed::Administer)?;
+    pub async fn erase_lead(&self, caller: &Principal, id: LeadId) -> Result<Erasure> {
+        may(caller, Deed::Administer)?;
         let lead = self.0.store.read().await?.any_lead(id).await?.ok_or(Error::NotFound("lead"))?;
         // A plugin that fails must not keep a person from being erased.
-        match self.lead_for(actor, &lead) {
+        match self.lead_for(caller, &lead) {
             Ok(Some(_)) | Err(Error::PluginUnavailable(_)) => {}
             Ok(None) => return Err(Error::NotFound("lead")),
             Err(error) => return Err(error),
         }
-        let erased = self.erase_leads(actor, &[id]).await?;
+        let erased = self.erase_leads(caller, &[id]).await?;
         if erased.leads == 0 {
             return Err(Error::NotFound("lead"));
         }
@@ -77,8 +81,8 @@ impl App {
     ///
     /// # Errors
     /// `NotFound` when there is neither.
-    pub async fn erase_person(&self, actor: &Actor, email: &str) -> Result<Erasure> {
-        may(actor, Deed::Administer)?;
+    pub async fn erase_person(&self, caller: &Principal, email: &str) -> Result<Erasure> {
+        may(caller, Deed::Administer)?;
         let mut reader = self.0.store.read().await?;
         let leads = reader.leads_with_email(email).await?;
         let account = reader.user_by_email(email).await?.map(|(user, _)| user);
@@ -88,10 +92,10 @@ impl App {
         }
 
         let account = match account {
-            Some(user) => Some(self.erase_account(actor, user).await?),
+            Some(user) => Some(self.erase_account(caller, user).await?),
             None => None,
         };
-        let erased = self.erase_leads(actor, &leads).await?;
+        let erased = self.erase_leads(caller, &leads).await?;
         // What is done is done, also when a large database cannot be searched in the time that a read may take.
         let mentions = match self.0.store.read().await {
             Ok(mut reader) => reader.mentions(email).await.ok(),
@@ -100,24 +104,31 @@ impl App {
         self.finish(erased, account, mentions).await
     }
 
-    async fn erase_leads(&self, actor: &Actor, leads: &[LeadId]) -> Result<Erased> {
+    async fn erase_leads(&self, caller: &Principal, leads: &[LeadId]) -> Result<Erased> {
         let mut all = Erased::default();
         for id in leads {
             // Each by itself: others can write between them.
+            let at = self.now();
             let mut tx = self.0.store.write().await?;
+            let actor = &administrator(&mut tx, caller, at).await?;
             let erased = tx.erase_lead(*id).await?;
+            let entry = caller.entry(Kind::LeadErased).about(id);
             if erased.leads > 0 {
                 // Behind the blanked lines, so that everybody who knows the lead drops it.
-                tx.append(&Happening::LeadErased { lead: *id }.draft(actor, self.now())).await?;
+                tx.append(&Happening::LeadErased { lead: *id }.draft(actor, at)).await?;
+                tx.audit(&entry, at).await?;
             }
             tx.commit().await?;
+            if erased.leads > 0 {
+                entry.log();
+            }
             all = all.and(erased);
         }
         Ok(all)
     }
 
     /// The account stays, because history and activities are its work; it names nobody, and nobody can sign in to it.
-    async fn erase_account(&self, actor: &Actor, user: User) -> Result<ErasedAccount> {
+    async fn erase_account(&self, caller: &Principal, user: User) -> Result<ErasedAccount> {
         let email = format!("{}@{NOWHERE}", user.id);
         let patch = UserPatch {
             email: Some(email.clone()),
@@ -126,10 +137,12 @@ impl App {
             password: Some(Uuid::new_v4().to_string()),
             ..UserPatch::default()
         };
-        self.update_user(actor, user.id, patch).await?;
+        self.update_user(caller, user.id, patch).await?;
 
         let mut tx = self.0.store.write().await?;
+        administrator(&mut tx, caller, self.now()).await?;
         tx.delete_sessions(user.id).await?;
+        tx.forget_networks(user.id).await?;
         let copies = tx.scrub_user(&user, &email, NOBODY).await?;
         tx.commit().await?;
         Ok(ErasedAccount { id: user.id, email, copies })

@@ -31,6 +31,9 @@ pub enum Error {
     KeyReused,
     #[error("too many attempts")]
     RateLimited { retry_after: Duration },
+    /// The server has too much to do already to take this on.
+    #[error("the server is busy: try again later")]
+    Overloaded { retry_after: Duration },
     /// A plugin does not let it happen.
     #[error(transparent)]
     Refused(Refusal),
@@ -80,7 +83,7 @@ impl Error {
             Self::RateLimited { .. } => "rate_limited".into(),
             Self::Refused(refusal) => refusal.code.clone(),
             Self::PluginUnavailable(_) => "plugin_unavailable".into(),
-            Self::Busy(_) | Self::Contended => "unavailable".into(),
+            Self::Busy(_) | Self::Contended | Self::Overloaded { .. } => "unavailable".into(),
             Self::DatabaseUnavailable(_) => "database_unavailable".into(),
             Self::DatabaseCorrupt { .. } => "database_corrupt".into(),
             Self::Internal(_) => "internal".into(),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{page::Reading, *};
 use crate::{
-    auth::settings::PasswordHash,
+    auth::{Principal, settings::PasswordHash},
     domain::{
         activity::ActivityFields,
         event::Cause,
@@ -22,7 +22,7 @@ use crate::{
 
 struct Desk {
     app: App,
-    admin: Actor,
+    admin: Principal,
     _dir: TempDir,
 }
 
@@ -39,21 +39,21 @@ impl Desk {
         let passwords = Passwords::new(&costs).expect("valid costs");
         let cursors = Cursors::new(b"a secret of the tests");
         let app = App::new(store, Plugins::none(), visibility, passwords, cursors, Arc::new(SystemClock));
-        let nobody = Actor { id: UserId(uuid::Uuid::nil()), email: "root@example.com".into(), role: Role::Admin };
+        let nobody = Principal::operator();
         let admin = user(&app, &nobody, "admin", Role::Admin).await;
         Self { app, admin, _dir: dir }
     }
 
-    async fn user(&self, name: &str, role: Role) -> Actor {
+    async fn user(&self, name: &str, role: Role) -> Principal {
         user(&self.app, &self.admin, name, role).await
     }
 
-    async fn lead(&self, actor: &Actor, body: Value) -> Lead {
+    async fn lead(&self, actor: &Principal, body: Value) -> Lead {
         let fields = LeadFields::parse(object(body)).expect("valid");
         self.seen_lead(self.app.execute(actor, Command::CreateLead { fields }, None).await)
     }
 
-    async fn update(&self, actor: &Actor, lead: LeadId, patch: Value, version: Option<i64>) -> Result<Outcome> {
+    async fn update(&self, actor: &Principal, lead: LeadId, patch: Value, version: Option<i64>) -> Result<Outcome> {
         self.app.execute(actor, Command::UpdateLead { lead, patch: object(patch), version }, None).await
     }
 
@@ -71,10 +71,10 @@ impl Desk {
     }
 }
 
-async fn user(app: &App, admin: &Actor, name: &str, role: Role) -> Actor {
+async fn user(app: &App, admin: &Principal, name: &str, role: Role) -> Principal {
     let email = format!("{name}@example.com");
     let new = NewUser { email, name: name.into(), role, active: true, password: "a long password".into() };
-    Actor::from(&app.create_user(admin, new, None).await.expect("creates a user"))
+    Principal::of_account(&app.create_user(admin, new, None).await.expect("creates a user"))
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -154,7 +154,7 @@ async fn a_sales_user_takes_an_unassigned_lead_and_both_owners_are_notified_of_t
     let desk = Desk::open().await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
-    let assign = |actor: Actor, owner: Option<UserId>| {
+    let assign = |actor: Principal, owner: Option<UserId>| {
         let app = desk.app.clone();
         async move { app.execute(&actor, Command::AssignLead { lead: lead.id, owner }, None).await }
     };

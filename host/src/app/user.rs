@@ -4,35 +4,42 @@ use serde_json::{Value, json};
 
 use super::{App, Error, IdempotencyKey, Page, PageRequest, Result, page::Reading, sight::View};
 use crate::{
-    auth::{self, password::Verdict, session},
+    auth::{self, Principal, Seat, password::Verdict, session},
     domain::{
         event::{Actor, Happening},
         id::UserId,
         input::Invalid,
         policy::{Deed, may},
         role::Role,
+        time::Timestamp,
         user::{NewUser, User, UserPatch},
     },
-    store::Tx,
+    store::{
+        Reader, Tx,
+        audit::{Entry, Kind},
+    },
 };
 
 impl App {
     /// Makes an account, once for each idempotency key.
-    pub async fn create_user(&self, actor: &Actor, new: NewUser, key: Option<IdempotencyKey>) -> Result<User> {
-        may(actor, Deed::Administer)?;
+    pub async fn create_user(&self, caller: &Principal, new: NewUser, key: Option<IdempotencyKey>) -> Result<User> {
+        may(caller, Deed::Administer)?;
         // Without the password: a fast hash of it must not lie in the database.
         let key = key.map(|key| key.for_request(&("user", &new.email, &new.name, new.role, new.active)));
         if let Some(key) = &key {
             // In a statement of its own, so that the reader is given back before the password is tried.
-            let made = key.look_up(&mut self.0.store.read().await?, actor, self.now()).await?;
+            let made = key.look_up(&mut self.0.store.read().await?, caller, self.now()).await?;
             if let Some(user) = made {
                 return self.same_password(user, new.password).await;
             }
         }
+        // No password is hashed for somebody who was an administrator when the head of the request came.
+        administrator(&mut self.0.store.read().await?, caller, self.now()).await?;
         let password = new.password.clone();
         let hash = self.0.passwords.hash(new.password).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
+        let actor = &administrator(&mut tx, caller, at).await?;
         if let Some(key) = &key
             && let Some(user) = key.look_up(&mut tx, actor, at).await?
         {
@@ -43,31 +50,40 @@ impl App {
         let NewUser { email, name, role, active, .. } = new;
         let user = User { id, email, name, role, active, created_at: at, updated_at: at };
         tx.insert_user(&user, &hash).await?;
+        let entries = entries(caller, None, &user, false);
+        for entry in &entries {
+            tx.audit(entry, at).await?;
+        }
         if let Some(key) = &key {
             key.remember(&mut tx, actor, &user, at).await?;
         }
         tx.commit().await?;
+        entries.iter().for_each(Entry::log);
         Ok(user)
     }
 
     /// The account that a repeated request made, if the password is the same as well.
     async fn same_password(&self, user: User, password: String) -> Result<User> {
         let stored = self.0.store.read().await?.password_hash(user.id).await?;
-        match self.0.passwords.verify(password, stored).await? {
+        match self.0.passwords.verify(Seat::TRUSTED, password, stored).await? {
             Verdict::Right { .. } => Ok(user),
             Verdict::Wrong => Err(Error::KeyReused),
         }
     }
 
     /// Changes an account; a new role, name or standing reaches open sockets at its place in the log.
-    pub async fn update_user(&self, actor: &Actor, id: UserId, patch: UserPatch) -> Result<User> {
-        may(actor, Deed::Administer)?;
+    pub async fn update_user(&self, caller: &Principal, id: UserId, patch: UserPatch) -> Result<User> {
+        may(caller, Deed::Administer)?;
         let hash = match patch.password {
-            Some(password) => Some(self.0.passwords.hash(password).await?),
+            Some(password) => {
+                administrator(&mut self.0.store.read().await?, caller, self.now()).await?;
+                Some(self.0.passwords.hash(password).await?)
+            }
             None => None,
         };
         let at = self.now();
         let mut tx = self.0.store.write().await?;
+        let actor = &administrator(&mut tx, caller, at).await?;
         let before = tx.user(id).await?.ok_or(Error::NotFound("user"))?;
         let mut user = User {
             email: patch.email.unwrap_or_else(|| before.email.clone()),
@@ -92,7 +108,12 @@ impl App {
         if hash.is_some() || (before.active && !user.active) {
             session::end_all(&mut tx, actor, id, at).await?;
         }
+        let entries = entries(caller, Some(&before), &user, hash.is_some());
+        for entry in &entries {
+            tx.audit(entry, at).await?;
+        }
         tx.commit().await?;
+        entries.iter().for_each(Entry::log);
         Ok(user)
     }
 
@@ -119,10 +140,57 @@ impl App {
     }
 }
 
+/// The caller as of now, who has to be an administrator still.
+pub(super) async fn administrator(reader: &mut Reader, caller: &Principal, now: Timestamp) -> Result<Actor> {
+    let actor = caller.authorize(reader, now).await?;
+    may(&actor, Deed::Administer)?;
+    Ok(actor)
+}
+
+/// What the audit table is told of a new account, or of one that was changed.
+fn entries(caller: &Principal, before: Option<&User>, after: &User, has_new_password: bool) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    match before {
+        None => {
+            let created = caller.entry(Kind::UserCreated).about(after.id);
+            entries.push(created.with("role", after.role.as_str()).with("active", after.active));
+        }
+        Some(before) => {
+            let mut changed = caller.entry(Kind::UserChanged).about(after.id);
+            if before.role != after.role {
+                changed = changed.with("role", json!([before.role, after.role]));
+            }
+            if before.active != after.active {
+                changed = changed.with("active", json!([before.active, after.active]));
+            }
+            // Names and addresses are not repeated: that they changed is what matters.
+            let parts = [
+                ("email", before.email != after.email),
+                ("name", before.name != after.name),
+                ("password", has_new_password),
+            ];
+            for (name, _) in parts.into_iter().filter(|(_, has_changed)| *has_changed) {
+                changed = changed.with(name, "changed");
+            }
+            entries.push(changed);
+            if has_new_password || (before.active && !after.active) {
+                entries.push(caller.entry(Kind::SessionsEnded).about(after.id));
+            }
+        }
+    }
+    if is_administrator(after) && !before.is_some_and(is_administrator) {
+        entries.push(caller.entry(Kind::AdministratorAdded).about(after.id));
+    }
+    entries
+}
+
+fn is_administrator(user: &User) -> bool {
+    user.active && user.role == Role::Admin
+}
+
 /// Nobody could undo it, if the last administrator went.
 async fn keep_an_administrator(tx: &mut Tx<'_>, before: &User, after: &User) -> Result<()> {
-    let is_admin = |user: &User| user.active && user.role == Role::Admin;
-    if !is_admin(before) || is_admin(after) || tx.users_of_role(Role::Admin).await?.len() > 1 {
+    if !is_administrator(before) || is_administrator(after) || tx.users_of_role(Role::Admin).await?.len() > 1 {
         return Ok(());
     }
     let field = if after.active { "role" } else { "active" };
@@ -134,10 +202,13 @@ impl From<auth::Error> for Error {
         let message = error.to_string();
         match error {
             auth::Error::InvalidCredentials => Self::Unauthenticated { code: "invalid_credentials", message },
-            auth::Error::Unauthenticated => Self::Unauthenticated { code: "unauthenticated", message },
+            auth::Error::Unauthenticated | auth::Error::TokenExpired => {
+                Self::Unauthenticated { code: "unauthenticated", message }
+            }
             auth::Error::RefreshTokenReused => Self::Unauthenticated { code: "refresh_token_reused", message },
             auth::Error::WrongPassword => Invalid::one("currentPassword", "wrong_password", message).into(),
             auth::Error::TooManyAttempts { retry_after } => Self::RateLimited { retry_after },
+            auth::Error::Overloaded { retry_after } => Self::Overloaded { retry_after },
             auth::Error::Store(error) => error.into(),
             error @ auth::Error::Internal { .. } => Self::Internal(error.into()),
         }

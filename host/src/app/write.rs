@@ -36,17 +36,6 @@ pub(super) enum Written {
     Outdated(Lead),
 }
 
-/// The actor as the database knows them now.
-///
-/// # Errors
-/// When the account is gone or was deactivated.
-pub(super) async fn current(tx: &mut Tx<'_>, actor: &Actor) -> Result<Actor> {
-    match account(tx, actor).await? {
-        Some(user) if user.active => Ok(Actor::from(&user)),
-        _ => Err(Error::Unauthenticated { code: "unauthenticated", message: "the account is not active".into() }),
-    }
-}
-
 /// The account that stands behind an actor; for a plugin, what stands in the place of one.
 pub(super) async fn account(reader: &mut Reader, actor: &Actor) -> Result<Option<User>> {
     Ok(match actor.role {

@@ -1,61 +1,127 @@
-//! How often passwords may be tried, per account and per address.
+//! How often passwords may be tried: per account *and* network, so that strangers do not lock an owner out.
+//!
+//! A network that an account signed in from before is *known* to it. Tries from there count against that pair alone;
+//! those of strangers also against their network and against all strangers' tries of that account together.
 
 use std::{
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
+use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
-use super::{Error, settings::LoginLimits};
+use super::{
+    queue::{Lane, Seat},
+    settings::LoginLimits,
+};
+use crate::domain::user::canonical_email;
 
 /// Keys that have recovered are dropped each time so many attempts were made.
 const SWEEP_EVERY: u32 = 1000;
+/// A network where a login failed waits behind others for so long.
+const SUSPECT_FOR: Duration = Duration::from_secs(15 * 60);
+const SUSPECTS: usize = 65_536;
+
+type Account = [u8; 16];
 
 pub(super) struct Limits {
-    accounts: DefaultKeyedRateLimiter<[u8; 16]>,
-    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    pairs: DefaultKeyedRateLimiter<(Account, Option<IpAddr>)>,
+    networks: DefaultKeyedRateLimiter<IpAddr>,
+    strangers: DefaultKeyedRateLimiter<Account>,
+    sessions: DefaultKeyedRateLimiter<Uuid>,
+    failed: Cache<IpAddr, Instant>,
     attempts: AtomicU32,
+}
+
+/// A try is one too many; `limit` says by which limit.
+#[derive(Debug)]
+pub(super) struct Limited {
+    pub(super) limit: &'static str,
+    pub(super) retry_after: Duration,
 }
 
 impl Limits {
     pub(super) fn new(settings: &LoginLimits) -> Self {
+        let per_account = Quota::per_minute(settings.per_account_per_minute);
         Self {
-            accounts: RateLimiter::keyed(Quota::per_minute(settings.per_account_per_minute)),
-            addresses: RateLimiter::keyed(Quota::per_minute(settings.per_address_per_minute)),
+            pairs: RateLimiter::keyed(per_account),
+            networks: RateLimiter::keyed(Quota::per_minute(settings.per_address_per_minute)),
+            strangers: RateLimiter::keyed(Quota::per_minute(settings.strangers_per_account_per_minute)),
+            sessions: RateLimiter::keyed(per_account),
+            failed: Cache::new(SUSPECTS),
             attempts: AtomicU32::new(0),
         }
     }
 
-    /// Counts an attempt. The address goes first: what it may not do shall not lock an account.
-    pub(super) fn attempt(&self, account: &str, address: Option<IpAddr>) -> Result<(), Error> {
+    /// Counts a login, and says where it waits for its password to be tried.
+    pub(super) fn login(&self, email: &str, network: Option<IpAddr>, is_known: bool) -> Result<Seat, Limited> {
+        self.sweep();
+        let account = digest(email);
+        if is_known {
+            take("account", &self.pairs, &(account, network))?;
+            return Ok(Seat { lane: Lane::Known, network });
+        }
+        // From the narrowest to the widest, so that what is refused early uses up nothing of others.
+        if let Some(network) = network {
+            take("address", &self.networks, &network)?;
+        }
+        take("account", &self.pairs, &(account, network))?;
+        take("strangers", &self.strangers, &account)?;
+        let is_suspect = |network| self.failed.get(&network).is_some_and(|when| when.elapsed() < SUSPECT_FOR);
+        let lane = if network.is_some_and(is_suspect) { Lane::Suspect } else { Lane::Fresh };
+        Ok(Seat { lane, network })
+    }
+
+    /// Takes note of how a login from there went.
+    pub(super) fn went(&self, network: Option<IpAddr>, well: bool) {
+        match network {
+            Some(network) if well => drop(self.failed.remove(&network)),
+            Some(network) => self.failed.insert(network, Instant::now()),
+            None => {}
+        }
+    }
+
+    /// Counts a try of somebody who is signed in: nobody else can use these up. `id` is the session's, or the user's
+    /// where the token has none.
+    pub(super) fn signed_in(&self, id: Uuid, network: Option<IpAddr>) -> Result<Seat, Limited> {
+        self.sweep();
+        take("session", &self.sessions, &id)?;
+        Ok(Seat { lane: Lane::Known, network })
+    }
+
+    fn sweep(&self) {
         if self.attempts.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            self.accounts.retain_recent();
-            self.addresses.retain_recent();
+            self.pairs.retain_recent();
+            self.networks.retain_recent();
+            self.strangers.retain_recent();
+            self.sessions.retain_recent();
         }
-        if let Some(address) = address {
-            take(&self.addresses, &network(address))?;
-        }
-        take(&self.accounts, &digest(account))
     }
 }
 
-fn take<K: std::hash::Hash + Eq + Clone>(limiter: &DefaultKeyedRateLimiter<K>, key: &K) -> Result<(), Error> {
+fn take<K: Hash + Eq + Clone>(
+    limit: &'static str,
+    limiter: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+) -> Result<(), Limited> {
     limiter.check_key(key).map_err(|denied| {
         metrics::counter!("leadwire_limits_hit_total", "limit" => "login").increment(1);
         let wait = denied.wait_time_from(DefaultClock::default().now());
-        Error::TooManyAttempts { retry_after: wait.max(Duration::from_secs(1)) }
+        Limited { limit, retry_after: wait.max(Duration::from_secs(1)) }
     })
 }
 
 /// A fixed size for names of any length.
-fn digest(account: &str) -> [u8; 16] {
-    let digest = Sha256::digest(account.to_lowercase().as_bytes());
+fn digest(email: &str) -> Account {
+    let digest = Sha256::digest(canonical_email(email).as_bytes());
     digest[..16].try_into().expect("a SHA-256 has more than 16 bytes")
 }
 
@@ -73,45 +139,86 @@ mod tests {
 
     use super::*;
 
-    fn limits(per_account: u32, per_address: u32) -> Limits {
+    fn limits(per_account: u32, per_address: u32, strangers: u32) -> Limits {
+        let number = |number| NonZeroU32::new(number).expect("not zero");
         Limits::new(&LoginLimits {
-            per_account_per_minute: NonZeroU32::new(per_account).expect("not zero"),
-            per_address_per_minute: NonZeroU32::new(per_address).expect("not zero"),
+            per_account_per_minute: number(per_account),
+            per_address_per_minute: number(per_address),
+            strangers_per_account_per_minute: number(strangers),
+            ..LoginLimits::default()
         })
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn from(text: &str) -> Option<IpAddr> {
+        Some(network(text.parse().expect("an address")))
+    }
+
+    fn limit(result: Result<Seat, Limited>) -> &'static str {
+        result.expect_err("refused").limit
     }
 
     #[test]
-    fn an_account_is_limited_from_wherever_it_is_tried() {
-        let limits = limits(2, 100);
-        limits.attempt("ann@example.com", address("10.0.0.1")).expect("first");
-        limits.attempt("ANN@example.com", address("10.0.0.2")).expect("second");
-        let Err(Error::TooManyAttempts { retry_after }) = limits.attempt("ann@example.com", address("10.0.0.3")) else {
-            panic!("expected to be refused")
-        };
-        assert!((1..=30).contains(&retry_after.as_secs()));
-        limits.attempt("bob@example.com", address("10.0.0.1")).expect("another account");
+    fn tries_from_one_network_leave_those_from_another_alone() {
+        let limits = limits(2, 100, 100);
+        limits.login("ann@example.com", from("10.0.0.1"), false).expect("first");
+        limits.login("ANN@example.com", from("10.0.0.1"), false).expect("second");
+        let refused = limits.login("ann@example.com", from("10.0.0.1"), false).expect_err("refused");
+        assert_eq!(refused.limit, "account");
+        assert!((1..=30).contains(&refused.retry_after.as_secs()));
+        limits.login("ann@example.com", from("10.0.0.2"), false).expect("from elsewhere");
+        limits.login("bob@example.com", from("10.0.0.1"), false).expect("another account");
     }
 
     #[test]
-    fn an_address_is_limited_whatever_account_it_tries() {
-        let limits = limits(100, 2);
-        limits.attempt("a", address("2001:db8::1")).expect("first");
-        limits.attempt("b", address("2001:db8::2")).expect("second, from the same network");
-        assert!(limits.attempt("c", address("2001:db8::3")).is_err());
-        limits.attempt("c", address("2001:db8:0:1::1")).expect("another network");
+    fn strangers_cannot_use_up_what_known_devices_have() {
+        let limits = limits(2, 2, 3);
+        for host in 1..=3 {
+            limits.login("ann@example.com", from(&format!("10.0.0.{host}")), false).expect("from a network of its own");
+        }
+        assert_eq!(limit(limits.login("ann@example.com", from("10.0.0.4"), false)), "strangers");
+        for _ in 0..2 {
+            limits.login("bob@example.com", from("10.9.9.9"), false).expect("another account");
+        }
+        assert_eq!(limit(limits.login("eve@example.com", from("10.9.9.9"), false)), "address");
+        for _ in 0..2 {
+            let seat = limits.login("ann@example.com", from("10.9.9.9"), true).expect("known there");
+            assert_eq!(seat.lane, Lane::Known);
+        }
+        assert_eq!(limit(limits.login("ann@example.com", from("10.9.9.9"), true)), "account");
+        let session = Uuid::from_u128(1);
+        for _ in 0..2 {
+            limits.signed_in(session, from("10.9.9.9")).expect("nobody else's");
+        }
+        assert_eq!(limit(limits.signed_in(session, from("10.9.9.9"))), "session");
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_an_ipv6_64() {
+        let limits = limits(100, 2, 100);
+        limits.login("a", from("2001:db8::1"), false).expect("first");
+        limits.login("b", from("2001:db8::2"), false).expect("second, from the same network");
+        assert_eq!(limit(limits.login("c", from("2001:db8::3"), false)), "address");
+        limits.login("c", from("2001:db8:0:1::1"), false).expect("another network");
+    }
+
+    #[test]
+    fn a_network_waits_behind_others_from_a_failure_to_a_success() {
+        let limits = limits(100, 100, 100);
+        let lane = || limits.login("ann@example.com", from("10.0.0.1"), false).expect("allowed").lane;
+        assert_eq!(lane(), Lane::Fresh);
+        limits.went(from("10.0.0.1"), false);
+        assert_eq!(lane(), Lane::Suspect);
+        limits.went(from("10.0.0.1"), true);
+        assert_eq!(lane(), Lane::Fresh);
     }
 
     #[test]
     fn accounts_that_have_recovered_are_forgotten() {
-        let limits = limits(60_000, 60_000);
+        let limits = limits(60_000, 60_000, 60_000);
         // Each recovers within a millisecond, so this ends with one of the first sweeps.
         let forgotten = (1..1_000_000).any(|number: usize| {
-            limits.attempt(&number.to_string(), None).expect("allowed");
-            limits.accounts.len() < number
+            limits.login(&number.to_string(), None, false).expect("allowed");
+            limits.pairs.len() < number
         });
         assert!(forgotten);
     }

@@ -1,21 +1,24 @@
 //! Passwords: argon2id on blocking threads, only so many at once.
 //!
 //! Each run takes about 20 MiB and tens of milliseconds of a core. Unbounded, a burst of logins would
-//! take the machine's memory and starve the delivery of events; bounded, it only waits in line.
+//! take the machine's memory and starve the delivery of events; so it waits in a [`HashQueue`], which is bounded.
 
 use std::{sync::Arc, thread};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash as Phc,
 };
-use tokio::sync::Semaphore;
 
-use super::{Error, settings};
+use super::{
+    Error,
+    queue::{HashQueue, Seat},
+    settings::{self, LoginLimits},
+};
 
 #[derive(Clone)]
 pub struct Passwords {
     params: Params,
-    places: Arc<Semaphore>,
+    queue: HashQueue,
     /// A hash of nothing anybody knows, for accounts that do not exist.
     decoy: Arc<str>,
 }
@@ -40,18 +43,37 @@ impl Passwords {
             .map_err(|error| super::BadSettings(format!("auth.password_hash: {error}")))?;
         // Half of the cores, so that the rest of the server keeps the other half.
         let places = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        Ok(Self { params, places: Arc::new(Semaphore::new(places)), decoy: decoy.into() })
+        let queue = HashQueue::new(places, LoginLimits::default().waiting.get() as usize);
+        Ok(Self { params, queue, decoy: decoy.into() })
     }
 
+    /// With another number of those who may wait.
+    #[must_use]
+    pub fn with_waiting(mut self, waiting: usize) -> Self {
+        let places = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        self.queue = HashQueue::new(places, waiting);
+        self
+    }
+
+    /// Hashes a password that somebody signed in, or the command line, has set.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, Error> {
         let params = self.params.clone();
-        self.run(move || hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))).await?
+        self.run(Seat::TRUSTED, move || {
+            hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))
+        })
+        .await?
     }
 
     /// Tries a password against the hash of an account; without an account it takes as long and is wrong.
-    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<Verdict, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when too many wait already.
+    pub async fn verify(&self, seat: Seat, password: String, stored: Option<String>) -> Result<Verdict, Error> {
         let (params, decoy) = (self.params.clone(), Arc::clone(&self.decoy));
-        self.run(move || {
+        self.run(seat, move || {
             let Some(stored) = stored else {
                 verify(&params, password.as_bytes(), &decoy);
                 return Verdict::Wrong;
@@ -62,8 +84,8 @@ impl Passwords {
     }
 
     /// The permit goes along, so that the work of a caller who went away still counts.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+    async fn run<T: Send + 'static>(&self, seat: Seat, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let place = self.queue.turn(seat).await?;
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
@@ -100,17 +122,23 @@ mod tests {
         let passwords = passwords(1);
         let stored = passwords.hash("correct horse".into()).await.expect("hashes");
         assert!(stored.starts_with("$argon2id$"));
-        let right = passwords.verify("correct horse".into(), Some(stored.clone())).await.expect("runs");
+        let right = passwords.verify(Seat::TRUSTED, "correct horse".into(), Some(stored.clone())).await.expect("runs");
         assert_eq!(right, Verdict::Right { outdated: false });
-        assert_eq!(passwords.verify("wrong horse".into(), Some(stored)).await.expect("runs"), Verdict::Wrong);
-        assert_eq!(passwords.verify("correct horse".into(), None).await.expect("runs"), Verdict::Wrong);
-        assert_eq!(passwords.verify("x".into(), Some("not a hash".into())).await.expect("runs"), Verdict::Wrong);
+        assert_eq!(
+            passwords.verify(Seat::TRUSTED, "wrong horse".into(), Some(stored)).await.expect("runs"),
+            Verdict::Wrong
+        );
+        assert_eq!(passwords.verify(Seat::TRUSTED, "correct horse".into(), None).await.expect("runs"), Verdict::Wrong);
+        assert_eq!(
+            passwords.verify(Seat::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
+            Verdict::Wrong
+        );
     }
 
     #[tokio::test]
     async fn a_hash_made_at_other_costs_is_right_but_outdated() {
         let stored = passwords(1).hash("correct horse".into()).await.expect("hashes");
-        let verdict = passwords(2).verify("correct horse".into(), Some(stored)).await.expect("runs");
+        let verdict = passwords(2).verify(Seat::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");
         assert_eq!(verdict, Verdict::Right { outdated: true });
     }
 }

@@ -4,15 +4,17 @@
 //! session and are worth nothing once it has ended. Endings are lines of the log, written in the same
 //! transaction, so that every node closes the sockets of a session at the same place.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use super::{
     BadSettings, Error, Settings,
-    limit::Limits,
+    journal::Journal,
+    limit::{Limited, Limits, network},
     password::{Passwords, Verdict},
-    token::{RefreshToken, Subject, Tokens},
+    principal::{Credentials, Origin, Principal},
+    token::{Flaw, RefreshToken, Subject, Tokens},
 };
 use crate::{
     domain::{
@@ -21,7 +23,7 @@ use crate::{
         time::Timestamp,
         user::User,
     },
-    store::{self, Store, Tx},
+    store::{self, Store, Tx, audit::Kind},
 };
 
 /// What time it is.
@@ -37,6 +39,10 @@ struct Inner {
     tokens: Tokens,
     passwords: Passwords,
     limits: Limits,
+    journal: Journal,
+    /// Whether anybody else may issue tokens.
+    has_trusted_keys: bool,
+    known_for: Duration,
     access_ttl: Duration,
     refresh_ttl: Duration,
     reuse_window: Duration,
@@ -46,9 +52,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     pub user: User,
-    /// None when the token was issued elsewhere.
-    pub session: Option<SessionId>,
-    pub expires_at: Timestamp,
+    pub credentials: Credentials,
     /// The line of the log as of which this is so: whatever changes it follows.
     pub seq: u64,
 }
@@ -67,12 +71,16 @@ impl Auth {
     /// # Errors
     /// When a secret, a key or the hash's costs will not do.
     pub fn new(settings: &Settings, store: Arc<Store>, clock: Clock) -> Result<Self, BadSettings> {
+        let waiting = settings.login_limits.waiting.get() as usize;
         Ok(Self(Arc::new(Inner {
+            tokens: Tokens::new(settings)?,
+            passwords: Passwords::new(&settings.password_hash)?.with_waiting(waiting),
+            limits: Limits::new(&settings.login_limits),
+            journal: Journal::new(Arc::clone(&store), Arc::clone(&clock), settings.audit.clone()),
+            has_trusted_keys: !settings.trusted_keys.is_empty(),
+            known_for: settings.login_limits.known_for,
             store,
             clock,
-            tokens: Tokens::new(settings)?,
-            passwords: Passwords::new(&settings.password_hash)?,
-            limits: Limits::new(&settings.login_limits),
             access_ttl: settings.access_token_ttl,
             refresh_ttl: settings.refresh_token_ttl,
             reuse_window: settings.refresh_reuse_window,
@@ -84,35 +92,70 @@ impl Auth {
         &self.0.passwords
     }
 
+    /// Takes note of what anybody can cause.
+    pub fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
     /// Begins a session.
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`], after the same time whether the account is unknown, deactivated
-    /// or has another password; [`Error::TooManyAttempts`] per account and per address.
-    pub async fn login(&self, email: &str, password: String, address: Option<IpAddr>) -> Result<Grant, Error> {
+    /// or has another password; [`Error::TooManyAttempts`] per account and network, [`Error::Overloaded`] when too many
+    /// passwords wait to be tried.
+    pub async fn login(&self, email: &str, password: String, origin: &Origin) -> Result<Grant, Error> {
         let inner = &*self.0;
-        inner.limits.attempt(email, address)?;
-        let account = inner.store.read().await?.user_by_email(email).await?;
-        let stored = account.as_ref().map(|(_, hash)| hash.clone());
-        let verdict = inner.passwords.verify(password.clone(), stored).await?;
-        let (Some((user, tried)), Verdict::Right { outdated }) = (account, verdict) else {
-            return Err(Error::InvalidCredentials);
+        let from = origin.address.map(network);
+        let (account, is_known) = {
+            let mut reader = inner.store.read().await?;
+            let account = reader.user_by_email(email).await?;
+            let (id, since) = (account.as_ref().map(|(user, _)| user.id), inner.now().minus(inner.known_for));
+            let known = from.map(|network| network.to_string()).unwrap_or_default();
+            (account, reader.is_known_network(id, &known, since).await?)
         };
+        let subject = account.as_ref().map(|(user, _)| user.id.to_string());
+        let note = |kind, name, why: &str| {
+            inner.journal.note(store::audit::Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
+        };
+        let seat = inner.limits.login(email, from, is_known).map_err(|limited| {
+            note(Kind::LoginLimited, "limit", limited.limit);
+            Error::from(limited)
+        })?;
+        let stored = account.as_ref().map(|(_, hash)| hash.clone());
+        let verdict = inner.passwords.verify(seat, password.clone(), stored).await.inspect_err(|error| {
+            if matches!(error, Error::Overloaded { .. }) {
+                note(Kind::LoginLimited, "limit", "queue");
+            }
+        })?;
+        let fail = |reason| {
+            inner.limits.went(from, false);
+            note(Kind::LoginFailed, "reason", reason);
+            Err(Error::InvalidCredentials)
+        };
+        let Some((user, tried)) = account else { return fail("unknown_account") };
+        let Verdict::Right { outdated } = verdict else { return fail("wrong_password") };
         let rehashed = if outdated { Some(inner.passwords.hash(password).await?) } else { None };
 
         let mut tx = inner.store.write().await?;
         // The account may have changed while its password was being tried.
         let user = match tx.user_by_email(&user.email).await? {
             Some((user, hash)) if user.active && hash == tried => user,
-            _ => return Err(Error::InvalidCredentials),
+            _ => {
+                drop(tx);
+                return fail("inactive_account");
+            }
         };
         if let Some(hash) = rehashed {
             tx.save_password_hash(user.id, &hash).await?;
+        }
+        if let Some(network) = from {
+            tx.know_network(user.id, &network.to_string(), inner.now()).await?;
         }
         let (now, session) = (inner.now(), SessionId(Uuid::now_v7()));
         let refresh = RefreshToken::random();
         tx.insert_session(session, user.id, &refresh.hashed(), now, now.plus(inner.refresh_ttl)).await?;
         tx.commit().await?;
+        inner.limits.went(from, true);
         Ok(inner.grant(user, session, refresh, now))
     }
 
@@ -122,7 +165,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`Error::RefreshTokenReused`] when it was used earlier: somebody has a copy, and the session ends.
-    pub async fn refresh(&self, token: String) -> Result<Grant, Error> {
+    pub async fn refresh(&self, token: String, origin: &Origin) -> Result<Grant, Error> {
         let inner = &*self.0;
         let presented = RefreshToken::presented(token);
         let hash = presented.hashed();
@@ -135,8 +178,12 @@ impl Auth {
         let Some(stored) = tx.refresh_token(&hash).await? else { return Err(Error::Unauthenticated) };
         let store::session::RefreshToken { session, user, expires_at, used_at, session_ended } = stored;
         if used_at.is_some_and(|used_at| now.since(used_at) > inner.reuse_window) {
-            end(&mut tx, &user, session, now).await?;
-            tx.commit().await?;
+            if end(&mut tx, &user, session, now).await? {
+                let entry = origin.entry(Kind::RefreshTokenReused).about(user.id);
+                tx.audit(&entry, now).await?;
+                tx.commit().await?;
+                entry.log();
+            }
             return Err(Error::RefreshTokenReused);
         }
         if session_ended || !user.active || expires_at <= now {
@@ -146,6 +193,9 @@ impl Auth {
             let successor = inner.tokens.successors(&presented).next().expect("today's secret is always there");
             let expires_at = now.plus(inner.refresh_ttl);
             tx.rotate_refresh_token(&hash, session, &successor.hashed(), now, expires_at).await?;
+            if let Some(network) = origin.address.map(network) {
+                tx.know_network(user.id, &network.to_string(), now).await?;
+            }
             tx.commit().await?;
             return Ok(inner.grant(user, session, successor, now));
         }
@@ -169,70 +219,107 @@ impl Auth {
         Ok(tx.commit().await?)
     }
 
-    /// Ends every session of a user.
-    pub async fn logout_all(&self, user: &User) -> Result<(), Error> {
-        let inner = &*self.0;
-        let mut tx = inner.store.write().await?;
-        end_all(&mut tx, &Actor::from(user), user.id, inner.now()).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Sets a new password, already checked for its form, and ends the user's other sessions.
+    /// Ends every session of the caller's user.
     ///
     /// # Errors
-    /// [`Error::WrongPassword`]; tries count like those of a login.
-    pub async fn change_password(
-        &self,
-        who: &Authenticated,
-        current: String,
-        new: String,
-        address: Option<IpAddr>,
-    ) -> Result<(), Error> {
+    /// [`Error::Unauthenticated`] when the caller may act no longer.
+    pub async fn logout_all(&self, caller: &Principal) -> Result<(), Error> {
         let inner = &*self.0;
-        inner.limits.attempt(&who.user.email, address)?;
-        let tried = inner.store.read().await?.password_hash(who.user.id).await?;
-        if inner.passwords.verify(current, tried.clone()).await? == Verdict::Wrong {
+        let mut tx = inner.store.write().await?;
+        let now = inner.now();
+        let actor = caller.authorize(&mut tx, now).await?;
+        end_all(&mut tx, &actor, actor.id, now).await?;
+        let entry = caller.entry(Kind::SessionsEnded).about(actor.id);
+        tx.audit(&entry, now).await?;
+        tx.commit().await?;
+        entry.log();
+        Ok(())
+    }
+
+    /// Sets a new password, already checked for its form, and ends the user's other sessions. Tokens issued elsewhere
+    /// are refused from then on, the caller's own too.
+    ///
+    /// # Errors
+    /// [`Error::WrongPassword`]; tries are limited per session, so that nobody else can use them up.
+    pub async fn change_password(&self, caller: &Principal, current: String, new: String) -> Result<(), Error> {
+        let inner = &*self.0;
+        let id = caller.id;
+        let note = |kind, name, why: &str| inner.journal.note(caller.entry(kind).about(id).with(name, why));
+        let key = caller.session().map_or(id.0, |session| session.0);
+        let from = caller.origin().address.map(network);
+        let seat = inner.limits.signed_in(key, from).map_err(|limited| {
+            note(Kind::LoginLimited, "limit", limited.limit);
+            Error::from(limited)
+        })?;
+        let tried = inner.store.read().await?.password_hash(id).await?;
+        if inner.passwords.verify(seat, current, tried.clone()).await? == Verdict::Wrong {
+            note(Kind::PasswordRefused, "reason", "wrong_password");
             return Err(Error::WrongPassword);
         }
         let hash = inner.passwords.hash(new).await?;
 
         let mut tx = inner.store.write().await?;
-        if tx.password_hash(who.user.id).await? != tried {
+        let now = inner.now();
+        let actor = caller.authorize(&mut tx, now).await?;
+        if tx.password_hash(id).await? != tried {
             return Err(Error::WrongPassword);
         }
-        tx.save_password_hash(who.user.id, &hash).await?;
-        let now = inner.now();
-        for session in tx.end_sessions(who.user.id, who.session, now).await? {
-            let ended = Happening::SessionsEnded { user: who.user.id, session: Some(session) };
-            tx.append(&ended.draft(&Actor::from(&who.user), now)).await?;
+        tx.save_password_hash(id, &hash).await?;
+        tx.refuse_older_tokens(id, now).await?;
+        let mut ended: Vec<_> = tx.end_sessions(id, caller.session(), now).await?.into_iter().map(Some).collect();
+        if inner.has_trusted_keys {
+            // Sockets with such a token are of no session that could be named. The caller's own come back by themselves.
+            ended = vec![None];
         }
-        Ok(tx.commit().await?)
+        for session in ended {
+            tx.append(&Happening::SessionsEnded { user: id, session }.draft(&actor, now)).await?;
+        }
+        let entry = caller.entry(Kind::PasswordChanged).about(id);
+        tx.audit(&entry, now).await?;
+        tx.commit().await?;
+        entry.log();
+        Ok(())
     }
 
     /// Who shows this access token.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when anything is wrong with it, its session or its user.
+    /// [`Error::TokenExpired`] when its time is over, [`Error::Unauthenticated`] when anything else is wrong with it, its
+    /// session or its user.
     pub async fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
         let inner = &*self.0;
         let now = inner.now();
-        let (subject, expires_at) = inner.tokens.verify(token, now).ok_or(Error::Unauthenticated)?;
+        let (subject, credentials) = inner.tokens.verify(token, now).map_err(|flaw| match flaw {
+            Flaw::Expired => Error::TokenExpired,
+            Flaw::Bad => Error::Unauthenticated,
+        })?;
         let mut reader = inner.store.read().await?;
-        let (user, session) = match subject {
-            Subject::Session(user, session) => {
-                let owner = reader.session_user(session, now).await?.filter(|owner| owner.id == user);
-                (owner, Some(session))
-            }
+        let id = match subject {
+            Subject::User(id) => Some(id),
             Subject::Elsewhere(name) => match name.parse::<UserId>() {
-                Ok(id) => (reader.user(id).await?, None),
-                Err(_) => (reader.user_by_email(&name).await?.map(|(user, _)| user), None),
+                Ok(id) => Some(id),
+                Err(_) => reader.user_by_email(&name).await?.map(|(user, _)| user.id),
             },
         };
+        let user = match id {
+            Some(id) => credentials.judge(&mut reader, id, now).await?,
+            None => None,
+        };
         let seq = reader.head().await?;
-        match user {
-            Some(user) if user.active => Ok(Authenticated { user, session, expires_at, seq }),
-            _ => Err(Error::Unauthenticated),
-        }
+        user.map(|user| Authenticated { user, credentials, seq }).ok_or(Error::Unauthenticated)
+    }
+}
+
+impl Authenticated {
+    /// The user as someone who acts.
+    pub fn principal(&self, origin: Origin) -> Principal {
+        Principal::of_token(&self.user, self.credentials, origin)
+    }
+}
+
+impl From<Limited> for Error {
+    fn from(limited: Limited) -> Self {
+        Self::TooManyAttempts { retry_after: limited.retry_after }
     }
 }
 
@@ -247,17 +334,20 @@ impl Inner {
     }
 }
 
-/// Ends every session of a user, and those of tokens issued elsewhere, in one line of the log.
+/// Ends every session of a user, and what tokens issued elsewhere were good for, in one line of the log.
 pub async fn end_all(tx: &mut Tx<'_>, actor: &Actor, user: UserId, now: Timestamp) -> store::Result<()> {
     tx.end_sessions(user, None, now).await?;
+    tx.refuse_older_tokens(user, now).await?;
     tx.append(&Happening::SessionsEnded { user, session: None }.draft(actor, now)).await?;
     Ok(())
 }
 
-async fn end(tx: &mut Tx<'_>, user: &User, session: SessionId, now: Timestamp) -> store::Result<()> {
-    if tx.end_session(session, now).await? {
+/// Ends one session; false if it had ended before.
+async fn end(tx: &mut Tx<'_>, user: &User, session: SessionId, now: Timestamp) -> store::Result<bool> {
+    let has_ended = tx.end_session(session, now).await?;
+    if has_ended {
         let ended = Happening::SessionsEnded { user: user.id, session: Some(session) };
         tx.append(&ended.draft(&Actor::from(user), now)).await?;
     }
-    Ok(())
+    Ok(has_ended)
 }

@@ -4,6 +4,9 @@ use std::{fmt, num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::token::AUDIENCE;
+use crate::domain::role::Role;
+
 /// HS256 is as strong as its secret: shorter ones than the hash are refused.
 pub const MIN_SECRET_BYTES: usize = 32;
 
@@ -56,6 +59,7 @@ pub struct Settings {
     pub trusted_keys: Vec<TrustedKey>,
     pub password_hash: PasswordHash,
     pub login_limits: LoginLimits,
+    pub audit: Audit,
 }
 
 impl Default for Settings {
@@ -71,11 +75,13 @@ impl Default for Settings {
             trusted_keys: Vec::new(),
             password_hash: PasswordHash::default(),
             login_limits: LoginLimits::default(),
+            audit: Audit::default(),
         }
     }
 }
 
-/// An issuer of EdDSA tokens: `iss` must be `issuer`, `aud` must name `leadwire`, `sub` is a user's id or e-mail address.
+/// An issuer of EdDSA tokens: `iss` must be `issuer`, `aud` must have `audience`, `sub` is a user's id or e-mail
+/// address, and `iat` must be there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedKey {
@@ -83,6 +89,41 @@ pub struct TrustedKey {
     /// Ed25519, as PEM or as the `x` of a JWK.
     pub public_key: String,
     pub issuer: String,
+    #[serde(default = "TrustedKey::default_audience")]
+    pub audience: String,
+    /// The roles that its tokens may act as; a user of another role is refused.
+    #[serde(default = "TrustedKey::default_roles")]
+    pub roles: Vec<Role>,
+    /// How long after its issue a token is good at most, whatever it says itself.
+    #[serde(default = "TrustedKey::default_max_age", with = "humantime_serde")]
+    pub max_age: Duration,
+}
+
+impl TrustedKey {
+    /// A key with the defaults of all that can be left out.
+    pub fn new(kid: impl Into<String>, public_key: impl Into<String>, issuer: impl Into<String>) -> Self {
+        Self {
+            kid: kid.into(),
+            public_key: public_key.into(),
+            issuer: issuer.into(),
+            audience: Self::default_audience(),
+            roles: Self::default_roles(),
+            max_age: Self::default_max_age(),
+        }
+    }
+
+    fn default_audience() -> String {
+        AUDIENCE.into()
+    }
+
+    /// All but ADMIN: who holds the key of another issuer could give itself every right otherwise.
+    fn default_roles() -> Vec<Role> {
+        vec![Role::Manager, Role::Sales, Role::Viewer]
+    }
+
+    fn default_max_age() -> Duration {
+        Duration::from_secs(60 * 60)
+    }
 }
 
 /// What argon2id costs.
@@ -101,17 +142,49 @@ impl Default for PasswordHash {
     }
 }
 
-/// How often a password may be tried. Attempts that succeed count as well.
+/// How often passwords may be tried, and how many tries may wait for their turn. Tries that succeed count as well.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoginLimits {
+    /// Of one account from one network.
     pub per_account_per_minute: NonZeroU32,
+    /// From one network, but for accounts that signed in from there before.
     pub per_address_per_minute: NonZeroU32,
+    /// Of one account from all networks together from which it has not signed in before.
+    pub strangers_per_account_per_minute: NonZeroU32,
+    /// How many tries wait at most; those of known devices wait in as long a line of their own, ahead of them.
+    pub waiting: NonZeroU32,
+    /// For how long a network is known after a login or a refresh from it.
+    #[serde(with = "humantime_serde")]
+    pub known_for: Duration,
 }
 
 impl Default for LoginLimits {
     fn default() -> Self {
-        let per_minute = |number| NonZeroU32::new(number).expect("not zero");
-        Self { per_account_per_minute: per_minute(10), per_address_per_minute: per_minute(60) }
+        let number = |number| NonZeroU32::new(number).expect("not zero");
+        Self {
+            per_account_per_minute: number(10),
+            per_address_per_minute: number(60),
+            strangers_per_account_per_minute: number(100),
+            waiting: number(32),
+            known_for: Duration::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// The audit table's size.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    #[serde(with = "humantime_serde")]
+    pub keep_for: Duration,
+    /// Rows of what signed-in people did, and as many of what anybody can cause.
+    pub keep_rows: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        // A year, as such durations are written.
+        Self { keep_for: Duration::from_secs(31_557_600), keep_rows: 100_000 }
     }
 }

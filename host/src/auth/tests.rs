@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     domain::{id::UserId, role::Role, time::Timestamp, user::User},
-    store::Store,
+    store::{
+        Store,
+        audit::{AuditFilter, Entry, Kind},
+    },
 };
 
 const EMAIL: &str = "ann@example.com";
@@ -39,7 +42,12 @@ fn settings() -> Settings {
     Settings {
         jwt_secret: Some(Secret::new(SECRET)),
         password_hash: PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 },
-        login_limits: LoginLimits { per_account_per_minute: plenty, per_address_per_minute: plenty },
+        login_limits: LoginLimits {
+            per_account_per_minute: plenty,
+            per_address_per_minute: plenty,
+            strangers_per_account_per_minute: plenty,
+            ..LoginLimits::default()
+        },
         ..Settings::default()
     }
 }
@@ -79,7 +87,7 @@ impl Desk {
     }
 
     async fn login(&self) -> Grant {
-        self.auth.login(EMAIL, PASSWORD.into(), None).await.expect("logs in")
+        self.auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await.expect("logs in")
     }
 
     async fn save(&self, user: &User) {
@@ -109,17 +117,17 @@ fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
 #[tokio::test]
 async fn a_login_gives_a_token_that_names_the_user() {
     let desk = Desk::open().await;
-    let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), None).await.expect("logs in");
+    let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), &Origin::default()).await.expect("logs in");
     let who = desk.auth.authenticate(&grant.access_token).await.expect("is good");
     assert_eq!((who.user.id, who.user.role), (desk.ann().id, Role::Sales));
-    assert_eq!(who.expires_at, desk.now().plus(15 * MINUTE));
+    assert_eq!(who.credentials.expires_at, desk.now().plus(15 * MINUTE));
 }
 
 #[tokio::test]
 async fn unknown_deactivated_and_mistyped_all_fail_alike() {
     let desk = Desk::open().await;
     let refused = async |email: &str, password: &str| {
-        matches!(desk.auth.login(email, password.into(), None).await, Err(Error::InvalidCredentials))
+        matches!(desk.auth.login(email, password.into(), &Origin::default()).await, Err(Error::InvalidCredentials))
     };
     assert!(refused("nobody@example.com", PASSWORD).await);
     assert!(refused(EMAIL, "wrong horse").await);
@@ -132,7 +140,7 @@ async fn an_access_token_dies_in_time_with_its_session_and_with_its_user() {
     let desk = Desk::open().await;
     let token = desk.login().await.access_token;
     desk.wait(15 * MINUTE);
-    assert!(is_unauthenticated(desk.auth.authenticate(&token).await), "in time");
+    assert!(matches!(desk.auth.authenticate(&token).await, Err(Error::TokenExpired)), "in time");
 
     let grant = desk.login().await;
     desk.auth.logout(grant.refresh_token).await.expect("logs out");
@@ -156,12 +164,15 @@ async fn a_refresh_rotates_and_the_session_goes_on() {
     let desk = Desk::open().await;
     let first = desk.login().await;
     desk.wait(20 * MINUTE);
-    let second = desk.auth.refresh(first.refresh_token.clone()).await.expect("refreshes");
+    let second = desk.auth.refresh(first.refresh_token.clone(), &Origin::default()).await.expect("refreshes");
     assert_ne!(first.refresh_token, second.refresh_token);
     let who = desk.auth.authenticate(&second.access_token).await.expect("is good");
     desk.wait(20 * MINUTE);
-    let third = desk.auth.refresh(second.refresh_token).await.expect("refreshes");
-    assert_eq!(desk.auth.authenticate(&third.access_token).await.expect("is good").session, who.session);
+    let third = desk.auth.refresh(second.refresh_token, &Origin::default()).await.expect("refreshes");
+    assert_eq!(
+        desk.auth.authenticate(&third.access_token).await.expect("is good").credentials.session,
+        who.credentials.session
+    );
     assert_eq!(desk.endings().await, 0);
 }
 
@@ -169,23 +180,25 @@ async fn a_refresh_rotates_and_the_session_goes_on() {
 async fn two_tabs_get_the_same_successor() {
     let desk = Desk::open().await;
     let token = desk.login().await.refresh_token;
-    let (left, right) = tokio::join!(desk.auth.refresh(token.clone()), desk.auth.refresh(token.clone()));
+    let origin = Origin::default();
+    let (left, right) =
+        tokio::join!(desk.auth.refresh(token.clone(), &origin), desk.auth.refresh(token.clone(), &origin));
     let successor = left.expect("refreshes").refresh_token;
     assert_eq!(successor, right.expect("refreshes").refresh_token);
     desk.wait(Duration::from_secs(15));
-    assert_eq!(successor, desk.auth.refresh(token).await.expect("refreshes").refresh_token);
+    assert_eq!(successor, desk.auth.refresh(token, &Origin::default()).await.expect("refreshes").refresh_token);
 }
 
 #[tokio::test]
 async fn a_token_used_again_later_ends_its_session_once() {
     let desk = Desk::open().await;
     let stolen = desk.login().await.refresh_token;
-    let grant = desk.auth.refresh(stolen.clone()).await.expect("refreshes");
+    let grant = desk.auth.refresh(stolen.clone(), &Origin::default()).await.expect("refreshes");
     desk.wait(Duration::from_millis(15_001));
     for _ in 0..2 {
-        assert!(matches!(desk.auth.refresh(stolen.clone()).await, Err(Error::RefreshTokenReused)));
+        assert!(matches!(desk.auth.refresh(stolen.clone(), &Origin::default()).await, Err(Error::RefreshTokenReused)));
     }
-    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
     assert_eq!(desk.endings().await, 1);
 }
@@ -195,10 +208,10 @@ async fn a_refresh_token_lives_for_thirty_days_and_only_as_a_refresh_token() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.refresh_token).await));
-    assert!(is_unauthenticated(desk.auth.refresh(grant.access_token).await));
-    assert!(is_unauthenticated(desk.auth.refresh("never given out".into()).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.access_token, &Origin::default()).await));
+    assert!(is_unauthenticated(desk.auth.refresh("never given out".into(), &Origin::default()).await));
     desk.wait(30 * 24 * 60 * MINUTE);
-    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
 }
 
 #[tokio::test]
@@ -215,10 +228,10 @@ async fn logging_out_twice_or_with_nothing_is_no_error() {
 async fn logging_out_everywhere_ends_every_session_in_one_line_of_the_log() {
     let desk = Desk::open().await;
     let (one, two) = (desk.login().await, desk.login().await);
-    desk.auth.logout_all(&one.user).await.expect("logs out");
+    desk.auth.logout_all(&Principal::of_account(&one.user)).await.expect("logs out");
     for grant in [one, two] {
         assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
-        assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token).await));
+        assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
     }
     assert_eq!(desk.endings().await, 1);
 }
@@ -228,13 +241,17 @@ async fn a_new_password_ends_the_other_sessions() {
     let desk = Desk::open().await;
     let (here, there) = (desk.login().await, desk.login().await);
     let who = desk.auth.authenticate(&here.access_token).await.expect("is good");
-    let change = |current: &str| desk.auth.change_password(&who, current.into(), "battery staple".into(), None);
+    let who = who.principal(Origin::default());
+    let change = |current: &str| desk.auth.change_password(&who, current.into(), "battery staple".into());
     assert!(matches!(change("wrong horse").await, Err(Error::WrongPassword)));
     change(PASSWORD).await.expect("changes");
     desk.auth.authenticate(&here.access_token).await.expect("this session goes on");
     assert!(is_unauthenticated(desk.auth.authenticate(&there.access_token).await));
-    assert!(matches!(desk.auth.login(EMAIL, PASSWORD.into(), None).await, Err(Error::InvalidCredentials)));
-    desk.auth.login(EMAIL, "battery staple".into(), None).await.expect("logs in");
+    assert!(matches!(
+        desk.auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await,
+        Err(Error::InvalidCredentials)
+    ));
+    desk.auth.login(EMAIL, "battery staple".into(), &Origin::default()).await.expect("logs in");
     assert_eq!(desk.endings().await, 1);
 }
 
@@ -242,7 +259,7 @@ async fn a_new_password_ends_the_other_sessions() {
 async fn a_secret_can_be_replaced_without_ending_anything() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
-    let used = desk.auth.refresh(grant.refresh_token.clone()).await.expect("refreshes");
+    let used = desk.auth.refresh(grant.refresh_token.clone(), &Origin::default()).await.expect("refreshes");
     let mut settings = settings();
     settings.jwt_secret = Some(Secret::new(OTHER_SECRET));
     let auth = desk.reopened(&settings);
@@ -251,7 +268,10 @@ async fn a_secret_can_be_replaced_without_ending_anything() {
     settings.previous_jwt_secret = Some(Secret::new(SECRET));
     let auth = desk.reopened(&settings);
     auth.authenticate(&grant.access_token).await.expect("the old secret is still accepted");
-    let again = auth.refresh(grant.refresh_token).await.expect("the second tab still gets the same successor");
+    let again = auth
+        .refresh(grant.refresh_token, &Origin::default())
+        .await
+        .expect("the second tab still gets the same successor");
     assert_eq!(again.refresh_token, used.refresh_token);
     auth.authenticate(&again.access_token).await.expect("signed with the new secret");
 }
@@ -261,7 +281,7 @@ async fn a_login_at_new_costs_hashes_the_password_anew() {
     let desk = Desk::open().await;
     let mut settings = settings();
     settings.password_hash.iterations = 2;
-    desk.reopened(&settings).login(EMAIL, PASSWORD.into(), None).await.expect("logs in");
+    desk.reopened(&settings).login(EMAIL, PASSWORD.into(), &Origin::default()).await.expect("logs in");
     let (_, hash) =
         desk.store.read().await.expect("reads").user_by_email(EMAIL).await.expect("reads").expect("is there");
     assert!(hash.contains("t=2"), "{hash}");
@@ -274,7 +294,114 @@ async fn attempts_are_limited_before_any_password_is_tried() {
     settings.login_limits.per_account_per_minute = NonZeroU32::new(2).expect("not zero");
     let auth = desk.reopened(&settings);
     for _ in 0..2 {
-        assert!(matches!(auth.login(EMAIL, "wrong horse".into(), None).await, Err(Error::InvalidCredentials)));
+        assert!(matches!(
+            auth.login(EMAIL, "wrong horse".into(), &Origin::default()).await,
+            Err(Error::InvalidCredentials)
+        ));
     }
-    assert!(matches!(auth.login(EMAIL, PASSWORD.into(), None).await, Err(Error::TooManyAttempts { .. })));
+    assert!(matches!(auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await, Err(Error::TooManyAttempts { .. })));
+}
+
+#[tokio::test]
+async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
+    let desk = Desk::open().await;
+    let grant = desk.login().await;
+    let caller = desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(Origin::default());
+    let judge = async |caller: &Principal| {
+        let mut tx = desk.store.write().await.expect("writes");
+        caller.authorize(&mut tx, desk.now()).await
+    };
+    assert_eq!(judge(&caller).await.expect("may act").role, Role::Sales);
+    desk.save(&User { role: Role::Viewer, ..desk.ann() }).await;
+    assert_eq!(judge(&caller).await.expect("may act").role, Role::Viewer, "as the database has it now");
+    desk.save(&User { active: false, ..desk.ann() }).await;
+    assert!(is_unauthenticated(judge(&caller).await), "deactivated");
+    desk.save(&desk.ann()).await;
+    assert!(judge(&caller).await.is_ok());
+    let of_a_key = |roles: &[Role]| {
+        let credentials = Credentials {
+            session: None,
+            issued_at: desk.now(),
+            expires_at: desk.now().plus(MINUTE),
+            roles: roles.iter().copied().collect(),
+        };
+        Principal::of_token(&desk.ann(), credentials, Origin::default())
+    };
+    assert!(judge(&of_a_key(&[Role::Sales])).await.is_ok());
+    assert!(is_unauthenticated(judge(&of_a_key(&[Role::Viewer])).await), "a key that does not speak for the role");
+
+    desk.wait(15 * MINUTE);
+    assert!(is_unauthenticated(judge(&caller).await), "its token has expired");
+    let grant = desk.auth.refresh(grant.refresh_token, &Origin::default()).await.expect("refreshes");
+    let caller = desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(Origin::default());
+    let elsewhere = of_a_key(&[Role::Sales]);
+    desk.auth.logout_all(&caller).await.expect("logs out");
+    assert!(is_unauthenticated(judge(&caller).await), "its session has ended");
+    assert!(is_unauthenticated(judge(&elsewhere).await), "it was issued before that");
+    assert!(is_unauthenticated(desk.auth.logout_all(&caller).await));
+    assert!(judge(&Principal::operator()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_network_is_known_after_a_login_or_a_refresh_from_it_over_a_restart_and_for_a_while() {
+    let desk = Desk::open().await;
+    let from = |host: u8| Origin { address: Some([10, 0, 0, host].into()), request: None };
+    let grant = desk.auth.login(EMAIL, PASSWORD.into(), &from(1)).await.expect("logs in");
+    desk.auth.refresh(grant.refresh_token, &from(2)).await.expect("refreshes");
+    let mut settings = settings();
+    settings.login_limits.strangers_per_account_per_minute = NonZeroU32::new(1).expect("not zero");
+    settings.login_limits.known_for = MINUTE;
+    let auth = desk.reopened(&settings);
+    let wrong = auth.login(EMAIL, "wrong horse".into(), &from(3)).await;
+    assert!(matches!(wrong, Err(Error::InvalidCredentials)));
+    let refused = auth.login(EMAIL, PASSWORD.into(), &from(4)).await;
+    assert!(matches!(refused, Err(Error::TooManyAttempts { .. })), "strangers have used up what they have");
+    for host in [1, 2] {
+        auth.login(EMAIL, PASSWORD.into(), &from(host)).await.expect("is known there");
+    }
+    desk.wait(2 * MINUTE);
+    let refused = auth.login(EMAIL, PASSWORD.into(), &from(1)).await;
+    assert!(matches!(refused, Err(Error::TooManyAttempts { .. })), "it was known for a minute");
+}
+
+#[tokio::test]
+async fn the_journal_is_bounded_in_rows_and_keeps_what_administrators_did() {
+    let desk = Desk::open().await;
+    let mut settings = settings();
+    settings.audit.keep_rows = 10;
+    let auth = desk.reopened(&settings);
+    for number in 0..3000_u32 {
+        let address = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(number));
+        auth.journal().note(Entry { address: Some(address), ..Entry::new(Kind::LoginFailed) });
+    }
+    auth.journal().flush().await.expect("flushes");
+    let rows = async || {
+        let mut reader = desk.store.read().await.expect("reads");
+        reader.audit_rows(&AuditFilter::default(), None, 10_000).await.expect("reads")
+    };
+    let noted = rows().await;
+    assert_eq!(noted.len(), 1001);
+    assert_eq!(noted.iter().map(|row| row.count).sum::<i64>(), 3000);
+    // A row that goes on is counted up, and a minute later there is another one.
+    auth.journal().note(Entry::new(Kind::LoginFailed).with("reason", "too_many_to_list"));
+    auth.journal().flush().await.expect("flushes");
+    assert_eq!(rows().await.len(), 1001);
+    desk.wait(2 * MINUTE);
+    auth.journal().flush().await.expect("flushes");
+    auth.journal().note(Entry::new(Kind::LoginFailed).with("reason", "too_many_to_list"));
+    auth.journal().flush().await.expect("flushes");
+    assert_eq!(rows().await.len(), 1002);
+
+    let mut tx = desk.store.write().await.expect("writes");
+    for _ in 0..12 {
+        tx.audit(&Entry::new(Kind::UserChanged), desk.now()).await.expect("records");
+    }
+    tx.commit().await.expect("commits");
+    auth.journal().prune().await.expect("prunes");
+    let kept = rows().await;
+    let anonymous = kept.iter().filter(|row| row.kind == "login_failed").count();
+    assert_eq!((anonymous, kept.len()), (10, 20), "each class has a limit of its own");
+    desk.wait(Duration::from_secs(2 * 31_557_600));
+    auth.journal().prune().await.expect("prunes");
+    assert!(rows().await.is_empty(), "older than a year");
 }

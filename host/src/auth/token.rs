@@ -9,12 +9,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::principal::Credentials;
 use super::{
     BadSettings,
     settings::{MIN_SECRET_BYTES, Secret, Settings, TrustedKey},
 };
 use crate::domain::{
     id::{SessionId, UserId},
+    role::{Role, Roles},
     time::Timestamp,
 };
 
@@ -23,6 +25,9 @@ pub const AUDIENCE: &str = "leadwire";
 
 /// Ours are about 400 bytes; more than this is not even parsed.
 const MAX_TOKEN_BYTES: usize = 4096;
+/// By how many seconds another issuer's clock may be ahead of ours.
+const CLOCK_SKEW: i64 = 60;
+const MAX_AGE_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 pub struct Tokens {
     signer: EncodingKey,
@@ -37,15 +42,29 @@ struct Key {
     algorithm: Algorithm,
     key: DecodingKey,
     issuer: String,
+    audience: String,
+    /// The roles that its tokens may act as.
+    roles: Roles,
+    /// How long after its issue a token of it is good at most, in seconds; none for our own, which say it themselves.
+    max_age: Option<i64>,
 }
 
 /// Who a good token speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// Issued here, in a session.
-    Session(UserId, SessionId),
+    User(UserId),
     /// Issued elsewhere, for a user's id or e-mail address.
     Elsewhere(String),
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It was good before.
+    Expired,
+    /// Anything else.
+    Bad,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,8 +72,8 @@ struct Claims {
     sub: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<SessionId>,
-    #[serde(default)]
-    iat: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
     exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
@@ -100,7 +119,7 @@ impl Tokens {
         let claims = Claims {
             sub: user.to_string(),
             sid: Some(session),
-            iat: now.seconds(),
+            iat: Some(now.seconds()),
             exp: expires_at.seconds(),
             nbf: None,
             iss: ISSUER.into(),
@@ -109,26 +128,28 @@ impl Tokens {
         jsonwebtoken::encode(&self.header, &claims, &self.signer).expect("an HMAC key signs any claims")
     }
 
-    /// Who a token speaks of and until when; nothing if anything at all is wrong with it.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Option<(Subject, Timestamp)> {
+    /// Who a token speaks of, and what else it says.
+    ///
+    /// # Errors
+    /// [`Flaw::Expired`] when only its time is over.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(Subject, Credentials), Flaw> {
         if token.len() > MAX_TOKEN_BYTES {
-            return None;
+            return Err(Flaw::Bad);
         }
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        let claims_and_key = |key: &Key| key.claims(token).map(|claims| (claims, key.issuer == ISSUER));
-        let (claims, ours) = self
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Flaw::Bad)?;
+        let (key, claims) = self
             .keys
             .iter()
             .filter(|key| key.algorithm == header.alg)
             .filter(|key| header.kid.as_ref().is_none_or(|kid| *kid == key.kid))
-            .find_map(claims_and_key)?;
+            .find_map(|key| key.claims(token).map(|claims| (key, claims)))
+            .ok_or(Flaw::Bad)?;
+        let (subject, credentials) = key.read(claims, now).ok_or(Flaw::Bad)?;
         // To the second and without leeway: sockets are closed at this very moment as well.
-        if claims.exp <= now.seconds() || claims.nbf.is_some_and(|start| start > now.seconds()) {
-            return None;
+        if credentials.expires_at.seconds() <= now.seconds() {
+            return Err(Flaw::Expired);
         }
-        let subject =
-            if ours { Subject::Session(claims.sub.parse().ok()?, claims.sid?) } else { Subject::Elsewhere(claims.sub) };
-        Some((subject, Timestamp::from_millis(claims.exp.checked_mul(1000)?)?))
+        Ok((subject, credentials))
     }
 
     /// What may follow a refresh token: under today's secret, then under the previous one.
@@ -146,14 +167,24 @@ impl Tokens {
 impl Key {
     fn own(kid: String, secret: &Secret) -> Self {
         let key = DecodingKey::from_secret(secret.reveal().as_bytes());
-        Self { kid, algorithm: Algorithm::HS256, key, issuer: ISSUER.into() }
+        let (issuer, audience) = (ISSUER.into(), AUDIENCE.into());
+        Self { kid, algorithm: Algorithm::HS256, key, issuer, audience, roles: Roles::ALL, max_age: None }
     }
 
     fn trusted(trusted: &TrustedKey) -> Result<Self, BadSettings> {
-        let TrustedKey { kid, public_key, issuer } = trusted;
+        let TrustedKey { kid, public_key, issuer, audience, roles, max_age } = trusted;
         let bad = |what: &str| BadSettings(format!("auth.trusted_keys {kid:?}: {what}"));
         if issuer.is_empty() || issuer == ISSUER {
             return Err(bad("issuer must be another's name"));
+        }
+        if audience.is_empty() {
+            return Err(bad("audience must not be empty"));
+        }
+        if roles.is_empty() || roles.contains(&Role::Plugin) {
+            return Err(bad("roles must name some of ADMIN, MANAGER, SALES and VIEWER"));
+        }
+        if !(1..=MAX_AGE_SECONDS).contains(&max_age.as_secs()) {
+            return Err(bad("max_age must be between 1s and 10 years"));
         }
         let key = if public_key.trim_start().starts_with("-----BEGIN") {
             DecodingKey::from_ed_pem(public_key.as_bytes())
@@ -164,7 +195,9 @@ impl Key {
         // The verifier takes the first 32 bytes unseen, and would panic on fewer.
         match key.try_get_as_bytes() {
             Ok(bytes) if bytes.len() == 32 => {
-                Ok(Self { kid: kid.clone(), algorithm: Algorithm::EdDSA, key, issuer: issuer.clone() })
+                let (algorithm, roles) = (Algorithm::EdDSA, roles.iter().copied().collect());
+                let (issuer, audience, max_age) = (issuer.clone(), audience.clone(), max_age.as_secs().try_into().ok());
+                Ok(Self { kid: kid.clone(), algorithm, key, issuer, audience, roles, max_age })
             }
             _ => Err(bad("public_key must be of 32 bytes")),
         }
@@ -174,10 +207,27 @@ impl Key {
         let mut validation = Validation::new(self.algorithm);
         validation.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
         validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[&self.audience]);
         // Times are held against the server's own clock, in `verify`.
         validation.validate_exp = false;
         jsonwebtoken::decode(token, &self.key, &validation).ok().map(|data| data.claims)
+    }
+
+    /// What claims say that this key has signed; nothing when they cannot be meant.
+    fn read(&self, claims: Claims, now: Timestamp) -> Option<(Subject, Credentials)> {
+        if claims.nbf.is_some_and(|start| start > now.seconds()) {
+            return None;
+        }
+        let moment = |seconds: i64| Timestamp::from_millis(seconds.checked_mul(1000)?);
+        let (subject, session, issued, expires) = match self.max_age {
+            None => (Subject::User(claims.sub.parse().ok()?), Some(claims.sid?), claims.iat.unwrap_or(0), claims.exp),
+            Some(max_age) => {
+                let issued = claims.iat.filter(|issued| *issued <= now.seconds().saturating_add(CLOCK_SKEW))?;
+                (Subject::Elsewhere(claims.sub), None, issued, claims.exp.min(issued.checked_add(max_age)?))
+            }
+        };
+        let (issued_at, expires_at) = (moment(issued)?, moment(expires)?);
+        Some((subject, Credentials { session, issued_at, expires_at, roles: self.roles }))
     }
 }
 
@@ -237,6 +287,16 @@ mod tests {
         Tokens::new(settings).expect("valid settings")
     }
 
+    fn sso(public_key: &str) -> TrustedKey {
+        TrustedKey::new("sso", public_key, "https://sso.example")
+    }
+
+    /// The claims of that issuer's tokens.
+    fn foreign(claims: &Value) -> String {
+        let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
+        signed(claims, &key, Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) })
+    }
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000).expect("in range")
     }
@@ -263,14 +323,16 @@ mod tests {
         let (user, session) = ids();
         let tokens = tokens(&settings());
         let token = tokens.issue(user, session, at(0), at(100));
-        assert_eq!(tokens.verify(&token, at(99)), Some((Subject::Session(user, session), at(100))));
-        assert_eq!(tokens.verify(&token, at(100)), None);
+        let (subject, credentials) = tokens.verify(&token, at(99)).expect("good");
+        assert_eq!((subject, credentials.session), (Subject::User(user), Some(session)));
+        assert_eq!((credentials.issued_at, credentials.expires_at), (at(0), at(100)));
+        assert_eq!(tokens.verify(&token, at(100)), Err(Flaw::Expired));
     }
 
     #[test]
     fn a_token_with_anything_wrong_is_nothing() {
         let tokens = tokens(&settings());
-        assert!(tokens.verify(&hs256(&claims()), at(1)).is_some(), "the baseline is good");
+        assert!(tokens.verify(&hs256(&claims()), at(1)).is_ok(), "the baseline is good");
         let wrong = [
             ("iss", json!("else")),
             ("iss", json!(["leadwire"])),
@@ -293,15 +355,14 @@ mod tests {
         for (claim, value) in wrong {
             let mut claims = claims();
             claims[claim] = value.clone();
-            assert_eq!(tokens.verify(&hs256(&claims), at(1)), None, "{claim}: {value}");
+            assert!(tokens.verify(&hs256(&claims), at(1)).is_err(), "{claim}: {value}");
         }
     }
 
     #[test]
     fn a_token_cannot_choose_how_it_is_checked() {
         let mut settings = settings();
-        settings.trusted_keys =
-            vec![TrustedKey { kid: "sso".into(), public_key: ED_PUBLIC.into(), issuer: "https://sso.example".into() }];
+        settings.trusted_keys = vec![sso(ED_PUBLIC)];
         let tokens = tokens(&settings);
         let secret = EncodingKey::from_secret(SECRET.as_bytes());
         let good = hs256(&claims());
@@ -323,24 +384,52 @@ mod tests {
             "x".repeat(100_000),
         ];
         for token in bad {
-            assert_eq!(tokens.verify(&token, at(1)), None, "{token:.60}");
+            assert_eq!(tokens.verify(&token, at(1)), Err(Flaw::Bad), "{token:.60}");
         }
     }
 
     #[test]
     fn a_trusted_issuer_speaks_for_users_but_never_as_us() {
         let mut settings = settings();
-        settings.trusted_keys =
-            vec![TrustedKey { kid: "sso".into(), public_key: ED_PUBLIC.into(), issuer: "https://sso.example".into() }];
+        settings.trusted_keys = vec![sso(ED_PUBLIC)];
         let tokens = tokens(&settings);
-        let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
-        let header = Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) };
         let mut claims = claims();
-        assert_eq!(tokens.verify(&signed(&claims, &key, header.clone()), at(1)), None);
+        assert!(tokens.verify(&foreign(&claims), at(1)).is_err());
         claims["iss"] = "https://sso.example".into();
         claims["aud"] = json!(["other", "leadwire"]);
-        let subject = tokens.verify(&signed(&claims, &key, header), at(1)).expect("good").0;
-        assert_eq!(subject, Subject::Elsewhere(ids().0.to_string()));
+        let (subject, credentials) = tokens.verify(&foreign(&claims), at(1)).expect("good");
+        assert_eq!((subject, credentials.session), (Subject::Elsewhere(ids().0.to_string()), None));
+        assert!(!credentials.roles.contains(Role::Admin), "unless the key says so");
+        assert!(credentials.roles.contains(Role::Viewer));
+    }
+
+    #[test]
+    fn a_key_of_another_issuer_is_held_to_its_audience_roles_and_age() {
+        let mut settings = settings();
+        let max_age = std::time::Duration::from_secs(50);
+        let roles = vec![Role::Admin];
+        settings.trusted_keys = vec![TrustedKey { audience: "crm".into(), max_age, roles, ..sso(ED_PUBLIC) }];
+        let tokens = tokens(&settings);
+        let good =
+            json!({"sub": "ann@example.com", "iat": 100, "exp": 1000, "iss": "https://sso.example", "aud": "crm"});
+        let (_, credentials) = tokens.verify(&foreign(&good), at(149)).expect("good");
+        assert_eq!((credentials.issued_at, credentials.expires_at), (at(100), at(150)));
+        assert!(credentials.roles.contains(Role::Admin) && !credentials.roles.contains(Role::Sales));
+        assert_eq!(tokens.verify(&foreign(&good), at(150)), Err(Flaw::Expired), "whatever it says itself");
+        for (claim, value) in [
+            ("aud", json!("leadwire")),
+            ("iat", Value::Null),
+            ("iat", json!("100")),
+            ("iat", json!(1.5)),
+            ("iat", json!(i64::MAX)),
+            ("iat", json!(i64::MIN)),
+            ("iat", json!(101 + CLOCK_SKEW)),
+            ("exp", json!(i64::MIN)),
+        ] {
+            let mut claims = good.clone();
+            claims[claim] = value.clone();
+            assert_eq!(tokens.verify(&foreign(&claims), at(100)), Err(Flaw::Bad), "{claim}: {value}");
+        }
     }
 
     #[test]
@@ -349,9 +438,9 @@ mod tests {
         let old = tokens(&settings()).issue(user, session, at(0), at(100));
         let mut next = settings();
         next.jwt_secret = Some(Secret::new(OTHER));
-        assert_eq!(tokens(&next).verify(&old, at(1)), None);
+        assert_eq!(tokens(&next).verify(&old, at(1)), Err(Flaw::Bad));
         next.previous_jwt_secret = Some(Secret::new(SECRET));
-        assert!(tokens(&next).verify(&old, at(1)).is_some());
+        assert!(tokens(&next).verify(&old, at(1)).is_ok());
     }
 
     #[test]
@@ -371,9 +460,18 @@ mod tests {
         assert!(refused(&short).contains("at least 32 bytes"));
         for key in ["", "AAAA", "not base64!", "-----BEGIN nonsense"] {
             let mut settings = settings();
-            settings.trusted_keys =
-                vec![TrustedKey { kid: "sso".into(), public_key: key.into(), issuer: "https://sso.example".into() }];
+            settings.trusted_keys = vec![sso(key)];
             assert!(refused(&settings).contains("auth.trusted_keys \"sso\""), "{key:?}");
+        }
+        let none = std::time::Duration::ZERO;
+        for (key, fault) in [
+            (TrustedKey { audience: String::new(), ..sso(ED_PUBLIC) }, "audience must not be empty"),
+            (TrustedKey { roles: Vec::new(), ..sso(ED_PUBLIC) }, "roles must name some of ADMIN"),
+            (TrustedKey { max_age: none, ..sso(ED_PUBLIC) }, "max_age must be between"),
+            (TrustedKey { issuer: ISSUER.into(), ..sso(ED_PUBLIC) }, "issuer must be another's name"),
+        ] {
+            let found = refused(&Settings { trusted_keys: vec![key], ..settings() });
+            assert!(found.contains(fault), "{found}");
         }
         assert!(!format!("{:?}", settings()).contains(SECRET));
     }

@@ -9,8 +9,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{Options, app, runtime, say, user::operator};
-use crate::{app::erase::Erasure, auth::password::Passwords, domain::id::LeadId, store::Store};
+use super::{Options, app, runtime, say};
+use crate::{
+    app::erase::Erasure,
+    auth::{Principal, password::Passwords},
+    domain::id::LeadId,
+    store::Store,
+};
 
 #[derive(Args)]
 pub(super) struct Erase {
@@ -46,12 +51,12 @@ pub(super) fn run(erase: &Erase, options: &Options) -> Result<()> {
         let app = app(&config, Arc::clone(&store), Passwords::new(&config.auth.password_hash)?);
         let erasure = match (&erase.whom.email, &erase.whom.lead) {
             (Some(email), _) => {
-                let erased = app.erase_person(&operator(), email.trim()).await;
+                let erased = app.erase_person(&Principal::operator(), email.trim()).await;
                 erased.with_context(|| format!("cannot erase {email:?}"))?
             }
             (None, Some(lead)) => {
                 let id: LeadId = lead.parse().ok().with_context(|| format!("{lead:?} is no id of a lead"))?;
-                app.erase_lead(&operator(), id).await.with_context(|| format!("cannot erase lead {lead}"))?
+                app.erase_lead(&Principal::operator(), id).await.with_context(|| format!("cannot erase lead {lead}"))?
             }
             (None, None) => bail!("expected --email or --lead"),
         };

@@ -10,16 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use super::{Options, app, runtime, say};
 use crate::{
     app::App,
-    auth::password::Passwords,
+    auth::{Principal, password::Passwords},
     config::Config,
     domain::{
-        event::Actor,
-        id::UserId,
         role::Role,
         user::{NewUser, User, UserPatch},
     },
@@ -105,7 +102,8 @@ async fn add(config: &Config, email: &str, name: &str, role: &str, password: &Pa
     let body = json!({"email": email, "name": name, "role": role, "password": password.read()?});
     let new = NewUser::parse(object(body))?;
     let app = open(config).await?;
-    let user = app.create_user(&operator(), new, None).await.with_context(|| format!("cannot add {email}"))?;
+    let user =
+        app.create_user(&Principal::operator(), new, None).await.with_context(|| format!("cannot add {email}"))?;
     say(format_args!("added {} as {}", user.email, user.role))
 }
 
@@ -123,7 +121,7 @@ async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()>
     let app = existing(config).await?;
     let user = account(&app, email).await?;
     let patch = UserPatch::parse(object(json!({"password": password.read()?})))?;
-    app.update_user(&operator(), user.id, patch).await?;
+    app.update_user(&Principal::operator(), user.id, patch).await?;
     say(format_args!("{} has a new password; its sessions ended", user.email))
 }
 
@@ -135,7 +133,7 @@ async fn change_role(config: &Config, email: &str, role: &str) -> Result<()> {
         return say(format_args!("{} is {role} already", user.email));
     }
     let patch = UserPatch { role: Some(role), ..UserPatch::default() };
-    app.update_user(&operator(), user.id, patch).await?;
+    app.update_user(&Principal::operator(), user.id, patch).await?;
     say(format_args!("{} is {role}, no longer {}", user.email, user.role))
 }
 
@@ -147,16 +145,11 @@ async fn set_active(config: &Config, email: &str, active: bool) -> Result<()> {
         return say(format_args!("{} is {state} already", user.email));
     }
     let patch = UserPatch { active: Some(active), ..UserPatch::default() };
-    app.update_user(&operator(), user.id, patch).await?;
+    app.update_user(&Principal::operator(), user.id, patch).await?;
     match active {
         true => say(format_args!("{} is active and may sign in again", user.email)),
         false => say(format_args!("{} is deactivated; its sessions ended", user.email)),
     }
-}
-
-/// Whoever can write to the database may do what an administrator may.
-pub(super) fn operator() -> Actor {
-    Actor { id: UserId(Uuid::nil()), email: "operator".into(), role: Role::Admin }
 }
 
 async fn open(config: &Config) -> Result<App> {

@@ -36,6 +36,29 @@ impl fmt::Display for Role {
     }
 }
 
+/// Set of roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Every role that people have.
+    pub const ALL: Self = Self(u8::MAX);
+
+    pub fn contains(self, role: Role) -> bool {
+        self.0 & Self::bit(role) != 0
+    }
+
+    fn bit(role: Role) -> u8 {
+        1 << role as u8
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<T: IntoIterator<Item = Role>>(roles: T) -> Self {
+        Self(roles.into_iter().fold(0, |set, role| set | Self::bit(role)))
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a role: expected ADMIN, MANAGER, SALES or VIEWER")]
 pub struct UnknownRole(pub String);

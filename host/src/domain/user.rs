@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
 
 use super::{
     id::UserId,
@@ -100,9 +101,24 @@ impl UserPatch {
 /// What plugins that act have in the place of an address, behind their name.
 pub const PLUGIN_DOMAIN: &str = "@plugins";
 
-/// An account's address, in lower case.
+/// Returns the one spelling under which an address is stored and looked up: NFC, with ASCII letters in lower case.
+///
+/// No other letter is folded, and no letter becomes an ASCII one: lower case as Unicode has it and NFC both take U+212A
+/// (the Kelvin sign) for a `k`, and so one person's address for another's.
+pub fn canonical_email(email: &str) -> String {
+    let becomes_ascii = |letter: char| !letter.is_ascii() && std::iter::once(letter).nfc().all(|nfc| nfc.is_ascii());
+    let mut canonical = String::with_capacity(email.len());
+    for piece in email.split_inclusive(becomes_ascii) {
+        let kept = piece.chars().next_back().filter(|letter| becomes_ascii(*letter));
+        let plain = &piece[..piece.len() - kept.map_or(0, char::len_utf8)];
+        canonical.extend(plain.nfc().chain(kept));
+    }
+    canonical.to_ascii_lowercase()
+}
+
+/// Reads an account's address.
 fn email(input: &mut Input) -> Option<String> {
-    let email = input.email("email")?.to_lowercase();
+    let email = canonical_email(&input.email("email")?);
     if email.ends_with(PLUGIN_DOMAIN) {
         input.error("email", "reserved", format!("an address that ends in {PLUGIN_DOMAIN} is a plugin's"));
         return None;
@@ -117,4 +133,24 @@ fn role(input: &mut Input, key: &'static str) -> Option<Role> {
 /// Reads a new password; any text of 10 to 256 characters will do.
 pub fn password(input: &mut Input, key: &'static str) -> Option<String> {
     input.secret(key, MIN_PASSWORD_CHARS, MAX_PASSWORD_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_folded_by_normal_form_and_ascii_case_and_by_nothing_else() {
+        for (written, stored) in [
+            ("Ann@Example.COM", "ann@example.com"),
+            ("Mu\u{308}ller@example.com", "m\u{fc}ller@example.com"),
+            ("M\u{dc}LLER@example.com", "m\u{dc}ller@example.com"),
+            ("fran\u{212a}@example.com", "fran\u{212a}@example.com"),
+            ("\u{212a}u\u{308}\u{212a}", "\u{212a}\u{fc}\u{212a}"),
+            ("\u{130}@example.com", "\u{130}@example.com"),
+        ] {
+            assert_eq!(canonical_email(written), stored);
+            assert_eq!(canonical_email(stored), stored, "once and for all");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use tokio::{select, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, Step, wait};
-use crate::{app, domain::event::Actor, store::effect::Effect};
+use crate::{app, auth::Principal, store::effect::Effect};
 
 pub(super) struct Carrying {
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ impl Carrying {
         Ok(Step::Again)
     }
 
-    async fn carry_out(&self, actor: &Actor, effect: &Effect) -> app::Result<()> {
+    async fn carry_out(&self, actor: &Principal, effect: &Effect) -> app::Result<()> {
         match self.shared.app.carry_out_effect(actor, effect).await {
             Ok(()) => {
                 metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
@@ -86,12 +86,17 @@ impl Carrying {
 fn is_final(error: &app::Error) -> bool {
     use app::Error::{
         Busy, Conflict, Contended, DatabaseCorrupt, DatabaseUnavailable, Forbidden, Internal, Invalid, InvalidQuery,
-        KeyReused, NotFound, PluginUnavailable, RateLimited, Refused, Unauthenticated,
+        KeyReused, NotFound, Overloaded, PluginUnavailable, RateLimited, Refused, Unauthenticated,
     };
     match error {
         Unauthenticated { .. } | Forbidden { .. } | NotFound(_) | Invalid(_) | InvalidQuery { .. } => true,
         Conflict { .. } | KeyReused | Refused(_) => true,
-        PluginUnavailable(_) | RateLimited { .. } | Contended | Busy(_) | DatabaseUnavailable(_) => false,
+        PluginUnavailable(_)
+        | RateLimited { .. }
+        | Overloaded { .. }
+        | Contended
+        | Busy(_)
+        | DatabaseUnavailable(_) => false,
         DatabaseCorrupt { .. } | Internal(_) => false,
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -29,6 +29,7 @@ use super::{address::ClientAddress, socket::presence::Viewers};
 use crate::{app::App, auth::Auth, delivery::explain::Explainer, plugin::Plugins};
 
 mod activity;
+mod audit;
 mod auth;
 mod effect;
 mod event;
@@ -75,6 +76,7 @@ pub fn router(api: Api) -> Router {
         .merge(plugin::routes())
         .merge(effect::routes())
         .merge(event::routes())
+        .merge(audit::routes())
         .merge(health::routes())
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(CatchPanicLayer::custom(panicked))
@@ -101,8 +103,9 @@ pub fn cors(settings: &Settings) -> CorsLayer {
 }
 
 /// What every request has: an id, a span, a deadline; and every answer: the id, no caching, one form of refusal.
-async fn envelope(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
+    request.extensions_mut().insert(extract::RequestId(id.as_str().into()));
     // The query stays out of the span: it may hold what people searched for.
     let path = request.uri().path();
     let client = ClientAddress::field(request.extensions());
@@ -164,12 +167,16 @@ impl Measured {
 
 /// The caller's id, if it is one that can stand in a log line; else a new one.
 fn request_id(request: &Request) -> String {
+    given_request_id(request.headers()).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The id that a caller gave a request, if it can stand in a log line.
+pub(super) fn given_request_id(headers: &HeaderMap) -> Option<&str> {
     let sane = |id: &&str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         (1..=128).contains(&id.len()) && id.bytes().all(plain)
     };
-    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
-    given.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane)
 }
 
 fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use leadwire::{
     auth::settings::{Secret, TrustedKey},
-    domain::role::Role,
+    domain::{role::Role, time::Timestamp},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ async fn every_route_wants_a_token() {
         (Method::PATCH, format!("/api/activities/{id}")),
         (Method::DELETE, format!("/api/activities/{id}")),
         (Method::GET, "/api/plugins".into()),
+        (Method::GET, "/api/audit".into()),
     ];
     for (method, path) in routes {
         for client in [app.anonymous(), app.with_token("nonsense")] {
@@ -209,26 +210,132 @@ async fn forged_tokens_are_refused() {
     }
 }
 
+const ISSUER: &str = "https://sso.example";
+
+/// A server that trusts another issuer's key.
+async fn with_trusted_key(change: impl FnOnce(&mut TrustedKey)) -> TestApp {
+    let mut key = TrustedKey::new("sso", ED_PUBLIC, ISSUER);
+    change(&mut key);
+    TestApp::with(|config| config.auth.trusted_keys = vec![key]).await
+}
+
+/// A token of that issuer, with some claims changed.
+fn foreign(sub: &str, changes: Value) -> String {
+    let now = Timestamp::now().seconds();
+    let mut claims =
+        json!({"sub": sub, "role": "ADMIN", "iat": now, "exp": now + 600, "iss": ISSUER, "aud": "leadwire"});
+    for (name, value) in changes.as_object().expect("an object") {
+        claims[name] = value.clone();
+    }
+    let header = Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) };
+    let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
+    jsonwebtoken::encode(&header, &claims, &key).expect("signs")
+}
+
+async fn me(app: &TestApp, token: &str) -> crate::support::Reply {
+    app.with_token(token).get("/api/auth/me").await
+}
+
 #[tokio::test]
 async fn a_trusted_issuer_vouches_for_known_users_and_the_role_is_ours() {
-    let app = TestApp::with(|config| {
-        let (kid, issuer) = ("sso".to_owned(), "https://sso.example".to_owned());
-        config.auth.trusted_keys = vec![TrustedKey { kid, public_key: ED_PUBLIC.into(), issuer }];
+    let app = with_trusted_key(|_| {}).await;
+    let sales = app.user(Role::Sales);
+    for sub in [sales.id.to_string(), sales.email.clone(), sales.email.to_ascii_uppercase()] {
+        assert_eq!(me(&app, &foreign(&sub, json!({}))).await.expect(StatusCode::OK)["role"], "SALES");
+    }
+    let nobody = uuid::Uuid::nil().to_string();
+    me(&app, &foreign(&nobody, json!({}))).await.refused(401, "unauthenticated");
+    me(&app, &foreign(&sales.email, json!({"iss": "leadwire"}))).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_trusted_key_speaks_for_no_administrator_unless_it_is_given_the_role() {
+    let app = with_trusted_key(|_| {}).await;
+    let admin = foreign(&app.user(Role::Admin).email, json!({}));
+    me(&app, &admin).await.refused(401, "unauthenticated");
+    // Nor for somebody who becomes one.
+    let sales = app.user(Role::Sales);
+    let token = foreign(&sales.email, json!({}));
+    me(&app, &token).await.expect(StatusCode::OK);
+    let path = format!("/api/users/{}", sales.id);
+    app.client(Role::Admin).patch(&path, json!({"role": "ADMIN"})).await.expect(StatusCode::OK);
+    me(&app, &token).await.refused(401, "unauthenticated");
+
+    let app = with_trusted_key(|key| key.roles = vec![Role::Admin]).await;
+    let admin = foreign(&app.user(Role::Admin).email, json!({}));
+    me(&app, &admin).await.expect(StatusCode::OK);
+    let sales = foreign(&app.user(Role::Sales).email, json!({}));
+    me(&app, &sales).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_token_of_another_issuer_is_held_to_the_keys_audience_and_age() {
+    let app = with_trusted_key(|key| {
+        key.audience = "crm".into();
+        key.max_age = Duration::from_secs(300);
     })
     .await;
-    let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
-    let me = async |sub: &str, issuer: &str| {
-        let header = Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) };
-        let claims = json!({"sub": sub, "role": "ADMIN", "exp": 4_000_000_000_u64, "iss": issuer, "aud": "leadwire"});
-        let token = jsonwebtoken::encode(&header, &claims, &key).expect("signs");
-        app.with_token(&token).get("/api/auth/me").await
-    };
-    let sales = app.user(Role::Sales);
-    for sub in [sales.id.to_string(), sales.email.clone()] {
-        assert_eq!(me(&sub, "https://sso.example").await.expect(StatusCode::OK)["role"], "SALES");
+    let (sub, now) = (&app.user(Role::Sales).email, Timestamp::now().seconds());
+    me(&app, &foreign(sub, json!({"aud": "crm"}))).await.expect(StatusCode::OK);
+    for wrong in [
+        json!({}),
+        json!({"aud": "crm", "iat": now - 301}),
+        json!({"aud": "crm", "iat": null}),
+        json!({"aud": "crm", "iat": now + 3600}),
+        json!({"aud": "crm", "exp": now}),
+        json!({"aud": "crm", "exp": null}),
+    ] {
+        me(&app, &foreign(sub, wrong)).await.refused(401, "unauthenticated");
     }
-    me(&uuid::Uuid::nil().to_string(), "https://sso.example").await.refused(401, "unauthenticated");
-    me(&sales.id.to_string(), "leadwire").await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_reset_refuses_the_tokens_of_other_issuers_that_came_before_it() {
+    let app = with_trusted_key(|_| {}).await;
+    let (admin, now) = (app.client(Role::Admin), Timestamp::now().seconds());
+    let sales = app.user(Role::Sales);
+    let path = format!("/api/users/{}", sales.id);
+    let before = foreign(&sales.email, json!({"iat": now - 5}));
+    // Its clock may be ahead of ours, so this one is of a moment after what follows.
+    let after = foreign(&sales.email, json!({"iat": now + 30}));
+    for change in [json!({"password": "battery staple"}), json!({"active": false})] {
+        me(&app, &before).await;
+        admin.patch(&path, change).await.expect(StatusCode::OK);
+        admin.patch(&path, json!({"active": true})).await.expect(StatusCode::OK);
+        me(&app, &before).await.refused(401, "unauthenticated");
+        me(&app, &after).await.expect(StatusCode::OK);
+    }
+    let viewer = app.user(Role::Viewer);
+    let before = foreign(&viewer.email, json!({"iat": now - 5}));
+    me(&app, &before).await.expect(StatusCode::OK);
+    send(app.with_token(&before).request(Method::POST, "/api/auth/logout-all")).await.expect(StatusCode::NO_CONTENT);
+    me(&app, &before).await.refused(401, "unauthenticated");
+    let manager = app.user(Role::Manager);
+    let before = foreign(&manager.email, json!({"iat": now - 5}));
+    me(&app, &before).await.expect(StatusCode::OK);
+    let body = json!({"currentPassword": PASSWORD, "newPassword": "battery staple"});
+    app.client(Role::Manager).post("/api/auth/password", body).await.expect(StatusCode::NO_CONTENT);
+    me(&app, &before).await.refused(401, "unauthenticated");
+    app.client(Role::Manager).get("/api/auth/me").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_that_only_looks_like_anothers_signs_nobody_in() {
+    let app = with_trusted_key(|_| {}).await;
+    let kim = app.add_user("kim", Role::Sales).await;
+    for alike in ["\u{212a}im@example.com", "kim@exampl\u{435}.com", "k\u{131}m@example.com"] {
+        me(&app, &foreign(alike, json!({}))).await.refused(401, "unauthenticated");
+        let body = json!({"email": alike, "password": PASSWORD});
+        app.anonymous().post("/api/auth/login", body).await.refused(401, "invalid_credentials");
+    }
+    assert_eq!(me(&app, &foreign("KIM@Example.com", json!({}))).await.expect(StatusCode::OK)["id"], json!(kim.id));
+    // One person's keyboard composes, another's does not.
+    let body = json!({"email": "J\u{f6}rg@example.com", "name": "J", "role": "SALES", "password": PASSWORD});
+    let user = app.client(Role::Admin).post("/api/users", body).await.expect(StatusCode::CREATED);
+    assert_eq!(user["email"], "j\u{f6}rg@example.com");
+    app.login("jo\u{308}rg@example.com").await;
+    let body = json!({"email": "jo\u{308}rg@example.com", "name": "J", "role": "SALES", "password": PASSWORD});
+    app.client(Role::Admin).post("/api/users", body).await.refused(422, "invalid");
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ iterations = 1
 [auth.login_limits]
 per_account_per_minute = 100000
 per_address_per_minute = 100000
+strangers_per_account_per_minute = 100000
+waiting = 100000
 ";
 
 pub struct Process {

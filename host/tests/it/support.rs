@@ -4,11 +4,9 @@ use std::{num::NonZeroU32, path::Path, process::Command};
 
 use leadwire::{
     app::App,
-    auth::settings::Secret,
+    auth::{Principal, settings::Secret},
     config::Config,
     domain::{
-        event::Actor,
-        id::UserId,
         role::Role,
         user::{NewUser, User},
     },
@@ -74,10 +72,9 @@ impl TestApp {
 
     /// Makes an account `<name>@example.com`.
     pub async fn add_user(&self, name: &str, role: Role) -> User {
-        let root = Actor { id: UserId(uuid::Uuid::nil()), email: "root@example.com".into(), role: Role::Admin };
         let email = format!("{name}@example.com");
         let new = NewUser { email, name: name.into(), role, active: true, password: PASSWORD.into() };
-        self.app().create_user(&root, new, None).await.expect("creates a user")
+        self.app().create_user(&Principal::operator(), new, None).await.expect("creates a user")
     }
 
     /// An access token of a new session.
@@ -145,6 +142,8 @@ fn config(dir: &TempDir, change: impl FnOnce(&mut Config)) -> Config {
     config.auth.password_hash.iterations = 1;
     config.auth.login_limits.per_account_per_minute = plenty;
     config.auth.login_limits.per_address_per_minute = plenty;
+    config.auth.login_limits.strangers_per_account_per_minute = plenty;
+    config.auth.login_limits.waiting = plenty;
     change(&mut config);
     config
 }

@@ -4,7 +4,8 @@
 //! A running server sees each change by itself, as if it had been made by hand; it is waited for until it reports that.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -15,9 +16,11 @@ use toml_edit::{DocumentMut, value};
 use super::confirm::{Expected, Report, confirm};
 
 use crate::{
+    auth::Principal,
     cli::{Options, runtime},
+    domain::time::Timestamp,
     plugin::{self, Limits, Shift},
-    store::Store,
+    store::{Store, audit::Kind},
 };
 
 #[derive(Args)]
@@ -58,12 +61,14 @@ impl Files {
 
 pub(super) fn enable(named: &Named, options: &Options) -> Result<()> {
     switch(&named.name, &folder(options)?, true)?;
+    record(Kind::PluginEnabled, &named.name, None, options);
     let is_done = |report: &Report| report.item.is_some() && report.state() != "disabled";
     confirm(&Expected { name: &named.name, done: "enabled", is_done: &is_done }, options)
 }
 
 pub(super) fn disable(named: &Named, options: &Options) -> Result<()> {
     switch(&named.name, &folder(options)?, false)?;
+    record(Kind::PluginDisabled, &named.name, None, options);
     let is_done = |report: &Report| report.state() == "disabled";
     confirm(&Expected { name: &named.name, done: "disabled", is_done: &is_done }, options)
 }
@@ -81,6 +86,7 @@ pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
     if !(component || settings || known || followed) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
+    record(Kind::PluginRemoved, name, None, options);
     confirm(&Expected { name, done: "removed", is_done: &|report| report.item.is_none() }, options)
 }
 
@@ -102,6 +108,12 @@ fn shift(named: &Named, options: &Options, shift: &Shift, done: &str) -> Result<
     folder(options)?;
     let before = Report::read(&options.load()?.data_dir()?, name)?.map(|report| report.generation);
     plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
+    let (kind, hash) = match shift {
+        Shift::Promote { hash } => (Kind::PluginPromoted, hash.as_deref()),
+        Shift::Drop => (Kind::PluginDropped, None),
+        Shift::RollBack { from } => (Kind::PluginRolledBack, from.as_deref()),
+    };
+    record(kind, name, hash, options);
     let is_dropped = |report: &Report| report.item.as_ref().is_some_and(|item| item["candidate"]["state"] == "dropped");
     let is_done = |report: &Report| match shift {
         Shift::Drop => is_dropped(report),
@@ -109,6 +121,30 @@ fn shift(named: &Named, options: &Options, shift: &Shift, done: &str) -> Result<
         Shift::Promote { .. } | Shift::RollBack { .. } => Some(report.generation) != before,
     };
     confirm(&Expected { name, done, is_done: &is_done }, options)
+}
+
+/// Writes to the audit table what was done, as far as there is a database. It is done either way.
+fn record(kind: Kind, name: &str, hash: Option<&str>, options: &Options) {
+    let recorded = options.load().and_then(|config| {
+        if !config.database_file()?.exists() {
+            return Ok(());
+        }
+        let mut entry = Principal::operator().entry(kind).about(name).with("uid", rustix::process::getuid().as_raw());
+        if let Some(hash) = hash {
+            entry = entry.with("hash", hash);
+        }
+        runtime()?.block_on(async {
+            let store = Store::open(&config.database_url()?).await?;
+            let mut tx = store.write().await?;
+            tx.audit(&entry, Timestamp::now()).await?;
+            tx.commit().await?;
+            store.close().await;
+            Ok(())
+        })
+    });
+    if let Err(error) = recorded {
+        let _ = writeln!(io::stderr(), "warning: it is not in the audit table: {error:#}");
+    }
 }
 
 /// What it followed, kept and wanted done; false when there was nothing.

@@ -52,7 +52,7 @@ async fn create(
     Object(body): Object,
 ) -> Result<Response, Problem> {
     let fields = ActivityFields::parse(body).map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.actor(), Command::CreateActivity { lead, fields }, key.0).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::CreateActivity { lead, fields }, key.0).await?;
     Ok(answer(StatusCode::CREATED, outcome))
 }
 
@@ -62,11 +62,11 @@ async fn update(
     Id(activity): Id<ActivityId>,
     Object(patch): Object,
 ) -> Result<Response, Problem> {
-    let outcome = api.app.execute(&caller.actor(), Command::UpdateActivity { activity, patch }, None).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::UpdateActivity { activity, patch }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
 async fn delete(State(api): State<Api>, caller: Caller, Id(activity): Id<ActivityId>) -> Result<Response, Problem> {
-    let outcome = api.app.execute(&caller.actor(), Command::DeleteActivity { activity }, None).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::DeleteActivity { activity }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
 }

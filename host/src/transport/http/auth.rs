@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Api,
-    extract::{Address, Caller, MaybeObject, Object},
+    extract::{Caller, MaybeObject, Object, RequestOrigin},
     problem::Problem,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<Api> {
 
 async fn login(
     State(api): State<Api>,
-    Address(address): Address,
+    RequestOrigin(origin): RequestOrigin,
     Object(body): Object,
 ) -> Result<Json<Value>, Problem> {
     let mut input = Input::new(body);
@@ -41,11 +41,15 @@ async fn login(
     let password = input.required("password", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
     input.finish().map_err(invalid)?;
     let (email, password) = (email.expect("finish fails without it"), password.expect("finish fails without it"));
-    Ok(granted(api.auth.login(&email, password, address).await?))
+    Ok(granted(api.auth.login(&email, password, &origin).await?))
 }
 
-async fn refresh(State(api): State<Api>, Object(body): Object) -> Result<Json<Value>, Problem> {
-    Ok(granted(api.auth.refresh(refresh_token(body).map_err(invalid)?).await?))
+async fn refresh(
+    State(api): State<Api>,
+    RequestOrigin(origin): RequestOrigin,
+    Object(body): Object,
+) -> Result<Json<Value>, Problem> {
+    Ok(granted(api.auth.refresh(refresh_token(body).map_err(invalid)?, &origin).await?))
 }
 
 async fn logout(State(api): State<Api>, Object(body): Object) -> Result<StatusCode, Problem> {
@@ -59,7 +63,7 @@ async fn logout_all(
     MaybeObject(body): MaybeObject,
 ) -> Result<StatusCode, Problem> {
     Input::new(body).finish().map_err(invalid)?;
-    api.auth.logout_all(&caller.0.user).await?;
+    api.auth.logout_all(&caller.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -67,18 +71,13 @@ async fn me(caller: Caller) -> Json<User> {
     Json(caller.0.user)
 }
 
-async fn change_password(
-    State(api): State<Api>,
-    Address(address): Address,
-    caller: Caller,
-    Object(body): Object,
-) -> Result<StatusCode, Problem> {
+async fn change_password(State(api): State<Api>, caller: Caller, Object(body): Object) -> Result<StatusCode, Problem> {
     let mut input = Input::new(body);
     let current = input.required("currentPassword", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
     let new = input.required("newPassword", password);
     input.finish().map_err(invalid)?;
     let (current, new) = (current.expect("finish fails without it"), new.expect("finish fails without it"));
-    api.auth.change_password(&caller.0, current, new, address).await?;
+    api.auth.change_password(&caller.principal(), current, new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -42,7 +42,7 @@ async fn list(
 }
 
 async fn retry_all(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({"retried": api.app.retry_effects(&caller.actor(), &name).await?})))
+    Ok(Json(json!({"retried": api.app.retry_effects(&caller.principal(), &name).await?})))
 }
 
 async fn retry(
@@ -50,7 +50,7 @@ async fn retry(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(api.app.retry_effect(&caller.actor(), &name, number(&id)?).await?))
+    Ok(Json(api.app.retry_effect(&caller.principal(), &name, number(&id)?).await?))
 }
 
 async fn drop_one(
@@ -58,7 +58,7 @@ async fn drop_one(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    api.app.drop_effect(&caller.actor(), &name, number(&id)?).await?;
+    api.app.drop_effect(&caller.principal(), &name, number(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Each extractor refuses with a [`Problem`] that names what was wrong.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{str::FromStr, sync::Arc};
 
 use axum::{
     RequestPartsExt,
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
@@ -16,17 +16,23 @@ use serde_json::{Map, Value};
 use super::{Api, problem::Problem};
 use crate::{
     app::{self, IdempotencyKey},
-    auth::Authenticated,
+    auth::{Authenticated, Origin, Principal},
     domain::event::Actor,
     transport::address::ClientAddress,
 };
 
-/// Who is asking.
-pub struct Caller(pub Authenticated);
+/// Who is asking, and from where.
+pub struct Caller(pub Authenticated, pub Origin);
 
 impl Caller {
+    /// The user as of the head of the request: what reads are judged by.
     pub fn actor(&self) -> Actor {
         Actor::from(&self.0.user)
+    }
+
+    /// The user as someone who writes, judged again inside of the transaction.
+    pub fn principal(&self) -> Principal {
+        self.0.principal(self.1.clone())
     }
 }
 
@@ -44,19 +50,28 @@ impl FromRequestParts<Api> for Caller {
         let Some(token) = token else {
             return Err(Problem::unauthenticated("the Authorization header must be Bearer <token>"));
         };
-        Ok(Self(api.auth.authenticate(token).await?))
+        Ok(Self(api.auth.authenticate(token).await?, origin(&parts.extensions)))
     }
 }
 
-/// Where the request came from, as far as the listener tells.
-pub struct Address(pub Option<IpAddr>);
+/// Where the request came from, as far as the listener tells, and its id.
+pub struct RequestOrigin(pub Origin);
 
-impl<S: Sync> FromRequestParts<S> for Address {
+impl<S: Sync> FromRequestParts<S> for RequestOrigin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(parts.extensions.get::<ClientAddress>().map(|client| client.0)))
+        Ok(Self(origin(&parts.extensions)))
     }
+}
+
+/// The id of a request, which every answer repeats.
+#[derive(Clone)]
+pub struct RequestId(pub Arc<str>);
+
+fn origin(extensions: &Extensions) -> Origin {
+    let address = extensions.get::<ClientAddress>().map(|client| client.0);
+    Origin { address, request: extensions.get::<RequestId>().map(|id| id.0.clone()) }
 }
 
 /// The id in the path. One that is no id is the id of nothing.

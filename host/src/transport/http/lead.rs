@@ -52,7 +52,7 @@ async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Res
 
 async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {
     let fields = LeadFields::parse(body).map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.actor(), Command::CreateLead { fields }, key.0).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::CreateLead { fields }, key.0).await?;
     Ok(answer(StatusCode::CREATED, outcome))
 }
 
@@ -68,7 +68,7 @@ async fn update(
     if_match: IfMatch,
     Object(patch): Object,
 ) -> Result<Response, Problem> {
-    let actor = caller.actor();
+    let actor = caller.principal();
     let version = expected_version(&api, &actor, lead, if_match).await?;
     let outcome = api.app.execute(&actor, Command::UpdateLead { lead, patch, version }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
@@ -83,9 +83,9 @@ async fn delete(
     let erase = params.parsed("erase", "true or false", |text| text.parse::<bool>().ok())?;
     params.finish()?;
     if erase == Some(true) {
-        return Ok(Json(api.app.erase_lead(&caller.actor(), lead).await?).into_response());
+        return Ok(Json(api.app.erase_lead(&caller.principal(), lead).await?).into_response());
     }
-    let outcome = api.app.execute(&caller.actor(), Command::DeleteLead { lead }, None).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::DeleteLead { lead }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
@@ -97,7 +97,7 @@ async fn restore(
     MaybeObject(body): MaybeObject,
 ) -> Result<Response, Problem> {
     Input::new(body).finish().map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.actor(), Command::RestoreLead { lead }, key.0).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::RestoreLead { lead }, key.0).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
@@ -109,7 +109,7 @@ async fn assign(
     Object(body): Object,
 ) -> Result<Response, Problem> {
     let owner = new_owner(body).map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.actor(), Command::AssignLead { lead, owner }, key.0).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::AssignLead { lead, owner }, key.0).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 

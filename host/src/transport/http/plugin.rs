@@ -20,6 +20,7 @@ use crate::{
         policy::{Deed, may},
     },
     plugin::{PluginStatus, Shift, ShiftError},
+    store::audit::Kind,
 };
 
 pub(super) fn routes() -> Router<Api> {
@@ -90,11 +91,25 @@ async fn shift(
     caller: &Caller,
     shift: Shift,
 ) -> Result<Json<PluginStatus>, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
-    tracing::info!(plugin = name, user.id = %caller.actor().id, "an administrator asks for {shift:?}");
+    let caller = caller.principal();
+    may(&caller, Deed::Administer).map_err(app::Error::from)?;
+    let (kind, hash) = match &shift {
+        Shift::Promote { hash } => (Kind::PluginPromoted, hash.clone()),
+        Shift::Drop => (Kind::PluginDropped, None),
+        Shift::RollBack { from } => (Kind::PluginRolledBack, from.clone()),
+    };
+    let detail = hash.map(|hash| ("hash".to_owned(), Value::from(hash))).into_iter().collect();
+    // The body was awaited since the caller was judged.
+    api.app.order(&caller, kind, &name, detail).await?;
+    let (app, ordered) = (api.app.clone(), name.clone());
     // Compiling a plugin takes a while, and the thread that does so is waited for.
     let shifted = tokio::task::spawn_blocking(move || api.plugins.shift(&name, shift)).await;
     let shifted = shifted.map_err(|panicked| Problem::from(app::Error::Internal(panicked.into())))?;
+    if let Err(error) = &shifted
+        && let Err(error) = app.order_failed(&caller, kind, &ordered, &error.to_string()).await
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "cannot record that an order failed");
+    }
     shifted.map(Json).map_err(|error| {
         let problem = |status, code| Problem::new(status, code, error.to_string());
         match error {

@@ -19,7 +19,7 @@ pub(super) fn routes() -> Router<Api> {
     Router::new().route("/api/presence", get(list))
 }
 
-async fn list(State(api): State<Api>, Caller(caller): Caller, mut params: Params) -> Result<Response, Problem> {
+async fn list(State(api): State<Api>, Caller(caller, _): Caller, mut params: Params) -> Result<Response, Problem> {
     let lead = params.one("leadId")?;
     params.finish()?;
     let Some(lead) = lead else {

@@ -134,6 +134,9 @@ impl From<app::Error> for Problem {
             app::Error::RateLimited { retry_after } => {
                 Self { retry_after: Some(retry_after), ..problem(StatusCode::TOO_MANY_REQUESTS) }
             }
+            app::Error::Overloaded { retry_after } => {
+                Self { retry_after: Some(retry_after), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
+            }
             app::Error::PluginUnavailable(reason) => {
                 tracing::warn!(%reason, "answered 503: a plugin is failing");
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }

@@ -46,7 +46,7 @@ async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): 
     // Before the body is judged: its faults would tell which fields an account has.
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     let new = NewUser::parse(body).map_err(app::Error::from)?;
-    let user = api.app.create_user(&caller.actor(), new, key.0).await?;
+    let user = api.app.create_user(&caller.principal(), new, key.0).await?;
     let location = format!("/api/users/{}", user.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(user)).into_response())
 }
@@ -63,5 +63,5 @@ async fn update(
 ) -> Result<Json<User>, Problem> {
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     let patch = UserPatch::parse(body).map_err(app::Error::from)?;
-    Ok(Json(api.app.update_user(&caller.actor(), id, patch).await?))
+    Ok(Json(api.app.update_user(&caller.principal(), id, patch).await?))
 }

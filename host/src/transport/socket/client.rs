@@ -595,7 +595,8 @@ impl Client {
                     state.rights = seq;
                 }
                 state.user = Arc::new(user.clone());
-                state.has_ended |= !user.active;
+                // A token of another issuer's key may act as some roles alone.
+                state.has_ended |= !user.active || !state.lease.credentials.roles.contains(user.role);
                 (from != user.role).then(|| (state.rooms.keys().cloned().collect(), from, user.role))
             }
         }
@@ -672,8 +673,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        auth::Credentials,
         delivery::{replay::Line, shape::Shaper},
-        domain::{id::UserId, policy::Visibility, time::Timestamp},
+        domain::{id::UserId, policy::Visibility, role::Roles, time::Timestamp},
         plugin::Plugins,
     };
 
@@ -687,7 +689,8 @@ mod tests {
 
     /// A client in the room of all that has read everything up to 10.
     fn client(outbox_packets: usize) -> Arc<Client> {
-        let lease = Lease::new(None, user().created_at);
+        let at = user().created_at;
+        let lease = Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles: Roles::ALL });
         let client = Client::new(user(), lease, 10, &Settings { outbox_packets, ..Settings::default() });
         client.enter(&Room::Everyone, 10);
         client
@@ -769,6 +772,18 @@ mod tests {
         assert!(client.has_ended());
         offer(&client, 15);
         assert_eq!((seqs(&client), client.behind()), (vec![], None));
+    }
+
+    #[test]
+    fn a_socket_ends_when_its_token_may_not_act_as_the_users_new_role() {
+        let client = client(8);
+        let at = user().created_at;
+        let roles = [ROLE].into_iter().collect();
+        client.renew(Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles }));
+        client.learn(11, &RightsChange::User(user()));
+        assert!(!client.has_ended());
+        client.learn(12, &RightsChange::User(User { role: Role::Admin, ..user() }));
+        assert!(client.has_ended());
     }
 
     #[test]

@@ -24,12 +24,11 @@ use super::{
 };
 use crate::{
     app::{self, IdempotencyKey, Outcome},
-    auth::{self, Authenticated},
+    auth::{self, Authenticated, Origin, Principal},
     delivery::shape::Message,
     domain::{
         activity::ActivityFields,
         command::{Command, new_owner},
-        event::Actor,
         id::LeadId,
         input::{Input, Invalid, MAX_SAFE_INTEGER},
         lead::{Lead, LeadFields},
@@ -125,10 +124,10 @@ impl Intake {
 }
 
 /// Answers what the client asks for, until the socket is closed and everything it said is done.
-pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) {
+pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, origin: Origin, mut inbox: Inbox) {
     // A socket that is gone counts as long as there is work that it left behind.
     let _place = client.vacate();
-    let asker = Asker { door, client };
+    let asker = Asker { door, client, origin };
     loop {
         let packet = tokio::select! {
             biased;
@@ -151,6 +150,7 @@ pub(super) async fn run(door: Arc<Door>, client: Arc<Client>, mut inbox: Inbox) 
 struct Asker {
     door: Arc<Door>,
     client: Arc<Client>,
+    origin: Origin,
 }
 
 /// What a request led to: an event that says so, where the request has one, and the ack.
@@ -229,15 +229,15 @@ impl Asker {
     }
 
     async fn lease(&self, token: &str) -> Result<Lease, Refusal> {
-        let Authenticated { user, session, expires_at, .. } = match self.door.auth.authenticate(token).await {
+        let Authenticated { user, credentials, .. } = match self.door.auth.authenticate(token).await {
             Ok(authenticated) => authenticated,
-            Err(auth::Error::Unauthenticated) => return Err(Refusal::bad_token()),
+            Err(auth::Error::Unauthenticated | auth::Error::TokenExpired) => return Err(Refusal::bad_token()),
             Err(error) => return Err(app::Error::from(error).into()),
         };
         if user.id != self.client.user().id {
             return Err(Refusal::bad_token());
         }
-        Ok(Lease::renewed(session, expires_at, self.door.app.now()))
+        Ok(Lease::renewed(credentials, self.door.app.now()))
     }
 
     async fn subscribe(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
@@ -322,8 +322,9 @@ impl Asker {
     }
 
     async fn execute(&self, command: Command, key: Option<IdempotencyKey>) -> Result<Answer, Refusal> {
-        let actor = Actor::from(&*self.client.user());
-        let ack = match self.door.app.execute(&actor, command, key).await? {
+        let Some(lease) = self.client.lease() else { return Err(Refusal::bad_token()) };
+        let caller = Principal::of_token(&self.client.user(), lease.credentials, self.origin.clone());
+        let ack = match self.door.app.execute(&caller, command, key).await? {
             Outcome::Lead { lead, .. } => json!({"ok": true, "lead": lead}),
             Outcome::Activity { activity, .. } => json!({"ok": true, "activity": activity}),
             Outcome::Deleted => json!({"ok": true}),

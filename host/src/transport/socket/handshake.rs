@@ -30,12 +30,12 @@ use super::{
     session::Lease,
 };
 use crate::{
-    auth::{self, Authenticated},
+    auth::{self, Authenticated, Origin},
     delivery::shape::Message,
     domain::{input::Invalid, room::Room, user::User},
     plugin::Decision,
-    store,
-    transport::address::ClientAddress,
+    store::{self, audit::Kind},
+    transport::{address::ClientAddress, http::given_request_id},
 };
 
 /// Why a client may not connect; its text is the client's `connect_error.message`.
@@ -45,6 +45,9 @@ pub(super) enum Refused {
     NoToken,
     #[error("Invalid authentication token")]
     BadToken,
+    /// As any bad token, for the client: it was good before, and a client that was away has no other.
+    #[error("Invalid authentication token")]
+    OldToken,
     /// A plugin's reason, word for word.
     #[error("{0}")]
     Denied(String),
@@ -84,10 +87,20 @@ struct Ready {
 /// Judges a client that wants to connect and makes everything ready for it.
 pub(super) async fn judge(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let socket = caller.socket.clone();
-    admit(door, caller).await.inspect_err(|refused| {
+    admit(door.clone(), caller).await.inspect_err(|refused| {
         debug!(client = caller_address(&socket), "refused a connection: {refused}");
         refused.count();
+        if let Some(reason) = refused.suspicion() {
+            door.auth.journal().note(origin(&socket).entry(Kind::ConnectDenied).with("reason", reason));
+        }
     })
+}
+
+/// Where a socket comes from, for the audit table.
+fn origin(socket: &Socket) -> Origin {
+    let parts = socket.req_parts();
+    let address = parts.extensions.get::<ClientAddress>().map(|client| client.0);
+    Origin { address, request: given_request_id(&parts.headers).map(Into::into) }
 }
 
 /// Where a socket comes from, for the log.
@@ -105,7 +118,7 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
     // Read together: whatever changes the user from here on is in the log behind this line.
-    let Authenticated { user, session, expires_at, seq: head } = door.auth.authenticate(&token).await?;
+    let Authenticated { user, credentials, seq: head } = door.auth.authenticate(&token).await?;
     let place = door.users.take(user.id, door.limits.connections_per_user).ok_or(Refused::CrowdedUser)?;
     let past = Past::read(&door, &user).await?;
     let resumed = Resumed::judge(&auth, &door, head, &past);
@@ -126,10 +139,10 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
         "seq": head,
         "epoch": door.source.replay.epoch(),
         "recovered": matches!(resumed, Resumed::From(_)),
-        "tokenExpiresAt": expires_at,
+        "tokenExpiresAt": credentials.expires_at,
     });
     let socket = caller.socket;
-    let client = Client::new(user, Lease::new(session, expires_at), head, &door.settings);
+    let client = Client::new(user, Lease::new(credentials), head, &door.settings);
     client.note_rights(past.rights);
     client.occupy(place);
     let mut greetings = vec![Message::new("connected", &greeting)];
@@ -169,9 +182,10 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
         TransportType::Polling => "polling",
     };
     counter!("leadwire_connects_total", "transport" => transport).increment(1);
+    let origin = origin(&socket);
     let writer = Writer::new(client.clone(), socket, door.source.clone());
     tokio::spawn(writer.run(greetings));
-    tokio::spawn(handler::run(door, client, inbox));
+    tokio::spawn(handler::run(door, client, origin, inbox));
 }
 
 /// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
@@ -297,10 +311,21 @@ impl Caller {
 }
 
 impl Refused {
+    /// Why somebody should look at it. A token that expired is what every client that was away comes with.
+    fn suspicion(&self) -> Option<&'static str> {
+        match self {
+            Self::BadToken => Some("bad_token"),
+            Self::Denied(_) => Some("denied"),
+            Self::TooManyHandshakes => Some("too_many_handshakes"),
+            Self::CrowdedUser => Some("crowded_user"),
+            Self::NoToken | Self::OldToken | Self::PluginUnavailable | Self::Unavailable => None,
+        }
+    }
+
     fn count(&self) {
         let reason = match self {
             Self::NoToken => "no_token",
-            Self::BadToken => "bad_token",
+            Self::BadToken | Self::OldToken => "bad_token",
             Self::CrowdedUser => "crowded_user",
             Self::TooManyHandshakes => "too_many_handshakes",
             Self::Denied(_) => "denied",
@@ -320,6 +345,7 @@ impl From<auth::Error> for Refused {
     fn from(error: auth::Error) -> Self {
         match error {
             auth::Error::Store(error) => error.into(),
+            auth::Error::TokenExpired => Self::OldToken,
             error @ auth::Error::Internal { .. } => unavailable(&error),
             _ => Self::BadToken,
         }

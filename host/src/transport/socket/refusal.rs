@@ -96,6 +96,7 @@ impl From<app::Error> for Refusal {
             | app::Error::KeyReused
             | app::Error::PluginUnavailable(_)
             | app::Error::DatabaseCorrupt { .. }
+            | app::Error::Overloaded { .. }
             | app::Error::Contended => refusal,
         }
     }

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::client::{Client, Output};
 use crate::{
+    auth::Credentials,
     delivery::shape::Message,
     domain::{id::SessionId, time::Timestamp},
 };
@@ -25,6 +26,8 @@ pub(super) struct Lease {
     /// None when the token was issued elsewhere.
     pub(super) session: Option<SessionId>,
     pub(super) expires_at: Timestamp,
+    /// What the token says, to be judged again whenever the client writes.
+    pub(super) credentials: Credentials,
     notice: Duration,
     /// Tells it from another one that expires at the same moment.
     since: Instant,
@@ -38,15 +41,16 @@ pub(super) enum Over {
 }
 
 impl Lease {
-    pub(super) fn new(session: Option<SessionId>, expires_at: Timestamp) -> Self {
-        Self { session, expires_at, notice: NOTICE, since: Instant::now() }
+    pub(super) fn new(credentials: Credentials) -> Self {
+        let Credentials { session, expires_at, .. } = credentials;
+        Self { session, expires_at, credentials, notice: NOTICE, since: Instant::now() }
     }
 
     /// The lease of a token that replaces another one.
-    pub(super) fn renewed(session: Option<SessionId>, expires_at: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn renewed(credentials: Credentials, now: Timestamp) -> Self {
         // A client that replaces its token whenever it is told to would do nothing else, if tokens live so briefly
         // that it were told at once again.
-        Self { notice: NOTICE.min(expires_at.since(now) / 2), ..Self::new(session, expires_at) }
+        Self { notice: NOTICE.min(credentials.expires_at.since(now) / 2), ..Self::new(credentials) }
     }
 }
 

@@ -1,0 +1,52 @@
+//! The audit table as administrators read it, and orders that are recorded there before they are carried out.
+
+use serde_json::{Map, Value};
+
+use super::{App, Page, PageRequest, Result, page::Reading, sight::View, user::administrator};
+use crate::{
+    auth::Principal,
+    domain::{
+        event::Actor,
+        policy::{Deed, may},
+    },
+    store::audit::{AuditFilter, AuditRow, Entry, Kind},
+};
+
+impl App {
+    /// Rows of the audit table, newest first.
+    pub async fn audit_rows(&self, actor: &Actor, filter: &AuditFilter, page: &PageRequest) -> Result<Page> {
+        may(actor, Deed::Administer)?;
+        let fetch = |before: Option<i64>, limit| async move {
+            let rows = self.0.store.read().await?.audit_rows(filter, before, limit).await?;
+            Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+        };
+        let show = |row: AuditRow| Ok(View::Shown(row.to_json()));
+        Ok(page.fill(&self.0.cursors, &("audit", filter), Reading::by_page(page), fetch, show).await?.into())
+    }
+
+    /// Records an administrator's order that is no write of the database: called right before it is carried out.
+    ///
+    /// # Errors
+    /// When the caller is no administrator any more: then it must not be carried out.
+    pub async fn order(&self, caller: &Principal, kind: Kind, subject: &str, detail: Map<String, Value>) -> Result<()> {
+        let entry = Entry { detail, ..caller.entry(kind).about(subject) };
+        let at = self.now();
+        let mut tx = self.0.store.write().await?;
+        administrator(&mut tx, caller, at).await?;
+        tx.audit(&entry, at).await?;
+        tx.commit().await?;
+        entry.log();
+        Ok(())
+    }
+
+    /// Records that an order was not carried out, and why.
+    pub async fn order_failed(&self, caller: &Principal, kind: Kind, subject: &str, reason: &str) -> Result<()> {
+        let entry = caller.entry(Kind::PluginOrderFailed).about(subject);
+        let entry = entry.with("order", kind.as_str()).with("reason", reason);
+        let mut tx = self.0.store.write().await?;
+        tx.audit(&entry, self.now()).await?;
+        tx.commit().await?;
+        entry.log();
+        Ok(())
+    }
+}

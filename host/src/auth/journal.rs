@@ -1,0 +1,181 @@
+//! Journal of what anybody can cause: failed logins, refusals, denied connections.
+//!
+//! Each is logged at once, for tools that block addresses, and kept in the audit table. A flood must fill neither, so
+//! repetitions are counted: one row a minute per kind, account and address, at most so many rows, ten lines of the log each.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{select, time::interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Clock, settings};
+use crate::{
+    domain::time::Timestamp,
+    store::{self, Store, audit::Entry},
+};
+
+/// Repetitions within this time are one row.
+const WINDOW: Duration = Duration::from_secs(60);
+/// So many rows begin in one window; what comes on top is counted by kind alone.
+const MAX_OPEN: usize = 1000;
+/// So many lines of the log are written of one row.
+const MAX_LINES: u32 = 10;
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+const PRUNE_EVERY: u32 = 3600;
+const PRUNED_AT_ONCE: u32 = 1000;
+
+/// Clones share one state.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+struct Inner {
+    store: Arc<Store>,
+    clock: Clock,
+    settings: settings::Audit,
+    open: Mutex<HashMap<Key, Repeated>>,
+    /// Two flushes at once would begin a row twice.
+    flushing: tokio::sync::Mutex<()>,
+}
+
+/// What makes one occurrence the repetition of another.
+type Key = (&'static str, Option<String>, Option<String>, String);
+
+struct Repeated {
+    entry: Entry,
+    first_at: Timestamp,
+    last_at: Timestamp,
+    /// The row, once there is one.
+    row: Option<i64>,
+    seen: u32,
+    /// How many of them are not in the row yet.
+    unsaved: u32,
+}
+
+impl Journal {
+    pub(super) fn new(store: Arc<Store>, clock: Clock, settings: settings::Audit) -> Self {
+        let (open, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { store, clock, settings, open, flushing }))
+    }
+
+    /// Takes note of something; it is in the table after the next flush, a second later.
+    pub fn note(&self, entry: Entry) {
+        let now = (self.0.clock)();
+        let mut open = self.0.open.lock();
+        let mut entry = entry;
+        let mut key = key(&entry);
+        if !open.contains_key(&key) && open.len() >= MAX_OPEN {
+            entry = Entry::new(entry.kind).with("reason", "too_many_to_list");
+            key = self::key(&entry);
+        }
+        let repeated = open.entry(key).or_insert_with(|| Repeated {
+            entry: entry.clone(),
+            first_at: now,
+            last_at: now,
+            row: None,
+            seen: 0,
+            unsaved: 0,
+        });
+        repeated.last_at = now;
+        repeated.seen = repeated.seen.saturating_add(1);
+        repeated.unsaved = repeated.unsaved.saturating_add(1);
+        if repeated.seen <= MAX_LINES {
+            entry.log();
+        }
+    }
+
+    /// Writes what was noted to the table.
+    ///
+    /// # Errors
+    /// It is kept, and tried again with the next flush.
+    pub async fn flush(&self) -> Result<(), store::Error> {
+        let inner = &*self.0;
+        let _alone = inner.flushing.lock().await;
+        let unsaved: Vec<(Key, Entry, Timestamp, Timestamp, Option<i64>, u32)> = inner
+            .open
+            .lock()
+            .iter()
+            .filter(|(_, noted)| noted.unsaved > 0)
+            .map(|(key, noted)| {
+                (key.clone(), noted.entry.clone(), noted.first_at, noted.last_at, noted.row, noted.unsaved)
+            })
+            .collect();
+        let mut saved = Vec::with_capacity(unsaved.len());
+        if !unsaved.is_empty() {
+            let mut tx = inner.store.write().await?;
+            for (key, entry, first_at, last_at, row, count) in unsaved {
+                let row = match row {
+                    Some(row) => {
+                        tx.repeat_audit(row, last_at, count).await?;
+                        row
+                    }
+                    None => tx.insert_audit(&entry, first_at, last_at, count).await?,
+                };
+                saved.push((key, row, count));
+            }
+            tx.commit().await?;
+        }
+
+        let now = (inner.clock)();
+        let mut open = inner.open.lock();
+        for (key, row, count) in saved {
+            if let Some(noted) = open.get_mut(&key) {
+                noted.row = Some(row);
+                noted.unsaved -= count;
+            }
+        }
+        open.retain(|_, noted| noted.unsaved > 0 || now.since(noted.first_at) < WINDOW);
+        Ok(())
+    }
+
+    /// Flushes every second and prunes every hour, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut ticks, mut ticked, mut is_failing) = (interval(FLUSH_EVERY), 0_u32, false);
+        loop {
+            let is_over = select! {
+                _ = ticks.tick() => false,
+                () = stop.cancelled() => true,
+            };
+            let mut kept = self.flush().await;
+            if kept.is_ok() && !is_over && ticked.is_multiple_of(PRUNE_EVERY) {
+                kept = self.prune().await;
+            }
+            ticked = ticked.wrapping_add(1);
+            match kept {
+                Ok(()) => is_failing = false,
+                // Tried again every second, but told once.
+                Err(error) if !is_failing => {
+                    warn!(error = &error as &dyn std::error::Error, "cannot write the audit table");
+                    is_failing = true;
+                }
+                Err(_) => {}
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Deletes what is older, or more, than the settings say. Others may write between two steps.
+    ///
+    /// # Errors
+    /// When the database fails; what was deleted before is deleted.
+    pub async fn prune(&self) -> Result<(), store::Error> {
+        let inner = &*self.0;
+        let since = (inner.clock)().minus(inner.settings.keep_for);
+        loop {
+            let mut tx = inner.store.write().await?;
+            let pruned = tx.prune_audit(since, inner.settings.keep_rows, PRUNED_AT_ONCE).await?;
+            tx.commit().await?;
+            if pruned < PRUNED_AT_ONCE.into() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn key(entry: &Entry) -> Key {
+    let detail = serde_json::to_string(&entry.detail).expect("details are plain JSON");
+    (entry.kind.as_str(), entry.subject.clone(), entry.address.map(|address| address.to_string()), detail)
+}

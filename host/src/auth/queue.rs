@@ -1,0 +1,309 @@
+//! Admission queue of password hashes: bounded, in three lanes, and fair between networks.
+//!
+//! A hash takes tens of milliseconds of a core, so tries wait in line. Known devices wait in a lane of their own, ahead of
+//! all others; then come networks without a recent failure, then the rest. Within a lane networks take turns. When
+//! too many wait, the network that has the most in the lowest lane gives one up, so that whoever floods crowds out itself.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Priority of a hash, highest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// A device that signed in before, or somebody who is signed in.
+    Known,
+    /// A network without a failure of late.
+    Fresh,
+    /// A network from which a login has just failed.
+    Suspect,
+}
+
+const LANES: usize = 3;
+/// What a hash is taken to last before one was measured.
+const FIRST_GUESS: Duration = Duration::from_millis(50);
+
+/// Who waits, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    pub lane: Lane,
+    /// Those of one network share its turns.
+    pub network: Option<IpAddr>,
+}
+
+impl Seat {
+    /// For somebody who is signed in, and for the program itself.
+    pub const TRUSTED: Self = Self { lane: Lane::Known, network: None };
+}
+
+/// Too many wait already; it is worth another try after that time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    pub retry_after: Duration,
+}
+
+#[derive(Clone)]
+pub(super) struct HashQueue(Arc<Mutex<State>>);
+
+struct State {
+    /// How many hashes may run at once, and how many more may begin now.
+    places: usize,
+    free: usize,
+    /// How many may wait: of known devices, and of all others.
+    waiting: usize,
+    lanes: [Ring; LANES],
+    /// A running mean.
+    hash_time: Duration,
+}
+
+/// The networks of a lane; the one whose turn it is stands first.
+#[derive(Default)]
+struct Ring(VecDeque<(Option<IpAddr>, VecDeque<Waiter>)>);
+
+type Waiter = oneshot::Sender<Place>;
+
+/// Lets one hash run; dropped, the next one may.
+pub(super) struct Place {
+    queue: HashQueue,
+    since: Instant,
+}
+
+impl HashQueue {
+    pub(super) fn new(places: usize, waiting: usize) -> Self {
+        let lanes = [Ring::default(), Ring::default(), Ring::default()];
+        Self(Arc::new(Mutex::new(State { places, free: places, waiting, lanes, hash_time: FIRST_GUESS })))
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`Full`], at once or as soon as the place in the line is needed for somebody else.
+    pub(super) async fn turn(&self, seat: Seat) -> Result<Place, Full> {
+        let waiter = {
+            let mut state = self.0.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Ok(Place { queue: self.clone(), since: Instant::now() });
+            }
+            if !state.make_room(seat) {
+                return Err(state.full());
+            }
+            let (waiter, turn) = oneshot::channel();
+            state.lanes[seat.lane as usize].push(seat.network, waiter);
+            turn
+        };
+        waiter.await.map_err(|_| self.0.lock().full())
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.lock().len(0..LANES)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let next = {
+            let mut state = self.queue.0.lock();
+            let lasted = self.since.elapsed();
+            // One that was given to a waiter that had just gone says nothing.
+            if lasted > Duration::from_millis(1) {
+                state.hash_time = (state.hash_time * 7 + lasted) / 8;
+            }
+            let next = state.lanes.iter_mut().find_map(Ring::pop);
+            state.free += usize::from(next.is_none());
+            next
+        };
+        // Outside of the lock: a waiter that has just gone drops the place, which asks for the lock again.
+        if let Some(waiter) = next {
+            let _ = waiter.send(Self { queue: self.queue.clone(), since: Instant::now() });
+        }
+    }
+}
+
+impl State {
+    /// Whether there is room for one more, after somebody with less of a claim was sent away where that is needed.
+    fn make_room(&mut self, seat: Seat) -> bool {
+        let lane = seat.lane as usize;
+        let line = if seat.lane == Lane::Known { 0..1 } else { 1..LANES };
+        if self.len(line.clone()) >= self.waiting {
+            // Those who gave up waiting still stand in line until their turn comes.
+            self.lanes[line.clone()].iter_mut().for_each(Ring::forget_the_gone);
+        }
+        if self.len(line.clone()) < self.waiting {
+            return true;
+        }
+        let Some(lowest) = line.rev().find(|lane| self.lanes[*lane].len() > 0) else { return false };
+        let own = if lane == lowest { self.lanes[lane].len_of(seat.network) } else { 0 };
+        // The same lane is shared out by networks: who has as many as the greediest gets no more.
+        lane <= lowest && self.lanes[lowest].give_one_up(if lane < lowest { 1 } else { own + 2 })
+    }
+
+    fn len(&self, lanes: std::ops::Range<usize>) -> usize {
+        self.lanes[lanes].iter().map(Ring::len).sum()
+    }
+
+    fn full(&self) -> Full {
+        let rounds = u32::try_from(self.len(0..LANES) / self.places.max(1)).unwrap_or(u32::MAX);
+        Full { retry_after: self.hash_time.saturating_mul(rounds).max(Duration::from_secs(1)) }
+    }
+}
+
+impl Ring {
+    fn len(&self) -> usize {
+        self.0.iter().map(|(_, waiters)| waiters.len()).sum()
+    }
+
+    fn len_of(&self, network: Option<IpAddr>) -> usize {
+        self.0.iter().find(|(known, _)| *known == network).map_or(0, |(_, waiters)| waiters.len())
+    }
+
+    fn push(&mut self, network: Option<IpAddr>, waiter: Waiter) {
+        match self.0.iter_mut().find(|(known, _)| *known == network) {
+            Some((_, waiters)) => waiters.push_back(waiter),
+            None => self.0.push_back((network, VecDeque::from([waiter]))),
+        }
+    }
+
+    /// The next one who still waits; its network goes to the end of the line.
+    fn pop(&mut self) -> Option<Waiter> {
+        while let Some((network, mut waiters)) = self.0.pop_front() {
+            let next = std::iter::from_fn(|| waiters.pop_front()).find(|waiter| !waiter.is_closed());
+            if !waiters.is_empty() {
+                self.0.push_back((network, waiters));
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.0.iter_mut().for_each(|(_, waiters)| waiters.retain(|waiter| !waiter.is_closed()));
+        self.0.retain(|(_, waiters)| !waiters.is_empty());
+    }
+
+    /// Sends the newest waiter of the network with the most away, if those are at least `least`.
+    fn give_one_up(&mut self, least: usize) -> bool {
+        let Some((_, waiters)) = self.0.iter_mut().max_by_key(|(_, waiters)| waiters.len()) else { return false };
+        if waiters.len() < least {
+            return false;
+        }
+        waiters.pop_back();
+        self.0.retain(|(_, waiters)| !waiters.is_empty());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, task::Poll};
+
+    use super::*;
+
+    fn seat(lane: Lane, network: u8) -> Seat {
+        Seat { lane, network: Some(IpAddr::from([10, 0, 0, network])) }
+    }
+
+    /// Polls once, so that whoever has to wait stands in line.
+    async fn poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            Poll::Ready(match future.as_mut().poll(context) {
+                Poll::Ready(output) => Some(output),
+                Poll::Pending => None,
+            })
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn networks_take_turns_and_known_devices_go_first() {
+        let queue = HashQueue::new(1, 8);
+        let running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting: Vec<_> = [
+            (1, seat(Lane::Fresh, 1)),
+            (2, seat(Lane::Fresh, 1)),
+            (3, seat(Lane::Fresh, 1)),
+            (4, seat(Lane::Suspect, 3)),
+            (5, seat(Lane::Fresh, 2)),
+            (6, seat(Lane::Known, 9)),
+        ]
+        .into_iter()
+        .map(|(number, seat)| {
+            let (queue, order) = (queue.clone(), order.clone());
+            Box::pin(async move {
+                let place = queue.turn(seat).await.expect("there is room");
+                order.lock().push(number);
+                place
+            })
+        })
+        .collect();
+        for turn in &mut waiting {
+            assert!(poll(&mut turn.as_mut()).await.is_none(), "in line, in this order");
+        }
+        drop(running);
+        // Each is awaited in turn: as long as its place is kept, nobody else runs.
+        for next in [5, 0, 4, 1, 2, 3] {
+            drop(waiting[next].as_mut().await);
+        }
+        assert_eq!(*order.lock(), [6, 1, 5, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn who_floods_crowds_out_itself() {
+        let queue = HashQueue::new(1, 4);
+        let _running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let flood = seat(Lane::Fresh, 1);
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(queue.turn(flood))).collect();
+        for turn in &mut waiting {
+            assert!(poll(&mut turn.as_mut()).await.is_none());
+        }
+        let mut fifth = pin!(queue.turn(flood));
+        assert!(matches!(poll(&mut fifth).await, Some(Err(Full { .. }))), "answered at once");
+        let mut other = pin!(queue.turn(seat(Lane::Fresh, 2)));
+        assert!(poll(&mut other).await.is_none(), "another network is let in");
+        assert!(matches!(poll(&mut waiting[3].as_mut()).await, Some(Err(_))), "in the place of the newest");
+        let mut known = pin!(queue.turn(seat(Lane::Known, 1)));
+        assert!(poll(&mut known).await.is_none(), "known devices have a line of their own");
+    }
+
+    #[tokio::test]
+    async fn a_network_that_failed_yields_to_one_that_did_not() {
+        let queue = HashQueue::new(1, 2);
+        let _running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let (mut first, mut second) =
+            (pin!(queue.turn(seat(Lane::Suspect, 1))), pin!(queue.turn(seat(Lane::Suspect, 2))));
+        assert!(poll(&mut first).await.is_none() && poll(&mut second).await.is_none());
+        let mut third = pin!(queue.turn(seat(Lane::Suspect, 3)));
+        assert!(matches!(poll(&mut third).await, Some(Err(_))), "all of these have one");
+        let mut fresh = pin!(queue.turn(seat(Lane::Fresh, 4)));
+        assert!(poll(&mut fresh).await.is_none());
+        assert_eq!(queue.len(), 2);
+        let mut late = pin!(queue.turn(seat(Lane::Suspect, 5)));
+        assert!(matches!(poll(&mut late).await, Some(Err(_))));
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_waiting_takes_no_room_and_no_turn() {
+        let queue = HashQueue::new(1, 1);
+        let running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        {
+            let mut gone = pin!(queue.turn(seat(Lane::Fresh, 1)));
+            assert!(poll(&mut gone).await.is_none());
+        }
+        let mut next = pin!(queue.turn(seat(Lane::Fresh, 2)));
+        assert!(poll(&mut next).await.is_none());
+        drop(running);
+        let place = next.await.expect("its turn");
+        drop(place);
+        queue.turn(Seat::TRUSTED).await.expect("the place is free again");
+    }
+}

@@ -1,0 +1,254 @@
+//! Rights are judged again where something is written: whoever lost them after the head of a request changes nothing.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use leadwire::domain::{role::Role, user::User};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Client, PASSWORD, TestApp, send};
+
+/// A plugin that follows the log as far as the database knows.
+const PLUGIN: &str = "echo";
+
+/// One route that writes, with a body that it takes; null for one that reads none.
+struct Route {
+    method: Method,
+    /// As the router has it.
+    path: &'static str,
+    body: Value,
+}
+
+/// Every route that writes in a caller's name.
+fn routes() -> Vec<Route> {
+    let note = json!({"type": "NOTE", "body": "hello"});
+    let account = json!({"email": "backdoor@example.com", "name": "B", "role": "ADMIN", "password": PASSWORD});
+    let rows = [
+        (Method::POST, "/api/auth/logout-all", json!({})),
+        (Method::POST, "/api/auth/password", json!({"currentPassword": PASSWORD, "newPassword": "battery staple"})),
+        (Method::POST, "/api/users", account),
+        (Method::PATCH, "/api/users/{id}", json!({"active": true, "role": "ADMIN"})),
+        (Method::POST, "/api/leads", json!({"title": "Roof"})),
+        (Method::PATCH, "/api/leads/{id}", json!({"title": "Taken over"})),
+        (Method::DELETE, "/api/leads/{id}", Value::Null),
+        (Method::POST, "/api/leads/{id}/restore", Value::Null),
+        (Method::POST, "/api/leads/{id}/assign", json!({"ownerId": null})),
+        (Method::POST, "/api/leads/{id}/activities", note),
+        (Method::PATCH, "/api/activities/{id}", json!({"body": "changed"})),
+        (Method::DELETE, "/api/activities/{id}", Value::Null),
+        (Method::POST, "/api/plugins/{name}/promote", json!({})),
+        (Method::POST, "/api/plugins/{name}/drop", json!({})),
+        (Method::POST, "/api/plugins/{name}/rollback", json!({})),
+        (Method::POST, "/api/plugins/{name}/effects/retry", Value::Null),
+        (Method::POST, "/api/plugins/{name}/effects/{id}/retry", Value::Null),
+        (Method::DELETE, "/api/plugins/{name}/effects/{id}", Value::Null),
+    ];
+    rows.into_iter().map(|(method, path, body)| Route { method, path, body }).collect()
+}
+
+/// These have no caller: a login, and what is done with a refresh token.
+const WITHOUT_A_CALLER: [&str; 3] = ["/api/auth/login", "/api/auth/refresh", "/api/auth/logout"];
+
+/// The routes that the sources of the HTTP transport name, other than those that read.
+fn written_routes() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport/http");
+    for entry in fs::read_dir(dir).expect("a folder of sources") {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("utf-8");
+        for route in text.split(".route(").skip(1) {
+            let (path, handlers) = route.split_once('"').and_then(|(_, rest)| rest.split_once('"')).expect("a path");
+            let handlers = handlers.split([';', '}']).next().expect("the first part");
+            for method in ["post", "put", "patch", "delete"] {
+                let is_named = [" ", "."].iter().any(|before| handlers.contains(&format!("{before}{method}(")));
+                if is_named && !WITHOUT_A_CALLER.contains(&path) {
+                    found.insert((method.to_uppercase(), path.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_that_writes_is_tried_here() {
+    let tried = routes().into_iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
+    assert_eq!(written_routes(), tried, "left: the sources; right: the table above");
+}
+
+/// A server with a second administrator to get rid of, and something to write to.
+struct Scene {
+    app: TestApp,
+    lead: String,
+    activity: String,
+}
+
+impl Scene {
+    async fn open() -> Self {
+        let app = TestApp::start().await;
+        app.app().follow(PLUGIN).await.expect("follows");
+        let (lead, activity) = (String::new(), String::new());
+        let mut scene = Self { app, lead, activity };
+        scene.furnish().await;
+        scene
+    }
+
+    async fn furnish(&mut self) {
+        let admin = self.app.client(Role::Admin);
+        let lead = self.app.lead(json!({"title": "Roof"})).await;
+        self.lead = lead["id"].as_str().expect("an id").to_owned();
+        let path = format!("/api/leads/{}/activities", self.lead);
+        let activity = admin.post(&path, json!({"type": "NOTE", "body": "hello"})).await.expect(StatusCode::CREATED);
+        self.activity = activity["id"].as_str().expect("an id").to_owned();
+    }
+
+    fn path(&self, route: &Route, victim: &User) -> String {
+        let id = match route.path.split('/').nth(2) {
+            Some("users") => victim.id.to_string(),
+            Some("leads") => self.lead.clone(),
+            Some("activities") => self.activity.clone(),
+            _ => "1".into(),
+        };
+        route.path.replace("{name}", PLUGIN).replace("{id}", &id)
+    }
+
+    /// What the whole server holds that such a request could change.
+    async fn state(&self) -> Value {
+        let admin = self.app.client(Role::Admin);
+        let mut users = admin.walk("/api/users").await;
+        users.iter_mut().for_each(|user| user["updatedAt"] = Value::Null);
+        let activities = admin.walk(&format!("/api/leads/{}/activities", self.lead)).await;
+        json!([users, admin.walk("/api/leads").await, activities])
+    }
+}
+
+/// A request whose head was judged and whose body the server waits for.
+struct Begun(TcpStream, String);
+
+impl Begun {
+    async fn begin(app: &TestApp, token: &str, method: &Method, path: &str, body: &Value) -> Self {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: leadwire\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("sends the head");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.expect("an answer to the head"));
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        // It is sent when the handler reads the body, which comes after the caller was judged.
+        assert!(answer.starts_with("HTTP/1.1 100"), "{method} {path}: {answer}");
+        Self(stream, body)
+    }
+
+    /// Sends the body; the status of the answer.
+    async fn end(mut self) -> u16 {
+        self.0.write_all(self.1.as_bytes()).await.expect("sends the body");
+        let mut answer = String::new();
+        self.0.read_to_string(&mut answer).await.expect("an answer");
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status: {answer}"))
+    }
+}
+
+/// What an administrator does to another one.
+#[derive(Clone, Copy, Debug)]
+enum Removal {
+    Deactivated,
+    /// By a new password.
+    SignedOut,
+    Demoted,
+}
+
+impl Removal {
+    fn patch(self) -> Value {
+        match self {
+            Self::Deactivated => json!({"active": false}),
+            Self::SignedOut => json!({"password": "another password"}),
+            Self::Demoted => json!({"role": "VIEWER"}),
+        }
+    }
+
+    /// What the request that was under way is answered.
+    fn expected(self, route: &Route) -> u16 {
+        match self {
+            Self::Deactivated | Self::SignedOut => 401,
+            // What everybody may do with their own account.
+            Self::Demoted if route.path.starts_with("/api/auth/") => 204,
+            Self::Demoted => 403,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_after_the_caller_was_removed_changes_nothing() {
+    let scene = Scene::open().await;
+    let admin = scene.app.client(Role::Admin);
+    for (number, route) in routes().iter().filter(|route| !route.body.is_null()).enumerate() {
+        for removal in [Removal::Deactivated, Removal::SignedOut, Removal::Demoted] {
+            let victim = scene.app.add_user(&format!("victim-{number}-{removal:?}").to_lowercase(), Role::Admin).await;
+            let token = scene.app.login(&victim.email).await;
+            let path = scene.path(route, &victim);
+            let begun = Begun::begin(&scene.app, &token, &route.method, &path, &route.body).await;
+            admin.patch(&format!("/api/users/{}", victim.id), removal.patch()).await.expect(StatusCode::OK);
+            let before = scene.state().await;
+            assert_eq!(begun.end().await, removal.expected(route), "{} {path}, {removal:?}", route.method);
+            assert_eq!(scene.state().await, before, "{} {path}, {removal:?}", route.method);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_waits_while_the_caller_is_removed_changes_nothing() {
+    let scene = Scene::open().await;
+    for (number, route) in routes().iter().enumerate() {
+        let victim = scene.app.add_user(&format!("victim-{number}"), Role::Admin).await;
+        let client = scene.app.with_token(&scene.app.login(&victim.email).await);
+        let path = scene.path(route, &victim);
+        let store = scene.app.app().store();
+        let mut tx = store.write().await.expect("the write lock");
+        let request = tokio::spawn(request(client, route.method.clone(), path.clone(), route.body.clone()));
+        // Long enough for it to have been judged and to wait for the lock; one that has not is refused at its head.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tx.save_user(&User { active: false, ..victim }).await.expect("saves");
+        tx.commit().await.expect("commits");
+        let before = scene.state().await;
+        assert_eq!(request.await.expect("no panic"), 401, "{} {path}", route.method);
+        assert_eq!(scene.state().await, before, "{} {path}", route.method);
+    }
+}
+
+async fn request(client: Client, method: Method, path: String, body: Value) -> u16 {
+    let request = client.request(method, &path);
+    let request = if body.is_null() { request } else { request.json(&body) };
+    send(request).await.status.as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_whose_passwords_wait_to_be_hashed_are_not_made_once_their_maker_is_removed() {
+    let app = TestApp::with(|config| config.auth.password_hash.memory_kib = 19 * 1024).await;
+    let victim = app.add_user("victim", Role::Admin).await;
+    let client = app.with_token(&app.login(&victim.email).await);
+    let admin = app.client(Role::Admin);
+    let made: Vec<_> = (0..40)
+        .map(|number| {
+            let email = format!("backdoor-{number}@example.com");
+            let body = json!({"email": email, "name": "B", "role": "ADMIN", "password": PASSWORD});
+            tokio::spawn(request(client.clone(), Method::POST, "/api/users".into(), body))
+        })
+        .collect();
+    admin.patch(&format!("/api/users/{}", victim.id), json!({"active": false})).await.expect(StatusCode::OK);
+    let accounts = admin.walk("/api/users").await.len();
+    let mut refused = 0;
+    for request in made {
+        refused += usize::from(request.await.expect("no panic") == 401);
+    }
+    assert_eq!(admin.walk("/api/users").await.len(), accounts, "none is made after the answer");
+    assert!(refused > 0, "the backlog was longer than the deactivation");
+}
