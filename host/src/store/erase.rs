@@ -21,7 +21,7 @@ use crate::domain::{
 pub const BLANKED: &str = "log:blanked";
 
 /// Columns that may hold a copy of a user's name and address, as JSON.
-const COPIES: [(&str, &str); 9] = [
+const COPIES: [(&str, &str); 10] = [
     ("events", "payload"),
     ("events", "context"),
     ("idempotency_keys", "outcome"),
@@ -31,10 +31,11 @@ const COPIES: [(&str, &str); 9] = [
     ("effects", "input"),
     ("effects", "cause"),
     ("reminders", "data"),
+    ("audit", "detail"),
 ];
 
 /// Columns in which a person may be mentioned, each with what finds the lead that it belongs to.
-const MENTIONS: [(&str, &str, &str); 12] = [
+const MENTIONS: [(&str, &str, &str); 13] = [
     ("leads", "title", "id"),
     ("leads", "contact_name", "id"),
     ("leads", "email", "id"),
@@ -47,6 +48,7 @@ const MENTIONS: [(&str, &str, &str); 12] = [
     ("events", "payload", "lead_id"),
     ("effects", "input", "NULL"),
     ("followers", "state", "NULL"),
+    ("audit", "detail", "NULL"),
 ];
 /// More are counted but not named.
 const MAX_NAMED: i64 = 100;
@@ -110,10 +112,21 @@ impl Reader {
         }
     }
 
+    async fn has_table(&mut self, name: &str) -> Result<bool> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?")
+            .bind(name)
+            .fetch_one(&mut *self.tx)
+            .await?;
+        Ok(count > 0)
+    }
+
     /// Where a text still stands, letters' case aside.
     pub async fn mentions(&mut self, text: &str) -> Result<Vec<Mention>> {
         let mut found = Vec::new();
         for (table, column, lead) in MENTIONS {
+            if !self.has_table(table).await? {
+                continue;
+            }
             let query = format!(
                 "SELECT DISTINCT {lead} FROM {table} WHERE instr(lower({column}), lower(?)) > 0 LIMIT {MAX_NAMED}"
             );
@@ -151,7 +164,15 @@ impl Tx<'_> {
         let changes = self.of("DELETE FROM lead_changes WHERE lead_id = ?1", &id).await?;
         let mut others = 0;
         for table in self.tables_about_leads().await? {
-            others += self.of(&format!("DELETE FROM \"{table}\" WHERE lead_id = ?1"), &id).await?;
+            let delete = match table.as_str() {
+                // One that stands for every lead of a role outlives the lead that it is judged by; its reason may quote it.
+                "holds" => {
+                    self.of("UPDATE holds SET reason = '' WHERE lead_id = ?1", &id).await?;
+                    "DELETE FROM holds WHERE lead_id = ?1 AND NOT is_all".to_owned()
+                }
+                table => format!("DELETE FROM \"{table}\" WHERE lead_id = ?1"),
+            };
+            others += self.of(&delete, &id).await?;
         }
         let leads = self.of("DELETE FROM leads WHERE id = ?1", &id).await?;
         self.staged = true;
@@ -171,6 +192,9 @@ impl Tx<'_> {
         let bodies = bodies.bind(&old.name).bind(name).bind(&id).execute(&mut *self.reader.tx).await?;
         let mut scrubbed = bodies.rows_affected();
         for (table, column) in COPIES {
+            if !self.has_table(table).await? {
+                continue;
+            }
             let query = format!(
                 "SELECT rowid, {column} FROM {table}
                  WHERE instr({column}, ?1) > 0 OR instr(lower({column}), lower(?2)) > 0"
@@ -192,9 +216,14 @@ impl Tx<'_> {
         Ok(scrubbed)
     }
 
-    /// Forgets the sessions of a user.
+    /// Forgets the sessions of a user, and from where they signed in.
     pub async fn delete_sessions(&mut self, user: UserId) -> Result<()> {
-        self.of("DELETE FROM sessions WHERE user_id = ?1", &user.to_string()).await.map(drop)
+        for table in ["sessions", "known_networks"] {
+            if self.has_table(table).await? {
+                self.of(&format!("DELETE FROM {table} WHERE user_id = ?1"), &user.to_string()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Tables with a column that names a lead, beside those that are dealt with one by one.

@@ -77,6 +77,11 @@ fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_t
 fn a_damaged_database_is_found() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
+    // A restored database is one file, with nothing in a write-ahead log that would make up for the damage.
+    for arguments in [&["backup", "backup"][..], &["restore", "backup", "--force"]] {
+        let done = support::leadwire(home.path()).args(arguments).output().expect("leadwire starts");
+        assert!(done.status.success(), "{done:?}");
+    }
     let database = home.path().join("leadwire.db");
     let file = fs::OpenOptions::new().write(true).open(&database).expect("opened");
     let pages = file.metadata().expect("known").len() / 4096;
