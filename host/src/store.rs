@@ -53,6 +53,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a read may be open: meanwhile the write-ahead log cannot be emptied.
 const MAX_READ: Duration = Duration::from_secs(10);
+/// The same for a command line that reads, which somebody waits for and can end.
+const MAX_READ_ASIDE: Duration = Duration::from_secs(10 * 60);
 /// Pages in the write-ahead log at which a commit empties it, if nobody else does: 64 MiB.
 const CHECKPOINT_PAGES: &str = "16384";
 
@@ -145,7 +147,7 @@ impl Store {
             return Err(Error::Older);
         }
         let (epoch, head) = log::look(&mut first).await?;
-        let store = Self::new(Arc::new(Opener { options, file }), epoch, head, MAX_READ);
+        let store = Self::new(Arc::new(Opener { options, file }), epoch, head, MAX_READ_ASIDE);
         store.readers.adopt(Connection::new(first).await?);
         Ok(store)
     }
