@@ -210,12 +210,15 @@ async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
     assert!(head(&app) > seen && resumes(&app, &token, seen).await);
 }
 
+/// The number of a set, whether it resets clients, and what puts it in force.
+type Announced = (u64, bool, Box<dyn FnOnce() + Send>);
+
 /// Numbers sets, and lets them take force when the test says so.
 #[derive(Default)]
 struct Slow {
     recorded: AtomicU64,
     is_failing: AtomicBool,
-    waiting: Mutex<Vec<(u64, bool, Box<dyn FnOnce() + Send>)>>,
+    waiting: Mutex<Vec<Announced>>,
 }
 
 impl Archive for Slow {
