@@ -51,7 +51,7 @@ pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
 use idempotency::KeyedRequest;
 pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest, Withheld};
-pub use query::SeenLead;
+pub use query::{SeenLead, told as told_hold};
 use sight::View;
 
 /// How often plugins are asked about one command whose lead keeps changing under it.

@@ -6,6 +6,7 @@
 //! shaped.
 
 pub mod explain;
+pub mod holds;
 pub mod replay;
 pub mod retention;
 pub mod shape;
@@ -219,6 +220,7 @@ impl<P: Publisher> Delivery<P> {
     fn hand_out(&self, line: &Line, plugins: &Pinned) {
         let event = &line.event;
         self.replay.sights().pass(event);
+        self.shaper.pass(event);
         self.publisher.begin(event.seq);
         if let Some(change) = RightsChange::of(event) {
             self.publisher.apply(event.seq, &change);

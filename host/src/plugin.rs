@@ -68,9 +68,17 @@ use crate::{
 use set::{Set, Working};
 use shadow::{Happened, Shadow};
 
-/// Gives that many of the latest events of the log, for a new plugin to be tried on before it may take part.
-/// Called on a thread of its own, and in `open` on the caller's; may block.
-pub type Recent = Box<dyn Fn(usize) -> Vec<Event> + Send + Sync>;
+/// What a new plugin is tried on before it may take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TriedOn {
+    /// So many of the latest events of the log.
+    Recent(usize),
+    /// So many leads from all over the table, each as the event `lead:read`.
+    Leads(usize),
+}
+
+/// Gives what a plugin is tried on. Called on a thread of its own, and in `open` on the caller's; may block.
+pub type Recent = Box<dyn Fn(TriedOn) -> Vec<Event> + Send + Sync>;
 
 /// The plugins in force. Clones share one set.
 #[derive(Clone)]

@@ -26,12 +26,13 @@ use crate::{
     delivery::{
         Delivery,
         explain::Explainer,
+        holds::Holds,
         retention::Retention,
         switch::{self, Switches},
     },
-    domain::time::Timestamp,
+    domain::{event::Event, time::Timestamp},
     effects::Effects,
-    plugin::{self, Past, Plugins},
+    plugin::{self, Past, Plugins, TriedOn},
     store::Store,
     transport::{
         http,
@@ -96,6 +97,7 @@ impl Server {
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
         let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
+        let holds = Holds::open(Arc::clone(&store), config.socket.held_timeout).await?;
         let (sockets, delivery) = Sockets::new(
             app.clone(),
             auth.clone(),
@@ -104,6 +106,7 @@ impl Server {
             config.limits,
             &config.presence,
             (switches, begun),
+            holds,
         );
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), past));
@@ -134,6 +137,7 @@ impl Server {
 
         let handing_over =
             tokio::spawn(keep_handover(handover, Arc::clone(&store), sockets.clone(), draining.clone(), stop.clone()));
+        tokio::spawn(sockets.look_after_holds(stop.clone()));
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
@@ -265,11 +269,19 @@ async fn keep_handover(
 /// Compiles plugins on a thread that may block.
 async fn open_plugins(settings: plugin::Settings, archive: Arc<archive::Archive>) -> Result<Plugins> {
     let (runtime, store) = (archive.runtime.clone(), Arc::clone(&archive.store));
-    let recent = Box::new(move |limit: usize| {
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let events = runtime.block_on(async { store.read().await?.recent_events(limit).await });
+    let recent = Box::new(move |tried_on: TriedOn| {
+        let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        let events = runtime.block_on(async {
+            let mut reader = store.read().await?;
+            match tried_on {
+                TriedOn::Recent(limit) => reader.recent_events(number(limit)).await,
+                TriedOn::Leads(limit) => {
+                    Ok(reader.sample_leads(number(limit)).await?.into_iter().map(Event::lead_read).collect())
+                }
+            }
+        });
         events.unwrap_or_else(|error| {
-            warn!("cannot read recent events to try plugins on: {error}");
+            warn!("cannot read what to try plugins on: {error}");
             Vec::new()
         })
     });

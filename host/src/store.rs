@@ -24,6 +24,7 @@ mod file;
 pub mod follower;
 pub mod generation;
 mod health;
+pub mod hold;
 pub mod idempotency;
 pub mod lead;
 pub mod log;

@@ -14,6 +14,7 @@ use crate::{
     store::{
         Reader,
         activity::ActivityPosition,
+        hold::Hold,
         lead::{HistoryEntry, LeadFilter, LeadPosition, OwnerFilter, SEARCHED, Viewpoint},
     },
 };
@@ -124,6 +125,20 @@ impl App {
         }
     }
 
+    /// What is withheld from whom because a plugin gives no verdict, oldest first, of what `[visibility]` lets an
+    /// administrator see: at most so many.
+    pub async fn holds(&self, actor: &Actor) -> Result<Vec<Value>> {
+        const MOST: usize = 100;
+        let mut reader = self.0.store.read().await?;
+        let mut holds = Vec::new();
+        for hold in reader.holds().await? {
+            if holds.len() < MOST && self.has_in_scope(actor, &mut reader, hold.lead).await? {
+                holds.push(told(&hold));
+            }
+        }
+        Ok(holds)
+    }
+
     /// Whether `[visibility]` lets the actor see a lead, deleted or not; what is not there, nobody sees.
     pub(super) async fn has_in_scope(&self, actor: &Actor, reader: &mut Reader, id: LeadId) -> Result<bool> {
         let lead = match reader.lead(id).await? {
@@ -189,4 +204,18 @@ impl App {
         let seen = self.lead_for(actor, &lead)?.ok_or(Error::NotFound("lead"))?;
         Ok((lead, seen))
     }
+}
+
+/// As administrators see a hold, and the command line.
+pub fn told(hold: &Hold) -> Value {
+    let Hold { role, lead, is_all, first_seq, plugin, reason, at } = hold;
+    json!({
+        "role": role,
+        "leadId": lead,
+        "all": is_all,
+        "firstSeq": first_seq,
+        "plugin": plugin,
+        "reason": reason,
+        "since": at,
+    })
 }

@@ -281,7 +281,7 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
     };
     match slice.filter(|_| !event.rooms.is_empty()) {
         None => told.notes.push("events of this kind are sent to nobody".into()),
-        Some(Slice::Held(_)) => told.outcome = Outcome::Held,
+        Some(Slice::Held(_) | Slice::Withheld) => told.outcome = Outcome::Held,
         Some(Slice::Sent { message, audience, revoked }) => {
             if audience == Audience::Nobody {
                 told.outcome = Outcome::Withheld;

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{RESERVED, replay::Line, sight::CurrentLead};
+use super::{RESERVED, holds::Holds, replay::Line, sight::CurrentLead};
 use crate::{
     domain::{
         event::{Audience, Content, Event, stamped},
@@ -49,8 +49,10 @@ pub enum Slice {
         audience: Audience,
         revoked: Option<Revoked>,
     },
-    /// A plugin gave no verdict: nobody of the role gets the line, nor any later one, until it does.
+    /// A plugin gave no verdict: nobody of the role gets the line, nor any later one, until it does or there is a hold.
     Held(Unavailable),
+    /// There is a hold: nobody of the role gets what is about the lead, and has to fetch again once it is released.
+    Withheld,
 }
 
 /// A change took a lead out of the sight of some: they are told so in place of the change.
@@ -71,7 +73,7 @@ impl Slice {
     }
 
     /// Whether a user of the role gets the line itself.
-    fn includes(&self, user: &User) -> bool {
+    pub fn includes(&self, user: &User) -> bool {
         matches!(self, Self::Sent { audience, .. } if audience.includes(user.id))
     }
 }
@@ -114,11 +116,29 @@ pub struct Shaper {
     plugins: Plugins,
     visibility: Visibility,
     epoch: String,
+    holds: Option<Arc<Holds>>,
 }
 
 impl Shaper {
     pub fn new(plugins: Plugins, visibility: Visibility, epoch: &str) -> Self {
-        Self { plugins, visibility, epoch: epoch.into() }
+        Self { plugins, visibility, epoch: epoch.into(), holds: None }
+    }
+
+    /// The same, which leaves out what is withheld.
+    pub fn withholding(self, holds: Arc<Holds>) -> Self {
+        Self { holds: Some(holds), ..self }
+    }
+
+    /// Told whenever other plugins may be in force.
+    pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.plugins.changed()
+    }
+
+    /// Takes note of a line that the tail passes.
+    pub(super) fn pass(&self, event: &Event) {
+        if let Some(holds) = &self.holds {
+            holds.pass(event);
+        }
     }
 
     /// The plugins in force now.
@@ -138,6 +158,16 @@ impl Shaper {
 
     /// As [`Shaper::slices`], by these plugins.
     pub fn slices_by(&self, plugins: &Pinned, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+        let is_withheld = |role: &Role| match (&self.holds, line.event.lead_id) {
+            (Some(holds), Some(lead)) => !line.event.is_about_rights() && holds.withholds(*role, lead),
+            _ => false,
+        };
+        let (withheld, roles): (Vec<Role>, Vec<Role>) = roles.iter().copied().partition(is_withheld);
+        let withheld = withheld.into_iter().map(|role| (role, Arc::new(Slice::Withheld)));
+        self.known_slices(plugins, line, &roles).into_iter().chain(withheld).collect()
+    }
+
+    fn known_slices(&self, plugins: &Pinned, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
         let generation = plugins.generation();
         let mut shapes = line.shapes.lock();
         if shapes.generation != generation {

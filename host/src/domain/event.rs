@@ -278,6 +278,14 @@ impl Event {
         InForce::deserialize(&self.context).ok()
     }
 
+    /// A lead that is read, as plugins are asked about it. It is in no log.
+    pub fn lead_read(lead: Lead) -> Self {
+        let (lead_id, at) = (Some(lead.id), lead.updated_at);
+        let payload = json!({"lead": lead});
+        let (name, context) = ("lead:read".to_owned(), payload.clone());
+        Self { seq: 0, name, rooms: Vec::new(), lead_id, payload: payload.into(), context, at }
+    }
+
     /// Whether plugins, who decide about leads, are not asked about it: it tells users of their own rights, or of a lead
     /// that was erased, of which nothing is left to ask about.
     /// `lead:revoked` is a line of older logs alone; what is sent under that name now is made at delivery.

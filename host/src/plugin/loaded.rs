@@ -26,7 +26,7 @@ use super::{
     pointer::Edit,
     settings::{Mode, OnFailure, PluginSettings},
     shadow::Observed,
-    status::{Dropped, InstanceCounts},
+    status::{Dropped, InstanceCounts, Trial},
 };
 use crate::domain::{role::Role, time::Timestamp};
 
@@ -44,6 +44,8 @@ pub(super) struct Plugin {
     pub(super) health: Health,
     /// What it would have done, if it is in shadow mode.
     pub(super) observed: Mutex<Observed>,
+    /// How its trial went, if there was one.
+    pub(super) trial: Mutex<Option<Trial>>,
     /// Whether it is part of a set that nobody is served by: its faults are answers, and nothing else.
     pub(super) is_fixed: bool,
     pub(super) origin: Origin,
@@ -121,6 +123,7 @@ impl Plugin {
             generation,
             health,
             observed,
+            trial: Mutex::default(),
             is_fixed: false,
             origin: Origin::default(),
             meters,
@@ -144,6 +147,7 @@ impl Plugin {
             generation: self.generation,
             health: Health::new(&self.settings.limits),
             observed: Mutex::new(Observed::new()),
+            trial: Mutex::default(),
             is_fixed: self.is_fixed,
             origin: self.origin.clone(),
             meters: Meters::default(),

@@ -66,6 +66,19 @@ pub struct PluginStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
     pub last_fault: Option<LastFault>,
+    /// How it did on recent events, and on leads from all over the table, before it took part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
+}
+
+/// What a plugin was tried on. Of one that failed and is in force all the same, also how often and what on first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    pub events: usize,
+    pub leads: usize,
+    pub failed: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
 }
 
 impl PluginStatus {
@@ -102,6 +115,7 @@ impl PluginStatus {
             metrics: plugin.map(|plugin| plugin.counters()).unwrap_or_default(),
             dropped: plugin.map(Plugin::dropped),
             last_fault: plugin.and_then(|plugin| plugin.health.last_fault()),
+            trial: plugin.and_then(|plugin| plugin.trial.lock().clone()),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Archive, Recent, Settings, Shared,
+    Archive, Recent, Settings, Shared, TriedOn,
     archive::{self, Origin},
     engine::Engine,
     error::{Error, Refused},
@@ -31,7 +31,7 @@ use super::{
     settings::{Mode, OnMissing, PluginSettings},
     standing::{self, Shift, ShiftError, Standing},
     state_file,
-    status::{Candidate, State},
+    status::{Candidate, State, Trial},
 };
 use crate::store::generation::Generation;
 use generations::making;
@@ -48,6 +48,11 @@ const ROUND: Duration = Duration::from_secs(2);
 const LATE: Duration = Duration::from_secs(30);
 /// How soon it is looked at again after what was there could not take force.
 const RETRY: Duration = Duration::from_millis(800);
+/// Leads that a plugin is tried on.
+const TRIED_LEADS: usize = 1000;
+/// A trial whose outcome does not matter ends after so many faults, each of which may take as long as a call may.
+const MOST_FAILED: usize = 20;
+const LEAD_READ: &str = "lead:read";
 
 pub(super) enum Hint {
     Look,
@@ -455,32 +460,57 @@ impl Keeper {
     ) -> Result<Arc<Plugin>, Refused> {
         check_name(name).map_err(Refused)?;
         let warm = self.settings.warm_instances;
-        let generation = self.generation_of(name, &hash, &text);
+        let known = self.known_generation(name, &hash, &text);
+        let (is_known, generation) = (known.is_some(), known.unwrap_or(self.generation + 1));
         let mut plugin = Plugin::load(&self.engine, name, &bytes, hash, settings, warm, generation)?;
         plugin.origin = Origin { bytes: bytes.into(), settings: text };
         let plugin = Arc::new(plugin);
         if plugin.hooks.enrich || plugin.hooks.filter {
-            self.dry_run(&plugin)?;
+            self.dry_run(&plugin, is_known)?;
         }
         Ok(plugin)
     }
 
-    /// The generation in which these files were loaded first: the next one, unless it was before a restart.
-    fn generation_of(&self, name: &str, hash: &str, settings: &str) -> u64 {
+    /// The generation in which these files were loaded first, if they were in force before a restart.
+    fn known_generation(&self, name: &str, hash: &str, settings: &str) -> Option<u64> {
         let mut before = self.last.iter().flat_map(|last| &last.members).filter(|member| member.absent.is_none());
         let same = before.find(|member| member.name == name && member.hash == hash && member.settings == settings);
-        same.map_or(self.generation + 1, |member| member.generation)
+        same.map(|member| member.generation)
     }
 
-    /// Tries a plugin on what happened lately, before it takes part in what happens next.
-    fn dry_run(&self, plugin: &Arc<Plugin>) -> Result<(), Refused> {
+    /// Tries a plugin on what happened lately, and on leads of every age, before it takes part in what happens next.
+    ///
+    /// One that was in force before a restart stays in force: what it fails on is withheld, and nothing else.
+    fn dry_run(&self, plugin: &Arc<Plugin>, is_known: bool) -> Result<(), Refused> {
         let alone = Set::alone(plugin.clone());
-        let events = (self.recent)(self.settings.dry_run_events);
-        for event in events.iter().filter(|event| !event.rooms.is_empty() && !event.is_erasure()) {
-            pipeline::try_on(&alone, event).map_err(|(hook, fault)| {
-                Refused(format!("in a trial on event {} ({}), {hook} {fault}", event.seq, event.name))
-            })?;
+        let events = (self.recent)(TriedOn::Recent(self.settings.dry_run_events)).into_iter();
+        let events = events.filter(|event| !event.rooms.is_empty() && !event.is_erasure());
+        // Who wants no trial wants none at all.
+        let leads = if self.settings.dry_run_events > 0 { TRIED_LEADS } else { 0 };
+        let leads = (self.recent)(TriedOn::Leads(leads)).into_iter().filter(|event| event.name == LEAD_READ);
+        let mut trial = Trial::default();
+        for event in events.chain(leads) {
+            let is_lead = event.name == LEAD_READ;
+            *(if is_lead { &mut trial.leads } else { &mut trial.events }) += 1;
+            let Err((hook, fault)) = pipeline::try_on(&alone, &event) else { continue };
+            let of = match event.lead_id.filter(|_| is_lead) {
+                Some(lead) => format!("lead {lead}"),
+                None => format!("event {} ({})", event.seq, event.name),
+            };
+            let why = format!("in a trial on {of}, {hook} {fault}");
+            if !is_known {
+                return Err(Refused(why));
+            }
+            if trial.failed == 0 {
+                tracing::warn!(plugin = plugin.name(), "{} goes on although it failed {why}", plugin.name());
+            }
+            trial.failed += 1;
+            trial.first.get_or_insert(why);
+            if trial.failed >= MOST_FAILED {
+                break;
+            }
         }
+        *plugin.trial.lock() = Some(trial);
         Ok(())
     }
 }

@@ -83,6 +83,9 @@ impl Looks {
         for (transport, count) in now.by_transport {
             set("leadwire_sockets", "transport", transport, count);
         }
+        for (role, count) in now.holds {
+            set("leadwire_holds", "role", role, count);
+        }
         gauge!("leadwire_sockets_behind").set(number(now.behind));
         gauge!("leadwire_connections").set(number(now.connections));
         gauge!("leadwire_packets_queued").set(number(now.queued_packets));

@@ -225,6 +225,16 @@ impl Reader {
         rows.iter().map(found).collect()
     }
 
+    /// About `limit` leads at most, from all over the table.
+    pub async fn sample_leads(&mut self, limit: u32) -> Result<Vec<Lead>> {
+        let last: Option<i64> = sqlx::query_scalar("SELECT max(rowid) FROM leads").fetch_one(&mut *self.tx).await?;
+        let every = last.unwrap_or(0) / i64::from(limit.max(1)) + 1;
+        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
+        query.push(FROM).push(" WHERE l.deleted_at IS NULL AND l.rowid % ").push_bind(every);
+        query.push(" = 0 ORDER BY l.rowid DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(lead).collect()
+    }
+
     /// At most `limit` lines of history, newest first, older than `before`.
     pub async fn history(&mut self, id: LeadId, before: Option<i64>, limit: u32) -> Result<Vec<HistoryEntry>> {
         let rows = sqlx::query("SELECT * FROM lead_changes WHERE lead_id = ? AND id < ? ORDER BY id DESC LIMIT ?")

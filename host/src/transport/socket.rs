@@ -24,6 +24,7 @@ use axum::middleware;
 use serde_json::json;
 use socketioxide::{ParserConfig, SocketIo, TransportType, handler::ConnectHandler, layer::SocketIoLayer};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 pub use fanout::Registry;
 pub use kept::Followed;
@@ -42,11 +43,12 @@ use crate::{
     auth::Auth,
     delivery::{
         Delivery,
+        holds::Holds,
         replay::Replay,
         shape::{Message, Shaper},
         switch::{Begun, Switches},
     },
-    domain::{id::UserId, policy::Visibility},
+    domain::{id::UserId, policy::Visibility, role::Role},
     store::Store,
 };
 
@@ -75,6 +77,8 @@ pub struct Look {
     pub queued_packets: usize,
     pub queued_bytes: usize,
     pub rooms: usize,
+    /// How many holds there are of each role.
+    pub holds: [(&'static str, usize); Role::ALL.len()],
     /// The newest event that was handed out.
     pub position: u64,
 }
@@ -83,7 +87,6 @@ pub struct Look {
 struct Door {
     app: App,
     auth: Auth,
-    visibility: Visibility,
     settings: Settings,
     limits: limits::Settings,
     /// The sockets of each user.
@@ -101,12 +104,13 @@ impl Sockets {
         limits: limits::Settings,
         presence: &presence::Settings,
         switches: (Arc<Switches>, Begun),
+        holds: Arc<Holds>,
     ) -> (Self, Delivery<Registry>) {
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
         let presence = Presence::new(presence);
         let registry = Arc::new(Registry::new(presence.clone()));
         let replay = Arc::new(Replay::new(store.clone()));
-        let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()));
+        let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()).withholding(holds.clone()));
         let (switches, begun) = switches;
         let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone(), switches, &begun);
         let viewers = Viewers::new(presence.clone(), app.clone(), shaper.clone());
@@ -127,14 +131,13 @@ impl Sockets {
             presence,
             replay,
             shaper,
-            held_timeout: settings.held_timeout,
+            holds: holds.clone(),
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
         let flows = Flows::new(limits.connections_per_address, settings.max_frame);
         let (source, users) = (Arc::new(source), Places::default());
-        let door =
-            Arc::new(Door { app, auth, visibility, settings, limits, users: users.clone(), source: source.clone() });
+        let door = Arc::new(Door { app, auth, settings, limits, users: users.clone(), source: source.clone() });
         let judge = {
             let door = door.clone();
             async move |caller: Caller| handshake::judge(door, caller).await
@@ -157,6 +160,11 @@ impl Sockets {
     /// Who is here, and who looks at which lead.
     pub fn viewers(&self) -> &Viewers {
         &self.viewers
+    }
+
+    /// Asks again about what is withheld, until `stop`.
+    pub fn look_after_holds(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        self.source.holds.clone().run(self.source.shaper.clone(), stop)
     }
 
     /// How many sessions that began with polling there are, connected or not.
@@ -193,6 +201,7 @@ impl Sockets {
             by_transport: [("websocket", 0), ("polling", 0)],
             connections: self.flows.counted(),
             rooms: self.registry.rooms(),
+            holds: self.source.holds.count().map(|(role, count)| (role.as_str(), count)),
             position: self.registry.position(),
             ..Look::default()
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     guest::{Audience, FIRST_ID, Guest, Outcome, Verdict, Wants, everyone, remove},
-    socket_client::{SocketClient, Transport},
+    socket_client::{SocketClient, Transport, until_true},
     support::TestApp,
     withheld::start,
 };
@@ -69,7 +69,15 @@ async fn a_page_ends_after_so_many_leads_whatever_they_are() {
     );
     sqlx::query(sqlx::AssertSqlSafe(copy)).execute(&pool).await.expect("copied");
 
-    let (viewer, before) = (app.client(Role::Viewer), calls(&app));
+    // Every one of the copies matches the first of these, and none the second.
+    let viewer = app.client(Role::Viewer);
+    for query in ["Roof", "nothing", "Roof", "nothing"] {
+        let begin = std::time::Instant::now();
+        viewer.get(&format!("/api/leads?q={query}")).await.expect(StatusCode::OK);
+        println!("a search for {query:?} among {copies} hidden leads took {:?}", begin.elapsed());
+    }
+
+    let before = calls(&app);
     let page = viewer.get("/api/leads?q=nothing&limit=1").await.expect(StatusCode::OK);
     assert_eq!(calls(&app) - before, 4096);
     let cursor = page["nextCursor"].as_str().expect("it goes on");
@@ -172,4 +180,79 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
 
 async fn all_events(app: &TestApp) -> Vec<leadwire::domain::event::Event> {
     app.app().store().read().await.expect("a reader").events_after(0, 1000).await.expect("reads")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exist() {
+    let app = TestApp::with(|config| config.visibility.sales = Scope::Own).await;
+    let theirs = app.lead(json!({"title": "Theirs"})).await;
+    let mut sales = connect(&app, Role::Sales).await.hearing_viewers();
+    let mut told = Vec::new();
+    for id in [theirs["id"].as_str().expect("an id"), "018f3f3e-0000-7000-8000-000000000001", "no id at all"] {
+        for since in [json!(null), json!(0)] {
+            let ack = sales.call("lead:subscribe", json!({"leadId": id, "since": since})).await;
+            assert_eq!((&ack["ok"], &ack["leadId"]), (&json!(true), &json!(id)), "{ack}");
+            assert_eq!(sales.event("lead:subscribed").await, json!({"leadId": id}));
+            told.push((ack["seq"].clone(), ack.as_object().map(|ack| ack.len())));
+        }
+    }
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    let note = json!({"type": "NOTE", "body": "psst"});
+    app.client(Role::Admin)
+        .post(&format!("{}/activities", path(&theirs)), note.clone())
+        .await
+        .expect(StatusCode::CREATED);
+    sales.expect_silence().await;
+
+    // Once it is theirs, what they asked for holds.
+    let give = json!({"ownerId": app.user(Role::Sales).id});
+    app.client(Role::Admin).post(&format!("{}/assign", path(&theirs)), give).await.expect(StatusCode::OK);
+    assert_eq!(sales.event("lead:assigned").await["lead"]["title"], "Theirs");
+    app.client(Role::Admin).post(&format!("{}/activities", path(&theirs)), note).await.expect(StatusCode::CREATED);
+    loop {
+        let (name, event) = sales.next().await;
+        if name == "activity:created" && event["activity"]["body"] == "psst" {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_asked_who_may_follow_a_lead_before_anything_is_sent_of_it() {
+    let door = Guest::new("door").authorize(None);
+    let app = TestApp::with(|config| {
+        config.visibility.sales = Scope::Own;
+        let dir = config.plugins.dir.as_ref().expect("a plugin folder");
+        fs::write(dir.join("door.wasm"), door.build()).expect("written");
+    })
+    .await;
+    let theirs = app.lead(json!({"title": "Theirs"})).await;
+    let id = theirs["id"].as_str().expect("an id");
+    let mut sales = connect(&app, Role::Sales).await;
+    let asked = calls(&app);
+    sales.subscribe(id).await;
+    sales.subscribe("018f3f3e-0000-7000-8000-000000000001").await;
+    assert_eq!(calls(&app), asked, "nobody is asked about what the user does not see");
+    // The door is shut by now, for those who are here already.
+    let shut = Guest::new("door").version("1.0.1").authorize(Some("not through here"));
+    fs::write(app.dir.path().join("plugins/door.wasm"), shut.build()).expect("written");
+    until_true("the door is shut", || {
+        app.app().plugins().status().iter().any(|status| status.version.as_deref() == Some("1.0.1"))
+    })
+    .await;
+    let give = json!({"ownerId": app.user(Role::Sales).id});
+    app.client(Role::Admin).post(&format!("{}/assign", path(&theirs)), give).await.expect(StatusCode::OK);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let (name, event) = sales.next().await;
+        assert_ne!(name, "activity:created", "{event}");
+        if ["error", "lead:assigned", "notification"].contains(&name.as_str()) {
+            told.push((name, event));
+        }
+    }
+    let (_, error) = &told[0];
+    assert_eq!(
+        (&error["code"], &error["message"], &error["leadId"]),
+        (&json!("forbidden"), &json!("not through here"), &json!(id))
+    );
 }

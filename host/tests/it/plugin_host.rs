@@ -22,7 +22,7 @@ use leadwire::{
         time::Timestamp,
         user::User,
     },
-    plugin::{self, Decision, Limits, PluginStatus, Plugins, Settings, Shaped, State},
+    plugin::{self, Decision, Limits, PluginStatus, Plugins, Settings, Shaped, State, TriedOn},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -129,7 +129,11 @@ impl Yard {
 fn open(folder: &TempDir, recent: Vec<Event>, change: impl FnOnce(Settings) -> Settings) -> Plugins {
     let (dir, data_dir) = (Some(folder.path().join("plugins")), folder.path().join("data"));
     let settings = change(Settings { dir, data_dir, ..Settings::default() });
-    Plugins::open(settings, Box::new(move |count| recent.iter().take(count).cloned().collect())).expect("opens")
+    let recent = move |tried_on| match tried_on {
+        TriedOn::Recent(count) => recent.iter().take(count).cloned().collect(),
+        TriedOn::Leads(_) => Vec::new(),
+    };
+    Plugins::open(settings, Box::new(recent)).expect("opens")
 }
 
 fn sent(shaped: Shaped) -> (Value, Reach) {

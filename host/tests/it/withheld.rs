@@ -1,6 +1,6 @@
 //! Leads on which a filter gives no verdict: they are left out and said to be, and everything else goes on.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use leadwire::domain::role::Role;
 use reqwest::StatusCode;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     guest::{Audience, Guest, Verdict, everyone},
+    socket_client::{SocketClient, Transport, until_true},
     support::{Reply, TestApp},
 };
 
@@ -19,9 +20,10 @@ pub fn picky(name: &str, role: &'static str) -> Guest {
     guest.filtering(&code, Ok(vec![everyone(role, [])]))
 }
 
-/// A server with these plugins.
+/// A server with these plugins, for which sockets do not wait long.
 pub async fn start(guests: &[(&str, Guest)]) -> TestApp {
     TestApp::with(|config| {
+        config.socket.held_timeout = Duration::from_millis(300);
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
         for (name, guest) in guests {
             fs::write(dir.join(format!("{name}.wasm")), guest.build()).expect("written");
@@ -167,4 +169,143 @@ async fn whom_another_plugin_leaves_out_is_told_of_no_lead_and_not_that_one_is_w
     app.client(Role::Viewer).get(&path(&bad)).await.refused(404, "lead_not_found");
     let page = list(&app, Role::Viewer, "").await;
     assert_eq!((titles(&page), page.get("withheld")), (vec![], None));
+}
+
+/// Waits until so many holds are kept.
+pub async fn until_held(app: &TestApp, count: usize) {
+    loop {
+        let holds = app.app().store().read().await.expect("a reader").holds().await.expect("reads");
+        if holds.len() == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn connect(app: &TestApp, role: Role) -> SocketClient {
+    SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(role)).await
+}
+
+async fn rename(app: &TestApp, lead: &Value, title: &str) {
+    app.client(Role::Manager).patch(&path(lead), json!({"title": title})).await.expect(StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict() {
+    let app = start(&[("v", picky("v", "VIEWER"))]).await;
+    let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
+    let (mut viewer, mut manager) = (connect(&app, Role::Viewer).await, connect(&app, Role::Manager).await);
+    rename(&app, &bad, "X").await;
+    rename(&app, &good, "Yard 2").await;
+    assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Yard 2");
+    // Later events of the lead are withheld at once, and one that comes now is in the same place.
+    rename(&app, &bad, "X2").await;
+    let mut late = connect(&app, Role::Viewer).await;
+    rename(&app, &good, "Yard 3").await;
+    for socket in [&mut viewer, &mut late] {
+        assert_eq!(socket.event("lead:updated").await["lead"]["title"], "Yard 3");
+    }
+    for title in ["X", "Yard 2", "X2", "Yard 3"] {
+        assert_eq!(manager.event("lead:updated").await["lead"]["title"], title, "nobody else is concerned");
+    }
+    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    let hold = &told["holds"][0];
+    assert_eq!((&hold["leadId"], &hold["role"], &hold["all"]), (&bad["id"], &json!("VIEWER"), &json!(false)));
+    assert_eq!((&hold["plugin"], &hold["firstSeq"], &told["holds"][1]), (&json!("v"), &json!(3), &Value::Null));
+
+    rename(&app, &bad, "Attic 2").await;
+    for socket in [&mut viewer, &mut late] {
+        let reset = socket.event("sync:reset").await;
+        assert!(reset["seq"].as_u64() > Some(7), "{reset}");
+    }
+    let page = list(&app, Role::Viewer, "").await;
+    assert_eq!((titles(&page), page.get("withheld")), (vec!["Attic 2", "Yard 3"], None));
+    rename(&app, &bad, "Attic 3").await;
+    assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Attic 3");
+    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    assert_eq!(told["holds"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_outlives_the_server_and_who_resumes_past_it_is_told_to_fetch_again() {
+    let app = start(&[("v", picky("v", "VIEWER"))]).await;
+    let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
+    let mut viewer = connect(&app, Role::Viewer).await;
+    rename(&app, &bad, "X").await;
+    rename(&app, &good, "Yard 2").await;
+    let seen = viewer.event("lead:updated").await;
+    drop(viewer);
+    let app = app.restart().await;
+    let status = app.app().plugins().status().remove(0);
+    assert_eq!(status.state, leadwire::plugin::State::Active, "it goes on although its trial met the lead: {status:?}");
+    assert!(status.trial.is_some_and(|trial| trial.leads == 2 && trial.failed > 0));
+
+    let resume = async || {
+        let auth = json!({"token": app.token(Role::Viewer), "since": seen["seq"], "epoch": seen["epoch"]});
+        let address = app.server.address().to_string();
+        let mut socket = SocketClient::try_connect(Transport::WebSocket, &address, auth).await.expect("connects");
+        (socket.event("connected").await["recovered"].clone(), socket)
+    };
+    until_held(&app, 1).await;
+    let (recovered, mut socket) = resume().await;
+    assert_eq!(recovered, true, "nothing has changed for it");
+    socket.event("sync:done").await;
+    drop(socket);
+
+    rename(&app, &bad, "Attic 2").await;
+    until_held(&app, 0).await;
+    let (recovered, mut socket) = resume().await;
+    assert_eq!(recovered, false);
+    socket.event("sync:reset").await;
+    rename(&app, &bad, "Attic 3").await;
+    assert_eq!(socket.event("lead:updated").await["lead"]["title"], "Attic 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lead_that_is_deleted_while_it_is_withheld_is_gone_once_lists_are_fetched_again() {
+    let app = start(&[("v", picky("v", "VIEWER"))]).await;
+    let bad = lead(&app, "Attic").await;
+    let mut viewer = connect(&app, Role::Viewer).await;
+    rename(&app, &bad, "X").await;
+    until_held(&app, 1).await;
+    app.client(Role::Admin).delete(&path(&bad)).await.expect(StatusCode::NO_CONTENT);
+    viewer.event("sync:reset").await;
+    let page = list(&app, Role::Viewer, "").await;
+    assert_eq!((titles(&page), page.get("withheld")), (vec![], None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
+    let app = start(&[("m", picky("m", "MANAGER"))]).await;
+    let good = lead(&app, "Attic").await;
+    let mut manager = connect(&app, Role::Manager).await;
+    let ack = manager.call("lead:update", json!({"leadId": good["id"], "patch": {"title": "X"}})).await;
+    let told = json!({"id": good["id"], "version": 2, "withheld": true});
+    assert_eq!((&ack["ok"], &ack["lead"]), (&json!(true), &told), "{ack}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_tried_on_old_leads_before_it_takes_part() {
+    let app = TestApp::start().await;
+    let bad = lead(&app, "X").await;
+    // So many later events that none of those it is tried on is about that lead.
+    let (good, mut manager) = (lead(&app, "Yard").await, connect(&app, Role::Manager).await);
+    for number in 0..60 {
+        rename(&app, &good, &format!("Yard {number}")).await;
+        manager.event("lead:updated").await;
+    }
+    let dir = app.dir.path().join("plugins");
+    fs::write(dir.join("v.wasm"), picky("v", "VIEWER").build()).expect("written");
+    let status = || app.app().plugins().status();
+    until_true("it is refused", || status().iter().any(|it| it.state == leadwire::plugin::State::Refused)).await;
+    let why = status()[0].reason.clone().unwrap_or_default();
+    assert!(why.starts_with(&format!("in a trial on lead {}, filter ", bad["id"].as_str().expect("an id"))), "{why}");
+
+    rename(&app, &bad, "Attic").await;
+    fs::write(dir.join("v.wasm"), picky("v", "VIEWER").version("1.0.1").build()).expect("written");
+    until_true("it is loaded", || status().iter().any(|it| it.state == leadwire::plugin::State::Active)).await;
+    let trial = status()[0].trial.clone().expect("there was one");
+    assert_eq!((trial.leads, trial.failed), (2, 0));
+    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    assert_eq!(told["items"][0]["trial"]["leads"], 2);
 }

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     domain::text::one_line,
     plugin::{Limits, bulletin, error::Refused, workbench::Workbench},
-    store::{Store, follower::Standing},
+    store::{self, Store, follower::Standing},
 };
 
 #[derive(Args)]
@@ -37,28 +37,34 @@ pub(super) fn run(list: &List, options: &Options) -> Result<()> {
         }
         None => (Value::Null, at_rest(&dir, &config.plugins.limits)?),
     };
-    for standing in standings(&config)? {
+    let (standings, holds) = from_database(&config)?;
+    for standing in standings {
         if let Some(item) = items.iter_mut().find(|item| item["name"] == standing.plugin.as_str()) {
             item["effects"] = app::effect::standing(&standing);
         }
     }
     if list.json {
-        let told = json!({"directory": dir.display().to_string(), "server": server, "items": items});
+        let told = json!({"directory": dir.display().to_string(), "server": server, "items": items, "holds": holds});
         return say(format_args!("{told:#}"));
     }
-    say(text(&dir, &server, &items))
+    say(text(&dir, &server, &items) + &withheld(&holds))
 }
 
-/// How far each plugin that ever followed the log is.
-fn standings(config: &Config) -> Result<Vec<Standing>> {
+/// How far each plugin that ever followed the log is, and what is withheld because one gives no verdict.
+fn from_database(config: &Config) -> Result<(Vec<Standing>, Vec<Value>)> {
     if !config.database_file()?.exists() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     runtime()?.block_on(async {
         let store = Store::open_read_only(&config.database_url()?).await?;
-        let standings = async { store.read().await?.standings().await }.await;
+        let read = async {
+            let mut reader = store.read().await?;
+            Ok::<_, store::Error>((reader.standings().await?, reader.holds().await?))
+        }
+        .await;
         store.close().await;
-        Ok(standings?)
+        let (standings, holds) = read?;
+        Ok((standings, holds.iter().map(app::told_hold).collect()))
     })
 }
 
@@ -130,6 +136,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
             let skipped = if skipped > 0 { format!(", {skipped} not asked while it rests") } else { String::new() };
             lines.push(format!("{indent}{calls} calls, {faults} faults{skipped}"));
         }
+        lines.extend(tried(&item["trial"]).map(|line| format!("{indent}{line}")));
         lines.extend(following(&item["effects"], &word(item, "name")).map(|line| format!("{indent}{line}")));
         lines.extend(resting(&item["breaker"]).map(|rest| format!("{indent}{rest}")));
         if let Some(fault) = item["lastFault"].as_object() {
@@ -141,6 +148,20 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         lines.push("no plugins".into());
     }
     lines.join("\n")
+}
+
+/// What no role gets before a plugin gives a verdict, a line each.
+fn withheld(holds: &[Value]) -> String {
+    let text = |hold: &Value, key: &str| hold[key].as_str().unwrap_or_default().to_owned();
+    let line = |hold: &Value| {
+        let lead = if hold["all"] == true { "every lead".to_owned() } else { format!("lead {}", text(hold, "leadId")) };
+        let (role, since, plugin) = (text(hold, "role"), text(hold, "since"), text(hold, "plugin"));
+        format!(
+            "\nwithheld from {role} since {since}: {lead}, for want of a verdict of {plugin} ({})",
+            text(hold, "reason")
+        )
+    };
+    holds.iter().map(line).collect()
 }
 
 /// How what the gate holds is put in force, and nothing else that may be held by then.
@@ -167,6 +188,14 @@ fn following(effects: &Value, name: &str) -> Option<String> {
         String::new()
     };
     (!told.is_empty()).then(|| told.join(", ") + &why)
+}
+
+/// What the trial of a plugin found that is in force all the same.
+fn tried(trial: &Value) -> Option<String> {
+    let failed = trial["failed"].as_u64().filter(|failed| *failed > 0)?;
+    let (leads, events) = (trial["leads"].as_u64()?, trial["events"].as_u64()?);
+    let first = trial["first"].as_str().unwrap_or_default();
+    Some(format!("failed {failed} times in its trial on {events} events and {leads} leads; {first}"))
 }
 
 /// What there is to say of a breaker that is not closed.

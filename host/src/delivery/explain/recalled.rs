@@ -91,6 +91,7 @@ impl Today {
         let (message, audience, revoked) = match slice {
             None => return not_sent(Outcome::Internal, None),
             Some(Slice::Held(unavailable)) => return not_sent(Outcome::Held, Some(unavailable.to_string())),
+            Some(Slice::Withheld) => return not_sent(Outcome::Held, None),
             Some(Slice::Sent { message, audience, revoked }) => (message, audience, revoked),
         };
         let sight =

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Keeper, Print, Seen, Slot, archive, refuse};
+use super::{Keeper, Print, Seen, Slot, TriedOn, archive, refuse};
 use crate::plugin::{
     Comparison, Shared,
     error::{Error, Refused},
@@ -159,7 +159,7 @@ impl Keeper {
         };
         let (before, after) = (set(before), set(after));
         let mut comparison = Comparison::default();
-        for event in (self.recent)(self.settings.dry_run_events) {
+        for event in (self.recent)(TriedOn::Recent(self.settings.dry_run_events)) {
             comparison.try_both(&before, &after, &event);
         }
         comparison

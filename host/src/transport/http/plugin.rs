@@ -41,7 +41,8 @@ async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<
         item["effects"] = json!(effects);
         item
     });
-    Ok(Json(json!({"generation": api.plugins.generation(), "items": items.collect::<Vec<_>>()})))
+    let (items, holds) = (items.collect::<Vec<_>>(), api.app.holds(&caller.actor()).await?);
+    Ok(Json(json!({"generation": api.plugins.generation(), "items": items, "holds": holds})))
 }
 
 /// `hash`, where it is given, has to be what is held: what was looked at may have been replaced meanwhile.

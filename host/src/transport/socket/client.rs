@@ -53,6 +53,8 @@ struct State {
     lease: Lease,
     /// Each with the seq after which the client listens to it.
     rooms: Rooms,
+    /// Those among them of leads that the user did not see yet. Nothing is sent there before plugins were asked.
+    unjudged: HashSet<Room>,
     /// What the client asks for of what went by before it listened.
     missed: VecDeque<Missed>,
     /// It asked for what it missed, and the answer that says so is not in the outbox yet.
@@ -134,6 +136,8 @@ pub(super) enum Offered {
     Full,
     /// It fell behind: a failing plugin holds the event back.
     Held,
+    /// It fell behind: the user sees a lead now that it listens to, and plugins have to be asked whether it may.
+    Unjudged,
 }
 
 /// The client asks again and again for what it missed.
@@ -167,6 +171,7 @@ impl Client {
             user: Arc::new(user),
             lease,
             rooms: Rooms::new(),
+            unjudged: HashSet::new(),
             missed: VecDeque::new(),
             is_unanswered: false,
             syncing: None,
@@ -427,8 +432,11 @@ impl Client {
     pub(super) fn wants_missed(&self, event: &Event, missed: &Missed) -> Option<Arc<User>> {
         let state = self.state.lock();
         let from = |room| state.rooms.get(room).copied();
-        let is_asked = |room| missed.rooms.contains(room) && from(room).is_some_and(|from| event.seq <= from);
-        let was_sent = |room| from(room).is_some_and(|from| from < event.seq);
+        let is_asked = |room| {
+            let is_before = from(room).is_some_and(|from| event.seq <= from);
+            missed.rooms.contains(room) && is_before && !state.unjudged.contains(room)
+        };
+        let was_sent = |room| from(room).is_some_and(|from| from < event.seq) && !state.unjudged.contains(room);
         let wants = !state.has_ended && event.rooms.iter().any(is_asked) && !event.rooms.iter().any(was_sent);
         wants.then(|| state.user.clone())
     }
@@ -513,12 +521,15 @@ impl Client {
     /// Takes an event that is being handed out, if it is for this client, which falls behind where it cannot.
     pub(super) fn offer(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) -> Offered {
         let mut state = self.state.lock();
-        if !state.is_live || !state.wants(event) {
+        let awaits = state.awaits(event).is_some();
+        if !state.is_live || !(awaits || state.wants(event)) {
             return Offered::Nothing;
         }
         let role = state.user.role;
         let slice = slices.iter().find(|(shaped, _)| *shaped == role).map(|(_, slice)| &**slice);
         let offered = match slice {
+            Some(slice) if awaits && slice.includes(&state.user) => Offered::Unjudged,
+            _ if !state.wants(event) => Offered::Nothing,
             None | Some(Slice::Held(_)) => Offered::Held,
             Some(slice) => match slice.message_for(&state.user) {
                 Some(message) if state.push(&self.limits, &Output::Event(message.clone())) => Offered::Taken,
@@ -602,6 +613,35 @@ impl Client {
         }
     }
 
+    /// Whether it listens to a room, or is about to, of which plugins were not asked. It is sent nothing there.
+    pub(super) fn leave_unjudged(&self, room: &Room) {
+        let mut state = self.state.lock();
+        if !state.rooms.contains_key(room) {
+            state.unjudged.insert(room.clone());
+        }
+    }
+
+    /// The room of the event's lead, if plugins have to be asked about it once the user sees the lead.
+    pub(super) fn awaits(&self, event: &Event) -> Option<Room> {
+        self.state.lock().awaits(event)
+    }
+
+    /// The rooms of which plugins were not asked.
+    pub(super) fn unjudged(&self) -> Vec<Room> {
+        self.state.lock().unjudged.iter().cloned().collect()
+    }
+
+    /// Lets a room count from behind `since` on: plugins were asked. False where it was left meanwhile.
+    pub(super) fn judge(&self, room: &Room, since: u64) -> bool {
+        let mut state = self.state.lock();
+        let was_unjudged = state.unjudged.remove(room);
+        if let Some(from) = state.rooms.get_mut(room).filter(|_| was_unjudged) {
+            *from = since.max(*from);
+            return true;
+        }
+        false
+    }
+
     pub(super) fn is_in(&self, room: &Room) -> bool {
         self.state.lock().rooms.contains_key(room)
     }
@@ -626,6 +666,7 @@ impl Client {
 
     pub(super) fn exit(&self, room: &Room) -> Option<Role> {
         let mut state = self.state.lock();
+        state.unjudged.remove(room);
         state.rooms.remove(room)?;
         Some(state.user.role)
     }
@@ -648,8 +689,17 @@ impl Client {
 }
 
 impl State {
+    fn awaits(&self, event: &Event) -> Option<Room> {
+        if self.unjudged.is_empty() {
+            return None;
+        }
+        let room = Room::Lead(event.lead_id?.to_string());
+        self.unjudged.contains(&room).then_some(room)
+    }
+
     fn wants(&self, event: &Event) -> bool {
-        let listens = |room| self.rooms.get(room).is_some_and(|since| *since < event.seq);
+        let listens =
+            |room| self.rooms.get(room).is_some_and(|since| *since < event.seq) && !self.unjudged.contains(room);
         event.seq > self.cursor && !self.has_ended && event.rooms.iter().any(listens)
     }
 

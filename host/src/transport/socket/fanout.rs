@@ -222,7 +222,7 @@ impl Publisher for Registry {
                 Offered::Taken => taken += 1,
                 Offered::Full => full += 1,
                 Offered::Held => held += 1,
-                Offered::Nothing => {}
+                Offered::Nothing | Offered::Unjudged => {}
             }
         }
         drop(index);

@@ -19,6 +19,7 @@ use super::{
     Door, Settings,
     client::{Client, Output},
     limits::{self, Pace},
+    outbox::Source,
     refusal::Refusal,
     session::Lease,
 };
@@ -31,7 +32,7 @@ use crate::{
         command::{Command, new_owner},
         id::LeadId,
         input::{Input, Invalid, MAX_SAFE_INTEGER},
-        lead::{Lead, LeadFields},
+        lead::LeadFields,
         room::{MAX_LEAD_ROOM_CHARS, Room},
         user::User,
     },
@@ -247,9 +248,26 @@ impl Asker {
             Some(since) => Some(seq("since", &since)?),
         };
         let room = room(&lead_id);
-        may_follow(&self.door, &self.client.user(), &room, &lead_id).await?;
-        let entered = room.lead();
-        let seq = self.door.source.registry.join(&self.client, room, since, self.door.limits.subscriptions)?;
+        let followed = may_follow(&self.door.source, &self.client.user(), &room).await?;
+        let is_judged = followed == Followed::Judged;
+        // Of a lead that is out of sight, nothing is told: not who looks at it, nor what went by.
+        let (entered, since) = (room.lead().filter(|_| is_judged), since.filter(|_| is_judged));
+        if !is_judged {
+            self.client.leave_unjudged(&room);
+        }
+        let registry = &self.door.source.registry;
+        let joined = registry.join(&self.client, room.clone(), since, self.door.limits.subscriptions);
+        let seq = match joined {
+            Ok(seq) => seq,
+            Err(too_many) => {
+                // A room that is not joined is not waited for either.
+                self.client.exit(&room);
+                return Err(too_many.into());
+            }
+        };
+        if is_judged {
+            self.client.judge(&room, seq);
+        }
         let event = Message::new("lead:subscribed", &json!({"leadId": lead_id}));
         if let Some(lead) = entered {
             self.door.source.presence.enter(&self.client, lead);
@@ -334,17 +352,27 @@ impl Asker {
     }
 }
 
-/// Asks plugins whether a user may follow a lead, or what is said of a lead that does not exist.
-pub(super) async fn may_follow(door: &Door, user: &User, room: &Room, lead_id: &str) -> Result<(), Refusal> {
-    let lead = match lead_id.parse() {
-        Ok(id) => door.app.store().read().await?.lead(id).await?,
-        Err(_) => None,
-    };
-    // A lead that the user may not see is as good as none: what is said of it is not for them either.
-    let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
-    let lead = lead.filter(|lead| door.visibility.sees(user.id, user.role, owner(lead))).map(|lead| json!(lead));
-    match door.app.plugins().authorize_subscribe(user, room, lead.as_ref())? {
-        Decision::Allow => Ok(()),
+/// What came of the wish to follow a lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// Plugins have nothing against it.
+    Judged,
+    /// There is no such lead for the user: plugins were not asked, and are before anything is sent.
+    Unseen,
+}
+
+/// Asks plugins whether a user may follow a lead.
+///
+/// Only about one that the user sees: of one that is out of sight, or that no plugin gives a verdict on, nothing else
+/// is said than of one that does not exist.
+pub(super) async fn may_follow(source: &Source, user: &User, room: &Room) -> Result<Followed, Refusal> {
+    let Some(id) = room.lead() else { return Ok(Followed::Unseen) };
+    let Some(lead) = source.app.store().read().await?.lead(id).await? else { return Ok(Followed::Unseen) };
+    if !source.shaper.sight(&source.shaper.pinned(), &lead, &[user.role]).sees(user) {
+        return Ok(Followed::Unseen);
+    }
+    match source.app.plugins().authorize_subscribe(user, room, Some(&json!(lead)))? {
+        Decision::Allow => Ok(Followed::Judged),
         Decision::Deny(reason) => Err(Refusal::new("forbidden", reason)),
     }
 }

@@ -22,7 +22,7 @@ use super::{
     client::Client,
     fanout::TooManyRooms,
     flow::Flow,
-    handler::{self, Inbox},
+    handler::{self, Followed, Inbox},
     hangup::hang_up,
     limits::hit,
     outbox::Writer,
@@ -194,15 +194,20 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     let (kept, is_cut) = door.source.kept.rooms(session);
     let mut kept: Vec<(Room, u64)> = kept.into_iter().collect();
     kept.sort();
-    let (mut rooms, mut told) = (Vec::new(), Vec::new());
+    let (mut rooms, mut told, mut judged) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
         let refusal = Refusal::from(TooManyRooms(door.limits.subscriptions));
         told.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
     }
     for (room, since) in kept {
         let Room::Lead(lead_id) = &room else { continue };
-        match handler::may_follow(door, &client.user(), &room, lead_id).await {
-            Ok(()) => {
+        match handler::may_follow(&door.source, &client.user(), &room).await {
+            Ok(followed) => {
+                if followed == Followed::Unseen {
+                    client.leave_unjudged(&room);
+                } else {
+                    judged.extend(room.lead());
+                }
                 told.push(Message::new("lead:subscribed", &json!({"leadId": lead_id})));
                 rooms.push((room, since));
             }
@@ -216,7 +221,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     door.source.registry.add(client, rooms.iter().cloned());
     // Not earlier: at any moment they stand in one place or the other, and so in what the next process is left.
     door.source.kept.taken(session);
-    for lead in rooms.iter().filter_map(|(room, _)| room.lead()) {
+    for lead in judged {
         door.source.presence.enter(client, lead);
         // What it is told comes behind the greetings.
         door.source.presence.welcome(client, lead);

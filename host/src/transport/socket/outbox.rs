@@ -25,7 +25,7 @@ use super::{
     client::{Client, Missed, Output},
     fanout::Registry,
     flow::{Flow, Meter},
-    handler::ack,
+    handler::{Followed, ack, may_follow},
     handshake::caller_address,
     hangup::hang_up,
     kept::{Kept, Rooms},
@@ -36,12 +36,12 @@ use crate::{
     app::App,
     delivery::{
         RightsChange,
+        holds::Holds,
         replay::{Line, Replay},
         shape::{Message, Recalled, Shaper},
         sight::CurrentLead,
     },
-    domain::{id::LeadId, user::User},
-    plugin::Unavailable,
+    domain::{id::LeadId, room::Room, user::User},
     store,
 };
 
@@ -60,7 +60,7 @@ pub(super) struct Source {
     pub(super) presence: Arc<Presence>,
     pub(super) replay: Arc<Replay>,
     pub(super) shaper: Arc<Shaper>,
-    pub(super) held_timeout: Duration,
+    pub(super) holds: Arc<Holds>,
     pub(super) stall_timeout: Duration,
     /// How many leads one socket may follow.
     pub(super) max_subscriptions: usize,
@@ -344,7 +344,38 @@ impl Writer {
         Ok(self.leads.get(&id).cloned())
     }
 
+    /// Asks plugins about a room that the client listens to, now that the user may see its lead. What it is sent
+    /// there follows `since`.
+    async fn judge(&mut self, room: Room, since: u64) -> Result<(), Closed> {
+        let source = self.source.clone();
+        let refusal = match may_follow(&source, &self.client.user(), &room).await {
+            Ok(Followed::Unseen) => return Ok(()),
+            Ok(Followed::Judged) => {
+                if let Some(lead) = room.lead().filter(|_| self.client.judge(&room, since)) {
+                    source.presence.enter(&self.client, lead);
+                    source.presence.welcome(&self.client, lead);
+                }
+                return Ok(());
+            }
+            // It may do so later; until then, nothing is sent there.
+            Err(refusal) if !refusal.is_forbidden() => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        source.registry.leave(&self.client, &room);
+        let Room::Lead(lead_id) = &room else { return Ok(()) };
+        let mut error = refusal.event(Some("lead:subscribe"));
+        error["leadId"] = json!(lead_id);
+        self.send(&Output::Event(Message::new("error", &error))).await
+    }
+
     async fn replay(&mut self, line: &Line) -> Result<(), Closed> {
+        if let Some(room) = self.client.awaits(&line.event) {
+            let slices = self.source.shaper.slices(line, &[self.client.user().role]);
+            let user = self.client.user();
+            if slices.iter().any(|(_, slice)| slice.includes(&user)) {
+                self.judge(room, line.event.seq - 1).await?;
+            }
+        }
         if self.offer(line, |client| client.wants(&line.event)).await? {
             self.client.advance(line.event.seq);
         }
@@ -357,14 +388,21 @@ impl Writer {
         while let Some(user) = wants(&self.client) {
             let current = self.current(line).await?;
             match self.source.shaper.recall(line, &user, current.as_deref()) {
-                Recalled::Held(Unavailable { plugin, .. }) => {
-                    let held = held.get_or_insert_with(Held::new);
-                    if held.since.elapsed() >= self.source.held_timeout {
-                        warn!(%plugin, event.seq = line.event.seq, "gave up waiting for {plugin}: a socket must fetch again");
-                        self.reset().await?;
-                        return Ok(false);
+                Recalled::Held(unavailable) => {
+                    let plugin = &unavailable.plugin;
+                    if self.source.holds.is_grace_over(user.role) {
+                        let Some(lead) = line.event.lead_id else {
+                            warn!(%plugin, event.seq = line.event.seq, "gave up waiting for {plugin}: a socket must fetch again");
+                            self.reset().await?;
+                            return Ok(false);
+                        };
+                        if let Err(error) = self.source.holds.hold(user.role, lead, line.event.seq, &unavailable).await
+                        {
+                            self.wait_for_log(&error).await?;
+                        }
+                        continue;
                     }
-                    self.wait_for_plugins(held).await?;
+                    self.wait_for_plugins(held.get_or_insert_with(Held::new)).await?;
                     if self.client.reset_due().is_some_and(|due| due <= Instant::now()) {
                         self.reset().await?;
                         return Ok(false);
@@ -384,10 +422,12 @@ impl Writer {
     /// Waits before a failing plugin is asked again; replies go out meanwhile.
     async fn wait_for_plugins(&mut self, held: &mut Held) -> Result<(), Closed> {
         let mut changed = self.source.app.plugins().changed();
+        let mut withheld = self.source.holds.changed();
         let wait = held.next_pause();
         select! {
             result = self.pause(wait, true) => result,
             _ = changed.changed() => Ok(()),
+            _ = withheld.changed() => Ok(()),
         }
     }
 
@@ -415,6 +455,10 @@ impl Writer {
         self.send(&Output::Event(self.source.reset_event(seq))).await?;
         let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
         let acks = self.client.skip_to(seq);
+        // What the user sees may be other leads than before.
+        for room in self.client.unjudged() {
+            self.judge(room, seq).await?;
+        }
         self.acknowledge(acks, &body).await
     }
 
@@ -486,15 +530,14 @@ impl Batch {
     }
 }
 
-/// How long an event has been held back, and how long to wait for the next question.
+/// How long to wait for the next question about an event that is held back.
 struct Held {
-    since: Instant,
     pause: Duration,
 }
 
 impl Held {
     fn new() -> Self {
-        Self { since: Instant::now(), pause: Duration::from_millis(125) }
+        Self { pause: Duration::from_millis(125) }
     }
 
     fn next_pause(&mut self) -> Duration {

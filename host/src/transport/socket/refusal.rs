@@ -33,6 +33,11 @@ impl Refusal {
         Self::new("rate_limited", message).with("limit", limit.into()).with("retryAfterMs", millis.into())
     }
 
+    /// Whether a plugin said no, rather than nothing.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.0["code"] == "forbidden"
+    }
+
     /// In the words of the handshake.
     pub(super) fn no_token() -> Self {
         Self::new("unauthenticated", "Authentication token required")

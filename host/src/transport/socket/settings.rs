@@ -26,7 +26,7 @@ pub struct Settings {
     pub inbound_packets: usize,
     /// How many bytes of packets of one socket wait to be handled.
     pub inbound_bytes: usize,
-    /// How long a socket waits for a failing plugin before it is told to fetch everything again.
+    /// How long sockets wait for a failing plugin before they go past what it holds back.
     #[serde(with = "humantime_serde")]
     pub held_timeout: Duration,
     /// How long a client may take nothing of what waits for it before it is cut.
@@ -45,7 +45,7 @@ impl Default for Settings {
             outbox_bytes: 1024 * 1024,
             inbound_packets: 4096,
             inbound_bytes: 1024 * 1024,
-            held_timeout: Duration::from_secs(5 * 60),
+            held_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(20),
         }
     }

@@ -1,0 +1,107 @@
+//! Holds: events of leads that sockets of a role went past, because a filter gave no verdict on them.
+
+use super::{Reader, Result, Tx, row::Columns};
+use crate::domain::{id::LeadId, role::Role, time::Timestamp};
+
+/// What is withheld from a role until a filter answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub role: Role,
+    /// The lead; of a hold of all leads, the one that it is judged by.
+    pub lead: LeadId,
+    pub is_all: bool,
+    /// The first event that was held back.
+    pub first_seq: u64,
+    pub plugin: String,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+impl Reader {
+    /// Every hold, oldest first.
+    pub async fn holds(&mut self) -> Result<Vec<Hold>> {
+        let rows =
+            sqlx::query("SELECT * FROM holds ORDER BY first_seq, role, lead_id").fetch_all(&mut *self.tx).await?;
+        let hold = |row| {
+            let columns = Columns { table: "holds", row };
+            Ok(Hold {
+                role: columns.parsed("role")?,
+                lead: columns.parsed("lead_id")?,
+                is_all: columns.integer("is_all")? != 0,
+                first_seq: columns.integer("first_seq")? as u64,
+                plugin: columns.text("plugin")?,
+                reason: columns.text("reason")?,
+                at: columns.parsed("at")?,
+            })
+        };
+        rows.iter().map(hold).collect()
+    }
+}
+
+impl Tx<'_> {
+    /// Adds a hold. One of all leads takes the place of the role's others.
+    pub async fn hold(&mut self, hold: &Hold) -> Result<()> {
+        if hold.is_all {
+            sqlx::query("DELETE FROM holds WHERE role = ?")
+                .bind(hold.role.as_str())
+                .execute(&mut *self.reader.tx)
+                .await?;
+        }
+        sqlx::query(
+            "INSERT INTO holds (role, lead_id, is_all, first_seq, plugin, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(hold.role.as_str())
+        .bind(hold.lead.to_string())
+        .bind(i64::from(hold.is_all))
+        .bind(i64::try_from(hold.first_seq).unwrap_or(i64::MAX))
+        .bind(&hold.plugin)
+        .bind(&hold.reason)
+        .bind(hold.at.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes a hold away.
+    pub async fn release(&mut self, role: Role, lead: LeadId) -> Result<()> {
+        sqlx::query("DELETE FROM holds WHERE role = ? AND lead_id = ?")
+            .bind(role.as_str())
+            .bind(lead.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn hold(role: Role, lead: u128, is_all: bool) -> Hold {
+        let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());
+        let lead_id = LeadId(uuid::Uuid::from_u128(lead));
+        let at = Timestamp::from_millis(0).expect("in range");
+        Hold { role, lead: lead_id, is_all, first_seq: lead as u64, plugin, reason, at }
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_kept_once_and_one_of_all_leads_stands_for_the_others() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let mut tx = store.write().await.expect("a transaction");
+        let (one, two) = (hold(Role::Viewer, 1, false), hold(Role::Viewer, 2, false));
+        let others = hold(Role::Sales, 1, false);
+        for kept in [&one, &two, &others, &Hold { first_seq: 9, ..one.clone() }] {
+            tx.hold(kept).await.expect("kept");
+        }
+        assert_eq!(tx.holds().await.expect("reads"), [others.clone(), one, two.clone()]);
+        let all = hold(Role::Viewer, 3, true);
+        tx.hold(&all).await.expect("kept");
+        assert_eq!(tx.holds().await.expect("reads"), [others.clone(), all.clone()]);
+        tx.release(all.role, all.lead).await.expect("released");
+        tx.release(two.role, two.lead).await.expect("there is no such hold");
+        assert_eq!(tx.holds().await.expect("reads"), [others]);
+    }
+}
