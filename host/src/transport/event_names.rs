@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn each_event_of_a_payload_gets_the_stand_in_that_it_needs() {
-        let changed = |payload: &str| with_stand_ins(payload.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap());
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        let changed = |payload: &str| with_stand_ins(payload.as_bytes()).map(text);
         assert_eq!(changed("3\u{1e}42[\"a\",{}]\u{1e}"), None);
         assert_eq!(
             changed("42[7]\u{1e}3\u{1e}421[\"a\\n\",1]\u{1e}42[\"b\"]").as_deref(),
