@@ -9,14 +9,13 @@
 // plugins or a client's own role changed, it may be told to fetch again instead of what it had not heard by then.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { io } from 'socket.io-client';
 import { Leadwire } from '../../../clients/js/dist/index.js';
+import { Proxy } from './proxy.mjs';
 import { PASSWORD, ROLES, Server, dice, resume, until } from './support.mjs';
 
 const SECONDS = Number(process.env.LEADWIRE_CHAOS_SECONDS ?? (process.env.CI ? 60 : 20));
@@ -181,44 +180,6 @@ const LOGGED = [
 /** Repeats what a server that is just being killed cannot do. */
 async function persist(act) {
   return until('the server to do it', () => act().catch((error) => (error.code === 'ERR_ASSERTION' ? Promise.reject(error) : null)), 60_000);
-}
-
-/** A way to the server whose connections can be cut. */
-class Proxy {
-  static async listen(t, port) {
-    const proxy = new Proxy();
-    proxy.pairs = new Set();
-    proxy.cuts = 0;
-    proxy.tcp = createServer((near) => {
-      const far = connect(port, '127.0.0.1');
-      const pair = [near, far];
-      proxy.pairs.add(pair);
-      const end = () => {
-        proxy.pairs.delete(pair);
-        for (const socket of pair) socket.destroy();
-      };
-      for (const socket of pair) socket.setNoDelay(true).on('error', end).on('close', end);
-      near.pipe(far);
-      far.pipe(near);
-    });
-    proxy.tcp.listen(0, '127.0.0.1');
-    await once(proxy.tcp, 'listening');
-    proxy.url = `http://127.0.0.1:${proxy.tcp.address().port}`;
-    t.after(() => {
-      proxy.tcp.close();
-      for (const [near] of proxy.pairs) near.destroy();
-    });
-    return proxy;
-  }
-
-  /** Cuts one connection: both ends are told, or both are reset. */
-  cut({ pick, next }) {
-    const pairs = [...this.pairs];
-    if (!pairs.length) return;
-    this.cuts += 1;
-    const resets = next() < 0.5;
-    for (const socket of pick(pairs)) resets ? socket.resetAndDestroy() : socket.destroy();
-  }
 }
 
 /** What goes wrong, each kind by dice of its own, so that a seed decides it whatever takes how long. */
