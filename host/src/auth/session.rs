@@ -251,7 +251,12 @@ impl Auth {
             note(Kind::LoginLimited, "limit", limited.limit);
             Error::from(limited)
         })?;
-        let tried = inner.store.read().await?.password_hash(id).await?;
+        let tried = {
+            let mut reader = inner.store.read().await?;
+            // No password is tried for somebody who was signed in when the head of the request came.
+            caller.authorize(&mut reader, inner.now()).await?;
+            reader.password_hash(id).await?
+        };
         if inner.passwords.verify(seat, current, tried.clone()).await? == Verdict::Wrong {
             note(Kind::PasswordRefused, "reason", "wrong_password");
             return Err(Error::WrongPassword);
