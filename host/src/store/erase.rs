@@ -259,7 +259,12 @@ impl Scrub<'_> {
                 self.email.clone_into(text);
                 true
             }
-            Value::Array(items) => items.iter_mut().fold(false, |found, item| self.run(item) || found),
+            // Each of them, so that `any`, which stops at the first, will not do.
+            Value::Array(items) => {
+                let mut found = false;
+                items.iter_mut().for_each(|item| found |= self.run(item));
+                found
+            }
             Value::Object(members) => {
                 let found = self.user(members) | self.assignment(members);
                 members.values_mut().fold(found, |found, item| self.run(item) || found)
