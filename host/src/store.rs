@@ -3,10 +3,15 @@
 //! [`Store::write`] is the only way to a transaction that writes. SQLite has one writer at a time, so
 //! there is one writing connection and a queue in front of it; readers see a snapshot of their own.
 
-use std::{panic::Location, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    panic::Location,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, SqliteConnection,
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -15,7 +20,9 @@ use tokio::sync::watch;
 pub mod activity;
 pub mod audit;
 mod connection;
+mod content;
 pub mod copy;
+mod custody;
 pub mod effect;
 pub mod erase;
 mod error;
@@ -23,11 +30,14 @@ pub mod examine;
 mod file;
 pub mod follower;
 pub mod generation;
+mod head;
 mod health;
 pub mod hold;
 pub mod idempotency;
 pub mod lead;
+pub mod lock;
 pub mod log;
+pub mod place;
 mod pool;
 mod row;
 pub mod session;
@@ -42,8 +52,12 @@ use pool::{Kind, Pool};
 use transaction::Transaction;
 use upkeep::Upkeep;
 
+use custody::{Custody, Place};
 pub use error::{Error, Outage, Result};
+use head::Head;
 pub use health::{Check, Failure};
+use lock::Lock;
+use log::Name;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -67,8 +81,9 @@ pub struct Store {
     health: Arc<Health>,
     /// None where nothing is ever written.
     upkeep: Option<Upkeep>,
-    epoch: String,
-    head: Arc<watch::Sender<u64>>,
+    custody: Custody,
+    name: Name,
+    head: Arc<Head>,
     staged: Arc<watch::Sender<()>>,
 }
 
@@ -90,6 +105,8 @@ pub struct Tx<'a> {
 impl Store {
     /// Opens the database, makes it where there is none, and brings its tables up to date.
     ///
+    /// The file and those beside it are readable for their owner alone, from then on.
+    ///
     /// # Errors
     /// When the file cannot be opened, is not a database, or was written by a newer program.
     pub async fn open(url: &str) -> Result<Self> {
@@ -99,8 +116,23 @@ impl Store {
     /// As [`Store::open`], where reads may be open for so long.
     async fn open_bounded(url: &str, max_read: Duration) -> Result<Self> {
         let path = database_path(url)?;
+        let failed = |error| Error::Open { path: path.clone(), source: sqlx::Error::Io(error) };
+        place::prepare(&path).map_err(failed)?;
+        Self::open_writable(&path, true, max_read).await
+    }
+
+    /// Opens a database that another process serves, to write to it as well: SQLite lets one write after the other,
+    /// and the other process sees what was appended.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is not a database, or was not written by this version of the program.
+    pub async fn open_beside(url: &str) -> Result<Self> {
+        Self::open_writable(&database_path(url)?, false, MAX_READ).await
+    }
+
+    async fn open_writable(path: &Path, migrate: bool, max_read: Duration) -> Result<Self> {
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(path)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             // An answered write must survive a power cut, not only a crash of this process.
@@ -111,18 +143,24 @@ impl Store {
             // What was deleted or overwritten is gone from the file.
             .pragma("secure_delete", "ON")
             .busy_timeout(LOCK_PATIENCE);
-        let open = |source| Error::Open { path: path.clone(), source };
-        let mut first = options.clone().create_if_missing(true).connect().await.map_err(open)?;
-        let file = DatabaseFile::note(path.clone())?;
-        MIGRATIONS.run(&mut first).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => Error::Newer(version),
-            error => Error::Migrate(error),
-        })?;
-        user::normalise_emails(&mut first).await?;
-        let (epoch, head) = log::open(&mut first).await?;
+        let open = |source| Error::Open { path: path.to_owned(), source };
+        let mut first = options.clone().connect().await.map_err(open)?;
+        if migrate {
+            MIGRATIONS.run(&mut first).await.map_err(|error| match error {
+                MigrateError::VersionMissing(version) => Error::Newer(version),
+                error => Error::Migrate(error),
+            })?;
+            user::normalise_emails(&mut first).await?;
+        } else {
+            check_version(&mut first).await?;
+        }
+        let (name, head) = log::open(&mut first).await?;
+        let place = Place::default();
+        let file = DatabaseFile::note(path.to_owned(), place.clone())?;
+        let custody = Custody::take(path, &options, place).await?;
 
         let opener = Arc::new(Opener { options, file });
-        let mut store = Self::new(opener, epoch, head, max_read);
+        let mut store = Self::new(opener, custody, name, head, max_read);
         store.writer.adopt(Connection::new(first).await?);
         let (opener, health) = (Arc::clone(&store.opener), Arc::clone(&store.health));
         store.upkeep = Some(Upkeep::start(opener, health, Arc::clone(&store.readers), Arc::clone(&store.writer)));
@@ -137,23 +175,16 @@ impl Store {
         let path = database_path(url)?;
         let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(LOCK_PATIENCE);
         let mut first = options.connect().await.map_err(|source| Error::Open { path: path.clone(), source })?;
-        let file = DatabaseFile::note(path)?;
-        let applied: Vec<i64> =
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut first).await?;
-        let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
-        if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
-            return Err(Error::Newer(*newer));
-        }
-        if known.iter().any(|version| !applied.contains(version)) {
-            return Err(Error::Older);
-        }
-        let (epoch, head) = log::look(&mut first).await?;
-        let store = Self::new(Arc::new(Opener { options, file }), epoch, head, MAX_READ_ASIDE);
+        check_version(&mut first).await?;
+        let (name, head) = log::look(&mut first).await?;
+        let file = DatabaseFile::note(path.clone(), Place::default())?;
+        let custody = Custody::of_nothing(&path, Place::default());
+        let store = Self::new(Arc::new(Opener { options, file }), custody, name, head, MAX_READ_ASIDE);
         store.readers.adopt(Connection::new(first).await?);
         Ok(store)
     }
 
-    fn new(opener: Arc<Opener>, epoch: String, head: u64, max_read: Duration) -> Self {
+    fn new(opener: Arc<Opener>, custody: Custody, name: Name, head: u64, max_read: Duration) -> Self {
         let health = Arc::<Health>::default();
         let pool = |kind, size| Pool::new(kind, size, Arc::clone(&opener), Arc::clone(&health));
         Self {
@@ -162,24 +193,36 @@ impl Store {
             opener,
             health,
             upkeep: None,
-            epoch,
-            head: Arc::new(watch::Sender::new(head)),
+            custody,
+            name,
+            head: Arc::new(Head::at(head)),
             staged: Arc::default(),
         }
     }
 
     /// A consistent view for one or more queries.
+    ///
+    /// # Errors
+    /// [`Outage::Replaced`] when the database is displaced, and another content was put into the open file, or no
+    /// connection is left that has the old one open.
     #[track_caller]
     pub fn read(&self) -> impl Future<Output = Result<Reader>> + Send + use<> {
-        let (readers, origin) = (Arc::clone(&self.readers), Location::caller());
-        async move { Ok(Reader { tx: Box::new(readers.begin(origin).await?) }) }
+        let (readers, origin, checked) = (Arc::clone(&self.readers), Location::caller(), self.custody.check_content());
+        async move {
+            checked?;
+            Ok(Reader { tx: Box::new(readers.begin(origin).await?) })
+        }
     }
 
     /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// [`Outage::Replaced`] when the database's file is not the one that was opened: what is written would be lost.
     #[track_caller]
     pub fn write(&self) -> impl Future<Output = Result<Tx<'_>>> + Send {
         let origin = Location::caller();
         async move {
+            self.custody.check()?;
             let tx = Box::new(self.writer.begin(origin).await?);
             Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
         }
@@ -190,13 +233,65 @@ impl Store {
         let mut tx = self.write().await?;
         let epoch = tx.renew_epoch().await?;
         tx.commit().await?;
-        self.epoch = epoch;
+        self.name.epoch = epoch;
         Ok(())
     }
 
     /// Names this log: seqs of one epoch belong together.
     pub fn epoch(&self) -> &str {
-        &self.epoch
+        &self.name.epoch
+    }
+
+    /// Names this database over all its epochs; a copy of it has the same.
+    pub fn lineage(&self) -> &str {
+        &self.name.lineage
+    }
+
+    /// Path of the database's file.
+    pub fn path(&self) -> &Path {
+        self.custody.path()
+    }
+
+    /// Checks that the database's files are still the ones that were opened; it costs three `stat`s.
+    ///
+    /// # Errors
+    /// [`Outage::Replaced`] when they are not.
+    pub fn check_place(&self) -> Result<()> {
+        self.custody.check()
+    }
+
+    /// As [`check_place`](Self::check_place), and that nobody has put another content into the file.
+    ///
+    /// # Errors
+    /// [`Outage::Replaced`], or what else keeps the log from being read.
+    pub async fn check_log(&self) -> Result<()> {
+        self.custody.check_log(self).await
+    }
+
+    /// Has [`check_log`](Self::check_log) look at the content of the file too, for the process that serves it.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn watch_content(&self) -> Result<()> {
+        self.custody.watch_content(self).await
+    }
+
+    /// Writes all that the open database has into another file, even when its own file was deleted.
+    ///
+    /// # Errors
+    /// When `file` is there and not empty, or cannot be written.
+    pub async fn save(&self, file: &Path) -> Result<()> {
+        self.custody.save(file).await
+    }
+
+    /// Holds locks until the database is closed.
+    pub fn hold(&self, locks: impl IntoIterator<Item = Lock>) {
+        self.custody.hold(locks);
+    }
+
+    /// Has every newer seq told to `witness`, before it is told to anybody else or answered.
+    pub fn set_witness(&self, witness: impl Fn(u64) + Send + Sync + 'static) {
+        self.head.set_witness(Box::new(witness));
     }
 
     /// The newest committed seq this process knows of; it changes after each commit that appended.
@@ -212,13 +307,18 @@ impl Store {
     /// Looks for lines that another process appended, and wakes those who wait for new ones.
     pub async fn refresh(&self) -> Result<u64> {
         let head = self.read().await?.head().await?;
-        announce(&self.head, head);
+        self.head.announce(head);
         Ok(head)
     }
 
     /// Bytes of the write-ahead log.
     pub fn wal_bytes(&self) -> u64 {
         self.opener.file.wal_bytes()
+    }
+
+    /// Says that the log goes up to `seq` at least: for whoever found a line, before it is shown to anybody.
+    pub(crate) fn announce(&self, seq: u64) {
+        self.head.announce(seq);
     }
 
     /// Closes every connection, after which the files can be moved.
@@ -228,15 +328,8 @@ impl Store {
         }
         self.readers.close().await;
         self.writer.close().await;
+        self.custody.end().await;
     }
-}
-
-fn announce(head: &watch::Sender<u64>, seq: u64) {
-    head.send_if_modified(|head| {
-        let newer = seq > *head;
-        *head = seq.max(*head);
-        newer
-    });
 }
 
 impl Tx<'_> {
@@ -246,7 +339,7 @@ impl Tx<'_> {
         let (head, wake) = (Arc::clone(&store.head), Arc::clone(&store.staged));
         let told = move || {
             if let Some(seq) = appended {
-                announce(&head, seq);
+                head.announce(seq);
             }
             if staged {
                 wake.send_replace(());
@@ -268,6 +361,20 @@ impl std::ops::DerefMut for Tx<'_> {
     fn deref_mut(&mut self) -> &mut Reader {
         &mut self.reader
     }
+}
+
+/// Refuses a database that this version of the program did not bring up to date.
+async fn check_version(connection: &mut SqliteConnection) -> Result<()> {
+    let applied: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await?;
+    let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+        return Err(Error::Newer(*newer));
+    }
+    if known.iter().any(|version| !applied.contains(version)) {
+        return Err(Error::Older);
+    }
+    Ok(())
 }
 
 /// The file that a database setting means.

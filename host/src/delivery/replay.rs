@@ -112,6 +112,9 @@ impl Replay {
 
     /// Keeps what was read when `forgotten` was the count.
     fn keep(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<Line>> {
+        if let Some(last) = events.last() {
+            self.store.announce(last.seq);
+        }
         let mut lines = self.lines.lock();
         if self.forgotten.load(Relaxed) != forgotten {
             return events.into_iter().map(|event| Arc::new(Line::new(event))).collect();

@@ -7,12 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Outage, Result};
+use super::{Error, Outage, Result, custody::Place};
 
 /// The file that was opened.
 pub(super) struct DatabaseFile {
     path: PathBuf,
     identity: Identity,
+    /// It and those beside it, where something is written.
+    place: Place,
 }
 
 /// Device and inode.
@@ -20,10 +22,10 @@ type Identity = (u64, u64);
 
 impl DatabaseFile {
     /// Notes which file there is at `path`.
-    pub(super) fn note(path: PathBuf) -> Result<Self> {
+    pub(super) fn note(path: PathBuf, place: Place) -> Result<Self> {
         let identity =
             identity(&path).map_err(|source| Error::Open { path: path.clone(), source: sqlx::Error::Io(source) })?;
-        Ok(Self { path, identity })
+        Ok(Self { path, identity, place })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -35,6 +37,7 @@ impl DatabaseFile {
     /// # Errors
     /// [`Outage::Replaced`] when it was deleted or another one is in its place.
     pub(super) fn check(&self) -> Result<()> {
+        self.place.check()?;
         match identity(&self.path) {
             Ok(found) if found == self.identity => Ok(()),
             Ok(_) => Err(Outage::Replaced.error("another file is at its path")),

@@ -16,19 +16,30 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// The epoch and head of the log; a new database gets a new epoch.
-pub(super) async fn open(connection: &mut SqliteConnection) -> Result<(String, u64)> {
-    sqlx::query("INSERT INTO log (id, epoch, head) VALUES (1, ?, 0) ON CONFLICT DO NOTHING")
+/// Names of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// The same for a database and all its copies, for good.
+    pub(super) lineage: String,
+    /// Another one wherever seqs could be issued a second time.
+    pub(super) epoch: String,
+}
+
+/// The names and the head of the log; a new database gets new ones.
+pub(super) async fn open(connection: &mut SqliteConnection) -> Result<(Name, u64)> {
+    sqlx::query("INSERT INTO log (id, lineage, epoch, head) VALUES (1, ?, ?, 0) ON CONFLICT DO NOTHING")
+        .bind(uuid::Uuid::new_v4().simple().to_string())
         .bind(uuid::Uuid::now_v7().to_string())
         .execute(&mut *connection)
         .await?;
     look(connection).await
 }
 
-/// The epoch and head of a log that is there.
-pub(super) async fn look(connection: &mut SqliteConnection) -> Result<(String, u64)> {
-    let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(connection).await?;
-    Ok((epoch, head as u64))
+/// The names and the head of a log that is there.
+pub(super) async fn look(connection: &mut SqliteConnection) -> Result<(Name, u64)> {
+    let row: (String, String, i64) =
+        sqlx::query_as("SELECT lineage, epoch, head FROM log").fetch_one(connection).await?;
+    Ok((Name { lineage: row.0, epoch: row.1 }, row.2 as u64))
 }
 
 impl Reader {

@@ -1,0 +1,154 @@
+//! Lock files: one process at a time serves a database, and one a data directory.
+//!
+//! A lock is the kernel's (`flock`), so that it ends with its process, however that ends. The file says who holds it. It
+//! stands beside the database, because a lock on the database itself could meet SQLite's own.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
+
+use rustix::fs::OFlags;
+use tokio::time::{Instant, sleep};
+
+use super::place::give_away;
+
+/// The command that holds its locks for as long as it runs; others are done soon.
+pub const SERVE: &str = "serve";
+/// How long is waited for another command.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// The process that holds a lock, in words of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    pub command: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("{what} is in use by {holder}")]
+    Held { what: String, holder: Holder },
+    #[error("cannot lock {}", path.display())]
+    Lock { path: PathBuf, source: io::Error },
+}
+
+impl Lock {
+    /// Takes the lock file at `path` for the subcommand `command`; `what` is named when another process has it.
+    ///
+    /// A server is not waited for. A command is, for some seconds.
+    ///
+    /// # Errors
+    /// When another process holds it, or the file cannot be made or locked.
+    pub async fn take(path: &Path, what: &str, command: &str) -> Result<Self, LockError> {
+        let failed = |source| LockError::Lock { path: path.to_owned(), source };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut file = open(path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path).map_err(failed)? => {
+                    write_holder(&mut file, command).map_err(failed)?;
+                    return Ok(Self { _file: file });
+                }
+                // Somebody deleted the file meanwhile.
+                Ok(()) => continue,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // Whoever has just taken it may not have written who it is.
+            let holder = read_holder(&mut file).map_err(failed)?;
+            let is_server = holder.as_ref().is_some_and(|holder| holder.command == SERVE);
+            if is_server || Instant::now() > end {
+                let holder = holder.unwrap_or_else(|| Holder { pid: 0, command: "?".into() });
+                return Err(LockError::Held { what: what.to_owned(), holder });
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`leadwire {}`, pid {}", self.command, self.pid)
+    }
+}
+
+/// Opens the file, makes it where there is none, and leaves what it says.
+fn open(path: &Path) -> io::Result<File> {
+    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2) is an int");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(no_link).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let file = options.create(true).open(path)?;
+    give_away(&file, path)?;
+    Ok(file)
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, found) = (file.metadata()?, fs::symlink_metadata(path));
+    Ok(found.is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino())))
+}
+
+fn write_holder(file: &mut File, command: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{} {command}", process::id())
+}
+
+fn read_holder(file: &mut File) -> io::Result<Option<Holder>> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.take(256).read_to_string(&mut text)?;
+    let holder = text.strip_suffix('\n').and_then(|line| line.split_once(' '));
+    Ok(holder.and_then(|(pid, command)| Some(Holder { pid: pid.parse().ok()?, command: command.to_owned() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_is_not_waited_for_and_a_command_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lock");
+        let held = Lock::take(&path, "the thing", SERVE).await.expect("free");
+        let error = Lock::take(&path, "the thing", SERVE).await.expect_err("held").to_string();
+        assert_eq!(error, format!("the thing is in use by `leadwire serve`, pid {}", process::id()));
+        drop(held);
+
+        let held = Lock::take(&path, "the thing", "user add").await.expect("free again");
+        let waiting = tokio::spawn({
+            let path = path.clone();
+            async move { Lock::take(&path, "the thing", SERVE).await }
+        });
+        sleep(2 * PAUSE).await;
+        assert!(!waiting.is_finished());
+        drop(held);
+        waiting.await.expect("no panic").expect("free at last");
+    }
+
+    #[tokio::test]
+    async fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, target) = (dir.path().join("lock"), dir.path().join("precious"));
+        fs::write(&target, "content").expect("written");
+        std::os::unix::fs::symlink(&target, &path).expect("linked");
+        assert!(matches!(Lock::take(&path, "it", SERVE).await, Err(LockError::Lock { .. })));
+        assert_eq!(fs::read_to_string(&target).expect("there"), "content");
+    }
+}

@@ -1,0 +1,204 @@
+//! The files of the database: made for their owner alone, and watched for as long as they are open.
+//!
+//! Nothing here opens and closes a file that SQLite has open: closing any descriptor of it would drop SQLite's locks.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+const OWNER_ALONE: u32 = 0o600;
+
+/// Identity of a file that no copy of it shares and that lasts over reboots: its inode and when that was made.
+///
+/// The number of the device is not part of it, because many file systems get another one when they are mounted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    inode: u64,
+    /// Nanoseconds since 1970; `None` where the file system does not keep it.
+    born: Option<u64>,
+}
+
+impl FileId {
+    pub fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { inode: metadata.ino(), born: born.and_then(|since| u64::try_from(since.as_nanos()).ok()) }
+    }
+}
+
+/// Makes the file where there is none, and takes the rights of everybody but its owner away from it and from those
+/// that SQLite keeps beside it.
+pub(super) fn prepare(path: &Path) -> io::Result<()> {
+    match make(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // SQLite gives the files beside it the mode of the database.
+    [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")].iter().try_for_each(|file| mend(file))
+}
+
+/// Makes an empty file that its owner alone can read.
+///
+/// # Errors
+/// Also when there is one.
+pub fn make(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ALONE).open(path)?;
+    give_away(&file, path)
+}
+
+/// Gives what root makes to the owner of the folder, whose server is kept out of it otherwise.
+pub(super) fn give_away(file: &File, path: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owner = fs::metadata(folder)?;
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
+fn mend(file: &Path) -> io::Result<()> {
+    let mode = match fs::metadata(file) {
+        Ok(found) => found.mode() & 0o777,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let mended = fs::set_permissions(file, Permissions::from_mode(mode & 0o700));
+    mended.map_err(|error| {
+        let name = file.display();
+        io::Error::new(
+            error.kind(),
+            format!("{name} has mode {mode:04o}, expected 0600, and that cannot be mended: {error}"),
+        )
+    })?;
+    warn!("{} had mode {mode:04o}, open to others than its owner: it has {:04o} now", file.display(), mode & 0o700);
+    Ok(())
+}
+
+/// Path of the file that SQLite, or this program, keeps beside the database under that suffix.
+///
+/// Links are followed as SQLite follows them, so that one database has one such path.
+pub fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let real = fs::canonicalize(database).ok().or_else(|| {
+        let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(fs::canonicalize(parent).ok()?.join(database.file_name()?))
+    });
+    let mut name = real.unwrap_or_else(|| database.to_owned()).into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+/// The database's files as they were opened.
+pub(super) struct OpenFiles([OpenFile; 3]);
+
+struct OpenFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFiles {
+    /// The files at their paths now, for who holds a connection that has read something: from then on all are there.
+    pub(super) fn of(database: &Path) -> io::Result<Self> {
+        let open = |suffix| {
+            let path = beside(database, suffix);
+            let found = fs::metadata(&path)?;
+            Ok::<_, io::Error>(OpenFile { path, device: found.dev(), inode: found.ino() })
+        };
+        Ok(Self([open("")?, open("-wal")?, open("-shm")?]))
+    }
+
+    /// Returns why one of the files is no longer what is found at its path.
+    pub(super) fn displaced(&self) -> Option<Displaced> {
+        self.0.iter().find_map(|OpenFile { path, device, inode }| match fs::metadata(path) {
+            Ok(found) if (found.dev(), found.ino()) == (*device, *inode) => None,
+            Ok(_) => Some(Displaced::Replaced(format!("{} was replaced by another file", path.display()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Some(Displaced::Missing(format!("{} was deleted or moved", path.display())))
+            }
+            Err(error) => Some(Displaced::Missing(format!("{} cannot be found any more: {error}", path.display()))),
+        })
+    }
+}
+
+/// Why the files of a database are not those that were opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Displaced {
+    /// Nothing is in the place of one. It can come back.
+    Missing(String),
+    /// Nobody knows what was done to the others, which belong to both now.
+    Replaced(String),
+    /// The open file has another content.
+    Overwritten(String),
+}
+
+impl Displaced {
+    pub(super) fn reason(&self) -> &str {
+        let (Self::Missing(reason) | Self::Replaced(reason) | Self::Overwritten(reason)) = self;
+        reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("a file").mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_database_is_its_owners_alone_and_an_open_one_is_mended_with_all_its_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        prepare(&path).expect("made");
+        assert_eq!(mode(&path), 0o600);
+        let wal = dir.path().join("test.db-wal");
+        fs::write(&wal, "").expect("written");
+        for file in [&path, &wal] {
+            fs::set_permissions(file, Permissions::from_mode(0o664)).expect("opened to others");
+        }
+        prepare(&path).expect("mended");
+        assert_eq!((mode(&path), mode(&wal)), (0o600, 0o600));
+    }
+
+    #[test]
+    fn a_copy_in_the_same_place_has_another_identity() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, aside) = (dir.path().join("a"), dir.path().join("b"));
+        let id = || FileId::of(&fs::metadata(&path).expect("a file"));
+        fs::write(&path, "content").expect("written");
+        let first = id();
+        fs::rename(&path, &aside).and_then(|()| fs::rename(&aside, &path)).expect("moved there and back");
+        assert_eq!(id(), first);
+        fs::copy(&path, &aside).and_then(|_| fs::rename(&aside, &path)).expect("copied");
+        assert_ne!(id(), first);
+    }
+
+    #[test]
+    fn a_file_that_goes_or_comes_anew_is_displaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("test.db");
+        let make = || ["", "-wal", "-shm"].map(|suffix| fs::write(beside(&path, suffix), "").expect("written"));
+        make();
+        for suffix in ["", "-wal", "-shm"] {
+            let files = OpenFiles::of(&path).expect("all are there");
+            assert_eq!(files.displaced(), None);
+            // Kept open, or the next file could get the same inode.
+            let _open = fs::File::open(beside(&path, suffix)).expect("a file");
+            fs::remove_file(beside(&path, suffix)).expect("deleted");
+            assert!(files.displaced().expect("it is gone").reason().contains("deleted"));
+            make();
+            assert!(files.displaced().expect("it is another").reason().contains("replaced"), "{suffix}");
+        }
+    }
+}
