@@ -59,6 +59,9 @@ pub struct Config {
     pub plugins: plugin::settings::Settings,
     pub effects: effects::Settings,
     pub metrics: Metrics,
+    /// Whether `serve` takes a database that the data directory does not belong to: a flag, no setting.
+    #[serde(skip)]
+    pub new_database: bool,
 }
 
 impl Default for Config {
@@ -79,11 +82,13 @@ impl Default for Config {
             plugins: plugin::settings::Settings::default(),
             effects: effects::Settings::default(),
             metrics: Metrics::default(),
+            new_database: false,
         }
     }
 }
 
-/// What the defaults are for: the demo lets any page call and forgets plugins whose file is gone.
+/// What the defaults are for: the demo lets pages of this machine call, forgets plugins whose file is gone, and may be
+/// seeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {

@@ -1,11 +1,13 @@
 //! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
 
 mod archive;
+pub(crate) mod claim;
 mod handover;
 mod limits;
 mod line;
 mod listener;
 mod metrics;
+mod note;
 mod secret;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -16,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::{
+    claim::Claim,
     handover::{Handover, Look},
     listener::Listener,
+    note::Note,
 };
 use crate::{
     app::{App, Cursors, SystemClock},
@@ -69,6 +73,7 @@ impl Server {
         limits::raise();
         let data_dir = config.data_dir()?;
         secret::make_data_dir(&data_dir)?;
+        let claim = Claim::take(&config, &data_dir).await?;
         if config.auth.jwt_secret.is_none() {
             let (secret, made) = secret::keep(&data_dir)?;
             if let Some(path) = made {
@@ -78,7 +83,8 @@ impl Server {
         }
 
         let mut store = Store::open(&config.database_url()?).await?;
-        let handover = Handover::open(&data_dir, &mut store).await?;
+        let note = claim.settle(&mut store).await?;
+        let handover = Handover::open(&data_dir, store.epoch()).await;
         let store = Arc::new(store);
         let past = Past::new(plugin::cache_dir(&data_dir), config.plugins.limits.clone());
         let switches = Arc::new(Switches::default());
@@ -135,13 +141,13 @@ impl Server {
         }));
         let router = router.layer(cors);
 
-        let handing_over =
-            tokio::spawn(keep_handover(handover, Arc::clone(&store), sockets.clone(), draining.clone(), stop.clone()));
+        let handing_over = tokio::spawn(keep_handover(handover, sockets.clone(), draining.clone(), stop.clone()));
         tokio::spawn(sockets.look_after_holds(stop.clone()));
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
-        let aside = Aside { retention, viewers: sockets.viewers().clone(), journal };
+        tokio::spawn(claim::look_after(Arc::clone(&store), Arc::clone(&note), data_dir, stop.clone()));
+        let aside = Aside { retention, viewers: sockets.viewers().clone(), journal, note };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
         Ok(Self { address, metrics_address, app, sockets, draining, drain_timeout, stop, serving, handing_over })
@@ -200,6 +206,7 @@ struct Aside {
     retention: Retention,
     viewers: Viewers,
     journal: Journal,
+    note: Arc<Note>,
 }
 
 /// Serves clients and delivers events until `stop`; requests under way still see their events delivered.
@@ -242,6 +249,7 @@ async fn serve(
         None => delivering.await,
     };
     let (retained, viewed, journaled) = (retaining.await, viewing.await, journaling.await);
+    aside.note.renew();
     store.close().await;
     retained.context("the pruning of the log broke down")?;
     journaled.context("the audit journal broke down")?;
@@ -251,17 +259,11 @@ async fn serve(
 }
 
 /// Keeps what the next process has to know until `stop`; those who leave because of `draining` will come back to it.
-async fn keep_handover(
-    handover: Handover,
-    store: Arc<Store>,
-    sockets: Sockets,
-    draining: CancellationToken,
-    stop: CancellationToken,
-) {
+async fn keep_handover(handover: Handover, sockets: Sockets, draining: CancellationToken, stop: CancellationToken) {
     let look = || {
         let is_whole = !draining.is_cancelled();
         let followed = sockets.followed();
-        Look { sockets: is_whole.then(|| sockets.registry().clients()), followed, head: *store.appended().borrow() }
+        Look { sockets: is_whole.then(|| sockets.registry().clients()), followed }
     };
     handover.keep(look, stop.cancelled()).await;
 }

@@ -14,7 +14,7 @@ use crate::{
     app::erase::Erasure,
     auth::{Principal, password::Passwords},
     domain::id::LeadId,
-    store::Store,
+    server::claim,
 };
 
 #[derive(Args)]
@@ -47,7 +47,7 @@ pub(super) fn run(erase: &Erase, options: &Options) -> Result<()> {
         bail!("there is no database {}", file.display());
     }
     let erasure = runtime()?.block_on(async {
-        let store = Arc::new(Store::open(&config.database_url()?).await?);
+        let store = Arc::new(claim::open_for_command(&config, "erase").await?);
         let app = app(&config, Arc::clone(&store), Passwords::new(&config.auth.password_hash)?);
         let erasure = match (&erase.whom.email, &erase.whom.lead) {
             (Some(email), _) => {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::fs::Mode;
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -16,10 +17,16 @@ pub(super) struct Serve {
     /// The address and port for clients; port 0 picks a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Take the database as it is, whatever log the data directory belonged to: clients fetch everything again
+    #[arg(long)]
+    new_database: bool,
 }
 
 pub(super) fn run(serve: Serve, options: &Options) -> Result<()> {
-    let config = options.load_with(serve.listen)?;
+    let mut config = options.load_with(serve.listen)?;
+    config.new_database = serve.new_database;
+    // What it writes is nobody else's to read, whoever makes the file.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     telemetry::start(&config.log.telemetry())?;
     let runtime = runtime()?;
     let served = runtime.block_on(until_told(config));

@@ -1,6 +1,6 @@
 //! `leadwire user add|list|passwd|role|activate|deactivate`: accounts, for whoever can write to the database.
 //!
-//! A running server learns of a change from the log, as it learns of its own.
+//! All of it is safe beside a running server, which learns of a change from the log, as it learns of its own.
 
 use std::{
     io::{BufRead, IsTerminal},
@@ -20,7 +20,7 @@ use crate::{
         role::Role,
         user::{NewUser, User, UserPatch},
     },
-    store::Store,
+    server::claim,
 };
 
 #[derive(Subcommand)]
@@ -104,6 +104,7 @@ async fn add(config: &Config, email: &str, name: &str, role: &str, password: &Pa
     let app = open(config).await?;
     let user =
         app.create_user(&Principal::operator(), new, None).await.with_context(|| format!("cannot add {email}"))?;
+    app.store().close().await;
     say(format_args!("added {} as {}", user.email, user.role))
 }
 
@@ -122,6 +123,7 @@ async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()>
     let user = account(&app, email).await?;
     let patch = UserPatch::parse(object(json!({"password": password.read()?})))?;
     app.update_user(&Principal::operator(), user.id, patch).await?;
+    app.store().close().await;
     say(format_args!("{} has a new password; its sessions ended", user.email))
 }
 
@@ -134,6 +136,7 @@ async fn change_role(config: &Config, email: &str, role: &str) -> Result<()> {
     }
     let patch = UserPatch { role: Some(role), ..UserPatch::default() };
     app.update_user(&Principal::operator(), user.id, patch).await?;
+    app.store().close().await;
     say(format_args!("{} is {role}, no longer {}", user.email, user.role))
 }
 
@@ -146,6 +149,7 @@ async fn set_active(config: &Config, email: &str, active: bool) -> Result<()> {
     }
     let patch = UserPatch { active: Some(active), ..UserPatch::default() };
     app.update_user(&Principal::operator(), user.id, patch).await?;
+    app.store().close().await;
     match active {
         true => say(format_args!("{} is active and may sign in again", user.email)),
         false => say(format_args!("{} is deactivated; its sessions ended", user.email)),
@@ -153,7 +157,7 @@ async fn set_active(config: &Config, email: &str, active: bool) -> Result<()> {
 }
 
 async fn open(config: &Config) -> Result<App> {
-    let store = Store::open(&config.database_url()?).await?;
+    let store = claim::open_for_command(config, "user").await?;
     Ok(app(config, Arc::new(store), Passwords::new(&config.auth.password_hash)?))
 }
 

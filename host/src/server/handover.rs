@@ -1,6 +1,5 @@
 //! What this process leaves to the next one in the data directory, however it ends: how many sockets there are, so
-//! that they can be let in at a pace, which leads they follow, because a stock client subscribes once, and how far the
-//! log was, because a database that was brought back from a copy issues the same seqs again.
+//! that they can be let in at a pace, and which leads they follow, because a stock client subscribes once.
 
 use std::{
     io,
@@ -16,10 +15,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{
-    store::{self, Store},
-    transport::socket::Followed,
-};
+use crate::transport::socket::Followed;
 
 const FILE: &str = "sockets.json";
 /// A process that falls over forgets what is newer.
@@ -44,9 +40,8 @@ pub(super) struct Handover {
 #[serde(default)]
 struct Note {
     sockets: usize,
-    /// The log that the numbers in `followed` belong to, and its newest seq.
+    /// The log that the numbers in `followed` belong to.
     epoch: String,
-    head: u64,
     followed: Followed,
 }
 
@@ -55,29 +50,18 @@ pub(super) struct Look {
     /// None where fewer than there were say nothing.
     pub(super) sockets: Option<usize>,
     pub(super) followed: Followed,
-    pub(super) head: u64,
 }
 
 impl Handover {
     /// Reads what the process before has left; what cannot be read, or is about another log, is nothing.
-    ///
-    /// A log that was further before becomes another one.
-    pub(super) async fn open(dir: &Path, store: &mut Store) -> Result<Self, store::Error> {
+    pub(super) async fn open(dir: &Path, epoch: &str) -> Self {
         let path = dir.join(FILE);
         let mut note = read(&path).await;
-        let head = *store.appended().borrow();
-        if note.epoch == store.epoch() && note.head > head {
-            warn!(
-                "the log ends at {head} and was at {} before: it gets another epoch, and clients fetch again",
-                note.head
-            );
-            store.renew_epoch().await?;
-        }
         note.sockets = note.sockets.min(MAX_SOCKETS);
-        if note.epoch != store.epoch() {
-            note = Note { epoch: store.epoch().to_owned(), sockets: note.sockets, ..Note::default() };
+        if note.epoch != epoch {
+            note = Note { epoch: epoch.to_owned(), sockets: note.sockets, ..Note::default() };
         }
-        Ok(Self { path, note, every: EVERY, settled: RETURN })
+        Self { path, note, every: EVERY, settled: RETURN }
     }
 
     /// How many sockets the process before had.
@@ -100,10 +84,10 @@ impl Handover {
                 () = &mut end => true,
             };
             let looked = Instant::now();
-            let Look { sockets, followed, head } = look();
+            let Look { sockets, followed } = look();
             let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
             let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
-            let note = Note { sockets, epoch: self.note.epoch.clone(), head, followed };
+            let note = Note { sockets, epoch: self.note.epoch.clone(), followed };
             if note != self.note {
                 match self.write(&note).await {
                     Ok(()) => (self.note, is_told) = (note, false),
@@ -129,7 +113,7 @@ impl Handover {
 
 /// What is damaged is put aside, because the next note takes its place.
 async fn read(path: &Path) -> Note {
-    let nothing = "clients come back as if there had been none, and a log that was further before is not known to be";
+    let nothing = "clients come back as if there had been none";
     let json = match fs::read(path).await {
         Ok(json) => json,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Note::default(),
@@ -153,12 +137,8 @@ mod tests {
 
     use super::*;
 
-    async fn store(dir: &Path) -> Store {
-        Store::open(dir.join("test.db").to_str().expect("utf-8")).await.expect("opens")
-    }
-
     async fn open(dir: &Path) -> Handover {
-        Handover::open(dir, &mut store(dir).await).await.expect("opens")
+        Handover::open(dir, "epoch").await
     }
 
     #[tokio::test]
@@ -168,7 +148,7 @@ mod tests {
         let run = async |sockets, settled| {
             let every = Duration::from_millis(5);
             let handover = Handover { every, settled, ..open(dir.path()).await };
-            let look = || Look { sockets, followed: Followed::default(), head: 0 };
+            let look = || Look { sockets, followed: Followed::default() };
             handover.keep(look, sleep(4 * every)).await;
         };
         assert_eq!(sockets().await, 0);
@@ -198,29 +178,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_followed_counts_for_the_same_log_alone() {
-        let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        let look = || Look { sockets: Some(1), followed: followed(), head: 0 };
+        let dir = tempfile::tempdir().expect("a directory");
+        let look = || Look { sockets: Some(1), followed: followed() };
         open(dir.path()).await.keep(look, async {}).await;
         assert_eq!(open(dir.path()).await.followed(), followed());
-        let mut another = store(other.path()).await;
-        let opened = Handover::open(dir.path(), &mut another).await.expect("opens");
+        let opened = Handover::open(dir.path(), "another").await;
         assert_eq!((opened.sockets(), opened.followed()), (1, Followed::default()));
-    }
-
-    #[tokio::test]
-    async fn a_log_that_was_further_before_gets_another_epoch() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let epoch = store(dir.path()).await.epoch().to_owned();
-        let look = |head| move || Look { sockets: Some(1), followed: followed(), head };
-        open(dir.path()).await.keep(look(0), async {}).await;
-        assert_eq!(store(dir.path()).await.epoch(), epoch);
-        open(dir.path()).await.keep(look(1), async {}).await;
-        let opened = open(dir.path()).await;
-        let renewed = store(dir.path()).await.epoch().to_owned();
-        assert_ne!(renewed, epoch);
-        assert_eq!(opened.followed(), Followed::default());
-        opened.keep(look(0), async {}).await;
-        open(dir.path()).await;
-        assert_eq!(store(dir.path()).await.epoch(), renewed, "once");
     }
 }

@@ -1,23 +1,37 @@
 //! The secret that signs tokens where the operator gave none: made once, kept in the data directory.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use tracing::warn;
 
 use crate::auth::settings::{MIN_SECRET_BYTES, Secret};
 
 const FILE: &str = "jwt-secret";
 
-/// Makes the data directory where there is none, open to its owner alone.
+/// Makes the data directory where there is none, and takes the rights of everybody but its owner away.
 pub(super) fn make_data_dir(dir: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("cannot make the data directory {}", dir.display()))
+    made.with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    let found = fs::metadata(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mode = found.mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(dir, Permissions::from_mode(0o700)).with_context(|| {
+        let name = dir.display();
+        format!(
+            "the data directory {name} holds secrets and has mode {mode:04o}, expected 0700, and that cannot be mended"
+        )
+    })?;
+    warn!("the data directory {} had mode {mode:04o}, open to others than its owner: it has 0700 now", dir.display());
+    Ok(())
 }
 
 /// The secret kept in `dir`; where there is none, a new one, and the file it went to.

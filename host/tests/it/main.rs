@@ -26,6 +26,7 @@ mod hostile;
 mod hostile_plugins;
 mod house;
 mod http;
+mod identity;
 mod langs;
 mod leads;
 mod limits;

@@ -60,8 +60,14 @@ fn leadwire(home: &Path) -> Command {
 impl Process {
     /// Serves on a free port; returns once it listens.
     pub fn serve(home: &Path) -> Self {
+        Self::serve_with(home, &[])
+    }
+
+    /// Serves with more flags.
+    pub fn serve_with(home: &Path, flags: &[&str]) -> Self {
         let mut child = leadwire(home)
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,7 +1,8 @@
 //! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder; `promote|drop|rollback`: and to
 //! the generations of a plugin.
 //!
-//! A running server sees each change by itself, as if it had been made by hand; it is waited for until it reports that.
+//! All of it is safe beside a running server, which sees each change by itself, as if it had been made by hand; it is
+//! waited for until it reports that.
 
 use std::{
     fs,
@@ -20,7 +21,8 @@ use crate::{
     cli::{Options, runtime},
     domain::time::Timestamp,
     plugin::{self, Limits, Shift},
-    store::{Store, audit::Kind},
+    server::claim,
+    store::audit::Kind,
 };
 
 #[derive(Args)]
@@ -134,7 +136,7 @@ fn record(kind: Kind, name: &str, hash: Option<&str>, options: &Options) {
             entry = entry.with("hash", hash);
         }
         runtime()?.block_on(async {
-            let store = Store::open(&config.database_url()?).await?;
+            let store = claim::open_for_command(&config, "plugin").await?;
             let mut tx = store.write().await?;
             tx.audit(&entry, Timestamp::now()).await?;
             tx.commit().await?;
@@ -155,7 +157,7 @@ fn forget_effects(name: &str, options: &Options) -> Result<bool> {
         return Ok(false);
     }
     runtime()?.block_on(async {
-        let store = Store::open(&config.database_url()?).await?;
+        let store = claim::open_for_command(&config, "plugin remove").await?;
         let mut tx = store.write().await?;
         let forgotten = tx.forget_follower(name).await?;
         tx.commit().await?;

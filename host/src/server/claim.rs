@@ -1,0 +1,204 @@
+//! Claims a database and a data directory for one process, and finds out whether they belong to each other.
+//!
+//! `serve` holds both for as long as it runs. A command that writes takes the database for as long as it works; beside
+//! a server it only appends, which SQLite makes safe, and leaves the rest to the server.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::note::{Known, Log, Note, Verdict};
+use crate::{
+    config::Config,
+    domain::time::Timestamp,
+    store::{
+        self, Outage, Store,
+        lock::{self, Lock, LockError},
+        place::{self, FileId},
+    },
+};
+
+/// How soon it is noticed that the database went away, at the latest.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often it is told again.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// The locks of a server that is about to open its database.
+pub(super) struct Claim {
+    data_dir: PathBuf,
+    known: Known,
+    is_new_database: bool,
+    locks: [Lock; 2],
+}
+
+impl Claim {
+    /// Takes the data directory and the database of a server, before either is changed.
+    ///
+    /// # Errors
+    /// When another process has one of them, or the data directory knows a log and the database is empty.
+    pub(super) async fn take(config: &Config, data_dir: &Path) -> Result<Self> {
+        let database = config.database_file()?;
+        let what = format!("the data directory {}", data_dir.display());
+        let first = Lock::take(&data_dir.join("lock"), &what, lock::SERVE).await?;
+        let second = lock_database(&database, lock::SERVE).await?;
+        let known = read_note(data_dir)?;
+        let claim =
+            Self { data_dir: data_dir.to_owned(), known, is_new_database: config.new_database, locks: [first, second] };
+        if fs::metadata(&database).map_or(0, |found| found.len()) == 0 {
+            claim.refuse_other(&database, "is empty or missing")?;
+        }
+        Ok(claim)
+    }
+
+    /// Finds out whether the log in the database goes on where it was; else it gets another epoch. From here on the
+    /// note follows the log, and the locks are held until the store is closed.
+    ///
+    /// # Errors
+    /// When it is another database than the one that the data directory belongs to.
+    pub(super) async fn settle(self, store: &mut Store) -> Result<Arc<Note>> {
+        let head = *store.appended().borrow();
+        match self.known.judge(&log_of(store)?, head) {
+            _ if self.is_new_database => renew(store, "it is begun with --new-database", head).await?,
+            Verdict::Fits => {}
+            Verdict::Renew(reason) => renew(store, &reason, head).await?,
+            Verdict::Other => {
+                if let Err(refusal) = self.refuse_other(store.path(), "is another one") {
+                    store.close().await;
+                    return Err(refusal);
+                }
+                renew(store, "it takes the place of one without events", head).await?;
+            }
+        }
+        let note = Note::begin(&self.data_dir, log_of(store)?, head);
+        let note = note.with_context(|| format!("cannot write to the data directory {}", self.data_dir.display()))?;
+        let note = Arc::new(note);
+        let witness = Arc::clone(&note);
+        store.set_witness(move |seq| witness.issue(seq));
+        store.watch_content().await?;
+        store.hold(self.locks);
+        Ok(note)
+    }
+
+    fn refuse_other(&self, database: &Path, is: &str) -> Result<()> {
+        let Some(issued) = self.known.issued().filter(|_| !self.is_new_database) else { return Ok(()) };
+        let (dir, database) = (self.data_dir.display(), database.display());
+        bail!(
+            "the data directory {dir} belongs to a database with {issued} or more events, and {database} {is}: put the \
+             right file in place, name another data directory with --data-dir, or, to go on with {database} as it is, \
+             start once with --new-database"
+        )
+    }
+}
+
+/// Opens the database for the subcommand `command`, which changes it: alone, or beside a server that runs.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) async fn open_for_command(config: &Config, command: &str) -> Result<Store> {
+    match lock_database(&config.database_file()?, command).await {
+        Ok(lock) => open_alone(config, lock).await,
+        Err(LockError::Held { holder, .. }) if holder.command == lock::SERVE => {
+            Ok(Store::open_beside(&config.database_url()?).await?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens the database for the subcommand `command`, which must not run beside anything else.
+///
+/// # Errors
+/// When it cannot be opened, or a server or another command uses it.
+pub(crate) async fn open_for_command_alone(config: &Config, command: &str) -> Result<Store> {
+    let lock = lock_database(&config.database_file()?, command).await;
+    let lock = lock.with_context(|| format!("`leadwire {command}` does not run beside a server"))?;
+    open_alone(config, lock).await
+}
+
+async fn open_alone(config: &Config, lock: Lock) -> Result<Store> {
+    let known = read_note(&config.data_dir()?)?;
+    let mut store = Store::open(&config.database_url()?).await?;
+    store.hold([lock]);
+    // What it appends must not continue a copy under the name of the original.
+    if known.judge(&log_of(&store)?, *store.appended().borrow()) != Verdict::Fits {
+        store.renew_epoch().await?;
+    }
+    Ok(store)
+}
+
+async fn lock_database(database: &Path, command: &str) -> Result<Lock, LockError> {
+    let what = format!("the database {}", database.display());
+    Lock::take(&place::beside(database, "-lock"), &what, command).await
+}
+
+fn read_note(data_dir: &Path) -> Result<Known> {
+    Known::read(data_dir).with_context(|| format!("cannot read log.json in the data directory {}", data_dir.display()))
+}
+
+fn log_of(store: &Store) -> Result<Log> {
+    let found = fs::metadata(store.path()).with_context(|| format!("cannot find {}", store.path().display()))?;
+    let (lineage, epoch) = (store.lineage().to_owned(), store.epoch().to_owned());
+    Ok(Log { lineage, epoch, database: FileId::of(&found) })
+}
+
+async fn renew(store: &mut Store, reason: &str, head: u64) -> Result<(), store::Error> {
+    store.renew_epoch().await?;
+    // Nobody can have seen an event of an empty log.
+    if head > 0 {
+        info!(epoch = store.epoch(), "the log gets another epoch, and clients fetch again: {reason}");
+    }
+    Ok(())
+}
+
+/// Looks after the database and the note until `stop`: what went away is told, and its content saved.
+pub(super) async fn look_after(store: Arc<Store>, note: Arc<Note>, data_dir: PathBuf, stop: CancellationToken) {
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<Instant> = None;
+    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        let displaced = match store.check_log().await {
+            Err(store::Error::Unavailable { outage: Outage::Replaced, source }) => source,
+            _ => {
+                told = None;
+                let note = Arc::clone(&note);
+                // It waits for the disk.
+                let _ = spawn_blocking(move || note.renew()).await;
+                continue;
+            }
+        };
+        if told.is_none() {
+            save(&store, &data_dir).await;
+        } else if told.is_some_and(|told| told.elapsed() > REMIND) {
+            error!("nothing is written to the database: {displaced}; stop the server and put it right");
+        } else {
+            continue;
+        }
+        told = Some(Instant::now());
+    }
+}
+
+/// Saves what the open database has, as long as this process still can read it.
+async fn save(store: &Store, data_dir: &Path) {
+    let now = Timestamp::now().to_string().replace([':', '.'], "-");
+    let file = data_dir.join(format!("saved-{now}.db"));
+    let saved = match place::make(&file) {
+        Ok(()) => store.save(&file).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    match saved {
+        Ok(()) => {
+            warn!("all that the database had is saved in {}: stop the server, and put it in place", file.display())
+        }
+        Err(error) => error!("cannot save what the database had in {}: {error:#}", file.display()),
+    }
+}
