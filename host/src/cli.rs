@@ -54,9 +54,9 @@ enum Command {
     /// Add, list and change accounts
     #[command(subcommand)]
     User(user::Command),
-    /// Fill an empty database with four users, 200 leads and 600 activities to try things on
-    Seed,
-    /// Make the database's tables, or bring them up to date
+    /// Fill an empty database of the demo with four users, 200 leads and 600 activities to try things on
+    Seed(seed::Seed),
+    /// Make the database's tables, or bring them up to date; not beside a server, which does it when it starts
     Migrate,
     /// Write everything that a server needs into one file, while it serves
     Backup(backup::Backup),
@@ -154,7 +154,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => serve::run(serve, &cli.options),
         Command::User(command) => user::run(command, &cli.options),
-        Command::Seed => seed::run(&cli.options),
+        Command::Seed(seed) => seed::run(&seed, &cli.options),
         Command::Migrate => migrate::run(&cli.options),
         Command::Backup(backup) => backup::run(&backup, &cli.options),
         Command::Restore(restore) => backup::restore(&restore, &cli.options),

@@ -128,6 +128,7 @@ impl Config {
         config.plugins.data_dir = config.data_dir()?;
         if config.mode == Mode::Demo {
             config.demo_defaults(&figment);
+            config.http.any_origin_is_loopback = true;
         }
         config.check()?;
         Ok(config)

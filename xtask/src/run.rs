@@ -3,8 +3,10 @@
 //! The database and the plugins' settings are made once and kept; what is built is brought up to date each time.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, DirBuilder},
     io::{BufRead, BufReader},
+    os::unix::fs::DirBuilderExt,
     path::Path,
     process::{Command, ExitCode, Stdio},
 };
@@ -46,14 +48,19 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     let on_database = |arguments: &[&str]| {
         let mut command = Command::new(&leadwire);
         command.args(arguments).args(["--database", &database]).current_dir(&workspace.root);
+        if let Some(data_dir) = flag(flags, "--data-dir") {
+            command.args(["--data-dir", data_dir]);
+        }
         command
     };
     // It leaves a database alone that has users.
-    process::run(&mut on_database(&["seed"]))?;
+    process::run(&mut on_database(&["seed", "--mode", "demo"]))?;
 
     let plugins = flag(flags, "--plugins").unwrap_or(PLUGINS);
     let folder = workspace.root.join(plugins);
-    fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    // It is in the data directory, which is nobody else's to read.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("{} cannot be made", folder.display()))?;
     for source in workspace.plugin_sources()? {
         let name = source.file_name().context("a plugin's folder has a name")?.to_string_lossy().into_owned();
         if !folder.join(&name).with_extension("toml").exists() {

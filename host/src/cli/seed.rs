@@ -1,13 +1,15 @@
 //! `leadwire seed`: a small firm's leads, the same every time but for the dates, which end today.
 //!
 //! It goes through commands, so that history, the server's own activities and the log are what they would be
-//! had people done it; all of it in one transaction, so that a database is seeded whole or not at all.
+//! had people done it; all of it in one transaction, so that a database is seeded whole or not at all. Everybody knows
+//! the passwords, so it takes `mode = "demo"`; and it does not run beside a server.
 
 mod story;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::Args;
 use uuid::Uuid;
 
 use self::story::{LEADS, Person};
@@ -15,7 +17,7 @@ use super::{Options, runtime, say};
 use crate::{
     app::Batch,
     auth::password::Passwords,
-    config::Config,
+    config::{Config, Mode},
     domain::{
         activity::ActivityFields,
         command::Command,
@@ -25,16 +27,29 @@ use crate::{
         time::Timestamp,
         user::User,
     },
-    store::Store,
+    server::claim,
 };
 
-pub(super) fn run(options: &Options) -> Result<()> {
+#[derive(Args)]
+pub(super) struct Seed {
+    /// Outside of mode = "demo" too
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(seed_it: &Seed, options: &Options) -> Result<()> {
     let config = options.load()?;
+    if config.mode != Mode::Demo && !seed_it.force {
+        bail!(
+            "seed adds an administrator whose password everybody knows, so it takes mode = \"demo\" (or --mode demo), or \
+             --force"
+        );
+    }
     runtime()?.block_on(seed(&config))
 }
 
 async fn seed(config: &Config) -> Result<()> {
-    let store = Arc::new(Store::open(&config.database_url()?).await?);
+    let store = Arc::new(claim::open_for_command_alone(config, "seed").await?);
     let passwords = Passwords::new(&config.auth.password_hash)?;
     let app = super::app(config, Arc::clone(&store), passwords.clone());
     let mut batch = app.batch().await?;

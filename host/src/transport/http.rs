@@ -5,6 +5,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -88,7 +89,14 @@ pub fn router(api: Api) -> Router {
 /// Lets pages of the configured origins call: the outermost layer.
 pub fn cors(settings: &Settings) -> CorsLayer {
     let origins = &settings.cors_origins;
-    let allowed = if origins.iter().any(|origin| origin == "*") {
+    let is_any = origins.iter().any(|origin| origin == "*");
+    let allowed = if is_any && settings.any_origin_is_loopback {
+        let named = origins.clone();
+        AllowOrigin::predicate(move |origin, _| {
+            let Ok(origin) = origin.to_str() else { return false };
+            is_loopback(origin) || named.iter().any(|named| named == origin)
+        })
+    } else if is_any {
         AllowOrigin::any()
     } else {
         AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
@@ -100,6 +108,18 @@ pub fn cors(settings: &Settings) -> CorsLayer {
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, idempotency_key, REQUEST_ID])
         .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
         .max_age(Duration::from_secs(600))
+}
+
+/// Whether pages of that origin come from this machine.
+fn is_loopback(origin: &str) -> bool {
+    let Some(host) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        _ => host,
+    };
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What every request has: an id, a span, a deadline; and every answer: the id, no caching, one form of refusal.

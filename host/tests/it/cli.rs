@@ -299,12 +299,12 @@ fn secrets_are_never_printed() {
 #[test]
 fn a_seed_is_sown_once() {
     let home = home();
-    let first = stdout(&run(&home, &["seed"]));
+    let first = stdout(&run(&home, &["seed", "--mode", "demo"]));
     assert!(first.starts_with("added 4 users, 200 leads and 600 activities"), "{first}");
     for role in ["admin", "manager", "sales", "viewer"] {
         assert!(first.contains(&format!("{role}@leadwire.example")) && first.contains(&format!("{role}-demo-pass")));
     }
-    let second = stdout(&run(&home, &["seed"]));
+    let second = stdout(&run(&home, &["seed", "--mode", "demo"]));
     assert_eq!(second, "the database has users already: nothing was added\n");
     let users = stdout(&run(&home, &["user", "list"]));
     assert_eq!(users.lines().count(), 5, "{users}");

@@ -25,6 +25,9 @@ pub struct Settings {
     pub tcp_user_timeout: Duration,
     /// The origins whose pages may call; `"*"` lets any in. None by default.
     pub cors_origins: Vec<String>,
+    /// Whether `"*"` means the pages of this machine alone: so it is in the demo, whose passwords everybody knows.
+    #[serde(skip)]
+    pub any_origin_is_loopback: bool,
     /// The proxies that stand in front: what they say of where a request comes from is believed.
     pub trusted_proxies: Vec<Network>,
     /// The header in which they say it.
@@ -40,6 +43,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(30),
             cors_origins: Vec::new(),
+            any_origin_is_loopback: false,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
         }
