@@ -40,7 +40,7 @@ use crate::{
     store::Store,
     transport::{
         http,
-        socket::{Registry, Sockets, presence::Viewers},
+        socket::{Feed, Registry, Sockets, presence::Viewers},
     },
 };
 
@@ -111,8 +111,7 @@ impl Server {
             config.socket,
             config.limits,
             &config.presence,
-            (switches, begun),
-            holds,
+            Feed { switches, begun, holds },
         );
         let (tail, settings) = (Arc::new(delivery.health()), Arc::new(config.http));
         let explainer = Arc::new(Explainer::new(Arc::clone(&store), past));

@@ -259,18 +259,20 @@ impl Scrub<'_> {
                 self.email.clone_into(text);
                 true
             }
-            // Each of them, so that `any`, which stops at the first, will not do.
-            Value::Array(items) => {
-                let mut found = false;
-                items.iter_mut().for_each(|item| found |= self.run(item));
-                found
-            }
+            Value::Array(items) => self.run_each(items.iter_mut()),
             Value::Object(members) => {
                 let found = self.user(members) | self.assignment(members);
-                members.values_mut().fold(found, |found, item| self.run(item) || found)
+                self.run_each(members.values_mut()) | found
             }
             _ => false,
         }
+    }
+
+    /// Visits every value; `any` would stop at the first replacement.
+    fn run_each<'v>(&self, values: impl Iterator<Item = &'v mut Value>) -> bool {
+        let mut found = false;
+        values.for_each(|value| found |= self.run(value));
+        found
     }
 
     /// An object that is about the user.

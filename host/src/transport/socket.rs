@@ -94,6 +94,13 @@ struct Door {
     source: Arc<Source>,
 }
 
+/// State of the log that delivery starts from.
+pub struct Feed {
+    pub switches: Arc<Switches>,
+    pub begun: Begun,
+    pub holds: Arc<Holds>,
+}
+
 impl Sockets {
     /// Makes the server and the delivery that feeds it, which the caller has to run, as well as [`Sockets::viewers`].
     pub fn new(
@@ -103,15 +110,14 @@ impl Sockets {
         settings: Settings,
         limits: limits::Settings,
         presence: &presence::Settings,
-        switches: (Arc<Switches>, Begun),
-        holds: Arc<Holds>,
+        feed: Feed,
     ) -> (Self, Delivery<Registry>) {
+        let Feed { switches, begun, holds } = feed;
         let (store, plugins) = (app.store().clone(), app.plugins().clone());
         let presence = Presence::new(presence);
         let registry = Arc::new(Registry::new(presence.clone()));
         let replay = Arc::new(Replay::new(store.clone()));
         let shaper = Arc::new(Shaper::new(plugins, visibility, store.epoch()).withholding(holds.clone()));
-        let (switches, begun) = switches;
         let delivery = Delivery::new(store, replay.clone(), shaper.clone(), registry.clone(), switches, &begun);
         let viewers = Viewers::new(presence.clone(), app.clone(), shaper.clone());
         let (layer, io) = SocketIo::builder()
