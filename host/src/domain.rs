@@ -3,9 +3,11 @@
 pub mod activity;
 pub mod command;
 pub mod event;
+pub mod folding;
 pub mod id;
 pub mod input;
 pub mod lead;
+pub mod number;
 pub mod policy;
 pub mod role;
 pub mod room;

@@ -40,6 +40,7 @@ pub mod log;
 pub mod place;
 mod pool;
 mod row;
+mod search;
 pub mod session;
 mod transaction;
 mod upkeep;
@@ -151,6 +152,7 @@ impl Store {
                 error => Error::Migrate(error),
             })?;
             user::normalise_emails(&mut first).await?;
+            search::fill(&mut first).await?;
         } else {
             check_version(&mut first).await?;
         }

@@ -7,7 +7,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{App, Error, Once, Page, PageRequest, Result, page::Reading, sight::View, user::administrator, write};
+use super::{
+    App, Error, Once, Page, PageRequest, Result,
+    page::{Fetched, Reading},
+    sight::View,
+    user::administrator,
+    write,
+};
 use crate::{
     auth::Principal,
     domain::{
@@ -141,7 +147,7 @@ impl App {
                 let is_seen = self.sees_effect(actor, &mut reader, &effect).await?;
                 effects.push((effect.id, (effect, is_seen)));
             }
-            Ok(effects)
+            Ok(Fetched::of(effects, limit))
         };
         let show = |(effect, is_seen)| Ok(if is_seen { View::Shown(shown(&effect)) } else { View::Hidden });
         let list = ("effects", plugin, state);
@@ -312,7 +318,7 @@ impl Task {
             }
             EffectName::AssignLead => {
                 let lead = required_id(&mut input, "leadId")?;
-                Self::Command(Command::AssignLead { lead, owner: new_owner(input)? })
+                Self::Command(Command::AssignLead { lead, owner: new_owner(input)?, version: None })
             }
             EffectName::Notify => notify(input)?,
             EffectName::Remind => remind(input)?,

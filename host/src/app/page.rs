@@ -1,7 +1,10 @@
 //! Pages of a list, and the cursor that leads from one to the next.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use sha2::{Digest, Sha256};
 
 use super::{Cursors, Error, Result, sight::View};
@@ -16,15 +19,16 @@ pub struct PageRequest {
     /// 1 to [`MAX_LIMIT`].
     pub limit: u32,
     pub cursor: Option<String>,
+    /// A page ends with the item that reaches so many bytes.
+    pub max_bytes: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Page {
-    pub items: Vec<Value>,
+    /// Each as it is sent: what it was shaped from may take many times the memory.
+    pub items: Vec<Box<RawValue>>,
     pub next_cursor: Option<String>,
     /// Set where items were left out because a plugin gave no verdict on them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Withheld>,
 }
 
@@ -36,6 +40,13 @@ pub enum Withheld {
     Some(bool),
     /// How many there are, for administrators.
     Count(u32),
+}
+
+impl Page {
+    /// The items as values, for who looks into them.
+    pub fn values(&self) -> Vec<Value> {
+        self.items.iter().map(|item| serde_json::from_str(item.get()).expect("items are JSON")).collect()
+    }
 }
 
 /// A cursor belongs to one list: the same noun, filter and order.
@@ -64,6 +75,41 @@ impl Reading {
     pub(super) const EVEN: Self = Self { step: 256, steps: 16 };
 }
 
+/// Some items of a list in its order, and whether there are no more behind them.
+pub(super) struct Fetched<T> {
+    pub(super) items: Vec<T>,
+    pub(super) is_last: bool,
+}
+
+impl<T> Fetched<T> {
+    /// At most `limit` items that were asked for: fewer are the last.
+    pub(super) fn of(items: Vec<T>, limit: u32) -> Self {
+        Self { is_last: items.len() < limit as usize, items }
+    }
+}
+
+/// An item as it is sent.
+pub(super) fn text(item: &Value) -> Box<RawValue> {
+    to_raw_value(item).expect("a JSON value has text keys")
+}
+
+/// What becomes of an item.
+enum Told {
+    Shown(Box<RawValue>),
+    Hidden,
+    Withheld,
+}
+
+impl From<View> for Told {
+    fn from(view: View) -> Self {
+        match view {
+            View::Shown(item) => Self::Shown(text(&item)),
+            View::Hidden => Self::Hidden,
+            View::Withheld(_) => Self::Withheld,
+        }
+    }
+}
+
 impl PageRequest {
     /// Reads steps with `fetch` and keeps what `show` lets through, until the page is full.
     ///
@@ -79,31 +125,31 @@ impl PageRequest {
         show: impl Fn(T) -> Result<View>,
     ) -> Result<Filled>
     where
-        F: Future<Output = Result<Vec<(P, T)>>>,
+        F: Future<Output = Result<Fetched<(P, T)>>>,
     {
         let mut examined = self.position(cursors, list)?;
         let next = |position: Option<P>| position.map(|position| cursor(cursors, list, &position));
-        let (mut items, mut shown) = (Vec::new(), None);
+        let (mut items, mut bytes, mut shown) = (Vec::new(), 0, None);
         // Those behind the last item that is shown are for the next page to tell of.
         let (mut withheld, mut withheld_since) = (0, 0);
 
         for _ in 0..reading.steps {
             let step = fetch(examined.clone(), reading.step).await?;
-            let is_last = step.len() < reading.step as usize;
-            let views: Vec<(P, View)> =
-                step.into_iter().map(|(position, item)| Ok((position, show(item)?))).collect::<Result<_>>()?;
+            let is_last = step.is_last;
+            let told = |(position, item): (P, T)| -> Result<(P, Told)> { Ok((position, show(item)?.into())) };
+            let views = step.items.into_iter().map(told).collect::<Result<Vec<_>>>()?;
             for (position, view) in views {
+                let is_full = items.len() == self.limit as usize || bytes >= self.max_bytes;
                 match view {
-                    View::Shown(_) if items.len() == self.limit as usize => {
-                        return Ok(Filled { items, next_cursor: next(shown), withheld });
-                    }
-                    View::Shown(item) => {
+                    Told::Shown(_) if is_full => return Ok(Filled { items, next_cursor: next(shown), withheld }),
+                    Told::Shown(item) => {
+                        bytes += item.get().len();
                         items.push(item);
                         shown = Some(position.clone());
                         withheld += std::mem::take(&mut withheld_since);
                     }
-                    View::Hidden => {}
-                    View::Withheld(_) => withheld_since += 1,
+                    Told::Hidden => {}
+                    Told::Withheld => withheld_since += 1,
                 }
                 examined = Some(position);
             }
@@ -131,7 +177,7 @@ impl PageRequest {
 /// A page, and how many items were left out of it for want of a verdict.
 #[derive(Debug)]
 pub(super) struct Filled {
-    pub(super) items: Vec<Value>,
+    pub(super) items: Vec<Box<RawValue>>,
     pub(super) next_cursor: Option<String>,
     pub(super) withheld: u32,
 }

@@ -2,10 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{App, Error, Page, PageRequest, Result, page::Reading, sight::View};
+use super::{
+    App, Error, Page, PageRequest, Result,
+    page::{Fetched, Reading},
+    sight::View,
+};
 use crate::{
     domain::{
         activity::Activity,
+        command::Command,
         event::Actor,
         id::{ActivityId, LeadId},
         lead::Lead,
@@ -32,6 +37,12 @@ impl App {
         Ok(SeenLead { lead: seen, version: lead.version })
     }
 
+    /// The version of a lead that a restore would bring back, or finds there already.
+    pub async fn restorable_version(&self, actor: &Actor, id: LeadId) -> Result<i64> {
+        let about = self.check_sight(actor, &Command::RestoreLead { lead: id, version: None }).await?;
+        about.lead.map(|lead| lead.version).ok_or(Error::NotFound("lead"))
+    }
+
     pub async fn leads(&self, actor: &Actor, filter: &LeadFilter, page: &PageRequest) -> Result<Page> {
         if filter.deleted {
             may(actor, Deed::RestoreLead)?;
@@ -44,7 +55,7 @@ impl App {
         refuse_hidden(true, filter.sort.key.field())?;
         refuse_hidden(!filter.statuses.is_empty(), "status")?;
         refuse_hidden(filter.source.is_some(), "source")?;
-        refuse_hidden(filter.created_after.is_some(), "createdAt")?;
+        refuse_hidden(filter.created_after.is_some() || filter.created_before.is_some(), "createdAt")?;
         refuse_hidden(filter.owner.is_some(), "owner")?;
         refuse_hidden(matches!(filter.owner, Some(OwnerFilter::User(_))), "owner/id")?;
         let searchable = SEARCHED.iter().map(|(field, _)| *field);
@@ -61,8 +72,10 @@ impl App {
         let viewpoint = &viewpoint;
         let fetch = |behind: Option<LeadPosition>, limit| async move {
             let mut reader = self.0.store.read().await?;
-            let found = reader.leads(filter, viewpoint, behind.as_ref(), limit, is_narrowed).await?;
-            Ok(found.into_iter().map(|found| (found.position, (found.lead, found.matches))).collect())
+            let (found, is_last) =
+                reader.leads(filter, viewpoint, behind.as_ref(), limit, page.max_bytes, is_narrowed).await?;
+            let placed = found.into_iter().map(|found| (found.position, (found.lead, found.matches)));
+            Ok(Fetched { items: placed.collect(), is_last })
         };
         let show = |(lead, matches): (Lead, bool)| match self.view_lead(actor, &lead)? {
             View::Shown(_) if !matches => Ok(View::Hidden),
@@ -76,7 +89,8 @@ impl App {
         let id = lead.id;
         let fetch = |behind: Option<ActivityPosition>, limit| async move {
             let activities = self.0.store.read().await?.activities(id, behind, limit).await?;
-            Ok(activities.into_iter().map(|activity| (ActivityPosition::from(&activity), activity)).collect())
+            let placed = activities.into_iter().map(|activity| (ActivityPosition::from(&activity), activity));
+            Ok(Fetched::of(placed.collect(), limit))
         };
         let show = |activity| self.view_activity(actor, &activity, &lead);
         let list = ("activities", lead.id);
@@ -174,7 +188,7 @@ impl App {
         self.visible_lead(actor, lead).await?;
         let fetch = |before: Option<i64>, limit| async move {
             let entries = self.0.store.read().await?.history(lead, before, limit).await?;
-            Ok(entries.into_iter().map(|entry| (entry.id, entry)).collect())
+            Ok(Fetched::of(entries.into_iter().map(|entry| (entry.id, entry)).collect(), limit))
         };
         let show = |entry| Ok(self.view_history(actor, entry));
         Ok(page.fill(&self.0.cursors, &("history", lead), Reading::by_page(page), fetch, show).await?.into())

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{page::Reading, *};
+use super::{
+    page::{Fetched, Reading},
+    *,
+};
 use crate::{
     auth::{Principal, settings::PasswordHash},
     domain::{
@@ -85,6 +88,9 @@ fn code(result: Result<impl Sized>) -> String {
     result.err().expect("refused").code()
 }
 
+/// No page of these tests is so long.
+const MAX_BYTES: usize = 1024 * 1024;
+
 fn all_leads() -> LeadFilter {
     LeadFilter {
         deleted: false,
@@ -92,6 +98,7 @@ fn all_leads() -> LeadFilter {
         owner: None,
         source: None,
         created_after: None,
+        created_before: None,
         text: None,
         sort: LeadSort { key: LeadSortKey::UpdatedAt, descending: true },
     }
@@ -112,14 +119,14 @@ async fn a_change_of_status_is_an_event_a_history_and_an_activity() {
     ];
     assert_eq!(desk.log().await, expected);
 
-    let page = PageRequest { limit: 10, cursor: None };
-    let history = desk.app.history(&desk.admin, lead.id, &page).await.expect("reads").items;
+    let page = PageRequest { limit: 10, cursor: None, max_bytes: MAX_BYTES };
+    let history = desk.app.history(&desk.admin, lead.id, &page).await.expect("reads").values();
     let changed: Vec<_> = history.iter().map(|entry| (&entry["field"], &entry["from"], &entry["to"])).collect();
     assert_eq!(
         changed,
         [(&json!("phone"), &json!(null), &json!("1")), (&json!("status"), &json!("NEW"), &json!("WON"))]
     );
-    let activities = desk.app.activities(&desk.admin, lead.id, &page).await.expect("reads").items;
+    let activities = desk.app.activities(&desk.admin, lead.id, &page).await.expect("reads").values();
     assert_eq!(
         (&activities[0]["type"], &activities[0]["meta"]),
         (&json!("STATUS_CHANGE"), &json!({"from": "NEW", "to": "WON"}))
@@ -156,7 +163,7 @@ async fn a_sales_user_takes_an_unassigned_lead_and_both_owners_are_notified_of_t
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let assign = |actor: Principal, owner: Option<UserId>| {
         let app = desk.app.clone();
-        async move { app.execute(&actor, Command::AssignLead { lead: lead.id, owner }, None).await }
+        async move { app.execute(&actor, Command::AssignLead { lead: lead.id, owner, version: None }, None).await }
     };
     assert_eq!(desk.seen_lead(assign(ann.clone(), Some(ann.id)).await).owner.map(|owner| owner.id), Some(ann.id));
     assert_eq!(code(assign(bob.clone(), Some(bob.id)).await), "forbidden");
@@ -176,8 +183,10 @@ async fn a_lead_cannot_be_given_to_who_cannot_own_it() {
     let viewer = desk.user("vic", Role::Viewer).await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     for owner in [viewer.id, UserId(uuid::Uuid::now_v7())] {
-        let result =
-            desk.app.execute(&desk.admin, Command::AssignLead { lead: lead.id, owner: Some(owner) }, None).await;
+        let result = desk
+            .app
+            .execute(&desk.admin, Command::AssignLead { lead: lead.id, owner: Some(owner), version: None }, None)
+            .await;
         assert_eq!(code(result), "invalid");
     }
 }
@@ -189,13 +198,13 @@ async fn a_deleted_lead_is_gone_with_its_activities_until_it_is_restored() {
     let fields = ActivityFields::parse(object(json!({"type": "NOTE", "body": "hi"}))).expect("valid");
     let created = desk.app.execute(&desk.admin, Command::CreateActivity { lead: lead.id, fields }, None).await;
     let Ok(Outcome::Activity { id: activity, .. }) = created else { panic!("{created:?}") };
-    desk.app.execute(&desk.admin, Command::DeleteLead { lead: lead.id }, None).await.expect("deletes");
+    desk.app.execute(&desk.admin, Command::DeleteLead { lead: lead.id, version: None }, None).await.expect("deletes");
     assert_eq!(code(desk.app.lead(&desk.admin, lead.id).await), "lead_not_found");
     assert_eq!(code(desk.app.activity(&desk.admin, activity).await), "activity_not_found");
-    let restored = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id }, None).await;
+    let restored = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id, version: None }, None).await;
     assert_eq!(desk.seen_lead(restored).version, 2);
     desk.app.activity(&desk.admin, activity).await.expect("it is back");
-    let again = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id }, None).await;
+    let again = desk.app.execute(&desk.admin, Command::RestoreLead { lead: lead.id, version: None }, None).await;
     assert_eq!(desk.seen_lead(again).version, 2, "restoring twice is restoring once");
 }
 
@@ -212,10 +221,10 @@ async fn every_write_to_a_lead_raises_its_rev_and_nothing_else_does() {
         (Command::UpdateLead { lead: id, patch: object(json!({"title": "Wall"})), version: None }, true),
         (Command::UpdateLead { lead: id, patch: object(json!({"title": "Wall"})), version: None }, false),
         (Command::CreateActivity { lead: id, fields }, true),
-        (Command::AssignLead { lead: id, owner: Some(ann.id) }, true),
-        (Command::AssignLead { lead: id, owner: Some(ann.id) }, false),
-        (Command::DeleteLead { lead: id }, true),
-        (Command::RestoreLead { lead: id }, true),
+        (Command::AssignLead { lead: id, owner: Some(ann.id), version: None }, true),
+        (Command::AssignLead { lead: id, owner: Some(ann.id), version: None }, false),
+        (Command::DeleteLead { lead: id, version: None }, true),
+        (Command::RestoreLead { lead: id, version: None }, true),
     ];
     for (command, is_write) in commands {
         let name = command.name();
@@ -269,10 +278,13 @@ async fn visibility_hides_leads_that_change_hands_without_a_line_for_each_who_lo
     }
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     desk.app.lead(&bob, lead.id).await.expect("unassigned leads are seen");
-    desk.app.execute(&ann, Command::AssignLead { lead: lead.id, owner: Some(ann.id) }, None).await.expect("takes it");
+    desk.app
+        .execute(&ann, Command::AssignLead { lead: lead.id, owner: Some(ann.id), version: None }, None)
+        .await
+        .expect("takes it");
     assert_eq!(code(desk.app.lead(&bob, lead.id).await), "lead_not_found");
     assert_eq!(code(desk.update(&bob, lead.id, json!({"title": "Mine"}), None).await), "lead_not_found");
-    let page = PageRequest { limit: 10, cursor: None };
+    let page = PageRequest { limit: 10, cursor: None, max_bytes: MAX_BYTES };
     assert!(desk.app.leads(&bob, &all_leads(), &page).await.expect("reads").items.is_empty());
     let names: Vec<_> = desk.log().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["lead:created", "lead:assigned", "activity:created", "notification"]);
@@ -289,8 +301,12 @@ async fn what_stays_as_it_is_appears_once_in_a_walk_under_writes() {
     }
     let (mut cursor, mut seen) = (None, Vec::new());
     loop {
-        let page = desk.app.leads(&desk.admin, &all_leads(), &PageRequest { limit: 7, cursor }).await.expect("reads");
-        seen.extend(page.items.iter().map(|lead| lead["id"].as_str().expect("an id").to_owned()));
+        let page = desk
+            .app
+            .leads(&desk.admin, &all_leads(), &PageRequest { limit: 7, cursor, max_bytes: MAX_BYTES })
+            .await
+            .expect("reads");
+        seen.extend(page.values().iter().map(|lead| lead["id"].as_str().expect("an id").to_owned()));
         let Some(next) = page.next_cursor else { break };
         cursor = Some(next);
         if let Some(id) = busy.pop() {
@@ -310,13 +326,21 @@ async fn a_cursor_is_no_use_in_another_list() {
     for _ in 0..3 {
         desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     }
-    let page = desk.app.leads(&desk.admin, &all_leads(), &PageRequest { limit: 1, cursor: None }).await.expect("reads");
+    let page = desk
+        .app
+        .leads(&desk.admin, &all_leads(), &PageRequest { limit: 1, cursor: None, max_bytes: MAX_BYTES })
+        .await
+        .expect("reads");
     let other = LeadFilter { text: Some("Roof".into()), ..all_leads() };
     assert_eq!(
-        code(desk.app.leads(&desk.admin, &other, &PageRequest { limit: 1, cursor: page.next_cursor }).await),
+        code(
+            desk.app
+                .leads(&desk.admin, &other, &PageRequest { limit: 1, cursor: page.next_cursor, max_bytes: MAX_BYTES })
+                .await
+        ),
         "invalid_query"
     );
-    let forged = PageRequest { limit: 1, cursor: Some("e30".into()) };
+    let forged = PageRequest { limit: 1, cursor: Some("e30".into()), max_bytes: MAX_BYTES };
     assert_eq!(code(desk.app.leads(&desk.admin, &all_leads(), &forged).await), "invalid_query");
 }
 
@@ -326,8 +350,12 @@ async fn a_search_takes_percent_signs_for_what_they_are() {
     desk.lead(&desk.admin, json!({"title": "50% off"})).await;
     desk.lead(&desk.admin, json!({"title": "500 off"})).await;
     let filter = LeadFilter { text: Some("50% OFF".into()), ..all_leads() };
-    let found =
-        desk.app.leads(&desk.admin, &filter, &PageRequest { limit: 10, cursor: None }).await.expect("reads").items;
+    let found = desk
+        .app
+        .leads(&desk.admin, &filter, &PageRequest { limit: 10, cursor: None, max_bytes: MAX_BYTES })
+        .await
+        .expect("reads")
+        .values();
     assert_eq!(found.iter().map(|lead| &lead["title"]).collect::<Vec<_>>(), ["50% off"]);
 }
 
@@ -389,7 +417,7 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let create = || Command::CreateLead { fields: LeadFields::parse(object(json!({"title": "Roof"}))).expect("valid") };
     let lead = desk.seen_lead(desk.app.execute(&ann, create(), key()).await);
-    let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id) };
+    let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id), version: None };
     desk.app.execute(&desk.admin, give, None).await.expect("assigns");
     let Ok(Outcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
         panic!("not told")
@@ -400,20 +428,20 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
 #[tokio::test]
 async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
     let cursors = Cursors::new(b"a secret");
-    let page = PageRequest { limit: 2, cursor: None };
+    let page = PageRequest { limit: 2, cursor: None, max_bytes: MAX_BYTES };
     let fetch = |behind: Option<String>, limit: u32| async move {
         let first = behind.map_or(0, |last| last["number ".len()..].parse::<u32>().expect("a number") + 1);
         let items = (first..300).take(limit as usize);
-        Ok(items.map(|number| (format!("number {number}"), number)).collect::<Vec<_>>())
+        Ok(Fetched::of(items.map(|number| (format!("number {number}"), number)).collect(), limit))
     };
     let third = |number: u32| Ok(if number.is_multiple_of(3) { View::Shown(json!(number)) } else { View::Hidden });
     let reading = Reading::by_page(&page);
     let first = page.fill(&cursors, &"numbers", reading, fetch, third).await.expect("fills");
-    assert_eq!(first.items, [json!(0), json!(3)]);
+    assert_eq!(first.items.iter().map(|item| item.get()).collect::<Vec<_>>(), ["0", "3"]);
     let cursor = first.next_cursor.expect("there is more");
     let bytes = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, &cursor).expect("base64");
     assert!(!bytes.windows(6).any(|window| window == b"number"));
-    let next = PageRequest { limit: 200, cursor: Some(cursor.clone()) };
+    let next = PageRequest { limit: 200, cursor: Some(cursor.clone()), max_bytes: MAX_BYTES };
     let rest = next.fill(&cursors, &"numbers", reading, fetch, third).await.expect("fills");
     assert_eq!((rest.items.len(), rest.next_cursor), (98, None));
     let rest =
@@ -423,7 +451,7 @@ async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
     let mut edited = bytes;
     *edited.last_mut().expect("not empty") ^= 1;
     let edited = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, edited);
-    let edited = PageRequest { limit: 200, cursor: Some(edited) };
+    let edited = PageRequest { limit: 200, cursor: Some(edited), max_bytes: MAX_BYTES };
     for (page, cursors) in [(&edited, &cursors), (&next, &Cursors::new(b"another secret"))] {
         assert_eq!(code(page.fill(cursors, &"numbers", reading, fetch, third).await), "invalid_query");
     }

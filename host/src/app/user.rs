@@ -1,8 +1,12 @@
 //! Accounts: administrators make and change them, everyone may know who can own a lead.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, Error, IdempotencyKey, Page, PageRequest, Result, page::Reading, sight::View};
+use super::{
+    App, Error, IdempotencyKey, Page, PageRequest, Result,
+    page::{Fetched, Reading, text},
+    sight::View,
+};
 use crate::{
     auth::{self, Principal, Seat, password::Verdict, session},
     domain::{
@@ -127,16 +131,17 @@ impl App {
         may(actor, Deed::Administer)?;
         let fetch = |behind: Option<UserId>, limit| async move {
             let users = self.0.store.read().await?.users(behind, limit).await?;
-            Ok(users.into_iter().map(|user| (user.id, user)).collect())
+            Ok(Fetched::of(users.into_iter().map(|user| (user.id, user)).collect(), limit))
         };
         let show = |user| Ok(View::Shown(json!(user)));
         Ok(page.fill(&self.0.cursors, &"users", Reading::by_page(page), fetch, show).await?.into())
     }
 
     /// Those who can own a lead, as `{id, name}`, for anyone who is signed in.
-    pub async fn assignable_users(&self) -> Result<Vec<Value>> {
+    pub async fn assignable_users(&self) -> Result<Page> {
         let users = self.0.store.read().await?.assignable_users().await?;
-        Ok(users.into_iter().map(|user| json!({"id": user.id, "name": user.name})).collect())
+        let items = users.into_iter().map(|user| text(&json!({"id": user.id, "name": user.name}))).collect();
+        Ok(Page { items, next_cursor: None, withheld: None })
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     queue::{HashQueue, Seat},
     settings::{self, LoginLimits},
 };
+use crate::domain::folding::opaque;
 
 #[derive(Clone)]
 pub struct Passwords {
@@ -60,7 +61,7 @@ impl Passwords {
     /// # Errors
     /// [`Error::Overloaded`] when too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, Error> {
-        let params = self.params.clone();
+        let (params, password) = (self.params.clone(), opaque(&password));
         self.run(Seat::TRUSTED, move || {
             hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))
         })
@@ -74,11 +75,16 @@ impl Passwords {
     pub async fn verify(&self, seat: Seat, password: String, stored: Option<String>) -> Result<Verdict, Error> {
         let (params, decoy) = (self.params.clone(), Arc::clone(&self.decoy));
         self.run(seat, move || {
-            let Some(stored) = stored else {
-                verify(&params, password.as_bytes(), &decoy);
-                return Verdict::Wrong;
-            };
-            verify(&params, password.as_bytes(), &stored)
+            let is_known = stored.is_some();
+            let stored = stored.as_deref().unwrap_or(&decoy);
+            let normal = opaque(&password);
+            let mut verdict = verify(&params, normal.as_bytes(), stored);
+            if verdict == Verdict::Wrong && normal != password {
+                // Hashed as it was typed, by a version that did not normalise.
+                let is_right = verify(&params, password.as_bytes(), stored) != Verdict::Wrong;
+                verdict = if is_right { Verdict::Right { outdated: true } } else { Verdict::Wrong };
+            }
+            if is_known { verdict } else { Verdict::Wrong }
         })
         .await
     }
@@ -133,6 +139,21 @@ mod tests {
             passwords.verify(Seat::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
             Verdict::Wrong
         );
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_however_it_is_composed_and_old_hashes_stay_good() {
+        let passwords = passwords(1);
+        let (composed, apart) = ("caf\u{e9} au lait", "cafe\u{301}\u{a0}au lait");
+        let verify = async |password: &str, stored: &str| {
+            passwords.verify(Seat::TRUSTED, password.into(), Some(stored.into())).await.expect("runs")
+        };
+        let stored = passwords.hash(apart.into()).await.expect("hashes");
+        assert_eq!(verify(composed, &stored).await, Verdict::Right { outdated: false });
+        assert_eq!(verify(apart, &stored).await, Verdict::Right { outdated: false });
+        let old = hash(&passwords.params, apart.as_bytes()).expect("hashes");
+        assert_eq!(verify(apart, &old).await, Verdict::Right { outdated: true });
+        assert_eq!(verify("cafe au lait", &old).await, Verdict::Wrong);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::time::Timestamp;
+use super::{folding::is_blank, time::Timestamp};
 
 /// One problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +32,12 @@ impl Invalid {
     pub fn one(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         Self(vec![FieldError::new(field, code, message)])
     }
+}
+
+/// A number that could not be told again as it was written.
+pub fn inexact_number(field: String) -> Invalid {
+    let message = format!("{field} is a number that cannot be kept exactly: send it as a text");
+    Invalid::one(field, "inexact_number", message)
 }
 
 /// Integers above this are not exact in JavaScript.
@@ -100,7 +106,8 @@ impl Input {
     /// an empty text where `min` is 0.
     pub fn text(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
         let text = self.string(key)?;
-        let text = text.trim();
+        // What nobody can see is as good as nothing.
+        let text = if is_blank(&text) { "" } else { text.trim() };
         if text.is_empty() && min == 0 {
             return None;
         }
@@ -189,7 +196,7 @@ impl Input {
         }
     }
 
-    fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
+    pub(super) fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
         let chars = text.chars().count();
         if chars < min {
             let message = if min == 1 {

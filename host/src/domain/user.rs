@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
+    folding::opaque,
     id::UserId,
     input::{Input, Invalid},
     role::Role,
@@ -130,9 +131,15 @@ fn role(input: &mut Input, key: &'static str) -> Option<Role> {
     input.one_of(key, &Role::ALL, Role::as_str)
 }
 
-/// Reads a new password; any text of 10 to 256 characters will do.
+/// Reads a new password; any text of 10 to 256 characters will do, but for control characters, which not every
+/// keyboard and form lets somebody type again.
 pub fn password(input: &mut Input, key: &'static str) -> Option<String> {
-    input.secret(key, MIN_PASSWORD_CHARS, MAX_PASSWORD_CHARS)
+    let password = opaque(&input.string(key)?);
+    if password.contains(|char: char| char.is_control() && char != '\0') {
+        input.error(key, "invalid_characters", format!("{key} must not contain control characters"));
+        return None;
+    }
+    input.sized(key, &password, MIN_PASSWORD_CHARS, MAX_PASSWORD_CHARS)
 }
 
 #[cfg(test)]

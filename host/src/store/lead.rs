@@ -1,12 +1,15 @@
 //! Leads, their lists and their history.
 
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 
+pub use super::search::SEARCHED;
 use super::{
     Reader, Result, Tx,
     row::{Columns, json},
+    search,
 };
 use crate::domain::{
     event::Actor,
@@ -26,7 +29,10 @@ pub struct LeadFilter {
     pub owner: Option<OwnerFilter>,
     pub source: Option<String>,
     pub created_after: Option<Timestamp>,
-    /// A text that one of the fields contains, letters' case aside.
+    // Left out where there is none: cursors that were given out before there was one stay good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<Timestamp>,
+    /// A text that one of the fields contains, case, accents and forms aside.
     pub text: Option<String>,
     pub sort: LeadSort,
 }
@@ -84,8 +90,8 @@ impl LeadSortKey {
             Self::UpdatedAt => "l.updated_at",
             Self::CreatedAt => "l.created_at",
             Self::LastActivityAt => "coalesce(l.last_activity_at, '')",
-            Self::Title => "lower(l.title)",
-            Self::Company => "lower(coalesce(l.company, ''))",
+            Self::Title => "coalesce(s.title, '')",
+            Self::Company => "coalesce(s.company, '')",
             Self::Status => "l.status",
             Self::ValueCents => "coalesce(l.value_cents, -1)",
         }
@@ -105,16 +111,6 @@ pub enum SortValue {
     Number(i64),
     Text(String),
 }
-
-/// The fields that `text` looks into, by the lead's member and by column.
-pub const SEARCHED: [(&str, &str); 6] = [
-    ("title", "l.title"),
-    ("contactName", "l.contact_name"),
-    ("company", "l.company"),
-    ("email", "l.email"),
-    ("phone", "l.phone"),
-    ("description", "l.description"),
-];
 
 /// Whose eyes a list is for.
 pub struct Viewpoint {
@@ -177,7 +173,8 @@ impl Reader {
         rows.iter().map(lead).collect()
     }
 
-    /// At most `limit` leads behind `after`.
+    /// At most `limit` leads behind `after`, and whether there are no more behind them. Fewer, where those would take
+    /// more than `max_bytes` of text.
     ///
     /// Those that the filter lets through, or all in the viewpoint's scope, where `all` is set: each says whether it
     /// matches, and takes as long either way.
@@ -187,8 +184,9 @@ impl Reader {
         viewpoint: &Viewpoint,
         after: Option<&LeadPosition>,
         limit: u32,
+        max_bytes: usize,
         all: bool,
-    ) -> Result<Vec<FoundLead>> {
+    ) -> Result<(Vec<FoundLead>, bool)> {
         let key = filter.sort.key.expression();
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
         query.push(format_args!(", {key} AS sort_key, "));
@@ -201,6 +199,10 @@ impl Reader {
             query.push("1");
         }
         query.push(" AS matches").push(FROM);
+        if filter.text.is_some() || matches!(filter.sort.key, LeadSortKey::Title | LeadSortKey::Company) {
+            // Left, so that a lead that was written past this program is still listed.
+            query.push(" LEFT JOIN lead_search s ON s.lead_id = l.id");
+        }
         query.push(if filter.deleted { " WHERE l.deleted_at IS NOT NULL" } else { " WHERE l.deleted_at IS NULL" });
         in_scope(&mut query, viewpoint);
         if !all {
@@ -217,12 +219,18 @@ impl Reader {
             query.push(", ").push_bind(after.id.to_string()).push(")");
         }
         query.push(format_args!(" ORDER BY {key} {direction}, l.id {direction} LIMIT ")).push_bind(limit);
-        let rows = query.build().fetch_all(&mut *self.tx).await?;
-        let found = |row| {
-            let matches = Columns { table: "leads", row }.integer("matches")? != 0;
-            Ok(FoundLead { position: position(row, filter.sort.key)?, lead: lead(row)?, matches })
-        };
-        rows.iter().map(found).collect()
+        let mut rows = query.build().fetch(&mut *self.tx);
+        let (mut leads, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let matches = Columns { table: "leads", row: &row }.integer("matches")? != 0;
+            leads.push(FoundLead { position: position(&row, filter.sort.key)?, lead: lead(&row)?, matches });
+            bytes += long_texts(&row)?;
+            if bytes >= max_bytes {
+                return Ok((leads, false));
+            }
+        }
+        let is_last = leads.len() < limit as usize;
+        Ok((leads, is_last))
     }
 
     /// About `limit` leads at most, from all over the table.
@@ -286,13 +294,11 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &V
     if let Some(time) = filter.created_after {
         query.push(" AND l.created_at > ").push_bind(time.to_string());
     }
+    if let Some(time) = filter.created_before {
+        query.push(" AND l.created_at < ").push_bind(time.to_string());
+    }
     if let Some(text) = &filter.text {
-        let pattern = format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
-        query.push(" AND (0");
-        for (_, column) in SEARCHED.iter().filter(|(field, _)| viewpoint.searchable.contains(field)) {
-            query.push(format_args!(" OR {column} LIKE ")).push_bind(pattern.clone()).push(" ESCAPE '\\'");
-        }
-        query.push(")");
+        search::narrow(query, text, &viewpoint.searchable);
     }
     query.push(")");
 }
@@ -325,7 +331,7 @@ impl Tx<'_> {
         .bind(lead.created_at.to_string())
         .execute(&mut *self.reader.tx)
         .await?;
-        Ok(())
+        search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
     /// Writes everything that can change about a lead, and raises its `rev`.
@@ -354,7 +360,7 @@ impl Tx<'_> {
         .bind(lead.id.to_string())
         .fetch_one(&mut *self.reader.tx)
         .await?;
-        Ok(())
+        search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
     /// Hides the lead, or shows it again, and raises its `rev`.
@@ -413,6 +419,13 @@ fn lead(row: &SqliteRow) -> Result<Lead> {
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })
+}
+
+/// How long the texts of a lead are that can be long.
+fn long_texts(row: &SqliteRow) -> Result<usize> {
+    let custom: &str = row.try_get("custom")?;
+    let description: Option<&str> = row.try_get("description")?;
+    Ok(custom.len() + description.map_or(0, str::len))
 }
 
 fn position(row: &SqliteRow, key: LeadSortKey) -> Result<LeadPosition> {

@@ -66,6 +66,13 @@ impl TestApp {
         Self { server, url, dir, http, users }
     }
 
+    /// Starts on what another server left in a folder. Nobody is signed in.
+    pub async fn reopen(dir: TempDir) -> Self {
+        let server = Server::start(config(&dir, |_| {})).await.expect("starts again");
+        let url = format!("http://{}", server.address());
+        Self { server, url, dir, http: http_client(), users: Vec::new() }
+    }
+
     pub fn app(&self) -> &App {
         self.server.app()
     }

@@ -1,0 +1,179 @@
+//! Texts as people mean them: what looks alike is alike, whatever code points it is made of.
+//!
+//! Searching and sorting go by [`fold`]; passwords by [`opaque`]; what nobody can see counts as nothing.
+
+use unicode_normalization::{UnicodeNormalization, char::canonical_combining_class};
+
+/// Counted up when [`fold`] or [`digits`] make something else of a text: what is stored is made anew then.
+pub const FOLDING: i64 = 1;
+
+/// As few digits are a number that somebody may be looking for by its digits alone.
+const MIN_DIGITS: usize = 3;
+
+/// A text without case, accents and differences of form: `Łódź`, `LODZ` and `lo\u{301}dz` are one.
+pub fn fold(text: &str) -> String {
+    // Small letters of capitals of small letters: one of each family is left, and U+1E9E finds its way to `ss` as well.
+    let cased = text.nfkd().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let mut plain = String::with_capacity(text.len());
+    let mut is_behind_space = true;
+    // Once more, because letters that changed case may come apart.
+    for char in cased.nfkd() {
+        if char.is_whitespace() {
+            if !is_behind_space {
+                plain.push(' ');
+            }
+            is_behind_space = true;
+        } else if !is_accent(canonical_combining_class(char)) && !is_ignorable(char) {
+            match without_stroke(char) {
+                Some(letters) => plain.push_str(letters),
+                None => plain.push(char),
+            }
+            is_behind_space = false;
+        }
+    }
+    plain.truncate(plain.trim_end().len());
+    plain
+}
+
+/// By its combining class. The marks of the classes 6 to 9 make other letters in Indic scripts and in kana.
+fn is_accent(class: u8) -> bool {
+    class == 1 || class >= 10
+}
+
+/// Letters that Unicode does not take apart, as people type them who have not got them.
+fn without_stroke(char: char) -> Option<&'static str> {
+    Some(match char {
+        'æ' => "ae",
+        'đ' | 'ð' => "d",
+        'ħ' => "h",
+        'ı' => "i",
+        'ł' => "l",
+        'ø' => "o",
+        'œ' => "oe",
+        'þ' => "th",
+        'ŧ' => "t",
+        _ => return None,
+    })
+}
+
+/// The digits of a phone number.
+pub fn digits(text: &str) -> String {
+    text.nfkd().filter(char::is_ascii_digit).collect()
+}
+
+/// The digits that somebody searches for who types a phone number, or a part of one.
+pub fn phone_digits(text: &str) -> Option<String> {
+    let is_phone = |char: char| char.is_ascii_digit() || " +-()./\u{2010}\u{2012}\u{2013}\u{2212}".contains(char);
+    let digits = digits(text);
+    (digits.len() >= MIN_DIGITS && fold(text).chars().all(is_phone)).then_some(digits)
+}
+
+/// Tells whether nothing of a text can be seen.
+pub fn is_blank(text: &str) -> bool {
+    // The last two are a braille cell without a dot, and marks of annotations.
+    let is_unseen = |char: char| matches!(char, '\u{2800}' | '\u{fff9}'..='\u{fffb}');
+    text.chars().all(|char| char.is_whitespace() || char.is_control() || is_ignorable(char) || is_unseen(char))
+}
+
+/// The code points that are shown as nothing where they are not understood (Default_Ignorable_Code_Point): Unicode
+/// keeps these blocks for such ones, so that the list does not age.
+fn is_ignorable(char: char) -> bool {
+    matches!(
+        char,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// A password as it is compared (OpaqueString, RFC 8265): composed, each space a plain one.
+///
+/// Code points that the profile does not know because they are younger than it are taken as they are.
+pub fn opaque(password: &str) -> String {
+    // Space separators: white space but for controls and the separators of lines and paragraphs.
+    let is_space = |char: char| char.is_whitespace() && !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}');
+    password.chars().map(|char| if is_space(char) { ' ' } else { char }).nfc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_alike_folds_alike() {
+        for (text, folded) in [
+            ("Müller", "muller"),
+            ("MU\u{308}LLER", "muller"),
+            ("Straße", "strasse"),
+            ("STRASSE", "strasse"),
+            ("Łódź", "lodz"),
+            ("İstanbul", "istanbul"),
+            ("ısı", "isi"),
+            ("ΟΔΟΣ", "οδοσ"),
+            ("οδός", "οδοσ"),
+            ("ЁЛКА", "елка"),
+            ("ﬁle", "file"),
+            ("Ｆｕｌｌ", "full"),
+            ("Æsir Ørsted", "aesir orsted"),
+            ("  a \u{a0}\u{2003} b\n", "a b"),
+            ("so\u{ad}ft\u{200b}", "soft"),
+            ("Việt Nam", "viet nam"),
+            ("שָׁלוֹם", "שלום"),
+        ] {
+            assert_eq!(fold(text), folded, "{text}");
+            assert_eq!(fold(&fold(text)), folded, "folded twice: {text}");
+        }
+    }
+
+    #[test]
+    fn other_letters_stay_other_letters() {
+        assert_ne!(fold("か"), fold("が"));
+        assert_ne!(fold("की"), fold("का"));
+        assert_eq!(fold("ｶﾞ"), fold("ガ"));
+    }
+
+    #[test]
+    fn a_phone_number_is_found_by_its_digits() {
+        assert_eq!(digits("+1 (555) 0199"), "15550199");
+        assert_eq!(digits("０１９９"), "0199");
+        assert_eq!(phone_digits("555 0199").as_deref(), Some("5550199"));
+        assert_eq!(phone_digits("+1 (555)").as_deref(), Some("1555"));
+        for other in ["12", "555 roofs", "+", "", "a5550199"] {
+            assert_eq!(phone_digits(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_blank() {
+        for blank in
+            ["", " ", "\u{200b}", "\u{2060}\u{feff}", "\u{3164}", "\u{2800}", "\u{ad}\u{e0001}", "\u{202e}\u{7}"]
+        {
+            assert!(is_blank(blank), "{blank:?}");
+        }
+        for seen in ["a", "\u{200b}a", "👩\u{200d}👧", "\u{fe0f}☎", "।"] {
+            assert!(!is_blank(seen), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_same_however_it_is_typed() {
+        assert_eq!(opaque("Cafe\u{301} au\u{a0}lait"), "Café au lait");
+        assert_eq!(opaque("\u{212b}ngstrom"), "\u{c5}ngstrom");
+        assert_eq!(opaque("a  B "), "a  B ", "spaces and case count");
+        assert_ne!(opaque("ﬁ"), "fi", "compatibility forms are others");
+    }
+}

@@ -1,0 +1,157 @@
+//! What leads are searched and sorted by: a row of folded texts beside each lead, written in the same transaction.
+
+use sqlx::{Connection, Executor, QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use tracing::info;
+
+use super::Result;
+use crate::domain::{
+    folding::{FOLDING, digits, fold, phone_digits},
+    id::LeadId,
+    lead::LeadFields,
+};
+
+/// Leads that one transaction fills in.
+const BATCH: u32 = 1000;
+/// Rows of one statement.
+const ROWS: usize = 200;
+
+/// The fields that a search looks into, by the lead's member and by the column that has it folded.
+pub const SEARCHED: [(&str, &str); 6] = [
+    ("title", "s.title"),
+    ("contactName", "s.contact_name"),
+    ("company", "s.company"),
+    ("email", "s.email"),
+    ("phone", "s.phone"),
+    ("description", "s.description"),
+];
+
+/// The texts of one lead, folded.
+struct Folded {
+    lead: String,
+    title: String,
+    contact_name: String,
+    company: String,
+    email: String,
+    phone: String,
+    phone_digits: String,
+    description: String,
+}
+
+impl Folded {
+    fn of(id: LeadId, fields: &LeadFields) -> Self {
+        let LeadFields { title, contact_name, company, email, phone, description, .. } = fields;
+        Self::from_texts(
+            id.to_string(),
+            title,
+            [contact_name, company, email, phone, description].map(Option::as_deref),
+        )
+    }
+
+    fn from_row(row: &SqliteRow) -> Result<Self> {
+        let text = |column: &str| row.try_get::<Option<&str>, _>(column);
+        let texts = [text("contact_name")?, text("company")?, text("email")?, text("phone")?, text("description")?];
+        Ok(Self::from_texts(row.try_get("id")?, row.try_get("title")?, texts))
+    }
+
+    fn from_texts(lead: String, title: &str, texts: [Option<&str>; 5]) -> Self {
+        let phone_digits = texts[3].map(digits).unwrap_or_default();
+        let [contact_name, company, email, phone, description] = texts.map(|text| text.map(fold).unwrap_or_default());
+        Self { lead, title: fold(title), contact_name, company, email, phone, phone_digits, description }
+    }
+}
+
+/// Writes what a lead is searched by.
+pub(super) async fn save<'e>(
+    executor: impl Executor<'e, Database = Sqlite>,
+    id: LeadId,
+    fields: &LeadFields,
+) -> Result<()> {
+    write(executor, &[Folded::of(id, fields)]).await
+}
+
+async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folded]) -> Result<()> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO lead_search (lead_id, title, contact_name, company, email, phone, phone_digits, description) ",
+    );
+    query.push_values(rows, |mut values, row| {
+        values
+            .push_bind(&row.lead)
+            .push_bind(&row.title)
+            .push_bind(&row.contact_name)
+            .push_bind(&row.company)
+            .push_bind(&row.email)
+            .push_bind(&row.phone)
+            .push_bind(&row.phone_digits)
+            .push_bind(&row.description);
+    });
+    // Most changes are of something else, and the page of an equal row need not be written.
+    query.push(
+        " ON CONFLICT (lead_id) DO UPDATE SET title = excluded.title, contact_name = excluded.contact_name,
+             company = excluded.company, email = excluded.email, phone = excluded.phone,
+             phone_digits = excluded.phone_digits, description = excluded.description
+         WHERE (title, contact_name, company, email, phone, phone_digits, description)
+             IS NOT (excluded.title, excluded.contact_name, excluded.company, excluded.email, excluded.phone,
+                 excluded.phone_digits, excluded.description)",
+    );
+    query.build().execute(executor).await?;
+    Ok(())
+}
+
+/// Narrows a query to leads of which a field contains the text; `searchable` has the fields that may be looked into.
+pub(super) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &[&'static str]) {
+    let (folded, digits) = (fold(text), phone_digits(text));
+    query.push(" AND (0");
+    for (field, column) in SEARCHED.iter().filter(|(field, _)| searchable.contains(field)) {
+        query.push(format_args!(" OR instr({column}, ")).push_bind(folded.clone()).push(") > 0");
+        if let (&"phone", Some(digits)) = (field, &digits) {
+            query.push(" OR instr(s.phone_digits, ").push_bind(digits.clone()).push(") > 0");
+        }
+    }
+    query.push(")");
+}
+
+/// Makes the rows of leads that have none, or have them from a program that folded in another way.
+///
+/// It goes on where it was broken off.
+pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
+    let mut filled = 0;
+    loop {
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let (folding, target, done): (i64, i64, String) =
+            sqlx::query_as("SELECT folding, target, done FROM lead_search_state WHERE id = 1")
+                .fetch_one(&mut *tx)
+                .await?;
+        if folding == FOLDING {
+            break;
+        }
+        let done = if target == FOLDING { done } else { String::new() };
+        let leads = sqlx::query(
+            "SELECT id, title, contact_name, company, email, phone, description FROM leads WHERE id > ?
+             ORDER BY id LIMIT ?",
+        )
+        .bind(&done)
+        .bind(BATCH)
+        .fetch_all(&mut *tx)
+        .await?;
+        let rows = leads.iter().map(Folded::from_row).collect::<Result<Vec<_>>>()?;
+        for rows in rows.chunks(ROWS) {
+            write(&mut *tx, rows).await?;
+        }
+        if filled == 0 && rows.len() == BATCH as usize {
+            info!("making what leads are searched by");
+        }
+        filled += rows.len();
+        let is_last = rows.len() < BATCH as usize;
+        sqlx::query("UPDATE lead_search_state SET folding = ?, target = ?, done = ? WHERE id = 1")
+            .bind(if is_last { FOLDING } else { folding })
+            .bind(FOLDING)
+            .bind(rows.last().filter(|_| !is_last).map(|row| row.lead.as_str()).unwrap_or_default())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+    }
+    if filled > 0 {
+        info!(leads = filled, "made what leads are searched by");
+    }
+    Ok(())
+}
