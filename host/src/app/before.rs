@@ -77,8 +77,8 @@ impl About {
 impl App {
     /// The command as plugins let it run.
     pub(super) async fn ask_plugins(&self, actor: &Actor, command: Command, about: &About) -> Result<Command> {
-        if let (Command::UpdateLead { version: Some(version), .. }, Some(lead)) = (&command, &about.lead)
-            && *version != lead.version
+        if let (Some(version), Some(lead)) = (command.version(), &about.lead)
+            && version != lead.version
         {
             return Err(self.conflict(actor, lead)?);
         }

@@ -49,9 +49,9 @@ impl Write<'_, '_> {
         let done = match command {
             Command::CreateLead { fields } => self.create_lead(fields).await?,
             Command::UpdateLead { lead, patch, version } => return self.update_lead(lead, &patch, version).await,
-            Command::DeleteLead { lead } => self.delete_lead(lead).await?,
-            Command::RestoreLead { lead } => self.restore_lead(lead).await?,
-            Command::AssignLead { lead, owner } => self.assign_lead(lead, owner).await?,
+            Command::DeleteLead { lead, version } => return self.delete_lead(lead, version).await,
+            Command::RestoreLead { lead, version } => return self.restore_lead(lead, version).await,
+            Command::AssignLead { lead, owner, version } => return self.assign_lead(lead, owner, version).await,
             Command::CreateActivity { lead, fields } => self.create_activity(lead, fields).await?,
             Command::UpdateActivity { activity, patch } => self.update_activity(activity, &patch).await?,
             Command::DeleteActivity { activity } => self.delete_activity(activity).await?,
@@ -81,7 +81,7 @@ impl Write<'_, '_> {
     async fn update_lead(&mut self, id: LeadId, patch: &Map<String, Value>, version: Option<i64>) -> Result<Written> {
         let before = self.lead(id).await?;
         may(self.actor, Deed::UpdateLead(&before))?;
-        if version.is_some_and(|version| version != before.version) {
+        if is_outdated(&before, version) {
             return Ok(Written::Outdated(before));
         }
         let (fields, changes) = before.update(patch)?;
@@ -100,40 +100,56 @@ impl Write<'_, '_> {
         Ok(Written::Done(Done::Lead(lead)))
     }
 
-    async fn delete_lead(&mut self, id: LeadId) -> Result<Done> {
+    async fn delete_lead(&mut self, id: LeadId, version: Option<i64>) -> Result<Written> {
         let mut lead = self.lead(id).await?;
         may(self.actor, Deed::DeleteLead)?;
+        if is_outdated(&lead, version) {
+            return Ok(Written::Outdated(lead));
+        }
         self.tx.set_lead_deleted(&mut lead, Some(self.at)).await?;
         let deleted = FieldChange { field: "deleted", from: false.into(), to: true.into() };
         self.tx.record(id, &[deleted], self.actor, self.at).await?;
         self.append(Happening::LeadDeleted { lead }).await?;
-        Ok(Done::Deleted)
+        Ok(Written::Done(Done::Deleted))
     }
 
-    async fn restore_lead(&mut self, id: LeadId) -> Result<Done> {
+    async fn restore_lead(&mut self, id: LeadId, version: Option<i64>) -> Result<Written> {
         may(self.actor, Deed::RestoreLead)?;
-        let Some(deleted) = self.tx.deleted_lead(id).await? else {
-            return Ok(Done::Lead(self.lead(id).await?));
+        let deleted = self.tx.deleted_lead(id).await?;
+        let is_deleted = deleted.is_some();
+        let lead = match deleted {
+            Some(lead) => lead,
+            None => self.lead(id).await?,
         };
+        if is_outdated(&lead, version) {
+            return Ok(Written::Outdated(lead));
+        }
+        if !is_deleted {
+            return Ok(Written::Done(Done::Lead(lead)));
+        }
+        let deleted = lead;
         let mut lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted };
         self.tx.set_lead_deleted(&mut lead, None).await?;
         self.tx.save_lead(&mut lead).await?;
         let restored = FieldChange { field: "deleted", from: true.into(), to: false.into() };
         self.tx.record(id, &[restored], self.actor, self.at).await?;
         self.append(Happening::LeadCreated { lead: lead.clone(), restored: true }).await?;
-        Ok(Done::Lead(lead))
+        Ok(Written::Done(Done::Lead(lead)))
     }
 
-    async fn assign_lead(&mut self, id: LeadId, owner: Option<UserId>) -> Result<Done> {
+    async fn assign_lead(&mut self, id: LeadId, owner: Option<UserId>, version: Option<i64>) -> Result<Written> {
         let before = self.lead(id).await?;
         may(self.actor, Deed::AssignLead(&before, owner))?;
+        if is_outdated(&before, version) {
+            return Ok(Written::Outdated(before));
+        }
         let owner = match owner {
             Some(owner) => Some(assignable(self.tx, owner).await?),
             None => None,
         };
         let previous = before.owner.clone();
         if previous.as_ref().map(|user| user.id) == owner.as_ref().map(|user| user.id) {
-            return Ok(Done::Lead(before));
+            return Ok(Written::Done(Done::Lead(before)));
         }
         let mut lead = Lead { owner, version: before.version + 1, updated_at: self.at, ..before.clone() };
         self.tx.save_lead(&mut lead).await?;
@@ -149,7 +165,7 @@ impl Write<'_, '_> {
                 self.append(Happening::Notification { to: user.id, kind, lead: lead.clone() }).await?;
             }
         }
-        Ok(Done::Lead(lead))
+        Ok(Written::Done(Done::Lead(lead)))
     }
 
     async fn create_activity(&mut self, lead: LeadId, fields: ActivityFields) -> Result<Done> {
@@ -237,6 +253,11 @@ impl Write<'_, '_> {
         let user = account(self.tx, self.actor).await?;
         user.map(|user| UserRef::from(&user)).ok_or(Error::NotFound("user"))
     }
+}
+
+/// Tells whether the client has seen another version of the lead than the one it would change.
+fn is_outdated(lead: &Lead, version: Option<i64>) -> bool {
+    version.is_some_and(|version| version != lead.version)
 }
 
 /// The user, if leads can be assigned to them.

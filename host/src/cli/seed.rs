@@ -95,7 +95,9 @@ fn command(deed: story::Deed, lead: Option<LeadId>, actors: &[Actor]) -> Result<
     Ok(match deed {
         story::Deed::Create(body) => Command::CreateLead { fields: LeadFields::parse(body)? },
         story::Deed::Update(patch) => Command::UpdateLead { lead: lead()?, patch, version: None },
-        story::Deed::Assign(person) => Command::AssignLead { lead: lead()?, owner: Some(actors[person as usize].id) },
+        story::Deed::Assign(person) => {
+            Command::AssignLead { lead: lead()?, owner: Some(actors[person as usize].id), version: None }
+        }
         story::Deed::Note(body) => Command::CreateActivity { lead: lead()?, fields: ActivityFields::parse(body)? },
     })
 }

@@ -27,13 +27,20 @@ pub enum Command {
     },
     DeleteLead {
         lead: LeadId,
+        // Left out where there is none: stored idempotency keys remember commands of before there were any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<i64>,
     },
     RestoreLead {
         lead: LeadId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<i64>,
     },
     AssignLead {
         lead: LeadId,
         owner: Option<UserId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<i64>,
     },
     CreateActivity {
         lead: LeadId,
@@ -74,6 +81,20 @@ impl Command {
         }
     }
 
+    /// The version of the lead that the client has seen, where it says so.
+    pub fn version(&self) -> Option<i64> {
+        match self {
+            Self::UpdateLead { version, .. }
+            | Self::DeleteLead { version, .. }
+            | Self::RestoreLead { version, .. }
+            | Self::AssignLead { version, .. } => *version,
+            Self::CreateLead { .. }
+            | Self::CreateActivity { .. }
+            | Self::UpdateActivity { .. }
+            | Self::DeleteActivity { .. } => None,
+        }
+    }
+
     /// What the client wants written: all fields of a new thing, the patch of a changed one, `ownerId`, or nothing.
     pub fn input(&self) -> Map<String, Value> {
         let input = match self {
@@ -95,7 +116,7 @@ impl Command {
         Ok(match self {
             Self::CreateLead { .. } => Self::CreateLead { fields: LeadFields::parse(input)? },
             Self::UpdateLead { lead, version, .. } => Self::UpdateLead { lead, patch: input, version },
-            Self::AssignLead { lead, .. } => Self::AssignLead { lead, owner: new_owner(input)? },
+            Self::AssignLead { lead, version, .. } => Self::AssignLead { lead, owner: new_owner(input)?, version },
             Self::CreateActivity { lead, .. } => Self::CreateActivity { lead, fields: ActivityFields::parse(input)? },
             Self::UpdateActivity { activity, .. } => Self::UpdateActivity { activity, patch: input },
             Self::DeleteLead { .. } | Self::RestoreLead { .. } | Self::DeleteActivity { .. } => {

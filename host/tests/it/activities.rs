@@ -122,3 +122,18 @@ async fn activities_go_and_come_back_with_their_lead() {
     assert_eq!(admin.walk(&list(&lead)).await.last(), Some(&note));
     admin.patch("/api/activities/7", json!({})).await.refused(404, "activity_not_found");
 }
+
+#[tokio::test]
+async fn the_location_of_a_new_activity_answers() {
+    let app = TestApp::start().await;
+    let lead = app.lead(json!({"title": "Roof"})).await;
+    let admin = app.client(Role::Admin);
+    let list = format!("/api/leads/{}/activities", lead["id"].as_str().expect("an id"));
+    let made = admin.post(&list, json!({"type": "NOTE", "body": "hello"})).await;
+    let location = made.header("location").to_owned();
+    let made = made.expect(StatusCode::CREATED);
+    assert_eq!(app.client(Role::Viewer).get(&location).await.expect(StatusCode::OK), made);
+    app.anonymous().get(&location).await.refused(401, "unauthenticated");
+    admin.delete(&format!("/api/leads/{}", lead["id"].as_str().expect("an id"))).await.expect(StatusCode::NO_CONTENT);
+    admin.get(&location).await.refused(404, "activity_not_found");
+}

@@ -53,8 +53,8 @@ impl Recorder {
         let (lead_id, activity_id) = match &command {
             Command::CreateLead { .. } => (None, None),
             Command::UpdateLead { lead, .. }
-            | Command::DeleteLead { lead }
-            | Command::RestoreLead { lead }
+            | Command::DeleteLead { lead, .. }
+            | Command::RestoreLead { lead, .. }
             | Command::AssignLead { lead, .. }
             | Command::CreateActivity { lead, .. } => (Some(*lead), None),
             Command::UpdateActivity { activity, .. } | Command::DeleteActivity { activity } => (None, Some(*activity)),
@@ -111,7 +111,7 @@ impl Recorder {
         self.record(Role::Manager, update(lead, json!({"description": null, "phone": "+1 555 0199"}))).await;
         let owner = |app: &TestApp, role| Some(app.user(role).id);
         let (sales, manager) = (owner(&self.app, Role::Sales), owner(&self.app, Role::Manager));
-        self.record(Role::Manager, Command::AssignLead { lead, owner: sales }).await;
+        self.record(Role::Manager, Command::AssignLead { lead, owner: sales, version: None }).await;
         let call = json!({"type": "CALL", "body": "Call back on Monday.", "meta": {"minutes": 4}});
         let call = self.activity(Role::Sales, lead, call).await;
         self.activity(
@@ -123,11 +123,11 @@ impl Recorder {
         let patch = members(json!({"body": "Called back.", "completedAt": "2026-06-01T09:09:00.000Z"}));
         self.record(Role::Sales, Command::UpdateActivity { activity: call, patch }).await;
         self.record(Role::Sales, Command::DeleteActivity { activity: call }).await;
-        self.record(Role::Manager, Command::AssignLead { lead, owner: manager }).await;
-        self.record(Role::Admin, Command::AssignLead { lead: bare, owner: None }).await;
+        self.record(Role::Manager, Command::AssignLead { lead, owner: manager, version: None }).await;
+        self.record(Role::Admin, Command::AssignLead { lead: bare, owner: None, version: None }).await;
         self.record(Role::Admin, update(bare, json!({"status": "WON"}))).await;
-        self.record(Role::Admin, Command::DeleteLead { lead: bare }).await;
-        self.record(Role::Admin, Command::RestoreLead { lead: bare }).await;
+        self.record(Role::Admin, Command::DeleteLead { lead: bare, version: None }).await;
+        self.record(Role::Admin, Command::RestoreLead { lead: bare, version: None }).await;
         lead
     }
 

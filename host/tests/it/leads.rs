@@ -456,3 +456,112 @@ async fn what_visibility_hides_does_not_exist() {
     sales.post(&format!("{}/activities", path(&theirs)), json!({"type": "NOTE"})).await.refused(404, "lead_not_found");
     sales.get(&path(&free)).await.expect(StatusCode::OK);
 }
+
+#[tokio::test]
+async fn if_match_guards_every_change_of_a_lead() {
+    let app = TestApp::start().await;
+    let (admin, lead) = (app.client(Role::Admin), app.lead(json!({"title": "Roof"})).await);
+    admin.patch(&path(&lead), json!({"title": "New roof"})).await.expect(StatusCode::OK);
+    let (assigning, restoring) = (format!("{}/assign", path(&lead)), format!("{}/restore", path(&lead)));
+    let owner = json!({"ownerId": app.user(Role::Sales).id});
+    let call = async |method: Method, path: &str, if_match: &str, body: Value| {
+        send(admin.request(method, path).header("if-match", if_match).json(&body)).await
+    };
+
+    for outdated in ["\"1\"", "\"1\", \"7\"", "W/\"2\"", "\"x\""] {
+        for (method, path, body) in
+            [(Method::POST, &assigning, owner.clone()), (Method::DELETE, &path(&lead), json!({}))]
+        {
+            let refused = call(method, path, outdated, body).await.refused(412, "version_conflict");
+            assert_eq!((&refused["current"]["title"], &refused["current"]["version"]), (&json!("New roof"), &json!(2)));
+        }
+    }
+    call(Method::POST, &assigning, "3", owner.clone()).await.refused(400, "malformed");
+    let assigned = call(Method::POST, &assigning, "\"2\"", owner).await.expect(StatusCode::OK);
+    assert_eq!(assigned["version"], 3);
+    call(Method::DELETE, &path(&lead), "\"9\", \"3\"", json!({})).await.expect(StatusCode::NO_CONTENT);
+
+    for outdated in ["\"2\"", "\"1\", \"2\""] {
+        let refused = call(Method::POST, &restoring, outdated, json!({})).await.refused(412, "version_conflict");
+        assert_eq!(refused["current"]["version"], 3);
+        admin.get(&path(&lead)).await.refused(404, "lead_not_found");
+    }
+    let restored = call(Method::POST, &restoring, "\"2\", \"3\"", json!({})).await.expect(StatusCode::OK);
+    assert_eq!(restored["version"], 4);
+    // There already, and not as the client thinks.
+    call(Method::POST, &restoring, "\"3\"", json!({})).await.refused(412, "version_conflict");
+    call(Method::POST, &restoring, "*", json!({})).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn dates_and_lists_of_statuses_can_be_asked_for() {
+    let app = TestApp::start().await;
+    for (title, status) in [("a", "NEW"), ("b", "WON"), ("c", "LOST")] {
+        app.lead(json!({"title": title, "status": status})).await;
+    }
+    let viewer = app.client(Role::Viewer);
+    let titles = async |query: &str| {
+        let leads = viewer.walk(&format!("/api/leads?sort=title&{query}")).await;
+        leads.iter().map(|lead| lead["title"].as_str().expect("a title").to_owned()).collect::<String>()
+    };
+    assert_eq!(titles("status=NEW,WON").await, "ab");
+    assert_eq!(titles("status=NEW,WON&status=LOST").await, "abc");
+    viewer.get("/api/leads?status=NEW,OPEN").await.refused(400, "invalid_query");
+    assert_eq!(titles("createdAfter=2020-01-01").await, "abc");
+    assert_eq!(titles("createdBefore=2020-01-01").await, "");
+    assert_eq!(titles("createdAfter=2020-01-01&createdBefore=9999-12-31").await, "abc");
+    assert_eq!(titles("createdBefore=2020-01-01T00:00:00%2B02:00").await, "");
+    let lead = viewer.walk("/api/leads?q=a&sort=title").await.remove(0);
+    let at = lead["createdAt"].as_str().expect("a time");
+    assert!(!titles(&format!("createdBefore={at}")).await.contains('a'), "not the moment itself");
+    assert!(!titles(&format!("createdAfter={at}")).await.contains('a'), "not the moment itself");
+    for wrong in ["2020-13-01", "2020-1-1", "20200101", "1969-12-31", "10000-01-01", "2020-01-01T"] {
+        for parameter in ["createdAfter", "createdBefore"] {
+            viewer.get(&format!("/api/leads?{parameter}={wrong}")).await.refused(400, "invalid_query");
+        }
+    }
+}
+
+#[tokio::test]
+async fn numbers_survive_exactly_or_are_refused_by_name() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    let post = async |body: String| {
+        let request = admin.request(Method::POST, "/api/leads").header("content-type", "application/json").body(body);
+        request.send().await.expect("is answered")
+    };
+    let kept = r#"{"a":9007199254740993,"b":18446744073709551615,"c":-9223372036854775808,"d":[0.1,1e3,2.50]}"#;
+    let answer = post(format!(r#"{{"title":"Roof","custom":{kept}}}"#)).await;
+    assert_eq!(answer.status(), 201);
+    let lead: Value = answer.json().await.expect("a lead");
+    let read = admin.request(Method::GET, &path(&lead)).send().await.expect("is answered").text().await.expect("text");
+    for number in ["9007199254740993", "18446744073709551615", "-9223372036854775808", "0.1,1000.0,2.5"] {
+        assert!(read.contains(number), "{number}: {read}");
+    }
+    for (number, field) in [
+        (r#"{"x":18446744073709551616}"#, "custom.x"),
+        (r#"{"x":{"y":[1,123456789012345678901234567890]}}"#, "custom.x.y.1"),
+        (r#"{"x":0.12345678901234567890123}"#, "custom.x"),
+    ] {
+        let answer = post(format!(r#"{{"title":"Roof","custom":{number}}}"#)).await;
+        assert_eq!(answer.status(), 422, "{number}");
+        let problem: Value = answer.json().await.expect("a problem");
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+        assert_eq!(problem["errors"][0]["code"], "inexact_number", "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_can_see_is_no_title_and_no_value() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    for blank in ["\u{200b}", " \u{2060}\u{feff} ", "\u{3164}", "\u{ad}", "\u{2800}"] {
+        let refused = admin.post("/api/leads", json!({"title": blank})).await.refused(422, "invalid");
+        assert_eq!(
+            refused["errors"][0],
+            json!({"field": "title", "code": "too_short", "message": "title must not be empty"})
+        );
+        assert_eq!(app.lead(json!({"title": "Roof", "company": blank})).await["company"], Value::Null);
+    }
+    assert_eq!(app.lead(json!({"title": "👩\u{200d}👧"})).await["title"], "👩\u{200d}👧");
+}

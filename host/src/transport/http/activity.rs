@@ -1,21 +1,17 @@
 //! Activities: a lead's list under the lead, each one under `/api/activities`.
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    response::Response,
-    routing::{get, patch},
-};
+use axum::{Json, Router, extract::State, http::StatusCode, response::Response, routing::get};
+use serde_json::Value;
 
 use super::{
     Api,
     extract::{Caller, Id, Key, Named, Object, Params},
     lead::answer,
+    list::List,
     problem::Problem,
 };
 use crate::{
-    app::{self, Page},
+    app,
     domain::{
         activity::ActivityFields,
         command::Command,
@@ -26,7 +22,7 @@ use crate::{
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/api/leads/{id}/activities", get(list).post(create))
-        .route("/api/activities/{id}", patch(update).delete(delete))
+        .route("/api/activities/{id}", get(read).patch(update).delete(delete))
 }
 
 impl Named for ActivityId {
@@ -38,10 +34,10 @@ async fn list(
     caller: Caller,
     Id(lead): Id<LeadId>,
     mut params: Params,
-) -> Result<Json<Page>, Problem> {
-    let page = params.page()?;
+) -> Result<List, Problem> {
+    let page = params.page(&api)?;
     params.finish()?;
-    Ok(Json(api.app.activities(&caller.actor(), lead, &page).await?))
+    Ok(List(api.app.activities(&caller.actor(), lead, &page).await?))
 }
 
 async fn create(
@@ -54,6 +50,10 @@ async fn create(
     let fields = ActivityFields::parse(body).map_err(app::Error::from)?;
     let outcome = api.app.execute(&caller.principal(), Command::CreateActivity { lead, fields }, key.0).await?;
     Ok(answer(StatusCode::CREATED, outcome))
+}
+
+async fn read(State(api): State<Api>, caller: Caller, Id(activity): Id<ActivityId>) -> Result<Json<Value>, Problem> {
+    Ok(Json(api.app.activity(&caller.actor(), activity).await?))
 }
 
 async fn update(

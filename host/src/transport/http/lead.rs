@@ -12,10 +12,11 @@ use serde_json::Value;
 use super::{
     Api,
     extract::{Caller, Id, IfMatch, Key, MaybeObject, Named, Object, Params},
+    list::List,
     problem::Problem,
 };
 use crate::{
-    app::{self, Outcome, Page},
+    app::{self, Outcome},
     domain::{
         command::{Command, new_owner},
         event::Actor,
@@ -30,6 +31,8 @@ use crate::{
 /// What people type into a search box; also the longest value of any filter.
 const MAX_SEARCH_CHARS: usize = 200;
 
+const TIME_OR_DATE: &str = "an RFC 3339 time or date between 1970 and 9999";
+
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/api/leads", get(list).post(create))
@@ -43,11 +46,11 @@ impl Named for LeadId {
     const NOUN: &'static str = "lead";
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<Json<Page>, Problem> {
+async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
     let filter = filter(&mut params)?;
-    let page = params.page()?;
+    let page = params.page(&api)?;
     params.finish()?;
-    Ok(Json(api.app.leads(&caller.actor(), &filter, &page).await?))
+    Ok(List(api.app.leads(&caller.actor(), &filter, &page).await?))
 }
 
 async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {
@@ -78,14 +81,17 @@ async fn delete(
     State(api): State<Api>,
     caller: Caller,
     Id(lead): Id<LeadId>,
+    if_match: IfMatch,
     mut params: Params,
 ) -> Result<Response, Problem> {
     let erase = params.parsed("erase", "true or false", |text| text.parse::<bool>().ok())?;
     params.finish()?;
+    let actor = caller.actor();
     if erase == Some(true) {
         return Ok(Json(api.app.erase_lead(&caller.principal(), lead).await?).into_response());
     }
-    let outcome = api.app.execute(&caller.principal(), Command::DeleteLead { lead }, None).await?;
+    let version = expected_version(&api, &actor, lead, if_match).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::DeleteLead { lead, version }, None).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
@@ -94,10 +100,19 @@ async fn restore(
     caller: Caller,
     Id(lead): Id<LeadId>,
     key: Key,
+    if_match: IfMatch,
     MaybeObject(body): MaybeObject,
 ) -> Result<Response, Problem> {
     Input::new(body).finish().map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.principal(), Command::RestoreLead { lead }, key.0).await?;
+    let actor = caller.actor();
+    let version = match if_match {
+        IfMatch::Any => None,
+        IfMatch::Versions(versions) => Some(match versions[..] {
+            [version] => version,
+            _ => one_of(&versions, api.app.restorable_version(&actor, lead).await?),
+        }),
+    };
+    let outcome = api.app.execute(&caller.principal(), Command::RestoreLead { lead, version }, key.0).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
@@ -106,10 +121,13 @@ async fn assign(
     caller: Caller,
     Id(lead): Id<LeadId>,
     key: Key,
+    if_match: IfMatch,
     Object(body): Object,
 ) -> Result<Response, Problem> {
     let owner = new_owner(body).map_err(app::Error::from)?;
-    let outcome = api.app.execute(&caller.principal(), Command::AssignLead { lead, owner }, key.0).await?;
+    let actor = caller.actor();
+    let version = expected_version(&api, &actor, lead, if_match).await?;
+    let outcome = api.app.execute(&caller.principal(), Command::AssignLead { lead, owner, version }, key.0).await?;
     Ok(answer(StatusCode::OK, outcome))
 }
 
@@ -118,10 +136,10 @@ async fn history(
     caller: Caller,
     Id(id): Id<LeadId>,
     mut params: Params,
-) -> Result<Json<Page>, Problem> {
-    let page = params.page()?;
+) -> Result<List, Problem> {
+    let page = params.page(&api)?;
     params.finish()?;
-    Ok(Json(api.app.history(&caller.actor(), id, &page).await?))
+    Ok(List(api.app.history(&caller.actor(), id, &page).await?))
 }
 
 /// What a command led to, as a response; `status` is for things that are still there.
@@ -145,20 +163,25 @@ fn with_version(status: StatusCode, version: i64, lead: Value) -> Response {
     (status, [(header::ETAG, tag)], Json(lead)).into_response()
 }
 
-/// The one version that a change may build on. Of several, the one that is current; no version is 0.
+/// The one version that a change may build on, if it has to be one.
 async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMatch) -> Result<Option<i64>, Problem> {
     let IfMatch::Versions(versions) = allowed else { return Ok(None) };
     if let [version] = versions[..] {
         return Ok(Some(version));
     }
-    let current = api.app.lead_version(actor, lead).await?;
-    Ok(Some(if versions.contains(&current) { current } else { 0 }))
+    Ok(Some(one_of(&versions, api.app.lead_version(actor, lead).await?)))
+}
+
+/// Of several versions that will do, the one that is current; no lead is at version 0.
+fn one_of(versions: &[i64], current: i64) -> i64 {
+    if versions.contains(&current) { current } else { 0 }
 }
 
 fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
     let mut statuses = Vec::new();
-    for name in params.all("status") {
-        let status = LeadStatus::from_name(&name).ok_or_else(|| {
+    let given = params.all("status");
+    for name in given.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+        let status = LeadStatus::from_name(name).ok_or_else(|| {
             app::Error::query(
                 "status",
                 format!("must be one of {}", LeadStatus::ALL.map(LeadStatus::as_str).join(", ")),
@@ -178,9 +201,8 @@ fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
             id => id.parse().ok().map(OwnerFilter::User),
         })?,
         source: params.parsed("source", &short_text, short)?,
-        created_after: params.parsed("createdAfter", "an RFC 3339 time between 1970 and 9999", |text| {
-            text.parse().ok().filter(|time: &Timestamp| time.is_storable())
-        })?,
+        created_after: params.parsed("createdAfter", TIME_OR_DATE, time_or_date)?,
+        created_before: params.parsed("createdBefore", TIME_OR_DATE, time_or_date)?,
         text: params
             .parsed("q", &short_text, short)?
             .map(|text| text.trim().to_owned())
@@ -189,6 +211,15 @@ fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
             .parsed("sort", &sortable(), sort)?
             .unwrap_or(LeadSort { key: LeadSortKey::UpdatedAt, descending: true }),
     })
+}
+
+/// A date alone is the moment at which it begins, in UTC.
+fn time_or_date(text: &str) -> Option<Timestamp> {
+    let time = match text.len() {
+        10 => format!("{text}T00:00:00Z").parse(),
+        _ => text.parse(),
+    };
+    time.ok().filter(|time: &Timestamp| time.is_storable())
 }
 
 fn sort(text: &str) -> Option<LeadSort> {
