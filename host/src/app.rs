@@ -262,12 +262,12 @@ impl App {
                 About::default()
             }
             Command::UpdateLead { lead, .. }
-            | Command::DeleteLead { lead }
+            | Command::DeleteLead { lead, .. }
             | Command::AssignLead { lead, .. }
             | Command::CreateActivity { lead, .. } => {
                 About { lead: Some(self.lead_to_change(actor, *lead).await?), activity: None }
             }
-            Command::RestoreLead { lead } => {
+            Command::RestoreLead { lead, .. } => {
                 may(actor, Deed::RestoreLead)?;
                 let mut reader = self.0.store.read().await?;
                 let deleted = reader.deleted_lead(*lead).await?;

@@ -189,6 +189,7 @@ impl Config {
         for (key, number, least) in [
             ("log.keep_events", self.log.keep_events as usize, 1000),
             ("http.body_limit", http.body_limit, 1024),
+            ("http.page_bytes", http.page_bytes, 1024),
             ("socket.max_frame", socket.max_frame, 1024),
             ("socket.outbox_packets", socket.outbox_packets, 1),
             ("socket.outbox_bytes", socket.outbox_bytes, socket.max_frame),
@@ -199,6 +200,9 @@ impl Config {
             ("limits.handshakes", limits.handshakes as usize, 1),
             ("limits.connections_per_user", limits.connections_per_user, 1),
             ("limits.connections_per_address", limits.connections_per_address, 1),
+            ("limits.requests_per_user", limits.requests_per_user, 1),
+            ("limits.requests_per_address", limits.requests_per_address, 1),
+            ("limits.tcp_connections_per_address", limits.tcp_connections_per_address, 1),
             ("plugins.warm_instances", self.plugins.warm_instances, 1),
             ("plugins.dry_run_events", self.plugins.dry_run_events, 0),
             ("effects.attempts", effects.attempts as usize, 1),
@@ -214,12 +218,7 @@ impl Config {
             }
         }
         self.plugins.limits.check().map_err(|reason| anyhow::anyhow!("plugins.limits.{reason}"))?;
-        for origin in &http.cors_origins {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            if origin != "*" && !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#'])) {
-                bail!("http.cors_origins: expected \"*\" or origins such as \"https://crm.example\", found {origin:?}");
-            }
-        }
+        http.check().map_err(|why| anyhow::anyhow!("http.{why}"))?;
         // The keys are read as they will be; a secret that `serve` has yet to make is stood in for.
         let mut auth = auth.clone();
         auth.jwt_secret.get_or_insert_with(|| Secret::new("-".repeat(MIN_SECRET_BYTES)));

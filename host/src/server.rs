@@ -3,6 +3,7 @@
 mod archive;
 pub(crate) mod claim;
 mod handover;
+mod head;
 mod limits;
 mod line;
 mod listener;
@@ -39,7 +40,7 @@ use crate::{
     plugin::{self, Past, Plugins, TriedOn},
     store::Store,
     transport::{
-        http,
+        front, http,
         socket::{Feed, Registry, Sockets, presence::Viewers},
     },
 };
@@ -63,7 +64,7 @@ impl Server {
     /// # Errors
     /// When the port, the data directory, the database or a key cannot be used.
     pub async fn start(mut config: Config) -> Result<Self> {
-        let listener = Listener::bind(config.listen, &config.http).await?;
+        let listener = Listener::bind(config.listen, &config.http, config.limits.tcp_connections()).await?;
         let address = listener.address()?;
         let metrics = match config.metrics.listen {
             Some(address) => Some(metrics::Port::bind(address, &config.http).await?),
@@ -104,6 +105,7 @@ impl Server {
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
         let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
         let holds = Holds::open(Arc::clone(&store), config.socket.held_timeout).await?;
+        let under_way = http::UnderWay::new(&config.limits);
         let (sockets, delivery) = Sockets::new(
             app.clone(),
             auth.clone(),
@@ -127,7 +129,6 @@ impl Server {
         let looks = metrics::Looks { sockets: sockets.clone(), store: Arc::clone(&store), plugins: plugins.clone() };
         let stop = CancellationToken::new();
         let draining = stop.child_token();
-        let cors = http::cors(&settings);
         let router = sockets.attach(http::router(http::Api {
             app: app.clone(),
             auth,
@@ -135,10 +136,11 @@ impl Server {
             explainer,
             viewers: sockets.viewers().clone(),
             tail,
-            settings,
+            settings: Arc::clone(&settings),
+            under_way,
             draining: draining.clone(),
         }));
-        let router = router.layer(cors);
+        let router = front::before(router, &settings);
 
         let handing_over = tokio::spawn(keep_handover(handover, sockets.clone(), draining.clone(), stop.clone()));
         tokio::spawn(sockets.look_after_holds(stop.clone()));

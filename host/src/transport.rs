@@ -4,5 +4,7 @@ pub mod address;
 pub mod connection;
 mod event_names;
 pub mod frames;
+pub mod front;
 pub mod http;
+pub mod origin;
 pub mod socket;

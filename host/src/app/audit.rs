@@ -2,7 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{App, Page, PageRequest, Result, page::Reading, sight::View, user::administrator};
+use super::{
+    App, Page, PageRequest, Result,
+    page::{Fetched, Reading},
+    sight::View,
+    user::administrator,
+};
 use crate::{
     auth::Principal,
     domain::{
@@ -18,7 +23,7 @@ impl App {
         may(actor, Deed::Administer)?;
         let fetch = |before: Option<i64>, limit| async move {
             let rows = self.0.store.read().await?.audit_rows(filter, before, limit).await?;
-            Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+            Ok(Fetched::of(rows.into_iter().map(|row| (row.id, row)).collect(), limit))
         };
         let show = |row: AuditRow| Ok(View::Shown(row.to_json()));
         Ok(page.fill(&self.0.cursors, &("audit", filter), Reading::by_page(page), fetch, show).await?.into())

@@ -1,9 +1,11 @@
-//! An accepted TCP connection that can be cut from elsewhere, and that has to say something soon.
+//! An accepted TCP connection that can be cut from elsewhere, has to say something soon, and has to take what it is
+//! sent.
 //!
 //! Once it is a WebSocket, what comes in goes through [`Frames`].
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,7 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::transport::{connection::Connection, frames::Frames};
+use super::head::HeadEnd;
+use crate::transport::{connection::Connection, frames::Frames, socket::limits::Place};
 
 /// As many bytes as every request has. Until they are there, this timer runs and hyper's may not.
 const OPENING: usize = 24;
@@ -31,6 +34,13 @@ pub(super) struct Line {
     write_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     opening: Option<Opening>,
     frames: Frames,
+    /// How long it may take nothing of what it is sent, and when that ends where it does not.
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+    head: HeadEnd,
+    is_web_socket: bool,
+    /// Counts it for its address.
+    _place: Option<Place<IpAddr>>,
 }
 
 struct Opening {
@@ -39,7 +49,13 @@ struct Opening {
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream, connection: Connection, opening: Duration) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        connection: Connection,
+        opening: Duration,
+        patience: Duration,
+        place: Option<Place<IpAddr>>,
+    ) -> Self {
         let cut = || Box::pin(connection.is_cut().clone().cancelled_owned());
         let opening = Opening { deadline: Box::pin(sleep(opening)), start: Vec::new() };
         Self {
@@ -49,12 +65,20 @@ impl Line {
             opening: Some(opening),
             connection,
             frames: Frames::default(),
+            patience,
+            stalled: None,
+            head: HeadEnd::default(),
+            is_web_socket: false,
+            _place: place,
         }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Result<()> {
         // An answer was due, so the opening is over, short as it may have been.
         self.opening = None;
+        if !self.look_for_upgrade() {
+            self.head = HeadEnd::default();
+        }
         match self.write_cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was cut")),
             Poll::Pending => Ok(()),
@@ -77,6 +101,7 @@ impl Line {
             }
             self.connection.note_heard();
             let plain = self.frames.take(bytes);
+            self.connection.note_packets(self.frames.counted());
             if let Some(ending) = self.frames.ending() {
                 self.connection.note_ending(ending);
             }
@@ -87,11 +112,35 @@ impl Line {
         }
     }
 
-    fn count(&self, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = polled {
-            self.connection.note_sent(bytes);
+    /// Counts what was sent. Who takes nothing for too long is no reader: an answer must not wait in memory for ever.
+    fn count(&mut self, cx: &mut Context<'_>, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        match polled {
+            Poll::Ready(Ok(bytes)) => {
+                self.stalled = None;
+                self.connection.note_sent(bytes);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let patience = self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+                if stalled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client takes nothing")));
+                }
+            }
         }
         polled
+    }
+
+    /// Notices that the connection became a WebSocket, between its last request and the answer to that.
+    fn look_for_upgrade(&mut self) -> bool {
+        if !self.is_web_socket && self.connection.is_web_socket() {
+            // Frames ahead of the answer, which no client may send, would be read from the middle.
+            if !self.head.is_last() {
+                self.connection.cut();
+            }
+            self.is_web_socket = true;
+        }
+        self.is_web_socket
     }
 }
 
@@ -101,11 +150,12 @@ impl AsyncRead for Line {
         if line.read_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if line.connection.is_web_socket() {
+        if line.look_for_upgrade() {
             return line.poll_frames(cx, buffer);
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut line.stream).poll_read(cx, buffer);
+        line.head.read(&buffer.filled()[before..]);
         if let Some(opening) = &mut line.opening {
             let room = OPENING - opening.start.len();
             opening.start.extend(buffer.filled()[before..].iter().take(room));
@@ -126,14 +176,14 @@ impl AsyncWrite for Line {
         let line = self.get_mut();
         line.poll_writable(cx)?;
         let polled = Pin::new(&mut line.stream).poll_write(cx, bytes);
-        line.count(polled)
+        line.count(cx, polled)
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let line = self.get_mut();
         line.poll_writable(cx)?;
         let polled = Pin::new(&mut line.stream).poll_write_vectored(cx, slices);
-        line.count(polled)
+        line.count(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

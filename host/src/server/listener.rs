@@ -3,7 +3,12 @@
 //! `axum::serve` would do but for three things: it sets no timer for a client that sends its head slowly, gives
 //! no hold on a connection once it is a WebSocket, and cannot set options on the accepted socket.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use axum::{Router, body::Body};
@@ -23,7 +28,15 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::line::Line;
-use crate::transport::{address::Proxies, connection::Connection, http};
+use crate::{
+    auth,
+    transport::{
+        address::Proxies,
+        connection::Connection,
+        http,
+        socket::limits::{self, Place, Places},
+    },
+};
 
 /// The longest head of a request in bytes. Beyond it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
@@ -32,21 +45,33 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long to leave the listener alone when the process is out of file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
+/// What one connection too many is answered, unread. Its client may have to try again to see it.
+const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\n\
+    X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n";
+
+/// The address has as many connections as it may.
+struct TooMany;
+
 pub(super) struct Listener {
     tcp: TcpListener,
     header_timeout: Duration,
     tcp_user_timeout: Duration,
     proxies: Arc<Proxies>,
+    /// The connections of each address, but for trusted proxies, which speak for many.
+    addresses: Places<IpAddr>,
+    per_address: usize,
 }
 
 impl Listener {
-    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
+    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings, per_address: usize) -> Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         Ok(Self {
             tcp,
             header_timeout: settings.header_timeout,
             tcp_user_timeout: settings.tcp_user_timeout,
             proxies: Arc::new(settings.proxies()),
+            addresses: Places::default(),
+            per_address,
         })
     }
 
@@ -60,8 +85,16 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         while let Some((stream, peer)) = self.accept(&stop).await {
             self.set_options(&stream);
+            let place = match self.count(peer.ip()) {
+                Ok(place) => place,
+                Err(TooMany) => {
+                    debug!(%peer, "refused a connection: its address has too many");
+                    send_away(&stream);
+                    continue;
+                }
+            };
             let connection = Connection::new(cut.child_token());
-            let line = Line::new(stream, connection.clone(), self.header_timeout);
+            let line = Line::new(stream, connection.clone(), self.header_timeout, self.tcp_user_timeout, place);
             let proxies = self.proxies.clone();
             let service = router.clone().map_request(move |mut request: Request<Incoming>| {
                 let client = proxies.client(peer.ip(), request.headers());
@@ -107,6 +140,14 @@ impl Listener {
         }
     }
 
+    /// Counts a connection for its address.
+    fn count(&self, peer: IpAddr) -> Result<Option<Place<IpAddr>>, TooMany> {
+        if self.proxies.trust(peer.to_canonical()) {
+            return Ok(None);
+        }
+        self.addresses.take(auth::network(peer.to_canonical()), self.per_address).map(Some).ok_or(TooMany)
+    }
+
     /// Small packets leave at once, and a peer that takes nothing is not waited for.
     fn set_options(&self, stream: &TcpStream) {
         let millis = u32::try_from(self.tcp_user_timeout.as_millis()).unwrap_or(u32::MAX);
@@ -122,4 +163,11 @@ impl Listener {
         // WebSocket needs HTTP/1, and no timer of hyper's bounds an idle or half-said HTTP/2 connection.
         builder.http1_only()
     }
+}
+
+/// Closes a connection that nothing was read from.
+fn send_away(stream: &TcpStream) {
+    limits::hit("tcp_connections_per_address");
+    // A new connection has room for this; where it has none, the client sees that it is closed.
+    let _ = stream.try_write(CROWDED);
 }

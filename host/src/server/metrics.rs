@@ -14,11 +14,13 @@ use crate::{
     plugin::{Breaker, PluginStatus, Plugins, State as PluginState},
     store::{Store, effect::EffectState, follower::Standing},
     telemetry,
-    transport::{http, socket::Sockets},
+    transport::{front, http, socket::Sockets},
 };
 
 /// The version 0.0.4 is that of the format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Those who may ask are few.
+const MAX_CONNECTIONS: usize = 256;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// A port that was taken; nothing is answered before [`Port::serve`].
@@ -34,7 +36,7 @@ pub(super) struct Looks {
 impl Port {
     /// Takes the port, and begins to count: what is to be counted is made after this.
     pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
-        let listener = Listener::bind(address, settings).await.context("metrics.listen")?;
+        let listener = Listener::bind(address, settings, MAX_CONNECTIONS).await.context("metrics.listen")?;
         telemetry::metrics::start();
         Ok(Self(listener))
     }
@@ -46,6 +48,7 @@ impl Port {
     /// Answers until `stop`.
     pub(super) async fn serve(self, looks: Looks, stop: CancellationToken) {
         let router = Router::new().route("/metrics", get(answer)).with_state(Arc::new(looks));
+        let router = front::without_sniffing(router);
         let tidying = async {
             let mut ticks = interval(TIDY_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -64,7 +64,8 @@ impl Proxies {
         ClientAddress(client)
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Returns whether an address is one of a proxy that is believed.
+    pub fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|Network(network)| network.contains(&address))
     }
 }

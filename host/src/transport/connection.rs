@@ -1,8 +1,12 @@
-//! The TCP connection below a client, as far as the transports care: it can be cut, and tells what it has sent.
+//! The TCP connection below a client, as far as the transports care: it can be cut, tells what it has sent, and
+//! counts what comes in once it is a WebSocket.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -20,6 +24,16 @@ pub struct Connection {
     cut: CancellationToken,
     sent: Arc<Sent>,
     web_socket: Arc<WebSocket>,
+    on_packets: Arc<OnceLock<OnPackets>>,
+}
+
+/// What is told how many packets came in.
+struct OnPackets(Box<dyn Fn(u32) + Send + Sync>);
+
+impl fmt::Debug for OnPackets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnPackets")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +51,7 @@ struct WebSocket {
 
 impl Connection {
     pub fn new(cut: CancellationToken) -> Self {
-        Self { cut, sent: Arc::default(), web_socket: Arc::default() }
+        Self { cut, sent: Arc::default(), web_socket: Arc::default(), on_packets: Arc::default() }
     }
 
     /// Ends the connection at once, upgraded or not: reads see its end, writes fail.
@@ -48,6 +62,18 @@ impl Connection {
     /// Cancelled when the connection is to end.
     pub fn is_cut(&self) -> &CancellationToken {
         &self.cut
+    }
+
+    /// Tells `on_packets` how many packets come in, once it is a WebSocket.
+    pub fn count_packets(&self, on_packets: impl Fn(u32) + Send + Sync + 'static) {
+        let _ = self.on_packets.set(OnPackets(Box::new(on_packets)));
+    }
+
+    /// For the listener: so many packets came in.
+    pub fn note_packets(&self, count: u32) {
+        if let Some(OnPackets(tell)) = self.on_packets.get().filter(|_| count > 0) {
+            tell(count);
+        }
     }
 
     /// How many bytes the kernel has taken.

@@ -30,6 +30,8 @@ pub struct Frames {
     /// To be handed on before anything else.
     ready: BytesMut,
     ending: Option<Ending>,
+    /// Frames that have begun since somebody asked.
+    begun: u32,
 }
 
 /// What comes after bytes that can be handed on as they are.
@@ -70,6 +72,11 @@ impl Frames {
         self.ready.split_to(bytes)
     }
 
+    /// How many frames have begun since this was last asked.
+    pub fn counted(&mut self) -> u32 {
+        std::mem::take(&mut self.begun)
+    }
+
     /// How the client ended it, if it has said so.
     pub fn ending(&self) -> Option<Ending> {
         self.ending
@@ -90,6 +97,7 @@ impl Frames {
             self.ready.extend((at..).zip(INSERTED).map(|(at, byte)| byte ^ head.mask_at(at)));
             left.advance(at);
             self.rest = head.payload - at as u64;
+            self.begun += 1;
         }
         self.held = left.to_vec();
     }
@@ -116,6 +124,7 @@ impl Frames {
             }
             at = begin;
             self.rest = head.payload;
+            self.begun += 1;
         }
     }
 }

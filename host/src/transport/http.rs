@@ -2,28 +2,20 @@
 //!
 //! Handlers turn a request into a command or a query and its outcome into JSON; what is allowed and what
 //! is seen is decided below, in `app`. The layers here are the same for every route.
+#![allow(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
 
-use std::{
-    any::Any,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    compression::CompressionLayer,
-    cors::{AllowOrigin, CorsLayer},
-};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 use tracing::Instrument;
 
 use super::{address::ClientAddress, socket::presence::Viewers};
@@ -37,16 +29,19 @@ mod event;
 pub mod extract;
 mod health;
 mod lead;
+mod list;
 mod plugin;
 mod presence;
 pub mod problem;
 pub mod settings;
+mod under_way;
 mod user;
 
 use problem::Problem;
 pub use settings::Settings;
+pub use under_way::UnderWay;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Tells why something is not ready, if it is not.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -62,11 +57,12 @@ pub struct Api {
     /// Whether the delivery of events keeps up with the log.
     pub tail: Check,
     pub settings: Arc<Settings>,
+    pub under_way: UnderWay,
     /// Cancelled when the server is about to stop, and others should take over.
     pub draining: CancellationToken,
 }
 
-/// Every HTTP route, with its layers; [`cors`] is not among them, because Socket.IO needs it as well.
+/// Every HTTP route, with its layers; the front is not among them, because Socket.IO needs it as well.
 pub fn router(api: Api) -> Router {
     Router::new()
         .merge(auth::routes())
@@ -86,42 +82,6 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// Lets pages of the configured origins call: the outermost layer.
-pub fn cors(settings: &Settings) -> CorsLayer {
-    let origins = &settings.cors_origins;
-    let is_any = origins.iter().any(|origin| origin == "*");
-    let allowed = if is_any && settings.any_origin_is_loopback {
-        let named = origins.clone();
-        AllowOrigin::predicate(move |origin, _| {
-            let Ok(origin) = origin.to_str() else { return false };
-            is_loopback(origin) || named.iter().any(|named| named == origin)
-        })
-    } else if is_any {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
-    };
-    let idempotency_key = HeaderName::from_static("idempotency-key");
-    CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH, idempotency_key, REQUEST_ID])
-        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
-        .max_age(Duration::from_secs(600))
-}
-
-/// Whether pages of that origin come from this machine.
-fn is_loopback(origin: &str) -> bool {
-    let Some(host) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
-    let host = match host.rsplit_once(':') {
-        Some((name, port)) if is_port(port) => name,
-        _ => host,
-    };
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// What every request has: an id, a span, a deadline; and every answer: the id, no caching, one form of refusal.
 async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = request_id(&request);
@@ -133,15 +93,20 @@ async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> R
     let measured = Measured::begin(&request);
     let under_api = path == "/api" || path.starts_with("/api/");
 
+    let counted = api.under_way.begin(request.extensions_mut());
     let answer = async {
         let limit = api.settings.request_timeout;
+        let counted = match counted {
+            Ok(counted) => counted,
+            Err(problem) => return problem.into_response(),
+        };
         let response = tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
             tracing::warn!(?limit, "answered 503: the request took too long");
             let detail = "the request took too long and was given up";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).into_response()
         });
         tracing::debug!(status = response.status().as_u16(), "answered");
-        response
+        response.map(|body| counted.until_sent(body))
     };
     let mut response = problem::write_out(answer.instrument(span).await, &id);
     measured.end(response.status());
@@ -186,7 +151,7 @@ impl Measured {
 }
 
 /// The caller's id, if it is one that can stand in a log line; else a new one.
-fn request_id(request: &Request) -> String {
+pub(super) fn request_id(request: &Request) -> String {
     given_request_id(request.headers()).map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 

@@ -13,6 +13,7 @@ mod kept;
 pub mod limits;
 mod outbox;
 pub mod presence;
+mod query;
 mod refusal;
 mod returns;
 mod session;
@@ -54,6 +55,11 @@ use crate::{
 
 /// Between two clients that are sent away, unless there are too many for that.
 const GAP: Duration = Duration::from_millis(10);
+
+/// Returns whether a request is for the engine, by its path as the engine looks at it.
+pub(super) fn is_for_engine(path: &str) -> bool {
+    path.strip_prefix("/socket.io").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// The Socket.IO server. Clones share one.
 #[derive(Clone)]
@@ -141,7 +147,7 @@ impl Sockets {
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
-        let flows = Flows::new(limits.connections_per_address, settings.max_frame);
+        let flows = Flows::new(limits.clone(), settings.max_frame);
         let (source, users) = (Arc::new(source), Places::default());
         let door = Arc::new(Door { app, auth, settings, limits, users: users.clone(), source: source.clone() });
         let judge = {

@@ -224,6 +224,13 @@ fn what_is_wrong_with_the_configuration_is_named_with_its_place() {
             "[http]\ncors_origins = [\"crm.example\"]",
             "http.cors_origins: expected \"*\" or origins such as \"https://crm.example\", found \"crm.example\"",
         ),
+        (
+            "[http]\ncors_origins = [\"https://crm.example/\"]",
+            "http.cors_origins: browsers never send \"https://crm.example/\": expected \"https://crm.example\"",
+        ),
+        ("[http]\ncors_origins = [\"null\"]", "http.cors_origins: \"null\" is what every sandboxed page"),
+        ("[http]\ncors_headers = [\"x tenant\"]", "http.cors_headers: expected names of headers such as"),
+        ("[http]\npage_bytes = 1", "http.page_bytes: expected between 1024 and 1073741824, found 1"),
         ("\nlisten = ", "leadwire.toml, line 2: "),
         ("[[auth.trusted_keys]]\nkid = \"k\"\npublic_key = \"?\"\nissuer = \"idp\"", "auth"),
     ] {

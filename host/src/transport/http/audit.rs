@@ -1,14 +1,15 @@
 //! `/api/audit`: who did what to accounts, sessions and plugins, and who failed to sign in, for administrators.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Router, extract::State, routing::get};
 
 use super::{
     Api,
     extract::{Caller, Params},
+    list::List,
     problem::Problem,
 };
 use crate::{
-    app::{self, Page},
+    app,
     domain::{
         id::UserId,
         policy::{Deed, may},
@@ -21,7 +22,7 @@ pub(super) fn routes() -> Router<Api> {
     Router::new().route("/api/audit", get(list))
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<Json<Page>, Problem> {
+async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     let mut filter = AuditFilter::default();
     for name in params.all("kind") {
@@ -34,13 +35,13 @@ async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Res
     filter.user = params.parsed("user", "the id of a user", user)?;
     let time = |text: &str| text.parse::<Timestamp>().ok().filter(|time| time.is_storable());
     filter.since = params.parsed("since", "an RFC 3339 time between 1970 and 9999", time)?;
-    let page = params.page()?;
+    let page = params.page(&api)?;
     params.finish()?;
     // What was noted within the last second as well.
     if let Err(error) = api.auth.journal().flush().await {
         report(&error);
     }
-    Ok(Json(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
+    Ok(List(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
 }
 
 fn report(error: &store::Error) {

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::{
     Api,
     extract::{Caller, Params},
+    list::List,
     problem::Problem,
 };
 use crate::{
-    app::{self, Page},
+    app,
     domain::policy::{Deed, may},
     store::effect::EffectState,
 };
@@ -32,13 +33,13 @@ async fn list(
     caller: Caller,
     Path(name): Path<String>,
     mut params: Params,
-) -> Result<Json<Page>, Problem> {
+) -> Result<List, Problem> {
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
     let open = |text: &str| EffectState::from_name(text).filter(|state| *state != EffectState::Done);
     let state = params.parsed("state", "pending or parked", open)?;
-    let page = params.page()?;
+    let page = params.page(&api)?;
     params.finish()?;
-    Ok(Json(api.app.effects(&caller.actor(), &name, state, &page).await?))
+    Ok(List(api.app.effects(&caller.actor(), &name, state, &page).await?))
 }
 
 async fn retry_all(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Value>, Problem> {

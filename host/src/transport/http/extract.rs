@@ -10,14 +10,16 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
 };
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::{Api, problem::Problem};
 use crate::{
     app::{self, IdempotencyKey},
     auth::{Authenticated, Origin, Principal},
-    domain::event::Actor,
+    domain::{event::Actor, input::inexact_number, number},
     transport::address::ClientAddress,
 };
 
@@ -50,7 +52,9 @@ impl FromRequestParts<Api> for Caller {
         let Some(token) = token else {
             return Err(Problem::unauthenticated("the Authorization header must be Bearer <token>"));
         };
-        Ok(Self(api.auth.authenticate(token).await?, origin(&parts.extensions)))
+        let caller = Self(api.auth.authenticate(token).await?, origin(&parts.extensions));
+        api.under_way.is_by(caller.0.user.id, &parts.extensions)?;
+        Ok(caller)
     }
 }
 
@@ -100,13 +104,17 @@ impl FromRequest<Api> for Object {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let json = is_json(&parts.headers);
-        let bytes = read(body, api).await?;
-        if !json && !bytes.is_empty() {
-            let detail = "the body must be application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        let media = Media::of(&parts.headers);
+        // Judged first where it is known that there is a body: a client that asks by `Expect` whether to send it is
+        // told no.
+        if body.size_hint().lower() > 0 {
+            media.check()?;
         }
-        object(&bytes).map(Self).map_err(Problem::malformed)
+        let bytes = read(body, api).await?;
+        if !bytes.is_empty() {
+            media.check()?;
+        }
+        object(&bytes).map(Self)
     }
 }
 
@@ -117,13 +125,27 @@ impl FromRequest<Api> for MaybeObject {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let bytes = read(request.into_body(), api).await?;
-        if bytes.is_empty() { Ok(Self(Map::new())) } else { object(&bytes).map(Self).map_err(Problem::malformed) }
+        let (parts, body) = request.into_parts();
+        let media = Media { is_json: true, ..Media::of(&parts.headers) };
+        let bytes = read(body, api).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Map::new()));
+        }
+        media.check()?;
+        object(&bytes).map(Self)
     }
 }
 
 async fn read(body: Body, api: &Api) -> Result<Bytes, Problem> {
     let limit = api.settings.body_limit;
+    let too_long = || {
+        let detail = format!("the body may take at most {limit} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    };
+    // Before the first read, which would tell a client that waits for `100 Continue` to go ahead.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
     let collected = Limited::new(body, limit).collect();
     let Ok(collected) = tokio::time::timeout(api.settings.body_timeout, collected).await else {
         let detail = "the body took too long to arrive";
@@ -131,26 +153,59 @@ async fn read(body: Body, api: &Api) -> Result<Bytes, Problem> {
     };
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body may take at most {limit} bytes");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
         Err(_) => Err(Problem::malformed("the body broke off")),
     }
 }
 
-/// Merge patches are plain JSON as well.
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("application/merge-patch+json")
+/// What the headers say of a body.
+struct Media {
+    is_json: bool,
+    is_utf8: bool,
+    is_plain: bool,
 }
 
-fn object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
+impl Media {
+    fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let mut parts = kind.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let is = |name: &str| kind.eq_ignore_ascii_case(name);
+        let mut charsets = parts.filter_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+        });
+        let codings = headers.get_all(header::CONTENT_ENCODING);
+        let identity = |coding: &str| coding.trim().eq_ignore_ascii_case("identity");
+        Self {
+            // Merge patches are plain JSON as well.
+            is_json: is("application/json") || is("application/merge-patch+json"),
+            is_utf8: charsets.all(|name| ["utf-8", "utf8"].iter().any(|utf8| name.eq_ignore_ascii_case(utf8))),
+            is_plain: codings.iter().all(|line| line.to_str().is_ok_and(|line| line.split(',').all(identity))),
+        }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        let detail = match self {
+            Self { is_json: false, .. } => "the body must be application/json",
+            Self { is_utf8: false, .. } => "the body must be in UTF-8, whatever charset is given",
+            Self { is_plain: false, .. } => "the body must be sent as it is, without a Content-Encoding",
+            _ => return Ok(()),
+        };
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+    }
+}
+
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    // Some editors and Windows tools begin every file with a mark of the byte order.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err("the body must be a JSON object".into()),
-        Err(error) => Err(format!("the body is not JSON: {error}")),
+        Ok(Value::Object(members)) => match std::str::from_utf8(bytes).ok().and_then(number::inexact) {
+            Some(field) => Err(app::Error::from(inexact_number(field)).into()),
+            None => Ok(members),
+        },
+        Ok(_) => Err(Problem::malformed("the body must be a JSON object")),
+        Err(error) => Err(Problem::malformed(format!("the body is not JSON: {error}"))),
     }
 }
 
@@ -162,7 +217,25 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect()))
+        let query = parts.uri.query().unwrap_or_default();
+        query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
+    }
+}
+
+/// A name and its value, decoded. What is no text is refused: a search for it would silently be another one.
+fn parameter(pair: &str) -> Result<(String, String), Problem> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        let text = percent_decode_str(&spaced).decode_utf8().ok()?.into_owned();
+        (!text.contains('\0')).then_some(text)
+    };
+    let bad = |parameter: String| app::Error::query(parameter, "must be UTF-8 without U+0000");
+    let shown = || percent_decode_str(name).decode_utf8_lossy().replace('\0', "\u{fffd}").chars().take(100).collect();
+    let name = decoded(name).ok_or_else(|| bad(shown()))?;
+    match decoded(value) {
+        Some(value) => Ok((name, value)),
+        None => Err(bad(name.chars().take(100).collect()).into()),
     }
 }
 
@@ -191,11 +264,11 @@ impl Params {
         read(&text).map(Some).ok_or_else(|| app::Error::query(name, format!("must be {expected}")))
     }
 
-    pub fn page(&mut self) -> Result<app::PageRequest, app::Error> {
+    pub fn page(&mut self, api: &Api) -> Result<app::PageRequest, app::Error> {
         let expected = format!("a whole number from 1 to {}", app::MAX_LIMIT);
         let limit = |text: &str| text.parse().ok().filter(|limit| (1..=app::MAX_LIMIT).contains(limit));
         let limit = self.parsed("limit", &expected, limit)?.unwrap_or(app::DEFAULT_LIMIT);
-        Ok(app::PageRequest { limit, cursor: self.one("cursor")? })
+        Ok(app::PageRequest { limit, cursor: self.one("cursor")?, max_bytes: api.settings.page_bytes })
     }
 
     /// Ends the reading: a parameter nobody read is refused by name.
@@ -291,5 +364,17 @@ mod tests {
             assert!(object(wrong).is_err());
         }
         assert_eq!(object(br#"{"a":1,"a":2}"#).expect("readable")["a"], 2);
+        assert_eq!(object(b"\xef\xbb\xbf{\"a\":1}").expect("readable")["a"], 1, "a mark of the byte order");
+    }
+
+    #[test]
+    fn a_parameter_is_text_or_refused() {
+        let read = |pair: &str| parameter(pair).ok();
+        assert_eq!(read("q=a+b%20%C3%A9"), Some(("q".into(), "a b \u{e9}".into())));
+        assert_eq!(read("q"), Some(("q".into(), String::new())));
+        assert_eq!(read("q=%EF%BF%BD"), Some(("q".into(), "\u{fffd}".into())), "typed by somebody");
+        for broken in ["q=%ff", "q=%C3", "q=%ED%A0%80", "q=a%00", "%00=a", "%ff=a"] {
+            assert_eq!(read(broken), None, "{broken}");
+        }
     }
 }

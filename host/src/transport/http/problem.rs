@@ -31,6 +31,11 @@ impl Problem {
         Self { status, code, detail, errors: None, current: None, retry_after: None }
     }
 
+    /// The same, with how long to wait before another try.
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// The request cannot be read.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use serde::{Deserialize, Serialize};
 
-use crate::transport::address::{ForwardedHeader, Network, Proxies};
+use crate::transport::{
+    address::{ForwardedHeader, Network, Proxies},
+    origin,
+};
+
+/// What tracing libraries and common clients send of their own accord.
+const CORS_HEADERS: [&str; 6] =
+    ["baggage", "cache-control", "sentry-trace", "traceparent", "tracestate", "x-requested-with"];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +36,10 @@ pub struct Settings {
     /// Whether `"*"` means the pages of this machine alone: so it is in the demo, whose passwords everybody knows.
     #[serde(skip)]
     pub any_origin_is_loopback: bool,
+    /// Headers that those pages may send, besides those that calls need.
+    pub cors_headers: Vec<String>,
+    /// How many bytes of items a page of a list may have; it ends with the item that reaches them.
+    pub page_bytes: usize,
     /// The proxies that stand in front: what they say of where a request comes from is believed.
     pub trusted_proxies: Vec<Network>,
     /// The header in which they say it.
@@ -44,6 +56,8 @@ impl Default for Settings {
             tcp_user_timeout: Duration::from_secs(30),
             cors_origins: Vec::new(),
             any_origin_is_loopback: false,
+            cors_headers: CORS_HEADERS.map(str::to_owned).to_vec(),
+            page_bytes: 1024 * 1024,
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
         }
@@ -51,6 +65,23 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Checks what the types alone cannot say.
+    ///
+    /// # Errors
+    /// The key and what was expected there.
+    pub fn check(&self) -> Result<(), String> {
+        for origin in &self.cors_origins {
+            origin::check(origin).map_err(|why| format!("cors_origins: {why}"))?;
+        }
+        for name in &self.cors_headers {
+            // `*` is one as well, as far as HTTP is concerned; to browsers it is none where credentials are sent.
+            if name.parse::<HeaderName>().is_err() || name == "*" {
+                return Err(format!("cors_headers: expected names of headers such as \"x-tenant\", found {name:?}"));
+            }
+        }
+        Ok(())
+    }
+
     pub fn proxies(&self) -> Proxies {
         Proxies { trusted: self.trusted_proxies.clone(), header: self.forwarded_header }
     }

@@ -11,10 +11,11 @@ use axum::{
 use super::{
     Api,
     extract::{Caller, Id, Key, Named, Object, Params},
+    list::List,
     problem::Problem,
 };
 use crate::{
-    app::{self, Page},
+    app,
     domain::{
         id::UserId,
         policy::{Deed, may},
@@ -30,16 +31,16 @@ impl Named for UserId {
     const NOUN: &'static str = "user";
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<Json<Page>, Problem> {
+async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
     let assignable = params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())?;
     if assignable == Some(true) {
         params.finish()?;
-        return Ok(Json(Page { items: api.app.assignable_users().await?, next_cursor: None, withheld: None }));
+        return Ok(List(api.app.assignable_users().await?));
     }
     may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
-    let page = params.page()?;
+    let page = params.page(&api)?;
     params.finish()?;
-    Ok(Json(api.app.users(&caller.actor(), &page).await?))
+    Ok(List(api.app.users(&caller.actor(), &page).await?))
 }
 
 async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {

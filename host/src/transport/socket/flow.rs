@@ -24,6 +24,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -33,8 +34,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hangup::unless_hung_up,
-    limits::{self, Place, Places},
+    hangup::{hang_up_on, unless_hung_up},
+    is_for_engine,
+    limits::{self, Pace, Place, Places},
+    query::EngineQuery,
     returns::Returns,
 };
 use crate::{
@@ -64,6 +67,8 @@ pub(super) struct Flow {
     /// Counts it among the connections of its address, and whether that had all it may already.
     place: OnceLock<Place<IpAddr>>,
     handshakes: AtomicU32,
+    /// How fast packets may come in, events or not.
+    pace: OnceLock<Pace>,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
 }
@@ -87,7 +92,7 @@ struct Listed {
     flows: Mutex<HashMap<String, Weak<Flow>>>,
     /// Sessions of each address, those that began with WebSocket too.
     addresses: Places<IpAddr>,
-    per_address: usize,
+    limits: limits::Settings,
     /// In bytes, of what is posted at once.
     max_payload: usize,
     /// No session begins any more.
@@ -100,13 +105,21 @@ struct Listed {
 
 /// Watches the requests of Engine.IO sessions go by.
 pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with("/socket.io") {
+    if !is_for_engine(request.uri().path()) {
         return next.run(request).await;
     }
-    let query = request.uri().query().unwrap_or_default();
-    let parameter = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let is_web_socket = parameter("transport") == Some("websocket");
-    let Some(sid) = parameter("sid") else {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let Ok(query) = EngineQuery::parse(&query) else {
+        let body = r#"{"code":3,"message":"Bad request: a parameter is given twice or in an odd way"}"#;
+        return (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    };
+    // Before the first read, which would tell a client that waits for `100 Continue` to go ahead.
+    if request.body().size_hint().lower() > flows.0.max_payload as u64 {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    }
+    let is_web_socket = query.is_web_socket();
+    let connection = request.extensions().get::<Connection>().filter(|_| is_web_socket).cloned();
+    let Some(sid) = query.sid else {
         // Told over HTTP: a stock client that is told in the handshake never tries again. And first, so that an
         // address that is over its limit does not take up the pace at which the others come back.
         let Some(flow) = flows.begin(&request) else {
@@ -114,33 +127,34 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
         };
         // What is no request for a session is answered so, and lets nobody wait.
-        let opens = request.method() == Method::GET
-            && parameter("EIO") == Some("4")
-            && matches!(parameter("transport"), Some("polling" | "websocket"));
+        let opens = request.method() == Method::GET && query.opens();
         if flows.is_shut() || (opens && !flows.admit()) {
             return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
         }
-        if is_web_socket && let Some(connection) = request.extensions().get() {
+        if let Some(connection) = &connection {
             flow.upgrade(connection);
         }
         flows.0.engine.get_or_init(|| next.clone());
         // socketioxide keeps the first request of a session as long as the session itself.
         request.extensions_mut().insert(flow.clone());
-        let connection = request.extensions().get::<Connection>().cloned();
         let response = next.run(request).await;
         if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
             connection.begin_web_socket();
+            flow.count_packets_of(&connection);
         }
         return if is_web_socket { response } else { flows.list(&flow, response).await };
     };
     let flow = flows.0.flows.lock().get(sid).and_then(Weak::upgrade);
-    let connection = request.extensions().get::<Connection>().filter(|_| is_web_socket).cloned();
     let Some(flow) = flow else { return next.run(request).await };
     flow.progress.lock().last_asked = Some(Instant::now());
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
+    flow.count_packets(1);
     let answer = async {
-        let request = if is_post { with_stand_ins(request, flows.0.max_payload).await } else { request };
+        let request = match is_post {
+            true => with_stand_ins(request, flows.0.max_payload).await.map(|body| counted(body, flow.clone())),
+            false => request,
+        };
         next.run(request).await
     };
     let answer = unless_hung_up(&flow.hung_up, answer);
@@ -156,6 +170,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
         connection.begin_web_socket();
         flow.upgrade(&connection);
+        flow.count_packets_of(&connection);
     }
     if is_poll && response.status().is_success() {
         flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
@@ -186,9 +201,18 @@ async fn with_stand_ins(request: Request, max_payload: usize) -> Request {
     Request::from_parts(parts, body)
 }
 
+/// A polling body, of which each separator begins another packet.
+fn counted(body: Body, flow: Arc<Flow>) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let separators = frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == 0x1e).count());
+        flow.count_packets(u32::try_from(separators).unwrap_or(u32::MAX));
+        frame
+    }))
+}
+
 impl Flows {
-    pub(super) fn new(per_address: usize, max_payload: usize) -> Self {
-        Self(Arc::new(Listed { per_address, max_payload, ..Listed::default() }))
+    pub(super) fn new(limits: limits::Settings, max_payload: usize) -> Self {
+        Self(Arc::new(Listed { limits, max_payload, ..Listed::default() }))
     }
 
     /// A new session, counted for its address before anything is known of it.
@@ -196,13 +220,12 @@ impl Flows {
     /// Only a handshake can tell a client why it is refused; so one too many is let in to be told that. An address
     /// that has as many again waiting for it gets none any more.
     fn begin(&self, request: &Request) -> Option<Arc<Flow>> {
-        let Listed { addresses, per_address, .. } = &*self.0;
-        let Some(ClientAddress(address)) = request.extensions().get().copied() else {
-            return Some(Arc::default());
-        };
-        let place = addresses.take(auth::network(address), *per_address)?;
+        let Listed { addresses, limits, .. } = &*self.0;
         let flow = Flow::default();
-        let _ = flow.place.set(place);
+        let _ = flow.pace.set(Pace::of_packets(limits));
+        if let Some(ClientAddress(address)) = request.extensions().get().copied() {
+            let _ = flow.place.set(addresses.take(auth::network(address), limits.connections_per_address)?);
+        }
         Some(Arc::new(flow))
     }
 
@@ -281,6 +304,32 @@ impl Flow {
         let progress = self.progress.lock();
         let by_web_socket = progress.web_socket.as_ref().and_then(|(connection, _)| connection.last_heard());
         progress.last_asked.max(by_web_socket)
+    }
+
+    /// Counts packets that came in, whatever they are. Most are answered by the engine, which tells nobody; a session
+    /// that sends them again and again too fast is hung up on.
+    fn count_packets(&self, count: u32) {
+        let Some(pace) = self.pace.get() else { return };
+        for _ in 0..count {
+            if pace.take().is_ok() || !pace.refuse(std::time::Instant::now()) {
+                continue;
+            }
+            if !self.hung_up.is_cancelled() {
+                limits::hit("packets");
+                hang_up_on(self);
+            }
+            return;
+        }
+    }
+
+    /// Counts what comes in over a WebSocket from now on.
+    fn count_packets_of(self: &Arc<Self>, connection: &Connection) {
+        let flow = Arc::downgrade(self);
+        connection.count_packets(move |count| {
+            if let Some(flow) = flow.upgrade() {
+                flow.count_packets(count);
+            }
+        });
     }
 
     /// Counts a handshake; how many there were, this one included.

@@ -31,8 +31,9 @@ use crate::{
         activity::ActivityFields,
         command::{Command, new_owner},
         id::LeadId,
-        input::{Input, Invalid, MAX_SAFE_INTEGER},
+        input::{Input, Invalid, MAX_SAFE_INTEGER, inexact_number},
         lead::LeadFields,
+        number,
         room::{MAX_LEAD_ROOM_CHARS, Room},
         user::User,
     },
@@ -172,10 +173,15 @@ impl Asker {
     /// Does what one packet asks for; what to send in return, in order, and the lead that is followed from then on.
     async fn answer(&self, packet: Packet) -> (Vec<Output>, Option<LeadId>) {
         let ack = packet.ack;
+        let inexact = number::inexact(&packet.json);
         let (name, payload) = match packet.parse() {
             Ok(parsed) => parsed,
             Err(refusal) => return (refused(&refusal, None, ack), None),
         };
+        if let Some(field) = inexact {
+            let field = field.split_once('.').map_or(field.as_str(), |(_, field)| field).to_owned();
+            return (refused(&inexact_number(field).into(), Some(&name), ack), None);
+        }
         if name == "sync:since" {
             // Answered by the writer, when it has sent what was missed.
             let asked = object(payload).and_then(|payload| self.sync_since(payload, ack));
@@ -313,24 +319,25 @@ impl Asker {
             None | Some(Value::Null) => return Err(Invalid::one("patch", "required", "patch is required").into()),
             Some(_) => return Err(Invalid::one("patch", "wrong_type", "patch must be an object").into()),
         };
-        let mut input = Input::new(payload);
-        let version = input.integer("version", 1, MAX_SAFE_INTEGER);
-        input.finish()?;
+        let version = version(&mut payload)?;
+        Input::new(payload).finish()?;
         self.execute(Command::UpdateLead { lead, patch, version }, key).await
     }
 
     async fn delete_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        let version = version(&mut payload)?;
         Input::new(payload).finish()?;
-        let mut answer = self.execute(Command::DeleteLead { lead }, key).await?;
+        let mut answer = self.execute(Command::DeleteLead { lead, version }, key).await?;
         answer.ack["leadId"] = json!(lead);
         Ok(answer)
     }
 
     async fn assign_lead(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
+        let version = version(&mut payload)?;
         let owner = new_owner(payload)?;
-        self.execute(Command::AssignLead { lead, owner }, key).await
+        self.execute(Command::AssignLead { lead, owner, version }, key).await
     }
 
     async fn create_activity(&self, mut payload: Map<String, Value>) -> Result<Answer, Refusal> {
@@ -475,6 +482,15 @@ fn room(lead_id: &str) -> Room {
 fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, Refusal> {
     let id = lead_id(payload)?;
     id.parse().map_err(|_| app::Error::NotFound("lead").into())
+}
+
+/// The version of the lead that the client has seen, where it cares.
+fn version(payload: &mut Map<String, Value>) -> Result<Option<i64>, Refusal> {
+    let Some(version) = payload.shift_remove("version") else { return Ok(None) };
+    let mut input = Input::new(Map::from_iter([("version".to_owned(), version)]));
+    let version = input.integer("version", 1, MAX_SAFE_INTEGER);
+    input.finish()?;
+    Ok(version)
 }
 
 fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<IdempotencyKey>, Refusal> {

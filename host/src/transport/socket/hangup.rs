@@ -22,7 +22,13 @@ use super::flow::Flow;
 
 /// Ends the transport of a socket, whichever it is at this moment.
 pub(super) fn hang_up(socket: &Socket) {
-    let Some(flow) = socket.req_parts().extensions.get::<Arc<Flow>>() else { return };
+    if let Some(flow) = socket.req_parts().extensions.get::<Arc<Flow>>() {
+        hang_up_on(flow);
+    }
+}
+
+/// Ends the transport of a session, with a socket or without.
+pub(super) fn hang_up_on(flow: &Flow) {
     flow.hang_up();
     // A lost WebSocket is noticed at once. That nobody polls any more would be noticed by the heartbeat, much
     // later; so the engine is told what a polling client tells it that leaves. It answers 400 where there is

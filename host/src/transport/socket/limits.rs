@@ -37,6 +37,13 @@ pub struct Settings {
     pub connections_per_user: usize,
     /// How many connections may come from one address, signed in or not.
     pub connections_per_address: usize,
+    /// How many TCP connections may come from one address, whatever they are for. Each connection of Socket.IO takes
+    /// one or two: twice `connections_per_address` are allowed in any case.
+    pub tcp_connections_per_address: usize,
+    /// How many HTTP requests of one user may be under way, answers that have not left included.
+    pub requests_per_user: usize,
+    /// How many HTTP requests from one address may be under way.
+    pub requests_per_address: usize,
 }
 
 impl Default for Settings {
@@ -52,12 +59,22 @@ impl Default for Settings {
             handshakes: 20,
             connections_per_user: 100,
             connections_per_address: 1000,
+            tcp_connections_per_address: 2000,
+            requests_per_user: 64,
+            requests_per_address: 500,
         }
     }
 }
 
+impl Settings {
+    /// How many TCP connections may come from one address.
+    pub fn tcp_connections(&self) -> usize {
+        self.tcp_connections_per_address.max(self.connections_per_address.saturating_mul(2))
+    }
+}
+
 /// Counts a refusal.
-pub(super) fn hit(limit: &'static str) {
+pub fn hit(limit: &'static str) {
     metrics::counter!("leadwire_limits_hit_total", "limit" => limit).increment(1);
 }
 
@@ -85,6 +102,17 @@ impl Pace {
         }
     }
 
+    /// How fast a session may send packets of whatever kind: twice what is allowed for events, which are told when
+    /// they come too early, and something for what keeps a connection going.
+    pub(super) fn of_packets(settings: &Settings) -> Self {
+        let twice = |number: NonZeroU32| number.saturating_mul(NonZeroU32::new(2).expect("not zero"));
+        Self::new(&Settings {
+            events_per_second: twice(settings.events_per_second),
+            events_burst: twice(settings.events_burst).saturating_add(100),
+            ..settings.clone()
+        })
+    }
+
     /// Counts an event.
     ///
     /// # Errors
@@ -105,10 +133,10 @@ impl Pace {
 }
 
 /// How many places each one takes: sockets of a user, connections of an address.
-pub(super) struct Places<K: Eq + Hash>(Arc<Mutex<HashMap<K, usize>>>);
+pub struct Places<K: Eq + Hash>(Arc<Mutex<HashMap<K, usize>>>);
 
 /// A place that is taken until this is dropped.
-pub(super) struct Place<K: Eq + Hash> {
+pub struct Place<K: Eq + Hash> {
     key: K,
     places: Places<K>,
 }
@@ -127,7 +155,7 @@ impl<K: Eq + Hash> Default for Places<K> {
 
 impl<K: Copy + Eq + Hash> Places<K> {
     /// One more place for `key`; nothing when it has `limit` already.
-    pub(super) fn take(&self, key: K, limit: usize) -> Option<Place<K>> {
+    pub fn take(&self, key: K, limit: usize) -> Option<Place<K>> {
         let mut taken = self.0.lock();
         let count = taken.entry(key).or_default();
         if *count >= limit {
@@ -141,7 +169,7 @@ impl<K: Copy + Eq + Hash> Places<K> {
     }
 
     /// How many are taken, by whomever.
-    pub(super) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.0.lock().values().sum()
     }
 }

@@ -1,0 +1,123 @@
+//! The front: what every request meets first, whether it is for HTTP or for Socket.IO.
+//!
+//! Requests that can be read in two ways are refused here, and pages from elsewhere are told so. What no answer may
+//! be without is added to each.
+#![allow(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::Authority},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
+
+use super::{
+    http::{self, problem::Problem},
+    origin::Origins,
+    socket,
+};
+
+/// What each request may have one of. Two are two opinions, and who is in front of us may have heard the other one.
+const SINGLE: [HeaderName; 4] = [header::HOST, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN];
+/// Headers that pages may send whatever is configured, because calls need them.
+const CALL_HEADERS: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::IF_MATCH,
+    HeaderName::from_static("idempotency-key"),
+    http::REQUEST_ID,
+];
+const EXPOSED_HEADERS: [HeaderName; 5] =
+    [header::ETAG, header::LOCATION, header::RETRY_AFTER, http::REQUEST_ID, HeaderName::from_static("leadwire-seq")];
+
+/// Puts the front before all routes.
+pub fn before(router: Router, settings: &http::Settings) -> Router {
+    let origins = Arc::new(Origins::new(&settings.cors_origins, settings.any_origin_is_loopback));
+    let cors = cors(settings, &origins);
+    router.layer(cors).layer(middleware::from_fn_with_state(origins, front))
+}
+
+/// Tells browsers to take each answer for what it says it is.
+pub fn without_sniffing(router: Router) -> Router {
+    router.layer(middleware::map_response(async |mut response: Response| {
+        forbid_sniffing(&mut response);
+        response
+    }))
+}
+
+fn forbid_sniffing(response: &mut Response) {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Lets pages of the configured origins call; those that are named may send cookies of a proxy in front as well.
+fn cors(settings: &http::Settings, origins: &Arc<Origins>) -> CorsLayer {
+    let (named, trusted) = (origins.clone(), origins.clone());
+    let allowed = match origins.is_open() {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::predicate(move |origin, _| named.admit(origin)),
+    };
+    let configured = settings.cors_headers.iter().filter_map(|name| name.parse().ok());
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_credentials(AllowCredentials::predicate(move |origin, _| !trusted.is_open() && trusted.names(origin)))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers(CALL_HEADERS.into_iter().chain(configured).collect::<Vec<_>>())
+        .expose_headers(EXPOSED_HEADERS)
+        .max_age(Duration::from_secs(600))
+}
+
+async fn front(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
+    let is_socket = socket::is_for_engine(request.uri().path());
+    let id = http::request_id(&request);
+    let is_allowed = origins.allow(request.headers());
+    if let Some(origin) = request.headers().get(header::ORIGIN).filter(|_| !is_allowed) {
+        origins.note_refused(origin);
+    }
+
+    let mut response = match check(&request) {
+        Err(problem) => {
+            let mut response = http::problem::write_out(problem.into_response(), &id);
+            let id = HeaderValue::from_str(&id).expect("ids are visible ASCII");
+            response.headers_mut().insert(http::REQUEST_ID, id);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        // A page that may not read answers over HTTP could read them by a WebSocket, to which CORS does not apply.
+        Ok(()) if is_socket && !is_allowed => forbidden(),
+        Ok(()) => next.run(request).await,
+    };
+
+    forbid_sniffing(&mut response);
+    if is_socket {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
+    }
+    response
+}
+
+/// In the words of Engine.IO.
+fn forbidden() -> Response {
+    let body = r#"{"code":4,"message":"Forbidden: the origin of this page is not allowed"}"#;
+    (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Checks what HTTP says a request must have, and have once.
+fn check(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    for name in SINGLE {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(Problem::malformed(format!("{name} may be given once")));
+        }
+    }
+    match headers.get(header::HOST) {
+        None if request.version() >= Version::HTTP_11 => Err(Problem::malformed("host is missing")),
+        Some(host) if !host.is_empty() && Authority::try_from(host.as_bytes()).is_err() => {
+            Err(Problem::malformed("host must be a name or an address, with or without a port"))
+        }
+        _ => Ok(()),
+    }
+}
