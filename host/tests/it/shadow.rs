@@ -129,7 +129,8 @@ async fn a_shadow_that_would_deny_lets_everybody_in_and_counts() {
     let app = with_shadow(&Guest::new("guard").authorize(Some("closed"))).await;
     let mut client =
         SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(Role::Sales)).await;
-    let ack = client.call("lead:subscribe", json!({"leadId": "0190"})).await;
+    let lead = app.lead(json!({"title": "Roof"})).await;
+    let ack = client.call("lead:subscribe", json!({"leadId": lead["id"]})).await;
     assert_eq!(ack["ok"], true, "{ack}");
     let is_wanted = |report: &Value| answers(report, "subscribe", Role::Sales)["denied"] == 1;
     let report = report(&app, is_wanted).await;

@@ -626,6 +626,12 @@ impl Client {
         self.state.lock().awaits(event)
     }
 
+    /// Whether all that is asked for is of rooms of which plugins were not asked.
+    pub(super) fn is_unjudged(&self, missed: &Missed) -> bool {
+        let state = self.state.lock();
+        missed.rooms.iter().all(|room| state.unjudged.contains(room))
+    }
+
     /// The rooms of which plugins were not asked.
     pub(super) fn unjudged(&self) -> Vec<Room> {
         self.state.lock().unjudged.iter().cloned().collect()

@@ -256,8 +256,8 @@ impl Asker {
         let room = room(&lead_id);
         let followed = may_follow(&self.door.source, &self.client.user(), &room).await?;
         let is_judged = followed == Followed::Judged;
-        // Of a lead that is out of sight, nothing is told: not who looks at it, nor what went by.
-        let (entered, since) = (room.lead().filter(|_| is_judged), since.filter(|_| is_judged));
+        // Who looks at a lead is told to those who see it, so that nothing is told while that is not known.
+        let entered = room.lead().filter(|_| followed != Followed::Unseen);
         if !is_judged {
             self.client.leave_unjudged(&room);
         }
@@ -366,6 +366,8 @@ pub(super) enum Followed {
     Judged,
     /// There is no such lead for the user: plugins were not asked, and are before anything is sent.
     Unseen,
+    /// The same as far as anybody is told, but that no plugin says so: once one does, it may be seen.
+    Withheld,
 }
 
 /// Asks plugins whether a user may follow a lead.
@@ -375,8 +377,9 @@ pub(super) enum Followed {
 pub(super) async fn may_follow(source: &Source, user: &User, room: &Room) -> Result<Followed, Refusal> {
     let Some(id) = room.lead() else { return Ok(Followed::Unseen) };
     let Some(lead) = source.app.store().read().await?.lead(id).await? else { return Ok(Followed::Unseen) };
-    if !source.shaper.sight(&source.shaper.pinned(), &lead, &[user.role]).sees(user) {
-        return Ok(Followed::Unseen);
+    let sight = source.shaper.sight(&source.shaper.pinned(), &lead, &[user.role]);
+    if !sight.sees(user) {
+        return Ok(if sight.is_held() { Followed::Withheld } else { Followed::Unseen });
     }
     match source.app.plugins().authorize_subscribe(user, room, Some(&json!(lead)))? {
         Decision::Allow => Ok(Followed::Judged),

@@ -194,7 +194,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     let (kept, is_cut) = door.source.kept.rooms(session);
     let mut kept: Vec<(Room, u64)> = kept.into_iter().collect();
     kept.sort();
-    let (mut rooms, mut told, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rooms, mut told, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
         let refusal = Refusal::from(TooManyRooms(door.limits.subscriptions));
         told.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
@@ -203,11 +203,10 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
         let Room::Lead(lead_id) = &room else { continue };
         match handler::may_follow(&door.source, &client.user(), &room).await {
             Ok(followed) => {
-                if followed == Followed::Unseen {
+                if followed != Followed::Judged {
                     client.leave_unjudged(&room);
-                } else {
-                    judged.extend(room.lead());
                 }
+                entered.extend(room.lead().filter(|_| followed != Followed::Unseen));
                 told.push(Message::new("lead:subscribed", &json!({"leadId": lead_id})));
                 rooms.push((room, since));
             }
@@ -221,7 +220,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     door.source.registry.add(client, rooms.iter().cloned());
     // Not earlier: at any moment they stand in one place or the other, and so in what the next process is left.
     door.source.kept.taken(session);
-    for lead in judged {
+    for lead in entered {
         door.source.presence.enter(client, lead);
         // What it is told comes behind the greetings.
         door.source.presence.welcome(client, lead);

@@ -263,7 +263,8 @@ impl Writer {
         if cursor > missed.upto || cursor < self.source.registry.reset_line(&self.client) {
             return self.reset().await;
         }
-        while cursor < missed.upto {
+        // Of a lead that is out of sight, nothing is looked up, as of one that does not exist.
+        while cursor < missed.upto && !self.client.is_unjudged(missed) {
             let Some(batch) = self.read_missed(missed, cursor).await? else { return self.reset().await };
             let upto = missed.upto;
             let lines: Vec<_> = batch.lines.into_iter().take_while(|line| line.event.seq <= upto).collect();
@@ -349,7 +350,7 @@ impl Writer {
     async fn judge(&mut self, room: Room, since: u64) -> Result<(), Closed> {
         let source = self.source.clone();
         let refusal = match may_follow(&source, &self.client.user(), &room).await {
-            Ok(Followed::Unseen) => return Ok(()),
+            Ok(Followed::Unseen | Followed::Withheld) => return Ok(()),
             Ok(Followed::Judged) => {
                 if let Some(lead) = room.lead().filter(|_| self.client.judge(&room, since)) {
                     source.presence.enter(&self.client, lead);
@@ -362,6 +363,9 @@ impl Writer {
             Err(refusal) => refusal,
         };
         source.registry.leave(&self.client, &room);
+        if let Some(lead) = room.lead() {
+            source.presence.leave(&self.client, lead);
+        }
         let Room::Lead(lead_id) = &room else { return Ok(()) };
         let mut error = refusal.event(Some("lead:subscribe"));
         error["leadId"] = json!(lead_id);
