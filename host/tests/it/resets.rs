@@ -315,3 +315,59 @@ async fn not_all_sockets_are_reset_in_one_instant() {
     let span = moments[SOCKETS - 1] - moments[0];
     assert!(span >= Duration::from_millis(200), "{span:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
+    // 100 a second: the last one is due 600 ms after the first.
+    const SOCKETS: usize = 60;
+    let app = TestApp::start().await;
+    app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;
+    let mut sockets = Vec::new();
+    for _ in 0..SOCKETS {
+        sockets.push(connect(&app, app.token(Role::Viewer)).await);
+    }
+    put(&app, "guard", &hiding("/lead/email"));
+    until_true("the line is written", || head(&app) == 2).await;
+    // Newer than the line, and no reason to fetch the first lead anew.
+    let barn = app.lead(json!({"title": "Barn"})).await;
+    assert_eq!(head(&app), 3);
+
+    let mut ways = tokio::task::JoinSet::new();
+    for (number, mut socket) in sockets.into_iter().enumerate() {
+        ways.spawn(async move {
+            if number % 2 == 0 {
+                let first = socket.next().await;
+                return (Some(socket), vec![first]);
+            }
+            (None, socket.lose_with_events().await)
+        });
+    }
+    let mut cut_before = 0;
+    let mut stayed = Vec::new();
+    for (socket, events) in ways.join_all().await {
+        let is_reset = events.iter().any(|(name, _)| name == "sync:reset");
+        match socket {
+            Some(socket) => {
+                assert!(is_reset, "nothing newer goes ahead: {events:?}");
+                stayed.push((socket, events[0].1["seq"].as_u64().expect("a seq")));
+            }
+            None if is_reset => {}
+            None => {
+                cut_before += 1;
+                let since = events.iter().filter_map(|(_, payload)| payload["seq"].as_u64()).max().unwrap_or(1);
+                assert!(!resumes(&app, app.token(Role::Viewer), since).await, "it was sent {events:?}");
+            }
+        }
+    }
+    assert!(cut_before > 0, "nobody was cut in time");
+
+    // Who was reset goes on from the seq that it was told.
+    let path = format!("/api/leads/{}", barn["id"].as_str().expect("an id"));
+    app.client(Role::Admin).patch(&path, json!({"title": "Shed"})).await.expect(StatusCode::OK);
+    for (mut socket, since) in stayed {
+        if since < 3 {
+            assert_eq!(socket.event("lead:created").await["seq"], 3);
+        }
+        assert_eq!(socket.event("lead:updated").await["seq"], 4);
+    }
+}

@@ -139,6 +139,19 @@ impl SocketClient {
         self.closed().await;
     }
 
+    /// Breaks the session as `lose` does; the events that came before it was broken.
+    pub async fn lose_with_events(&mut self) -> Vec<(String, Value)> {
+        self.send("no packet");
+        let mut events: Vec<_> = self.early.drain(..).collect();
+        loop {
+            match self.packet().await {
+                Packet::Closed => return events,
+                Packet::Event(name, payload) => events.push((name, payload)),
+                _ => {}
+            }
+        }
+    }
+
     /// The next event, whatever it is.
     pub async fn next(&mut self) -> (String, Value) {
         if let Some(event) = self.early.pop_front() {

@@ -19,8 +19,6 @@ const TERRITORIES = ['north', 'east', 'south', 'west'];
 const VISIBILITIES = ['all', 'own', 'own+unassigned'];
 const WRITERS = 6;
 const CUT_EVERY = 25;
-/** No connection is cut for so long after a turn that resets many: a reset that is owed, or under way, is lost with the connection. */
-const CALM = Number(process.env.LEADWIRE_GHOSTS_CALM ?? 3000);
 /** How long everything may take to come to rest: resets are paced, and so are returns after a restart. */
 const PATIENCE = 90_000;
 
@@ -29,7 +27,7 @@ export class World {
   static async build(t, { clients, seed, nodes = [], admin }) {
     const world = new World();
     Object.assign(world, { seed, chance: dice(seed), users: [], clients: [], leads: [], deleted: [], notes: [] });
-    Object.assign(world, { journal: [], written: 0, faults: [], statuses: {}, counts: {}, calmUntil: 0, isUp: Promise.resolve() });
+    Object.assign(world, { journal: [], written: 0, faults: [], statuses: {}, counts: {}, isUp: Promise.resolve() });
     if (nodes.length) world.nodes = nodes.map((url) => Object.assign(Object.create(Server.prototype), { url, sockets: [] }));
     else await world.serve(t);
     t.after(() => [...world.clients, world.witness].forEach((client) => client?.leave()));
@@ -105,7 +103,7 @@ export class World {
       const number = (this.started += 1);
       const chance = dice(this.seed + number);
       await this.isUp;
-      if (number % CUT_EVERY === 0 && Date.now() > this.calmUntil) this.proxy?.cut(chance);
+      if (number % CUT_EVERY === 0) this.proxy?.cut(chance);
       await this.act(chance);
       this.written += 1;
     }
@@ -191,11 +189,7 @@ export class World {
   async turn(what) {
     if (!this.server && ['kill', 'restart', 'plugin'].includes(what)) return;
     this.counts[what] = (this.counts[what] ?? 0) + 1;
-    const isCalm = CALM > 0 && ['plugin', 'role', 'user'].includes(what);
-    if (isCalm) this.calmUntil = Infinity;
-    else await sleep(Math.max(0, this.calmUntil - Date.now()));
     await this[what]();
-    if (isCalm) this.calmUntil = Date.now() + CALM;
   }
 
   async role() {

@@ -2,8 +2,7 @@
 // whatever happens: owners, roles, plugins and their settings, `[visibility]`, accounts, kills and lost connections.
 //
 // LEADWIRE_GHOSTS_SEED decides what happens, as far as the clock lets it: a failing run names its own. LEADWIRE_GHOSTS_CLIENTS and
-// LEADWIRE_GHOSTS_WRITES say how much of it, LEADWIRE_GHOSTS_CALM (ms) how long no connection is cut after what resets many,
-// LEADWIRE_GHOSTS_TURNS (such as `role,kill`) of which kinds. LEADWIRE_GHOSTS_NODES (addresses, with commas between) and LEADWIRE_GHOSTS_ADMIN
+// LEADWIRE_GHOSTS_WRITES say how much of it, LEADWIRE_GHOSTS_TURNS (such as `role,kill`) of which kinds. LEADWIRE_GHOSTS_NODES (addresses, with commas between) and LEADWIRE_GHOSTS_ADMIN
 // (e-mail address:password) have it run on nodes that are there.
 
 import assert from 'node:assert/strict';

@@ -3,6 +3,7 @@
 //! A client is *live* while it takes every event as it is handed out. When its outbox is full, or a failing
 //! plugin holds an event back, it is *behind*: nothing is pushed any more, and its [`Writer`] reads the log
 //! from its cursor on until it has caught up. Everything that is sent, replies too, goes through the outbox.
+//! While a `sync:reset` is owed, it *waits* at the reset line: a newer event would have it come back from past that line.
 //!
 //! [`Writer`]: super::outbox::Writer
 
@@ -108,10 +109,22 @@ impl Missed {
 /// A `sync:reset` that is to be sent, because of a line of the log.
 #[derive(Clone, Copy, Debug)]
 struct OwedReset {
+    /// The oldest line that it is for: the client waits there.
+    first: u64,
+    /// The newest line that it is for.
     line: u64,
     due: Instant,
-    /// What is to be sent before, where the client is behind: the line that tells of its own new rights.
+    /// What is to be sent before: the line that tells of the client's own new rights.
     after: u64,
+    /// Something for the user alone went by, which no list shows: the log is read on after the reset.
+    reads_on: bool,
+}
+
+impl OwedReset {
+    /// The last line that may be sent ahead of it.
+    fn upto(&self) -> u64 {
+        if self.reads_on { self.line } else { self.first }
+    }
 }
 
 struct Limits {
@@ -293,7 +306,7 @@ impl Client {
     /// Whether it is being caught up from the log.
     pub(super) fn is_behind(&self) -> bool {
         let state = self.state.lock();
-        !state.is_live && !state.has_ended
+        !state.is_live && !state.has_ended && !state.is_waiting()
     }
 
     /// Waits until the lease may be another, or over.
@@ -320,29 +333,51 @@ impl Client {
         state.rights = seq.max(state.rights);
     }
 
-    /// Lets the writer send a reset at that moment, unless the client has what came of the line. `is_own` is for one
-    /// about the client's own rights.
+    /// Lets the writer send a reset at that moment, unless the client has what came of the line. Nothing newer than the
+    /// line is sent before. `is_own` is for one about the client's own rights.
     pub(super) fn owe_reset(&self, line: u64, is_own: bool, due: Instant) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if line <= state.settled || state.is_closed {
             return;
         }
-        let owed = state.owed.get_or_insert(OwedReset { line, due, after: 0 });
+        let owed = state.owed.get_or_insert(OwedReset { first: line, line, due, after: 0, reads_on: false });
         // One will do for all lines up to then.
         owed.line = owed.line.max(line);
         owed.due = owed.due.min(due);
         if is_own {
             owed.after = line;
+            owed.reads_on = true;
         }
-        drop(state);
+        if std::mem::take(&mut state.is_live) {
+            // It was offered everything up to there.
+            state.cursor = state.cursor.max(line);
+        }
+        drop(guard);
         self.wake.notify_one();
     }
 
     /// When a reset is to be sent, if one is owed and nothing has to go ahead of it.
     pub(super) fn reset_due(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let owed = state.owed.filter(|owed| !state.has_ended && (state.is_live || state.cursor >= owed.after))?;
+        let owed = state.owed.filter(|owed| !state.has_ended && state.cursor >= owed.after)?;
         Some(owed.due)
+    }
+
+    /// Where a client that is reset now goes on, if lines up to `position` were, or are just being, handed out.
+    pub(super) fn reset_seq(&self, position: u64) -> u64 {
+        let state = self.state.lock();
+        match state.owed {
+            Some(owed) if owed.reads_on && state.cursor >= owed.line => state.cursor,
+            // Whether the newest line is for the user alone may not be known yet.
+            Some(owed) => position.saturating_sub(1).max(owed.line).max(state.cursor),
+            None => position,
+        }
+    }
+
+    /// The last line that may be sent ahead of a reset that is owed.
+    pub(super) fn upto(&self) -> u64 {
+        self.state.lock().owed.map_or(u64::MAX, |owed| owed.upto())
     }
 
     /// Begins at an older seq than the head that was noted, and says so when it has caught up.
@@ -412,6 +447,10 @@ impl Client {
         }
         state.syncing.get_or_insert_default().extend(ack);
         state.is_live = false;
+        if let Some(owed) = &mut state.owed {
+            // It is the answer.
+            owed.due = owed.due.min(Instant::now());
+        }
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -420,7 +459,8 @@ impl Client {
     /// What the client asks for next of what went by.
     pub(super) fn next_missed(&self) -> Option<Missed> {
         let mut state = self.state.lock();
-        if state.has_ended {
+        let is_late = state.owed.is_some_and(|owed| state.cursor < owed.after);
+        if state.has_ended || is_late {
             return None;
         }
         let missed = state.missed.front_mut()?;
@@ -454,7 +494,11 @@ impl Client {
 
     /// The acks that wait for the client to catch up; nothing where nobody asked for word of it.
     pub(super) fn synced(&self) -> Option<Vec<i64>> {
-        self.state.lock().syncing.take()
+        let mut state = self.state.lock();
+        if state.owed.is_some() {
+            return None;
+        }
+        state.syncing.take()
     }
 
     /// Goes on from `seq`, whatever was missed; the acks that waited for it. A client that is live missed nothing.
@@ -523,6 +567,10 @@ impl Client {
         let mut state = self.state.lock();
         let awaits = state.awaits(event).is_some();
         if !state.is_live || !(awaits || state.wants(event)) {
+            let is_personal = event.rooms.iter().all(|room| matches!(room, Room::User(_))) && state.wants(event);
+            if let Some(owed) = state.owed.as_mut().filter(|owed| is_personal && event.seq > owed.first) {
+                owed.reads_on = true;
+            }
             return Offered::Nothing;
         }
         let role = state.user.role;
@@ -552,10 +600,11 @@ impl Client {
     }
 
     /// The cursor of a client that is behind and has nothing in its outbox, where events may wait that it took
-    /// just before it fell behind.
+    /// just before it fell behind; and does not wait for a reset.
     pub(super) fn behind(&self) -> Option<u64> {
         let state = self.state.lock();
-        (!state.is_live && !state.has_ended && state.outbox.is_empty()).then_some(state.cursor)
+        let reads = !state.is_live && !state.has_ended && !state.is_waiting() && state.outbox.is_empty();
+        reads.then_some(state.cursor)
     }
 
     /// Whether a line that is read again is for this client, who is then the one to shape it for.
@@ -576,7 +625,8 @@ impl Client {
     /// says so, and is offered under this lock. Whichever comes first, the client takes it once.
     pub(super) fn go_live(&self, position: impl FnOnce() -> u64) -> bool {
         let mut state = self.state.lock();
-        state.is_live = state.cursor >= position() && state.missed.is_empty() && state.syncing.is_none();
+        let is_done = state.missed.is_empty() && state.syncing.is_none() && state.owed.is_none();
+        state.is_live = state.cursor >= position() && is_done;
         state.is_live
     }
 
@@ -703,6 +753,11 @@ impl State {
         self.unjudged.contains(&room).then_some(room)
     }
 
+    /// Whether it may be sent nothing of the log before a reset.
+    fn is_waiting(&self) -> bool {
+        self.owed.is_some_and(|owed| self.cursor >= owed.upto())
+    }
+
     fn wants(&self, event: &Event) -> bool {
         let listens =
             |room| self.rooms.get(room).is_some_and(|since| *since < event.seq) && !self.unjudged.contains(room);
@@ -805,6 +860,40 @@ mod tests {
         assert_eq!(client.behind(), None, "what it took comes first");
         assert_eq!(seqs(&client), [11, 12]);
         assert_eq!(client.behind(), Some(12));
+    }
+
+    #[test]
+    fn nothing_newer_goes_ahead_of_a_reset_that_is_owed_and_nothing_for_the_user_alone_is_lost_by_it() {
+        let later = Instant::now() + std::time::Duration::from_secs(3600);
+        let client = client(8);
+        client.enter(&Room::User(user().id), 10);
+        assert!(client.go_live(|| 10));
+        offer(&client, 11);
+        client.owe_reset(12, false, later);
+        for seq in 13..=15 {
+            offer(&client, seq);
+        }
+        assert_eq!(seqs(&client), [11], "what was handed out before goes out");
+        assert!(!client.go_live(|| 12));
+        assert_eq!((client.behind(), client.is_behind(), client.upto()), (None, false, 12));
+        assert_eq!((client.reset_due(), client.reset_seq(15)), (Some(later), 14));
+        // A second line is made up for by the same reset, and a question is answered by it.
+        client.owe_reset(16, false, later);
+        assert_eq!((client.upto(), client.reset_seq(16)), (12, 16));
+        client.sync(14, Some(1), 16, 12).expect("few wait");
+        assert!(client.synced().is_none() && client.reset_due().expect("owed") < later);
+        assert_eq!(client.skip_to(16), [1]);
+        assert!(client.go_live(|| 16));
+
+        // What is for the user alone is in no list that is fetched.
+        client.owe_reset(17, false, later);
+        let mut notice = event(18);
+        notice.rooms = vec![Room::User(user().id)];
+        client.offer(&notice, &[]);
+        offer(&client, 19);
+        assert_eq!((client.behind(), client.reset_seq(19)), (None, 17));
+        client.skip_to(17);
+        assert_eq!((client.reset_due(), client.behind()), (None, Some(17)));
     }
 
     #[test]

@@ -75,15 +75,16 @@ impl Registry {
         of_role.max(client.rights())
     }
 
-    /// Takes account of a reset line for one client, which may not have been there when it was handed out.
-    pub(super) fn reset_one(&self, client: &Client, seq: u64, whom: &Resets) {
+    /// Takes account of a reset line for one client, which may not have been there when it was handed out. It is reset at
+    /// that moment at the latest.
+    pub(super) fn reset_one(&self, client: &Client, seq: u64, whom: &Resets, due: Instant) {
         let user = client.user();
         let (concerns, is_own) = match whom {
             Resets::Roles(roles) => (roles.contains(&user.role), false),
             Resets::User(id) => (*id == user.id, true),
         };
         if concerns {
-            client.owe_reset(seq, is_own, Instant::now());
+            client.owe_reset(seq, is_own, due);
         }
     }
 

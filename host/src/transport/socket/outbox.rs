@@ -30,6 +30,7 @@ use super::{
     hangup::hang_up,
     kept::{Kept, Rooms},
     presence::Presence,
+    returns::LONGEST,
     session::{self, Over},
 };
 use crate::{
@@ -213,7 +214,7 @@ impl Writer {
                     source.registry.apply_to(&self.client, seq, &change);
                 }
                 if let Some(whom) = line.event.resets() {
-                    source.registry.reset_one(&self.client, seq, &whom);
+                    source.registry.reset_one(&self.client, seq, &whom, Instant::now());
                 }
             }
         }
@@ -230,8 +231,10 @@ impl Writer {
     /// Reads on in the log: some lines, or to the end of what was handed out, from where the client is live.
     async fn catch_up(&mut self, cursor: u64) -> Result<(), Closed> {
         let source = self.source.clone();
-        // Never further than the tail: what it has not applied may change this client's rights.
+        // Never further than the tail: what it has not applied may change this client's rights. Nor past a reset line
+        // that the tail, which notes them before it goes on, has noted.
         let position = source.registry.position();
+        let position = position.min(self.client.upto());
         if cursor >= position {
             if let Some(acks) = self.client.synced() {
                 self.send(&Output::Event(Message::new("sync:done", &json!({"seq": cursor})))).await?;
@@ -250,6 +253,10 @@ impl Writer {
         let wanted = lines.iter().filter(|line| self.client.wants(&line.event).is_some());
         self.look_up(wanted.filter_map(|line| line.lead_in_content()).collect()).await?;
         for line in &lines {
+            if let Some(whom) = line.event.resets() {
+                // The tail, which is at this line, says when; this only keeps what is newer from going ahead.
+                source.registry.reset_one(&self.client, line.event.seq, &whom, Instant::now() + LONGEST);
+            }
             self.replay(line).await?;
             self.flush().await?;
         }
@@ -260,7 +267,8 @@ impl Writer {
     /// Sends what the client asks for of what went by before it listened.
     async fn make_up_for(&mut self, missed: &Missed) -> Result<(), Closed> {
         let mut cursor = missed.since;
-        if cursor > missed.upto || cursor < self.source.registry.reset_line(&self.client) {
+        let is_past_reset = missed.upto > self.client.upto();
+        if cursor > missed.upto || is_past_reset || cursor < self.source.registry.reset_line(&self.client) {
             return self.reset().await;
         }
         // Of a lead that is out of sight, nothing is looked up, as of one that does not exist.
@@ -455,7 +463,7 @@ impl Writer {
 
     /// Tells the client to fetch everything again, and goes on from where the log is now.
     async fn reset(&mut self) -> Result<(), Closed> {
-        let seq = self.source.registry.position();
+        let seq = self.client.reset_seq(self.source.registry.position());
         self.send(&Output::Event(self.source.reset_event(seq))).await?;
         let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
         let acks = self.client.skip_to(seq);

@@ -18,6 +18,8 @@ pub(super) fn pace(clients: usize) -> impl Iterator<Item = Instant> {
 /// In how many seconds all of them may be back. Each of those is to have a tenth of them at most, also where a busy
 /// machine gets to see some a little later.
 const SPREAD: usize = 15;
+/// How long any of them may have to wait.
+pub(super) const LONGEST: Duration = Duration::from_secs(SPREAD as u64);
 /// So many may come all at once.
 const FEW: usize = 100;
 const SECOND: Duration = Duration::from_secs(1);
