@@ -360,7 +360,7 @@ fn limits_are_the_servers_or_the_plugins_own_and_are_shown() {
     assert_eq!((&own["state"], &own["counts"]["faults"]), (&json!("active"), &json!(0)));
     assert_eq!((&strict["state"], &strict["counts"]["skipped"]), (&json!("failing"), &json!(1)));
     let names: Vec<&String> = own["limits"].as_object().expect("an object").keys().collect();
-    assert!(names.contains(&&"longestRestMs".to_owned()) && names.len() == 18, "{names:?}");
+    assert!(names.contains(&&"longestRestMs".to_owned()) && names.len() == 20, "{names:?}");
 }
 
 #[test]
