@@ -7,7 +7,7 @@ mod database;
 mod files;
 mod plugins;
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Options, Unwell, runtime, say};
-use crate::{config::Config, store::examine::Examination};
+use crate::{config::Config, plugin::file, store::examine::Examination};
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -62,11 +62,16 @@ const CHECKS: &[(&str, Check)] = &[
     ("plugins", plugins::plugins),
 ];
 
+/// Bytes of the note about the log, which has a few hundred.
+const MAX_NOTE: u64 = 1 << 20;
+
 /// What the checks look at.
 struct Patient {
     config: Config,
     database: PathBuf,
     data_dir: PathBuf,
+    /// What `log.json` says. It is read before the log, which a server may append to meanwhile.
+    note: io::Result<Vec<u8>>,
     /// None where there is no database; an error where it cannot be opened.
     examination: Option<Result<Examination, crate::store::Error>>,
 }
@@ -98,11 +103,12 @@ impl Findings {
 pub(super) fn run(doctor: &Doctor, options: &Options) -> Result<()> {
     let config = options.load()?;
     let (database, data_dir) = (config.database_file()?, config.data_dir()?);
+    let note = file::read(&data_dir.join("log.json"), MAX_NOTE);
     let examination = match database.exists() {
         true => Some(runtime()?.block_on(crate::store::examine::examine(&database))),
         false => None,
     };
-    let patient = Patient { config, database, data_dir, examination };
+    let patient = Patient { config, database, data_dir, note, examination };
 
     let mut findings = Findings { check: "", all: Vec::new() };
     for (name, check) in CHECKS {

@@ -119,9 +119,11 @@ async fn list(config: &Config) -> Result<()> {
 }
 
 async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()> {
-    let app = existing(config).await?;
-    let user = account(&app, email).await?;
+    refuse_without_database(config)?;
+    // Nobody else can write while this one holds the lock, and typing takes its time.
     let patch = UserPatch::parse(object(json!({"password": password.read()?})))?;
+    let app = open(config).await?;
+    let user = account(&app, email).await?;
     app.update_user(&Principal::operator(), user.id, patch).await?;
     app.store().close().await;
     say(format_args!("{} has a new password; its sessions ended", user.email))
@@ -163,11 +165,16 @@ async fn open(config: &Config) -> Result<App> {
 
 /// As [`open`], but the database has to be there: a mistyped path must not make one.
 async fn existing(config: &Config) -> Result<App> {
+    refuse_without_database(config)?;
+    open(config).await
+}
+
+fn refuse_without_database(config: &Config) -> Result<()> {
     let file = config.database_file()?;
     if !file.exists() {
         bail!("there is no database {}", file.display());
     }
-    open(config).await
+    Ok(())
 }
 
 async fn account(app: &App, email: &str) -> Result<User> {

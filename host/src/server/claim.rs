@@ -49,12 +49,9 @@ impl Claim {
     /// When another process has one of them, or the data directory knows a log and the database is empty.
     pub(super) async fn take(config: &Config, data_dir: &Path) -> Result<Self> {
         let database = config.database_file()?;
-        let what = format!("the data directory {}", data_dir.display());
-        let first = Lock::take(&data_dir.join("lock"), &what, lock::SERVE).await?;
-        let second = lock_database(&database, lock::SERVE).await?;
+        let locks = lock_all(data_dir, &database, lock::SERVE).await?;
         let known = read_note(data_dir)?;
-        let claim =
-            Self { data_dir: data_dir.to_owned(), known, is_new_database: config.new_database, locks: [first, second] };
+        let claim = Self { data_dir: data_dir.to_owned(), known, is_new_database: config.new_database, locks };
         if fs::metadata(&database).map_or(0, |found| found.len()) == 0 {
             claim.refuse_other(&database, "is empty or missing")?;
         }
@@ -136,9 +133,29 @@ async fn open_alone(config: &Config, lock: Lock) -> Result<Store> {
     Ok(store)
 }
 
+/// Path of the lock file of a data directory.
+pub(crate) fn data_dir_lock(data_dir: &Path) -> PathBuf {
+    data_dir.join("lock")
+}
+
+/// Path of the lock file of a database.
+pub(crate) fn database_lock(database: &Path) -> PathBuf {
+    place::beside(database, "-lock")
+}
+
+/// Takes a data directory and a database, as a server does, for the subcommand `command`.
+///
+/// # Errors
+/// When another process has one of them, or the data directory does not exist.
+pub(crate) async fn lock_all(data_dir: &Path, database: &Path, command: &str) -> Result<[Lock; 2], LockError> {
+    let what = format!("the data directory {}", data_dir.display());
+    let first = Lock::take(&data_dir_lock(data_dir), &what, command).await?;
+    Ok([first, lock_database(database, command).await?])
+}
+
 async fn lock_database(database: &Path, command: &str) -> Result<Lock, LockError> {
     let what = format!("the database {}", database.display());
-    Lock::take(&place::beside(database, "-lock"), &what, command).await
+    Lock::take(&database_lock(database), &what, command).await
 }
 
 fn read_note(data_dir: &Path) -> Result<Known> {

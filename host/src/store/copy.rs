@@ -69,18 +69,18 @@ pub async fn check(copy: &Path) -> Result<Contents> {
     Ok(Contents { epoch, head: head as u64, migration, leads: leads as u64, users: users as u64 })
 }
 
-/// Names the log of a copy anew, because the original may issue the same seqs. Returns the new epoch.
+/// Names the log of a copy anew, because the original may issue the same seqs.
 ///
 /// # Errors
 /// When the copy cannot be written.
-pub async fn renew_epoch(copy: &Path) -> Result<String> {
+pub async fn renew_epoch(copy: &Path) -> Result<()> {
     // A rollback journal, so that the copy is one file that can be moved.
     let options = options(copy, false).journal_mode(SqliteJournalMode::Delete);
     let mut connection = options.connect().await?;
     let epoch = uuid::Uuid::now_v7().to_string();
     sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(&mut connection).await?;
     connection.close().await?;
-    Ok(epoch)
+    Ok(())
 }
 
 impl Store {

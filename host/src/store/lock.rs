@@ -55,6 +55,7 @@ impl Lock {
     pub async fn take(path: &Path, what: &str, command: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Lock { path: path.to_owned(), source };
         let end = Instant::now() + PATIENCE;
+        let mut server = None;
         loop {
             let mut file = open(path).map_err(failed)?;
             match file.try_lock() {
@@ -69,12 +70,34 @@ impl Lock {
             }
             // Whoever has just taken it may not have written who it is.
             let holder = read_holder(&mut file).map_err(failed)?;
+            // Only when it is seen twice: the lock may be held for a moment by who looks at it, beside an old name.
             let is_server = holder.as_ref().is_some_and(|holder| holder.command == SERVE);
-            if is_server || Instant::now() > end {
+            if is_server && holder == server || Instant::now() > end {
                 let holder = holder.unwrap_or_else(|| Holder { pid: 0, command: "?".into() });
                 return Err(LockError::Held { what: what.to_owned(), holder });
             }
+            server = holder.filter(|_| is_server);
             sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Holder {
+    /// Tells who holds the lock file at `path`, if anybody does. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// When there is a file that cannot be opened or locked.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        let mut file = match open_with(OpenOptions::new().read(true), path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                Ok(Some(read_holder(&mut file)?.unwrap_or_else(|| Self { pid: 0, command: "?".into() })))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 }
@@ -87,16 +110,20 @@ impl fmt::Display for Holder {
 
 /// Opens the file, makes it where there is none, and leaves what it says.
 fn open(path: &Path) -> io::Result<File> {
-    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2) is an int");
     let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(no_link).mode(0o600);
-    match options.open(path) {
+    options.read(true).write(true).mode(0o600);
+    match open_with(&mut options, path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         opened => return opened,
     }
-    let file = options.create(true).open(path)?;
+    let file = open_with(options.create(true), path)?;
     give_away(&file, path)?;
     Ok(file)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag of open(2) is an int");
+    options.custom_flags(no_link).open(path)
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -140,6 +167,26 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(held);
         waiting.await.expect("no panic").expect("free at last");
+    }
+
+    #[tokio::test]
+    async fn who_only_looks_is_told_who_holds_it_and_keeps_no_server_from_starting() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lock");
+        let holder = || Holder::of(&path).expect("readable");
+        assert_eq!(holder(), None);
+        assert!(!path.exists(), "nothing is made");
+        let held = Lock::take(&path, "the thing", SERVE).await.expect("free");
+        assert_eq!(holder(), Some(Holder { pid: process::id(), command: SERVE.into() }));
+        drop(held);
+        assert_eq!(holder(), None);
+
+        // The file still names the server that has ended.
+        let looking = File::open(&path).expect("there");
+        looking.try_lock_shared().expect("free");
+        let starting = Lock::take(&path, "the thing", SERVE);
+        let (started, ()) = tokio::join!(starting, async move { drop(looking) });
+        started.expect("free at the second look");
     }
 
     #[tokio::test]

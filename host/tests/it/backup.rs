@@ -120,7 +120,8 @@ async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of
     let connected = client.event("connected").await;
     let (epoch, seq) = (connected["epoch"].clone(), connected["seq"].clone());
     let beside = leadwire(home.path(), &["restore", &file.display().to_string(), "--force"]);
-    assert!(refusal(&beside).contains("stop it first"), "{beside:?}");
+    let line = refusal(&beside);
+    assert!(line.contains("stop it first") && line.contains(&format!("pid {}", server.id())), "{line}");
     drop(server);
 
     done(&leadwire(other.path(), &["restore", "backup", "--plugins", "plugins"]));
@@ -154,6 +155,60 @@ async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of
     let connected = client.event("connected").await;
     assert!(connected["recovered"] == false && connected["epoch"] != epoch, "{connected}");
     assert_eq!(client.event("sync:reset").await["epoch"], connected["epoch"]);
+}
+
+#[tokio::test]
+async fn a_restore_is_refused_beside_a_server_without_plugins_and_served_again_under_an_epoch_that_stays() {
+    let home = tempfile::tempdir().expect("a folder");
+    process::prepare(home.path(), "");
+    // One in the data directory as well: what is locked there goes aside with it.
+    for database in ["leadwire.db", "leadwire-data/leadwire.db"] {
+        let path = home.path().join(database);
+        let flags = ["--database", database, "--data-dir", "leadwire-data"];
+        let with = |arguments: &[&str]| leadwire(home.path(), &[arguments, &flags].concat());
+        fs::create_dir_all(home.path().join("leadwire-data")).expect("made");
+        let backup = format!("backup-{}", path.parent().and_then(Path::file_name).expect("a name").display());
+        let mut server = Process::serve_with(home.path(), &flags);
+        done(&with(&["backup", &backup]));
+        let line = refusal(&with(&["restore", &backup, "--force"]));
+        assert!(line.contains(&format!("is in use by `leadwire serve`, pid {}: stop it first", server.id())), "{line}");
+        // The lock on one of the two is enough.
+        let line = refusal(&leadwire(home.path(), &["restore", &backup, "--force", "--database", "other.db"]));
+        assert!(line.contains("the data directory") && line.contains(&format!("pid {}", server.id())), "{line}");
+        assert_eq!(server.end(), Some(0));
+
+        let before = epoch(&path).await;
+        let said = done(&with(&["restore", &backup, "--force"]));
+        assert!(said.contains("the next start gives the log another epoch"), "{said}");
+        let mut epochs = vec![before];
+        for _ in 0..2 {
+            let mut server = Process::serve_with(home.path(), &flags);
+            epochs.push(epoch(&path).await);
+            assert_eq!(server.end(), Some(0));
+        }
+        assert!(epochs[0] != epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
+        fs::remove_dir_all(home.path().join("leadwire-data")).expect("deleted");
+    }
+}
+
+async fn epoch(database: &Path) -> String {
+    let contents = leadwire::store::copy::check(database).await;
+    contents.expect("a database").epoch
+}
+
+#[test]
+fn folders_that_hold_nothing_but_lock_files_count_as_empty() {
+    let (home, other) = (home(), tempfile::tempdir().expect("a folder"));
+    done(&leadwire(home.path(), &["backup", "backup"]));
+    fs::create_dir(other.path().join("data")).expect("made");
+    for lock in ["data/lock", "data/leadwire.db-lock"] {
+        fs::write(other.path().join(lock), "1 serve\n").expect("written");
+    }
+    let backup = home.path().join("backup").display().to_string();
+    let flags = ["--plugins", "plugins", "--data-dir", "data", "--database", "data/leadwire.db"];
+    done(&leadwire(other.path(), &[&["restore", &backup], &flags[..]].concat()));
+    done(&leadwire(other.path(), &[&["user", "list"], &flags[..]].concat()));
+    assert!(!leftovers(other.path()), "nothing temporary is left");
 }
 
 #[test]

@@ -48,11 +48,14 @@ fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_t
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a change of mode");
     }
     let found = examine(home.path());
-    let serious: Vec<_> = found.1.iter().filter(|(check, _)| check != "log").collect();
-    assert!(serious.is_empty(), "{found:?}");
+    assert!(found.1.is_empty(), "{found:?}");
     let output = support::leadwire(home.path()).arg("doctor").output().expect("leadwire starts");
     assert!(String::from_utf8_lossy(&output.stdout).contains("a server runs, pid "), "{output:?}");
+    let other = support::leadwire(home.path()).args(["doctor", "--data-dir", "other"]).output().expect("starts");
+    let told = String::from_utf8_lossy(&other.stdout).into_owned();
+    assert!(told.contains(&format!("`leadwire serve`, pid {}, has the database leadwire.db", server.id())), "{told}");
     assert_eq!(server.end(), Some(0));
+    note_is_examined(home.path());
 
     let data_dir = home.path().join("leadwire-data");
     let open =
@@ -71,6 +74,26 @@ fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_t
     ] {
         assert!(has(&found, check, code), "{check} {code}: {found:?}");
     }
+}
+
+/// After a server that has ended well.
+fn note_is_examined(home: &Path) {
+    let path = home.join("leadwire-data/log.json");
+    let note = fs::read_to_string(&path).expect("a note");
+    assert!(examine(home).1.is_empty(), "the log is as it was noted");
+    let told: Value = serde_json::from_str(&note).expect("JSON");
+    let text = |key: &str| told[key].as_str().expect("a text").to_owned();
+    for (changed, code) in [
+        (note.replace(&text("issued"), "00000000000000999999"), "older_copy"),
+        (note.replace(&text("epoch"), "another"), "other_log"),
+        (note.replace(&text("issued"), "many"), "note_damaged"),
+        ("{".to_owned(), "note_damaged"),
+    ] {
+        fs::write(&path, changed).expect("written");
+        let found = examine(home);
+        assert!(found.0 == Some(1) && has(&found, "log", code), "{code}: {found:?}");
+    }
+    fs::write(&path, note).expect("written");
 }
 
 #[test]

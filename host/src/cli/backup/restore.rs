@@ -1,11 +1,13 @@
 //! `leadwire restore FILE`: puts a backup in place of what is there, for a server that is stopped.
 //!
 //! Everything is taken out beside its target and checked before the first rename. What was there is moved aside, never
-//! deleted. The log gets another epoch, because clients may have seen seqs that it will issue again.
+//! deleted. No note `log.json` is beside what was restored, so the next start gives the log another epoch: clients may
+//! have seen seqs that it will issue again.
 
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder},
+    io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -19,8 +21,11 @@ use super::{Manifest, Place, archive, parent, write_new};
 use crate::{
     cli::{Options, runtime, say},
     config::{Config, DEFAULT_FILE},
-    plugin::bulletin,
-    store::copy,
+    server::claim,
+    store::{
+        copy,
+        lock::{self, Holder, Lock},
+    },
 };
 
 #[derive(Args)]
@@ -32,6 +37,7 @@ pub(in crate::cli) struct Restore {
     force: bool,
 }
 
+const RESTORE: &str = "restore";
 /// What a SQLite database keeps beside its file.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -39,29 +45,23 @@ pub(in crate::cli) fn run(restore: &Restore, options: &Options) -> Result<()> {
     let config = options.load()?;
     let targets = Targets::of(&config, options)?;
     refuse_beside_a_server(&targets)?;
-    let occupied = targets.occupied()?;
-    if !occupied.is_empty() && !restore.force {
-        bail!(
-            "there is something already: {}; with --force it is moved aside, and nothing is deleted",
-            occupied.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-        );
-    }
+    targets.to_move_aside(restore.force)?;
 
     let staged = Staged::new(&targets)?;
     let told = |error: anyhow::Error| error.context(format!("cannot restore {}", restore.file.display()));
     let manifest =
         archive::read(&restore.file, |place, content| write_new(&staged.path(place)?, content)).map_err(told)?;
-    let epoch = runtime()?.block_on(staged.finish(&manifest)).map_err(told)?;
+    runtime()?.block_on(staged.finish(&manifest)).map_err(told)?;
 
-    // Somebody may have started one meanwhile.
-    refuse_beside_a_server(&targets)?;
-    let aside = targets.move_aside(&occupied)?;
+    // From here on nobody else starts; somebody may have done so meanwhile.
+    let _locks = runtime()?.block_on(staged.lock(&targets))?;
+    let aside = targets.move_aside(&targets.to_move_aside(restore.force)?)?;
     staged.put_in_place(&targets)?;
 
     let Manifest { created_at, database, files, .. } = &manifest;
     say(format_args!(
-        "restored the backup of {created_at}: {} leads, {} users, the log up to {}, {} files; its epoch is {epoch} now, \
-         so that clients fetch again",
+        "restored the backup of {created_at}: {} leads, {} users, the log up to {}, {} files; the next start \
+         gives the log another epoch, so that clients fetch again",
         database.leads,
         database.users,
         database.head,
@@ -98,20 +98,51 @@ impl Targets {
         })
     }
 
-    /// What has to go out of the way.
+    /// What has to go out of the way, when that is wanted.
+    fn to_move_aside(&self, force: bool) -> Result<Vec<PathBuf>> {
+        let occupied = self.occupied()?;
+        if !occupied.is_empty() && !force {
+            bail!(
+                "there is something already: {}; with --force it is moved aside, and nothing is deleted",
+                occupied.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(occupied)
+    }
+
     fn occupied(&self) -> Result<Vec<PathBuf>> {
         let mut occupied = Vec::new();
         let names = [""].into_iter().chain(BESIDE);
         let database = names.map(|suffix| with_suffix(&self.database, suffix));
         occupied.extend(database.filter(|path| fs::symlink_metadata(path).is_ok()));
         for folder in [Some(&self.data_dir), self.plugins.as_ref()].into_iter().flatten() {
-            match fs::read_dir(folder) {
-                Ok(mut entries) => occupied.extend(entries.next().map(|_| folder.clone())),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            match self.holds_something(folder) {
+                Ok(holds) => occupied.extend(holds.then(|| folder.clone())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
             }
         }
         Ok(occupied)
+    }
+
+    /// Whether there is more in a folder than lock files, which are made again.
+    fn holds_something(&self, folder: &Path) -> io::Result<bool> {
+        let database_lock = claim::database_lock(&self.database);
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let holds = match entry.file_type()? {
+                kind if kind.is_dir() => self.holds_something(&path)?,
+                kind if kind.is_file() => {
+                    path != claim::data_dir_lock(&self.data_dir) && fs::canonicalize(&path)? != database_lock
+                }
+                _ => true,
+            };
+            if holds {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The nearest folder above a target that is no target itself, nor in one: it stays where it is.
@@ -152,8 +183,15 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn refuse_beside_a_server(targets: &Targets) -> Result<()> {
-    if let Some(server) = bulletin::read(&targets.data_dir)? {
-        bail!("a server (pid {}) runs on {}: stop it first", server["pid"], targets.data_dir.display());
+    let (database, data_dir) = (&targets.database, &targets.data_dir);
+    for (what, path, lock) in [
+        ("database", database, claim::database_lock(database)),
+        ("data directory", data_dir, claim::data_dir_lock(data_dir)),
+    ] {
+        let holder = Holder::of(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+        if let Some(holder) = holder.filter(|holder| holder.command == lock::SERVE) {
+            bail!("the {what} {} is in use by {holder}: stop it first", path.display());
+        }
     }
     Ok(())
 }
@@ -202,8 +240,8 @@ impl Staged {
         Ok(path)
     }
 
-    /// Checks the database and names its log anew; returns the new epoch.
-    async fn finish(&self, manifest: &Manifest) -> Result<String> {
+    /// Checks the database, and names its log anew for whoever opens it without a data directory.
+    async fn finish(&self, manifest: &Manifest) -> Result<()> {
         let database = self.database.path().join("database");
         let contents = copy::check(&database).await.context("the database in it cannot be used")?;
         if contents != manifest.database {
@@ -212,10 +250,31 @@ impl Staged {
         copy::renew_epoch(&database).await.context("the database in it cannot be given another epoch")
     }
 
+    /// Takes the locks of a server, those that are there and those that will be in their place.
+    async fn lock(&self, targets: &Targets) -> Result<Vec<Lock>> {
+        for folder in [&targets.data_dir, parent(&targets.database)] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let locks = claim::lock_all(&targets.data_dir, &targets.database, RESTORE).await;
+        let mut locks = Vec::from(locks.with_context(|| format!("`leadwire {RESTORE}` does not run beside a server"))?);
+
+        let content = self.data.path().join("content");
+        locks.push(Lock::take(&claim::data_dir_lock(&content), "the restored data directory", RESTORE).await?);
+        // A database within the data directory has its lock file there.
+        let data_dir = fs::canonicalize(&targets.data_dir)?;
+        if let Ok(within) = claim::database_lock(&targets.database).strip_prefix(&data_dir) {
+            let path = content.join(within);
+            DirBuilder::new().recursive(true).mode(0o700).create(parent(&path))?;
+            locks.push(Lock::take(&path, "the restored database", RESTORE).await?);
+        }
+        Ok(locks)
+    }
+
     fn put_in_place(&self, targets: &Targets) -> Result<()> {
-        put(&self.data.path().join("content"), &targets.data_dir)?;
+        put_folder(&self.data, &targets.data_dir)?;
         if let (Some(staged), Some(folder)) = (&self.plugins, &targets.plugins) {
-            put(&staged.path().join("content"), folder)?;
+            put_folder(staged, folder)?;
         }
         let config = self.config.path().join("config");
         if targets.takes_config && config.exists() {
@@ -226,7 +285,17 @@ impl Staged {
     }
 }
 
-/// Gives a part its name, down to the disk. An empty folder may be in its place.
+/// Gives a folder its name. In its place may be one that holds nothing but lock files.
+fn put_folder(staged: &TempDir, target: &Path) -> Result<()> {
+    match fs::rename(target, staged.path().join("replaced")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {}", target.display()));
+        }
+        _ => put(&staged.path().join("content"), target),
+    }
+}
+
+/// Gives a part its name, down to the disk.
 fn put(staged: &Path, target: &Path) -> Result<()> {
     let put = || {
         DirBuilder::new().recursive(true).mode(0o700).create(parent(target))?;

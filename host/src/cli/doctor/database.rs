@@ -5,12 +5,10 @@ use std::{ffi::OsString, fs};
 use serde::Deserialize;
 
 use super::{Findings, Patient};
-use crate::{plugin::file, store::examine::Migrations};
+use crate::store::examine::Migrations;
 
 /// A write-ahead log that was emptied in time is smaller.
 const LARGE_WAL: u64 = 64 << 20;
-/// Bytes of the note about the log; it also names the leads that sockets follow.
-const MAX_NOTE: u64 = 1 << 30;
 
 pub(super) fn database(patient: &Patient, findings: &mut Findings) {
     let file = patient.database.display();
@@ -65,21 +63,29 @@ pub(super) fn database(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-/// What a server noted about the log when it last looked.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// What a server noted about the log.
+#[derive(Deserialize)]
 struct Note {
     epoch: String,
-    head: u64,
+    /// The last seq that a client may have seen, in digits.
+    issued: String,
+}
+
+impl Note {
+    fn parse(bytes: &[u8]) -> Result<(String, u64), String> {
+        let note: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let issued = note.issued.parse();
+        Ok((note.epoch, issued.map_err(|_| format!("issued: expected digits, found {:?}", note.issued))?))
+    }
 }
 
 pub(super) fn log(patient: &Patient, findings: &mut Findings) {
     let Some(Ok(examination)) = &patient.examination else { return };
     let Some((epoch, head)) = &examination.log else { return };
-    let path = patient.data_dir.join("sockets.json");
+    let path = patient.data_dir.join("log.json");
     let restart = "nothing: the next start gives the log another epoch, and clients fetch again";
-    let note = match file::read(&path, MAX_NOTE) {
-        Ok(bytes) => serde_json::from_slice::<Note>(&bytes),
+    let note = match &patient.note {
+        Ok(bytes) => Note::parse(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return match head {
                 0 => findings.ok("the log is empty"),
@@ -99,16 +105,16 @@ pub(super) fn log(patient: &Patient, findings: &mut Findings) {
         Err(error) => findings.warn(
             "note_damaged",
             format!("{} is damaged: {error}", path.display()),
-            "move it away; clients fetch again after the next start",
+            restart,
         ),
-        Ok(note) if note.epoch != *epoch => findings.warn(
+        Ok((noted, _)) if noted != *epoch => findings.warn(
             "other_log",
-            format!("the data directory knows the log {:?}, the database has {epoch:?}", note.epoch),
-            "check that --database and --data-dir belong together; after a restore, start the server",
+            format!("the data directory knows the log {:?}, the database has {epoch:?}", noted),
+            "check that --database and --data-dir belong together; if they do, the next start gives the log another epoch",
         ),
-        Ok(note) if note.head > *head => findings.warn(
+        Ok((_, issued)) if issued > *head => findings.warn(
             "older_copy",
-            format!("the log ends at {head} and was at {} before: the database is an older copy", note.head),
+            format!("the log ends at {head} and was at {issued} before: the database is an older copy"),
             restart,
         ),
         Ok(_) => findings.ok(format!("the log is at {head}, epoch {epoch}")),

@@ -11,7 +11,9 @@ use rustix::{fs::statvfs, process::geteuid};
 use super::{Findings, Patient};
 use crate::{
     auth::settings::MIN_SECRET_BYTES,
-    plugin::{bulletin, file},
+    plugin::file,
+    server::claim,
+    store::lock::{self, Holder},
 };
 
 const LITTLE: u64 = 1 << 30;
@@ -133,11 +135,38 @@ pub(super) fn secret(patient: &Patient, findings: &mut Findings) {
 }
 
 pub(super) fn process(patient: &Patient, findings: &mut Findings) {
-    match bulletin::read(&patient.data_dir) {
-        Ok(Some(server)) => findings.ok(format!("a server runs, pid {}", server["pid"])),
-        Ok(None) => findings.ok("no server reports on this data directory"),
+    let holder = |path: &Path, findings: &mut Findings| match Holder::of(path) {
+        Ok(holder) => holder,
         Err(error) => {
-            findings.warn("status_unread", format!("what a server reports cannot be read: {error}"), "check the file")
+            let message = format!("{} cannot be read: {error}", path.display());
+            findings.problem("lock_unread", message, "check its owner and mode");
+            None
+        }
+    };
+    let before = findings.all.len();
+    let by_database = holder(&claim::database_lock(&patient.database), findings);
+    let by_data_dir = holder(&claim::data_dir_lock(&patient.data_dir), findings);
+    let (database, data_dir) = (patient.database.display(), patient.data_dir.display());
+    match (by_database, by_data_dir) {
+        (None, None) if findings.all.len() > before => {}
+        (None, None) => findings.ok("no server runs on the database or the data directory"),
+        (Some(one), Some(other)) if one == other => findings.ok(match one.command.as_str() {
+            lock::SERVE => format!("a server runs, pid {}", one.pid),
+            _ => format!("{one}, is at work"),
+        }),
+        (Some(one), None) if one.command != lock::SERVE => findings.ok(format!("{one}, writes to the database")),
+        (one, other) => {
+            for (holder, has, other) in [
+                (one, format!("the database {database}"), "--data-dir"),
+                (other, format!("the data directory {data_dir}"), "--database"),
+            ] {
+                let Some(holder) = holder else { continue };
+                findings.warn(
+                    "other_process",
+                    format!("{holder}, has {has}, and not what belongs to it here"),
+                    format!("give the doctor the {other} of that process"),
+                );
+            }
         }
     }
 }
