@@ -289,7 +289,7 @@ impl Staged {
 fn put_folder(staged: &TempDir, target: &Path) -> Result<()> {
     match fs::rename(target, staged.path().join("replaced")) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {}", target.display()));
+            Err(error).with_context(|| format!("cannot replace {}", target.display()))
         }
         _ => put(&staged.path().join("content"), target),
     }
