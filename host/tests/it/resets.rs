@@ -156,7 +156,7 @@ async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
     let app = TestApp::start().await;
-    app.lead(json!({"title": "Roof"})).await;
+    let lead = app.lead(json!({"title": "Roof"})).await;
     let user = app.add_user("moving", Role::Viewer).await;
     let token = app.login(&user.email).await;
     let mut bystander = connect(&app, app.token(Role::Viewer)).await;
@@ -178,7 +178,7 @@ async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
     let answer = moving.call("sync:since", json!({"seq": 2, "epoch": epoch})).await;
     assert_eq!(answer["recovered"], false, "{answer}");
     moving.event("sync:reset").await;
-    moving.call("lead:subscribe", json!({"leadId": "lead-123", "since": 2})).await;
+    moving.call("lead:subscribe", json!({"leadId": lead["id"], "since": 2})).await;
     moving.event("lead:subscribed").await;
     moving.event("sync:reset").await;
     moving.expect_silence().await;
