@@ -199,6 +199,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.sockets.release();
     }
 }
 

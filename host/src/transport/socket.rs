@@ -274,6 +274,15 @@ impl Sockets {
         .await;
     }
 
+    /// Releases what would keep all this in memory after the server was dropped.
+    pub fn release(&self) {
+        self.flows.release_engine();
+        // Sockets that nobody disconnected hold the engine, and it holds them. Closing them takes a runtime.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.io.delete_ns("/");
+        }
+    }
+
     /// Ends what is left. Clients that come back are told `Invalid namespace` and strand: drain first.
     pub async fn close(&self) {
         // It waits for each transport, also for one that does not end.

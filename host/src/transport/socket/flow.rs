@@ -99,8 +99,8 @@ struct Listed {
     is_shut: AtomicBool,
     /// Those that come back from the process before.
     returns: OnceLock<Returns>,
-    /// What answers the requests of every session.
-    engine: OnceLock<Next>,
+    /// Service that answers the requests of every session; `None` before the first poll, and once the server is gone.
+    engine: Mutex<Option<Next>>,
 }
 
 /// Watches the requests of Engine.IO sessions go by.
@@ -134,7 +134,7 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         if let Some(connection) = &connection {
             flow.upgrade(connection);
         }
-        flows.0.engine.get_or_init(|| next.clone());
+        flows.0.engine.lock().get_or_insert_with(|| next.clone());
         // socketioxide keeps the first request of a session as long as the session itself.
         request.extensions_mut().insert(flow.clone());
         let response = next.run(request).await;
@@ -211,6 +211,11 @@ fn counted(body: Body, flow: Arc<Flow>) -> Body {
 }
 
 impl Flows {
+    /// Releases the engine, which holds its sockets, and they these sessions: without this, none of them is ever freed.
+    pub(super) fn release_engine(&self) {
+        *self.0.engine.lock() = None;
+    }
+
     pub(super) fn new(limits: limits::Settings, max_payload: usize) -> Self {
         Self(Arc::new(Listed { limits, max_payload, ..Listed::default() }))
     }
@@ -340,7 +345,7 @@ impl Flow {
     /// The name of a session that began with polling, and what answers its requests.
     pub(super) fn engine(&self) -> Option<(&str, Next)> {
         let (sid, flows) = self.listed.get()?;
-        Some((sid, flows.0.engine.get()?.clone()))
+        Some((sid, flows.0.engine.lock().clone()?))
     }
 
     /// Takes note of the session's WebSocket. There is one; another that claims to be it is cut.
