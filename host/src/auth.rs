@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::store;
 
+mod crypto;
 mod journal;
 mod limit;
 pub mod password;

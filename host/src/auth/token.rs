@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::principal::Credentials;
 use super::{
-    BadSettings,
+    BadSettings, crypto,
     settings::{MIN_SECRET_BYTES, Secret, Settings, TrustedKey},
 };
 use crate::domain::{
@@ -91,6 +91,7 @@ enum OneOrMany {
 
 impl Tokens {
     pub fn new(settings: &Settings) -> Result<Self, BadSettings> {
+        crypto::install();
         let bad = |text: String| Err(BadSettings(text));
         let Some(secret) = &settings.jwt_secret else { return bad("auth.jwt_secret is not set".into()) };
         let kid = key_id("auth.jwt_secret", secret, settings.jwt_key_id.as_ref())?;
@@ -192,7 +193,7 @@ impl Key {
             DecodingKey::from_ed_components(public_key.trim())
         };
         let key = key.map_err(|_| bad("public_key must be an Ed25519 key, as PEM or as the x of a JWK"))?;
-        // The verifier takes the first 32 bytes unseen, and would panic on fewer.
+        // Of another length it would verify nothing.
         match key.try_get_as_bytes() {
             Ok(bytes) if bytes.len() == 32 => {
                 let (algorithm, roles) = (Algorithm::EdDSA, roles.iter().copied().collect());
