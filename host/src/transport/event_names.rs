@@ -10,7 +10,7 @@ pub(super) const INSERTED: [u8; 4] = *b"\"=\",";
 /// The array of an event begins no later than this: behind the types, a namespace, attachments and an ack id.
 const MAX_HEAD: usize = 256;
 /// Between the packets of one polling payload.
-const SEPARATOR: u8 = 0x1e;
+pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// An Engine.IO packet, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,23 +70,36 @@ pub(super) fn look(byte: impl Fn(usize) -> Option<u8>, is_whole: bool) -> Packet
     }
 }
 
-/// A polling payload with the stand-ins that its events need; nothing where none does.
-pub(super) fn with_stand_ins(payload: &[u8]) -> Option<Vec<u8>> {
-    let mut changed = None::<Vec<u8>>;
+/// What a client posted, packet by packet.
+pub(super) struct Payload {
+    pub(super) packets: u32,
+    pub(super) ends_session: bool,
+    /// With the stand-ins that its events need; nothing where none does.
+    pub(super) changed: Option<Vec<u8>>,
+}
+
+pub(super) fn look_at_payload(payload: &[u8]) -> Payload {
+    let mut seen = Payload { packets: 0, ends_session: false, changed: None };
     let mut copied = 0;
     let mut begin = 0;
     for packet in payload.split(|byte| *byte == SEPARATOR) {
-        if let Packet::Unreadable(at) = look(|at| packet.get(at).copied(), true) {
-            let changed = changed.get_or_insert_default();
-            changed.extend_from_slice(&payload[copied..begin + at]);
-            changed.extend_from_slice(&INSERTED);
-            copied = begin + at;
+        seen.packets = seen.packets.saturating_add(1);
+        match look(|at| packet.get(at).copied(), true) {
+            Packet::Unreadable(at) => {
+                let changed = seen.changed.get_or_insert_default();
+                changed.extend_from_slice(&payload[copied..begin + at]);
+                changed.extend_from_slice(&INSERTED);
+                copied = begin + at;
+            }
+            Packet::Close => seen.ends_session = true,
+            Packet::Other | Packet::Unclear => {}
         }
         begin += packet.len() + 1;
     }
-    let mut changed = changed?;
-    changed.extend_from_slice(&payload[copied..]);
-    Some(changed)
+    if let Some(changed) = &mut seen.changed {
+        changed.extend_from_slice(&payload[copied..]);
+    }
+    seen
 }
 
 #[cfg(test)]
@@ -134,11 +147,20 @@ mod tests {
     #[test]
     fn each_event_of_a_payload_gets_the_stand_in_that_it_needs() {
         let text = |bytes| String::from_utf8(bytes).expect("text");
-        let changed = |payload: &str| with_stand_ins(payload.as_bytes()).map(text);
+        let changed = |payload: &str| look_at_payload(payload.as_bytes()).changed.map(text);
         assert_eq!(changed("3\u{1e}42[\"a\",{}]\u{1e}"), None);
         assert_eq!(
             changed("42[7]\u{1e}3\u{1e}421[\"a\\n\",1]\u{1e}42[\"b\"]").as_deref(),
             Some("42[\"=\",7]\u{1e}3\u{1e}421[\"=\",\"a\\n\",1]\u{1e}42[\"b\"]")
         );
+    }
+
+    #[test]
+    fn the_packets_of_a_payload_are_counted_and_one_that_ends_the_session_is_found() {
+        let seen = |payload: &str| {
+            let seen = look_at_payload(payload.as_bytes());
+            (seen.packets, seen.ends_session)
+        };
+        assert_eq!((seen("3"), seen("3\u{1e}1"), seen("42[\"1\"]\u{1e}\u{1e}41")), ((1, false), (2, true), (3, false)));
     }
 }

@@ -33,7 +33,7 @@ pub use settings::Settings;
 
 use self::{
     client::Output,
-    flow::Flows,
+    flow::{Flow, Flows},
     handshake::Caller,
     limits::Places,
     outbox::Source,
@@ -107,6 +107,15 @@ pub struct Feed {
     pub holds: Arc<Holds>,
 }
 
+impl Door {
+    /// Whether a session is one that a client that is back has most likely given up. The heartbeat has yet to miss it.
+    fn is_given_up(&self, flow: &Flow) -> bool {
+        // Every client answers a ping, or polls, once in an interval.
+        let overdue = self.settings.ping_interval + self.settings.ping_timeout / 2;
+        flow.has_failed() || flow.last_heard().is_some_and(|heard| heard.elapsed() > overdue)
+    }
+}
+
 impl Sockets {
     /// Makes the server and the delivery that feeds it, which the caller has to run, as well as [`Sockets::viewers`].
     pub fn new(
@@ -140,6 +149,7 @@ impl Sockets {
             app: app.clone(),
             registry: registry.clone(),
             kept: kept::Kept::default(),
+            kept_for_resumed: kept::Kept::default(),
             presence,
             replay,
             shaper,
@@ -182,6 +192,11 @@ impl Sockets {
     /// How many sessions that began with polling there are, connected or not.
     pub fn polling_sessions(&self) -> usize {
         self.flows.len()
+    }
+
+    /// How many of them had a request that broke off or was refused.
+    pub fn failed_sessions(&self) -> usize {
+        self.flows.failed()
     }
 
     /// Lets so many clients of the process before come back at a pace, for as long as `span`.

@@ -407,6 +407,28 @@ async fn a_database_that_is_moved_away_takes_no_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_deleted_takes_no_writes_and_what_it_had_is_put_back() {
+    println!("deleted: unlink of the database and its write-ahead log");
+    let disk = tempfile::tempdir().expect("a folder");
+    let mut scene = Scene::begin(disk.path()).await;
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(disk.path().join(format!("leadwire.db{suffix}"))).expect("deleted");
+    }
+    scene.writes_fail().await;
+    scene.not_ready("file", &["replaced"]).await;
+    scene.until("what it had is saved", async |scene| scene.server.log().contains("is saved in")).await;
+    scene.stop_writers().await;
+    scene.server.end();
+
+    let log = scene.server.log();
+    let (_, saved) = log.split_once("is saved in ").expect("where it is saved");
+    let (saved, _) = saved.split_once(": stop the server").expect("what to do");
+    // Both may be on file systems of their own.
+    fs::copy(scene.home.path().join(saved), &scene.database).expect("put back");
+    scene.nothing_is_lost().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_page_is_named_and_the_rest_stays_readable() {
     println!("damage: a page of leads is overwritten while nobody serves");
     let disk = tempfile::tempdir().expect("a folder");

@@ -6,7 +6,11 @@ use futures_util::{SinkExt, StreamExt};
 use leadwire::domain::{event::Draft, role::Role, room::Room, time::Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 use crate::{
@@ -468,6 +472,82 @@ async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
         next.send("1");
         next.closed().await;
         until_true("it is gone", || registry.clients() == 0).await;
+    }
+}
+
+/// Has a client that polls follow a lead; where it polls.
+async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
+    let http = http_client();
+    let poll = async |path: &str| {
+        let answer = http.get(app.url.clone() + path).send().await.expect("an answer");
+        answer.text().await.expect("a body")
+    };
+    let open = poll("/socket.io/?EIO=4&transport=polling").await;
+    let open: Value = serde_json::from_str(&open[1..]).expect("an OPEN packet");
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={}", text(&open, "sid"));
+    let connect = format!("40{{\"token\":\"{token}\"}}");
+    let subscribe = format!("42[\"lead:subscribe\",{{\"leadId\":\"{lead}\"}}]");
+    for (packet, answer) in [(connect, "\"connected\""), (subscribe, "lead:subscribed")] {
+        http.post(app.url.clone() + &session).body(packet).send().await.expect("an answer");
+        while !poll(&session).await.contains(answer) {}
+    }
+    session
+}
+
+/// A stock client posts a Close packet also where one of its requests failed, and is about to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_it_is_back() {
+    let app = TestApp::start().await;
+    let registry = app.server.sockets().registry();
+    for (is_cut, goodbye, goes_on, is_lost) in [
+        (true, Some("1"), false, true),
+        (true, Some("1"), true, true),
+        // It could not even say so, and is back before the heartbeat misses it.
+        (true, None, true, true),
+        // The page was left for another one.
+        (true, None, false, false),
+        // A request that failed on its way here, of which nobody knows.
+        (false, Some("1"), true, true),
+        (false, Some("41\u{1e}1"), true, false),
+    ] {
+        let token = app.login(&app.user(Role::Viewer).email).await;
+        println!("cut: {is_cut}, says {goodbye:?}, goes on: {goes_on}");
+        let session = follow_by_polling(&app, &token, "lead-123").await;
+        if is_cut {
+            let failed = app.server.sockets().failed_sessions();
+            // A request that is gone before it was read never got here; so this one gets some time.
+            for pause in (1..).map(|tries| Duration::from_millis(tries * 50)) {
+                let mut poll = TcpStream::connect(address(&app)).await.expect("connects");
+                poll.write_all(format!("GET {session} HTTP/1.1\r\nHost: leadwire\r\n\r\n").as_bytes())
+                    .await
+                    .expect("sent");
+                sleep(pause).await;
+                drop(poll);
+                sleep(pause).await;
+                if app.server.sockets().failed_sessions() > failed {
+                    break;
+                }
+            }
+        }
+        if let Some(goodbye) = goodbye {
+            http_client().post(app.url.clone() + &session).body(goodbye).send().await.expect("an answer");
+        }
+        until_true("it is gone", || goodbye.is_none() || registry.clients() == 0).await;
+        let auth = match goes_on {
+            true => json!({"token": token, "since": 0, "epoch": app.app().store().epoch()}),
+            false => json!({"token": token}),
+        };
+        let mut next = SocketClient::try_connect(Transport::Polling, &address(&app), auth).await.expect("connects");
+        next.event("connected").await;
+        if is_lost {
+            assert_eq!(next.event("lead:subscribed").await["leadId"], "lead-123");
+        }
+        if goes_on {
+            next.event("sync:done").await;
+        }
+        next.expect_silence().await;
+        next.send("41\u{1e}1");
+        next.closed().await;
     }
 }
 

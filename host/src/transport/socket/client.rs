@@ -10,7 +10,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, kept::Rooms, limits::Place, session::Lease};
+use super::{Settings, flow::Flow, kept::Rooms, limits::Place, session::Lease};
 use crate::{
     delivery::{
         RightsChange,
@@ -27,7 +27,7 @@ use crate::{
     },
     domain::{
         event::Event,
-        id::{LeadId, SessionId, UserId},
+        id::{LeadId, UserId},
         role::Role,
         room::Room,
         user::User,
@@ -47,6 +47,7 @@ pub(super) struct Client {
     dismissed: Notify,
     flooding: CancellationToken,
     closed: CancellationToken,
+    flow: OnceLock<Weak<Flow>>,
 }
 
 struct State {
@@ -213,6 +214,7 @@ impl Client {
             dismissed: Notify::new(),
             flooding: CancellationToken::new(),
             closed: CancellationToken::new(),
+            flow: OnceLock::new(),
         })
     }
 
@@ -256,12 +258,18 @@ impl Client {
         self.state.lock().has_left
     }
 
-    /// Notes that another socket connected, where it is of the same session.
-    pub(super) fn note_sibling(&self, session: SessionId) {
-        let mut state = self.state.lock();
-        if state.lease.session == Some(session) {
-            state.sibling_at = Some(Instant::now());
-        }
+    /// Notes that another socket of the same session connected.
+    pub(super) fn note_sibling(&self) {
+        self.state.lock().sibling_at = Some(Instant::now());
+    }
+
+    /// Says whose packets it gets.
+    pub(super) fn attach(&self, flow: &Arc<Flow>) {
+        let _ = self.flow.set(Arc::downgrade(flow));
+    }
+
+    pub(super) fn flow(&self) -> Option<Arc<Flow>> {
+        self.flow.get().and_then(Weak::upgrade)
     }
 
     /// Whether another socket of its session has connected since then.

@@ -129,13 +129,12 @@ impl Registry {
         Ok(position)
     }
 
-    /// Notes that one more socket of a login session connected, with those that are here.
-    pub(super) fn note_sibling(&self, user: UserId, session: SessionId) {
+    /// The sockets of a login session that are here.
+    pub(super) fn siblings(&self, user: UserId, session: SessionId) -> Vec<Arc<Client>> {
         let index = self.rooms.read();
-        let Some(members) = index.get(&Room::User(user)) else { return };
-        for client in members.clients.values() {
-            client.note_sibling(session);
-        }
+        let Some(members) = index.get(&Room::User(user)) else { return Vec::new() };
+        let is_sibling = |client: &&Arc<Client>| client.lease().and_then(|lease| lease.session) == Some(session);
+        members.clients.values().filter(is_sibling).cloned().collect()
     }
 
     pub(super) fn leave(&self, client: &Client, room: &Room) {

@@ -42,7 +42,12 @@ use super::{
 };
 use crate::{
     auth,
-    transport::{address::ClientAddress, connection::Connection, event_names, frames::Ending},
+    transport::{
+        address::ClientAddress,
+        connection::Connection,
+        event_names::{self, Payload, SEPARATOR},
+        frames::Ending,
+    },
 };
 
 /// Of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
@@ -71,6 +76,24 @@ pub(super) struct Flow {
     pace: OnceLock<Pace>,
     /// Where it is listed, once its session has a name.
     listed: OnceLock<(String, Flows)>,
+    /// A request of it broke off or was refused, after which a stock client gives up the session.
+    has_failed: AtomicBool,
+    /// The client has said that it ends the session; what becomes of its other requests says nothing any more.
+    is_ending: AtomicBool,
+}
+
+/// One request of a session. Where its connection breaks, nothing is left of it but this being dropped.
+struct Attempt {
+    flow: Arc<Flow>,
+    has_succeeded: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_succeeded && !self.flow.is_ending.load(Ordering::Relaxed) {
+            self.flow.has_failed.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -101,6 +124,17 @@ struct Listed {
     returns: OnceLock<Returns>,
     /// Service that answers the requests of every session; `None` before the first poll, and once the server is gone.
     engine: Mutex<Option<Next>>,
+}
+
+/// How a client went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// On purpose.
+    Left,
+    /// Its connection failed, or was ended here.
+    Lost,
+    /// As clients that poll do in either case.
+    Unclear,
 }
 
 /// Watches the requests of Engine.IO sessions go by.
@@ -150,9 +184,15 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
     let is_poll = !is_web_socket && request.method() == Method::GET;
     let is_post = request.method() == Method::POST;
     flow.count_packets(1);
+    if is_poll {
+        // It goes on in spite of what failed before.
+        flow.has_failed.store(false, Ordering::Relaxed);
+    }
+    // A WebSocket that comes to nothing changes nothing: a stock client goes on to poll.
+    let mut attempt = Attempt { flow: flow.clone(), has_succeeded: is_web_socket };
     let answer = async {
         let request = match is_post {
-            true => with_stand_ins(request, flows.0.max_payload).await.map(|body| counted(body, flow.clone())),
+            true => flow.look_at_post(request, flows.0.max_payload).await,
             false => request,
         };
         next.run(request).await
@@ -172,42 +212,12 @@ pub(super) async fn watch(State(flows): State<Flows>, mut request: Request, next
         flow.upgrade(&connection);
         flow.count_packets_of(&connection);
     }
+    attempt.has_succeeded |= response.status().is_success();
     if is_poll && response.status().is_success() {
         flow.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
         flow.polled.notify_waiters();
     }
     response
-}
-
-/// A post whose events have names that the engine can read.
-async fn with_stand_ins(request: Request, max_payload: usize) -> Request {
-    // The engine refuses what is longer.
-    let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= max_payload as u64);
-    if !is_short {
-        return request;
-    }
-    let (mut parts, body) = request.into_parts();
-    let body = match to_bytes(body, max_payload).await {
-        Ok(payload) => match event_names::with_stand_ins(&payload) {
-            Some(changed) => {
-                parts.headers.remove(header::CONTENT_LENGTH);
-                Body::from(changed)
-            }
-            None => Body::from(payload),
-        },
-        // It broke off, which is for the engine to find.
-        Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
-    };
-    Request::from_parts(parts, body)
-}
-
-/// A polling body, of which each separator begins another packet.
-fn counted(body: Body, flow: Arc<Flow>) -> Body {
-    Body::new(body.map_frame(move |frame| {
-        let separators = frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == 0x1e).count());
-        flow.count_packets(u32::try_from(separators).unwrap_or(u32::MAX));
-        frame
-    }))
 }
 
 impl Flows {
@@ -241,6 +251,11 @@ impl Flows {
 
     pub(super) fn len(&self) -> usize {
         self.0.flows.lock().len()
+    }
+
+    /// How many sessions are listed of which a request failed.
+    pub(super) fn failed(&self) -> usize {
+        self.0.flows.lock().values().filter_map(Weak::upgrade).filter(|flow| flow.has_failed()).count()
     }
 
     /// Lets sessions begin at a pace, for as long as `span`, because so many are expected back.
@@ -291,17 +306,26 @@ impl Flow {
 
     /// Whether the client ended the session on purpose, when its transport was closed (or else failed).
     ///
-    /// A transport is closed by a Close frame, by Engine.IO's own packet, which a stock client sends when it polls, and
-    /// by us.
-    pub(super) fn was_left(&self, is_closed: bool) -> bool {
+    /// A transport is closed by a Close frame, by Engine.IO's own packet, and by us. A client that polls sends that
+    /// packet also when a request failed and it is about to come back, and nobody can tell whether that was so where
+    /// the request did not get here.
+    pub(super) fn parting(&self, is_closed: bool) -> Parting {
         if self.hung_up.is_cancelled() {
-            return false;
+            return Parting::Lost;
         }
-        let progress = self.progress.lock();
-        match progress.web_socket.as_ref().and_then(|(connection, _)| connection.ending()) {
-            Some(ending) => ending == Ending::Left,
-            None => is_closed,
+        let ending = self.progress.lock().web_socket.as_ref().and_then(|(connection, _)| connection.ending());
+        match ending {
+            Some(Ending::Left) => Parting::Left,
+            Some(Ending::GaveUp) => Parting::Lost,
+            None if is_closed && !self.has_failed() => Parting::Unclear,
+            None => Parting::Lost,
         }
+    }
+
+    /// Whether a request of a session that polls broke off or was refused, and none came to poll again. A stock client
+    /// gives it up for that.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) && self.progress.lock().web_socket.is_none()
     }
 
     /// When the client last sent anything.
@@ -325,6 +349,44 @@ impl Flow {
             }
             return;
         }
+    }
+
+    /// Counts the packets of a post, and gives its events names that the engine can read.
+    async fn look_at_post(self: &Arc<Self>, request: Request, max_payload: usize) -> Request {
+        // The engine refuses what is longer.
+        let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= max_payload as u64);
+        if !is_short {
+            return request.map(|body| self.counting(body));
+        }
+        let (mut parts, body) = request.into_parts();
+        let body = match to_bytes(body, max_payload).await {
+            Ok(payload) => {
+                let Payload { packets, ends_session, changed } = event_names::look_at_payload(&payload);
+                // The first one was counted with the request.
+                self.count_packets(packets - 1);
+                self.is_ending.fetch_or(ends_session, Ordering::Relaxed);
+                match changed {
+                    Some(changed) => {
+                        parts.headers.remove(header::CONTENT_LENGTH);
+                        Body::from(changed)
+                    }
+                    None => Body::from(payload),
+                }
+            }
+            // It broke off, which is for the engine to find.
+            Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+        };
+        Request::from_parts(parts, body)
+    }
+
+    /// A body of unknown length, of which each separator begins another packet.
+    fn counting(self: &Arc<Self>, body: Body) -> Body {
+        let flow = self.clone();
+        Body::new(body.map_frame(move |frame| {
+            let separators = frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == SEPARATOR).count());
+            flow.count_packets(u32::try_from(separators).unwrap_or(u32::MAX));
+            frame
+        }))
     }
 
     /// Counts what comes in over a WebSocket from now on.

@@ -21,11 +21,11 @@ use super::{
     Door,
     client::Client,
     fanout::TooManyRooms,
-    flow::Flow,
+    flow::{Flow, Parting},
     handler::{self, Followed, Inbox},
-    hangup::hang_up,
+    hangup::{hang_up, hang_up_on},
     limits::hit,
-    outbox::Writer,
+    outbox::{Source, Writer},
     refusal::Refusal,
     session::Lease,
 };
@@ -82,6 +82,8 @@ struct Prepared(Arc<Mutex<Option<Ready>>>, Arc<Client>);
 struct Ready {
     inbox: Inbox,
     greetings: Vec<Message>,
+    /// It said where it was in the log.
+    is_back: bool,
 }
 
 /// Judges a client that wants to connect and makes everything ready for it.
@@ -145,6 +147,10 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let client = Client::new(user, Lease::new(credentials), head, &door.settings);
     client.note_rights(past.rights);
     client.occupy(place);
+    if let Some(flow) = socket.req_parts().extensions.get::<Arc<Flow>>() {
+        client.attach(flow);
+    }
+    let is_back = !matches!(resumed, Resumed::Fresh);
     let mut greetings = vec![Message::new("connected", &greeting)];
     match resumed {
         Resumed::Fresh => {}
@@ -158,7 +164,7 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let (intake, inbox) = handler::queue(client.clone(), &door.settings, &door.limits);
     socket.on_fallback(intake);
     socket.on_disconnect(Farewell { door: door.clone(), client: client.clone() });
-    let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings })));
+    let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings, is_back })));
     socket.extensions.insert(Prepared(inbox, client));
     Ok(())
 }
@@ -167,15 +173,21 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
 pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let socket = caller.socket;
     let Some(Prepared(inbox, client)) = socket.extensions.remove::<Prepared>() else { return };
-    let Some(Ready { inbox, mut greetings }) = inbox.lock().take() else { return };
+    let Some(Ready { inbox, mut greetings, is_back }) = inbox.lock().take() else { return };
     let user = client.user().id;
     if let Some(session) = client.lease().and_then(|lease| lease.session) {
-        door.source.registry.note_sibling(user, session);
+        for sibling in door.source.registry.siblings(user, session) {
+            sibling.note_sibling();
+            if let Some(flow) = sibling.flow().filter(|flow| is_back && door.is_given_up(flow)) {
+                door.source.lose(&sibling);
+                hang_up_on(&flow);
+            }
+        }
     }
     // A client that is gone by now is closed, and enters no room.
     door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
     door.source.presence.arrive(&client, door.app.now());
-    greetings.extend(rejoin(&door, &client).await);
+    greetings.extend(rejoin(&door, &client, is_back).await);
     debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
     let transport = match socket.transport_type() {
         TransportType::Websocket => "websocket",
@@ -189,17 +201,25 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
 }
 
 /// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
-async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
+async fn rejoin(door: &Door, client: &Arc<Client>, is_back: bool) -> Vec<Message> {
     let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
-    let (kept, is_cut) = door.source.kept.rooms(session);
-    let mut kept: Vec<(Room, u64)> = kept.into_iter().collect();
-    kept.sort();
+    let Source { kept, kept_for_resumed, .. } = &*door.source;
+    let (mut left, mut is_cut) = kept.rooms(session);
+    if is_back {
+        let (unclear, is_more_cut) = kept_for_resumed.rooms(session);
+        for (room, since) in unclear {
+            left.entry(room).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+        }
+        is_cut |= is_more_cut;
+    }
+    let mut left: Vec<(Room, u64)> = left.into_iter().collect();
+    left.sort();
     let (mut rooms, mut told, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
         let refusal = Refusal::from(TooManyRooms(door.limits.subscriptions));
         told.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
     }
-    for (room, since) in kept {
+    for (room, since) in left {
         let Room::Lead(lead_id) = &room else { continue };
         match handler::may_follow(&door.source, &client.user(), &room).await {
             Ok(followed) => {
@@ -219,7 +239,10 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     }
     door.source.registry.add(client, rooms.iter().cloned());
     // Not earlier: at any moment they stand in one place or the other, and so in what the next process is left.
-    door.source.kept.taken(session);
+    kept.taken(session);
+    if is_back {
+        kept_for_resumed.taken(session);
+    }
     for lead in entered {
         door.source.presence.enter(client, lead);
         // What it is told comes behind the greetings.
@@ -227,7 +250,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     }
     if client.closed().is_cancelled() && !client.has_left() {
         // It was counted as lost when it closed, without these.
-        door.source.kept.keep(session, rooms.into_iter().collect(), 0, door.source.max_subscriptions);
+        kept.keep(session, rooms.into_iter().collect(), 0, door.source.max_subscriptions);
     }
     told
 }
@@ -390,21 +413,21 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
         };
         counter!("leadwire_disconnects_total", "reason" => label).increment(1);
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>();
-        let has_left = match reason {
-            DisconnectReason::ClientNSDisconnect => true,
-            DisconnectReason::TransportClose => flow.is_some_and(|flow| flow.was_left(true)),
-            DisconnectReason::TransportError => flow.is_some_and(|flow| flow.was_left(false)),
+        let parting = match reason {
+            DisconnectReason::ClientNSDisconnect => Parting::Left,
+            DisconnectReason::TransportClose => flow.map_or(Parting::Lost, |flow| flow.parting(true)),
+            DisconnectReason::TransportError => flow.map_or(Parting::Lost, |flow| flow.parting(false)),
             // A page that polled, or that the browser keeps in its cache, says nothing when it is left for the next one.
-            DisconnectReason::HeartbeatTimeout => flow
-                .and_then(|flow| flow.last_heard())
-                .is_some_and(|last_heard| self.client.has_sibling_since(last_heard)),
-            _ => false,
+            DisconnectReason::HeartbeatTimeout => {
+                let last_heard = flow.and_then(|flow| flow.last_heard());
+                match last_heard.is_some_and(|last_heard| self.client.has_sibling_since(last_heard)) {
+                    true => Parting::Left,
+                    false => Parting::Lost,
+                }
+            }
+            _ => Parting::Lost,
         };
-        if has_left {
-            self.door.source.part_with(&self.client);
-        } else {
-            self.door.source.lose(&self.client);
-        }
+        self.door.source.part(&self.client, parting);
         defer(socket);
     }
 }

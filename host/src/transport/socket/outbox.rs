@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     client::{Client, Missed, Output},
     fanout::Registry,
-    flow::{Flow, Meter},
+    flow::{Flow, Meter, Parting},
     handler::{Followed, ack, may_follow},
     handshake::caller_address,
     hangup::hang_up,
@@ -58,6 +58,8 @@ pub(super) struct Source {
     pub(super) app: App,
     pub(super) registry: Arc<Registry>,
     pub(super) kept: Kept,
+    /// Of sockets of which it is not clear whether they were lost: for those alone that say where they were in the log.
+    pub(super) kept_for_resumed: Kept,
     pub(super) presence: Arc<Presence>,
     pub(super) replay: Arc<Replay>,
     pub(super) shaper: Arc<Shaper>,
@@ -68,10 +70,19 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Forgets a socket that left: nobody comes back for its subscriptions.
-    pub(super) fn part_with(&self, client: &Client) {
+    /// Forgets a socket that is gone.
+    pub(super) fn part(&self, client: &Client, parting: Parting) {
+        if parting == Parting::Lost {
+            return self.lose(client);
+        }
         client.leave();
-        if let Some(rooms) = self.registry.remove(client, |_| ()) {
+        let session = client.lease().and_then(|lease| lease.session);
+        let keep = |rooms: &Rooms| {
+            if let Some(session) = session.filter(|_| parting == Parting::Unclear) {
+                self.kept_for_resumed.keep(session, rooms.clone(), 1, self.max_subscriptions);
+            }
+        };
+        if let Some(rooms) = self.registry.remove(client, keep) {
             self.presence.left(client, &rooms);
         }
     }
