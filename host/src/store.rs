@@ -57,7 +57,7 @@ use custody::{Custody, Place};
 pub use error::{Error, Outage, Result};
 use head::Head;
 pub use health::{Check, Failure};
-use lock::Lock;
+use lock::{Lock, LockError};
 use log::Name;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -291,6 +291,14 @@ impl Store {
         self.custody.hold(locks);
     }
 
+    /// Takes the locks again whose files somebody has deleted.
+    ///
+    /// # Errors
+    /// When another process was faster, or a file cannot be made.
+    pub fn renew_locks(&self) -> std::result::Result<(), LockError> {
+        self.custody.renew_locks()
+    }
+
     /// Has every newer seq told to `witness`, before it is told to anybody else or answered.
     pub fn set_witness(&self, witness: impl Fn(u64) + Send + Sync + 'static) {
         self.head.set_witness(Box::new(witness));
@@ -330,7 +338,7 @@ impl Store {
         }
         self.readers.close().await;
         self.writer.close().await;
-        self.custody.end().await;
+        self.custody.end(self.health.outage() == Some(Outage::Io)).await;
     }
 }
 

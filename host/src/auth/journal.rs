@@ -129,15 +129,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Flushes every second and prunes every hour, until `stop`.
+    /// Flushes every second, logs what commands did beside this process, and prunes every hour, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut ticks, mut ticked, mut is_failing) = (interval(FLUSH_EVERY), 0_u32, false);
+        let (mut ticks, mut ticked, mut is_failing, mut logged) = (interval(FLUSH_EVERY), 0_u32, false, None);
         loop {
             let is_over = select! {
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };
             let mut kept = self.flush().await;
+            if kept.is_ok() {
+                kept = self.log_operators(&mut logged).await;
+            }
             if kept.is_ok() && !is_over && ticked.is_multiple_of(PRUNE_EVERY) {
                 kept = self.prune().await;
             }
@@ -155,6 +158,20 @@ impl Journal {
                 return;
             }
         }
+    }
+
+    /// Logs what operators did since row `logged`; at first, from now on.
+    async fn log_operators(&self, logged: &mut Option<i64>) -> Result<(), store::Error> {
+        let mut reader = self.0.store.read().await?;
+        let Some(last) = logged else {
+            *logged = Some(reader.newest_audit_row().await?);
+            return Ok(());
+        };
+        for row in reader.operators_rows(*last).await? {
+            row.log();
+            *last = row.id;
+        }
+        Ok(())
     }
 
     /// Deletes what is older, or more, than the settings say. Others may write between two steps.

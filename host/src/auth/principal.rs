@@ -3,9 +3,9 @@
 //! Between the two lie the request's body, plugins and the queue of password hashes. A caller whose account, role or
 //! session was taken away meanwhile, or whose token expired, changes nothing any more.
 
-use std::{net::IpAddr, ops::Deref, sync::Arc};
+use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
-use super::Error;
+use super::{Error, token::CLOCK_SKEW};
 use crate::{
     domain::{
         event::Actor,
@@ -142,8 +142,9 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<Option<User>, crate::store::Error> {
         let Some(standing) = reader.standing(user, self.session, now).await? else { return Ok(None) };
-        // A token says its time in whole seconds, so the second in which older ones were refused counts as before.
-        let is_refused = || standing.tokens_not_before.is_some_and(|moment| self.issued_at <= moment);
+        // A token says its time in whole seconds, and by a clock that may be ahead.
+        let skew = Duration::from_secs(CLOCK_SKEW.unsigned_abs());
+        let is_refused = || standing.tokens_not_before.is_some_and(|moment| self.issued_at <= moment.plus(skew));
         let is_good = match self.session {
             Some(_) => standing.has_live_session,
             None => !is_refused(),

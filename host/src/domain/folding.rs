@@ -5,7 +5,7 @@
 use unicode_normalization::{UnicodeNormalization, char::canonical_combining_class};
 
 /// Counted up when [`fold`] or [`digits`] make something else of a text: what is stored is made anew then.
-pub const FOLDING: i64 = 1;
+pub const FOLDING: i64 = 2;
 
 /// As few digits are a number that somebody may be looking for by its digits alone.
 const MIN_DIGITS: usize = 3;
@@ -56,14 +56,26 @@ fn without_stroke(char: char) -> Option<&'static str> {
     })
 }
 
+/// The zeros of the scripts that people write phone numbers in; the other nine digits follow each (Unicode, Nd).
+const ZEROS: [char; 21] = [
+    '0', '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
+    '\u{ce6}', '\u{d66}', '\u{de6}', '\u{e50}', '\u{ed0}', '\u{f20}', '\u{1040}', '\u{17e0}', '\u{1810}', '\u{1946}',
+];
+
+fn digit(char: char) -> Option<char> {
+    let value =
+        ZEROS.iter().find_map(|zero| u32::from(char).checked_sub(u32::from(*zero)).filter(|value| *value < 10))?;
+    char::from_digit(value, 10)
+}
+
 /// The digits of a phone number.
 pub fn digits(text: &str) -> String {
-    text.nfkd().filter(char::is_ascii_digit).collect()
+    text.nfkd().filter_map(digit).collect()
 }
 
 /// The digits that somebody searches for who types a phone number, or a part of one.
 pub fn phone_digits(text: &str) -> Option<String> {
-    let is_phone = |char: char| char.is_ascii_digit() || " +-()./\u{2010}\u{2012}\u{2013}\u{2212}".contains(char);
+    let is_phone = |char: char| digit(char).is_some() || " +-()./\u{2010}\u{2012}\u{2013}\u{2212}".contains(char);
     let digits = digits(text);
     (digits.len() >= MIN_DIGITS && fold(text).chars().all(is_phone)).then_some(digits)
 }
@@ -155,6 +167,8 @@ mod tests {
         for other in ["12", "555 roofs", "+", "", "a5550199"] {
             assert_eq!(phone_digits(other), None, "{other}");
         }
+        assert_eq!(digits("\u{660}\u{661}\u{669} \u{6f5} \u{967} \u{e53} \u{ff17}"), "0195137");
+        assert_eq!(phone_digits("\u{665}\u{665}\u{665}\u{660}").as_deref(), Some("5550"));
     }
 
     #[test]

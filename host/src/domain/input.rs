@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
 
 use super::{folding::is_blank, time::Timestamp};
 
@@ -121,7 +122,7 @@ impl Input {
     }
 
     pub fn email(&mut self, key: &'static str) -> Option<String> {
-        let text = self.text(key, 0, 254)?;
+        let text: String = self.text(key, 0, 254)?.nfc().collect();
         let options = email_address::Options::default().without_display_text().without_domain_literal();
         match email_address::EmailAddress::parse_with_options(&text, options) {
             Ok(_) => Some(text),

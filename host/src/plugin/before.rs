@@ -53,6 +53,8 @@ pub struct Refusal {
 
 /// The codes that the server itself answers with; so is every other one that ends with `_not_found`.
 const OWN_CODES: &[&str] = &[
+    "database_corrupt",
+    "database_unavailable",
     "field_hidden",
     "forbidden",
     "idempotency_key_reused",

@@ -24,11 +24,25 @@ pub(super) struct Health {
     skipped: AtomicU64,
     /// Faults since the last good answer, those about one lead counted once. Below the limit, nothing else is looked at.
     in_a_row: AtomicU32,
-    /// The leads that these were about, as far as they were about one.
-    leads_in_a_row: Mutex<Vec<LeadId>>,
+    /// These faults, as far as they were about leads.
+    row: Mutex<Row>,
     rest: Mutex<Option<Rest>>,
     last_fault: Mutex<Option<LastFault>>,
 }
+
+/// Faults about leads since the last good answer.
+///
+/// They say nothing about the plugin unless they go on for a while: a page of a list may hold nothing else.
+#[derive(Default)]
+struct Row {
+    leads: Vec<LeadId>,
+    /// When the first of them was met.
+    since: Option<Instant>,
+}
+
+const LONGEST_ROW: Duration = Duration::from_secs(1);
+/// More leads than a page has are not told apart.
+const MAX_LEADS: usize = 256;
 
 /// The breaker is open.
 struct Rest {
@@ -55,7 +69,7 @@ impl Health {
             faults: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
-            leads_in_a_row: Mutex::default(),
+            row: Mutex::default(),
             rest: Mutex::default(),
             last_fault: Mutex::default(),
         }
@@ -86,7 +100,7 @@ impl Health {
     pub(super) fn good(&self, _: Permit) {
         if self.in_a_row.load(Relaxed) != 0 {
             self.in_a_row.store(0, Relaxed);
-            self.leads_in_a_row.lock().clear();
+            *self.row.lock() = Row::default();
             *self.rest.lock() = None;
         }
     }
@@ -104,10 +118,18 @@ impl Health {
     ) -> bool {
         self.faults.fetch_add(1, Relaxed);
         *self.last_fault.lock() = Some(LastFault { at: Timestamp::now(), hook, reason: fault.to_string() });
-        if !permit.probe && lead.is_some_and(|lead| self.is_repeated(lead)) {
+        let is_new = lead.is_none_or(|lead| self.is_new(lead, now));
+        if !permit.probe && !is_new {
             return false;
         }
-        if self.in_a_row.fetch_add(1, Relaxed).saturating_add(1) < self.faults_to_open {
+        let limit = match lead {
+            // It stays one below until the row has lasted.
+            Some(_) if !permit.probe && !self.has_lasted(now) => self.faults_to_open - 1,
+            _ => self.faults_to_open,
+        };
+        let count = |count: u32| Some(count.saturating_add(1).min(limit.max(count)));
+        let before = self.in_a_row.fetch_update(Relaxed, Relaxed, count).unwrap_or_default();
+        if before.saturating_add(1) < self.faults_to_open || limit < self.faults_to_open {
             return false;
         }
         let mut rest = self.rest.lock();
@@ -121,14 +143,22 @@ impl Health {
         true
     }
 
-    /// Whether there was a fault about the lead since the last good answer; from now on, there was.
-    fn is_repeated(&self, lead: LeadId) -> bool {
-        let mut leads = self.leads_in_a_row.lock();
-        let is_known = leads.contains(&lead);
-        if !is_known && leads.len() < self.faults_to_open as usize {
-            leads.push(lead);
+    /// Whether there was no fault about the lead since the last good answer; from now on, there was.
+    fn is_new(&self, lead: LeadId, now: Instant) -> bool {
+        let mut row = self.row.lock();
+        row.since.get_or_insert(now);
+        let is_known = row.leads.contains(&lead);
+        if !is_known && row.leads.len() < MAX_LEADS {
+            row.leads.push(lead);
         }
-        is_known
+        !is_known
+    }
+
+    fn has_lasted(&self, now: Instant) -> bool {
+        self.row
+            .lock()
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.first_rest.min(LONGEST_ROW))
     }
 
     /// Whether the last answers were all faults, enough of them for a rest.
@@ -211,20 +241,27 @@ mod tests {
     }
 
     #[test]
-    fn one_lead_that_is_asked_about_again_and_again_does_not_open_the_breaker() {
+    fn leads_that_a_plugin_fails_on_open_the_breaker_only_when_nothing_else_is_answered_for_a_while() {
         let now = Instant::now();
         let health = health();
-        let about = |number| {
+        let about_at = |number, now| {
             let permit = health.permit(|| now).expect("may ask");
             let lead = Some(LeadId(uuid::Uuid::from_u128(number)));
             health.bad(permit, "filter", &Fault::Failed("no".into()), lead, now)
         };
+        let about = |number| about_at(number, now);
         for _ in 0..100 {
             assert!(!about(1));
         }
-        assert!(!about(2) && !about(3) && !about(4) && !about(2));
-        assert!(about(5), "five leads in a row");
-        health.good(health.permit(|| now + FIRST_REST).expect("may probe"));
+        for number in 2..100 {
+            assert!(!about(number) && !health.is_resting(), "a page of such leads");
+        }
+        health.good(health.permit(|| now).expect("may ask"));
+        assert!((100..110).all(|number| !about_at(number, now + FIRST_REST)), "another row");
+        let later = now + 2 * FIRST_REST;
+        assert!(!about_at(100, later), "the same one again");
+        assert!(about_at(110, later), "nothing else was answered");
+        health.good(health.permit(|| later + FIRST_REST).expect("may probe"));
         assert!(!about(1) && !about(2) && !health.is_resting());
     }
 

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -155,6 +156,10 @@ pub(crate) async fn lock_all(data_dir: &Path, database: &Path, command: &str) ->
 
 async fn lock_database(database: &Path, command: &str) -> Result<Lock, LockError> {
     let what = format!("the database {}", database.display());
+    let links = fs::metadata(database).map_or(1, |found| found.nlink());
+    if links > 1 {
+        return Err(LockError::Linked { what, links });
+    }
     Lock::take(&database_lock(database), &what, command).await
 }
 
@@ -181,8 +186,14 @@ async fn renew(store: &mut Store, reason: &str, head: u64) -> Result<(), store::
 pub(super) async fn look_after(store: Arc<Store>, note: Arc<Note>, data_dir: PathBuf, stop: CancellationToken) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<Instant> = None;
+    let (mut told, mut told_of_locks): (Option<Instant>, Option<Instant>) = (None, None);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        if let Err(error) = store.renew_locks()
+            && told_of_locks.is_none_or(|told| told.elapsed() > REMIND)
+        {
+            error!("a lock file was deleted and cannot be made again: {:#}", anyhow::Error::from(error));
+            told_of_locks = Some(Instant::now());
+        }
         let displaced = match store.check_log().await {
             Err(store::Error::Unavailable { outage: Outage::Replaced, source }) => source,
             _ => {

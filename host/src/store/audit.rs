@@ -141,17 +141,21 @@ impl Entry {
     /// Writes it to the log of the process, in the form that docs/SECURITY.md describes.
     pub fn log(&self) {
         let Self { kind, actor, subject, address, request, detail } = self;
-        let show = |text: &Option<String>| text.clone().map(tracing::field::display);
-        tracing::info!(
-            target: "leadwire::audit",
-            client = address.map(tracing::field::display),
-            request = show(request),
-            actor = show(actor),
-            subject = show(subject),
-            detail = (!detail.is_empty()).then(|| tracing::field::display(to_text(detail))),
-            "{}", kind.as_str()
-        );
+        log(kind.as_str(), &[&address.map(|address| address.to_string()), request, actor, subject], detail);
     }
+}
+
+fn log(kind: &str, [client, request, actor, subject]: &[&Option<String>; 4], detail: &Map<String, Value>) {
+    let show = |text: &Option<String>| text.clone().map(tracing::field::display);
+    tracing::info!(
+        target: "leadwire::audit",
+        client = show(client),
+        request = show(request),
+        actor = show(actor),
+        subject = show(subject),
+        detail = (!detail.is_empty()).then(|| tracing::field::display(to_text(detail))),
+        "{kind}"
+    );
 }
 
 /// One row of the table.
@@ -198,6 +202,21 @@ impl Reader {
         .bind(limit)
         .fetch_all(&mut *self.tx)
         .await?;
+        rows.iter().map(audit_row).collect()
+    }
+
+    /// The newest row, 0 where there is none.
+    pub async fn newest_audit_row(&mut self) -> Result<i64> {
+        let newest = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM audit");
+        Ok(newest.fetch_one(&mut *self.tx).await?)
+    }
+
+    /// What operators did from the command line: some of the rows that follow `after`, oldest first.
+    pub async fn operators_rows(&mut self, after: i64) -> Result<Vec<AuditRow>> {
+        let rows = sqlx::query("SELECT * FROM audit WHERE id > ? AND actor = 'operator' ORDER BY id LIMIT 100")
+            .bind(after)
+            .fetch_all(&mut *self.tx)
+            .await?;
         rows.iter().map(audit_row).collect()
     }
 }
@@ -279,6 +298,11 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow> {
 }
 
 impl AuditRow {
+    /// As [`Entry::log`], for what another process did.
+    pub fn log(&self) {
+        log(&self.kind, &[&self.address, &self.request_id, &self.actor, &self.subject], &self.detail);
+    }
+
     /// As administrators see it.
     pub fn to_json(&self) -> Value {
         let mut row = json!(self);

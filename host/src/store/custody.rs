@@ -17,7 +17,7 @@ use tracing::{error, info};
 use super::{
     Error, Outage, Result, Store,
     content::Content,
-    lock::Lock,
+    lock::{Lock, LockError},
     log,
     place::{Displaced, OpenFiles},
 };
@@ -167,10 +167,25 @@ impl Custody {
         self.locks.lock().extend(locks);
     }
 
+    /// Takes the locks again whose files somebody has deleted: without them, another process would start.
+    ///
+    /// # Errors
+    /// When another process was faster, or a file cannot be made.
+    pub(super) fn renew_locks(&self) -> std::result::Result<(), LockError> {
+        self.locks.lock().iter_mut().try_for_each(Lock::renew)
+    }
+
     /// Lets go of the database, after every other connection was closed.
-    pub(super) async fn end(&self) {
+    ///
+    /// The last connection to be closed copies the write-ahead log into the file. Where either `is_broken`, that would
+    /// spoil the file as well: then it is left to the next start to find out what is whole.
+    pub(super) async fn end(&self, is_broken: bool) {
         if let Some(keeper) = self.keeper.lock().await.take() {
-            let _ = keeper.close().await;
+            if is_broken || self.place.is_overwritten() {
+                std::mem::forget(keeper);
+            } else {
+                let _ = keeper.close().await;
+            }
         }
         self.locks.lock().clear();
     }

@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, sleep};
+use unicode_normalization::UnicodeNormalization;
 
 use super::{PATIENCE, Reader, Result, Store, Tx};
 use crate::domain::{
+    folding::fold,
     id::{LeadId, UserId},
     lead::Lead,
     user::User,
@@ -94,14 +96,30 @@ pub struct Mention {
     pub lead_id: Option<String>,
 }
 
+/// A text as it may stand where SQLite has lowered it, which it does to ASCII alone: a list in JSON.
+fn spellings(text: &str) -> String {
+    let cases = [text.to_owned(), text.to_lowercase(), text.to_uppercase()];
+    let forms = cases.iter().flat_map(|text| [text.nfc().collect::<String>(), text.nfd().collect()]);
+    let mut spellings: Vec<String> = forms.map(|text| text.to_ascii_lowercase()).collect();
+    spellings.sort();
+    spellings.dedup();
+    json!(spellings).to_string()
+}
+
 impl Reader {
-    /// The leads with this e-mail address, deleted ones as well.
+    /// The leads with this e-mail address, letters' case and ways of composing them aside, deleted ones as well.
     pub async fn leads_with_email(&mut self, email: &str) -> Result<Vec<LeadId>> {
-        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM leads WHERE lower(email) = lower(?) ORDER BY id")
-            .bind(email)
-            .fetch_all(&mut *self.tx)
-            .await?;
-        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        let same = |text: &str| -> String { text.nfc().flat_map(char::to_lowercase).collect() };
+        // What folds alike may still be another's: accents count.
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT leads.id, leads.email FROM leads JOIN lead_search s ON s.lead_id = leads.id
+             WHERE s.email = ? AND leads.email IS NOT NULL ORDER BY leads.id",
+        )
+        .bind(fold(email))
+        .fetch_all(&mut *self.tx)
+        .await?;
+        let theirs = rows.iter().filter(|(_, stored)| same(stored) == same(email));
+        Ok(theirs.filter_map(|(id, _)| id.parse().ok()).collect())
     }
 
     /// The lead, whether or not it is deleted.
@@ -122,15 +140,17 @@ impl Reader {
 
     /// Where a text still stands, letters' case aside.
     pub async fn mentions(&mut self, text: &str) -> Result<Vec<Mention>> {
+        let spellings = spellings(text);
         let mut found = Vec::new();
         for (table, column, lead) in MENTIONS {
             if !self.has_table(table).await? {
                 continue;
             }
             let query = format!(
-                "SELECT DISTINCT {lead} FROM {table} WHERE instr(lower({column}), lower(?)) > 0 LIMIT {MAX_NAMED}"
+                "SELECT DISTINCT {lead} FROM {table}
+                 WHERE EXISTS (SELECT 1 FROM json_each(?) WHERE instr(lower({column}), value) > 0) LIMIT {MAX_NAMED}"
             );
-            let rows = sqlx::query(AssertSqlSafe(query)).bind(text).fetch_all(&mut *self.tx).await?;
+            let rows = sqlx::query(AssertSqlSafe(query)).bind(&spellings).fetch_all(&mut *self.tx).await?;
             for row in rows {
                 found.push(Mention { table, column, lead_id: row.try_get(0)? });
             }
@@ -197,9 +217,10 @@ impl Tx<'_> {
             }
             let query = format!(
                 "SELECT rowid, {column} FROM {table}
-                 WHERE instr({column}, ?1) > 0 OR instr(lower({column}), lower(?2)) > 0"
+                 WHERE instr({column}, ?1) > 0
+                    OR EXISTS (SELECT 1 FROM json_each(?2) WHERE instr(lower({column}), value) > 0)"
             );
-            let query = sqlx::query(AssertSqlSafe(query)).bind(&id).bind(old_email);
+            let query = sqlx::query(AssertSqlSafe(query)).bind(&id).bind(spellings(old_email));
             let rows = query.fetch_all(&mut *self.reader.tx).await?;
             for row in rows {
                 let (rowid, text): (i64, String) = (row.try_get(0)?, row.try_get(1)?);

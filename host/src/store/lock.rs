@@ -15,6 +15,7 @@ use std::{
 
 use rustix::fs::OFlags;
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use super::place::give_away;
 
@@ -27,7 +28,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+    what: String,
+    command: String,
 }
 
 /// The process that holds a lock, in words of its own.
@@ -41,6 +45,8 @@ pub struct Holder {
 pub enum LockError {
     #[error("{what} is in use by {holder}")]
     Held { what: String, holder: Holder },
+    #[error("{what} has {links} names: expected one, because what SQLite keeps beside a database goes by its name")]
+    Linked { what: String, links: u64 },
     #[error("cannot lock {}", path.display())]
     Lock { path: PathBuf, source: io::Error },
 }
@@ -61,7 +67,8 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) if is_at(&file, path).map_err(failed)? => {
                     write_holder(&mut file, command).map_err(failed)?;
-                    return Ok(Self { _file: file });
+                    let (path, what, command) = (path.to_owned(), what.to_owned(), command.to_owned());
+                    return Ok(Self { file, path, what, command });
                 }
                 // Somebody deleted the file meanwhile.
                 Ok(()) => continue,
@@ -78,6 +85,37 @@ impl Lock {
             }
             server = holder.filter(|_| is_server);
             sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Lock {
+    /// Takes it again, at once, if its file is no longer at its path.
+    ///
+    /// # Errors
+    /// When another process has taken it meanwhile, or the file cannot be made or locked.
+    pub(super) fn renew(&mut self) -> Result<(), LockError> {
+        let failed = |source| LockError::Lock { path: self.path.clone(), source };
+        if is_at(&self.file, &self.path).map_err(failed)? {
+            return Ok(());
+        }
+        let mut file = open(&self.path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {
+                write_holder(&mut file, &self.command).map_err(failed)?;
+                warn!(
+                    "{} was deleted, and is made again: it keeps other processes from the same files",
+                    self.path.display()
+                );
+                self.file = file;
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => {
+                let holder = read_holder(&mut file).map_err(failed)?;
+                let holder = holder.unwrap_or_else(|| Holder { pid: 0, command: "?".into() });
+                Err(LockError::Held { what: self.what.clone(), holder })
+            }
+            Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 }

@@ -70,7 +70,7 @@ fn cors(settings: &http::Settings, origins: &Arc<Origins>) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-async fn front(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
+async fn front(State(origins): State<Arc<Origins>>, mut request: Request, next: Next) -> Response {
     let is_socket = socket::is_for_engine(request.uri().path());
     let id = http::request_id(&request);
     let is_allowed = origins.allow(request.headers());
@@ -78,12 +78,18 @@ async fn front(State(origins): State<Arc<Origins>>, request: Request, next: Next
         origins.note_refused(origin);
     }
 
+    let named = HeaderValue::from_str(&id).expect("ids are visible ASCII");
+    if is_socket {
+        // The handshake, which comes later, names the request that it belongs to.
+        request.headers_mut().insert(http::REQUEST_ID, named.clone());
+    }
+
     let mut response = match check(&request) {
         Err(problem) => {
             let mut response = http::problem::write_out(problem.into_response(), &id);
-            let id = HeaderValue::from_str(&id).expect("ids are visible ASCII");
-            response.headers_mut().insert(http::REQUEST_ID, id);
+            response.headers_mut().insert(http::REQUEST_ID, named.clone());
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
         // A page that may not read answers over HTTP could read them by a WebSocket, to which CORS does not apply.
@@ -93,6 +99,7 @@ async fn front(State(origins): State<Arc<Origins>>, request: Request, next: Next
 
     forbid_sniffing(&mut response);
     if is_socket {
+        response.headers_mut().entry(http::REQUEST_ID).or_insert(named);
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
     }

@@ -100,6 +100,9 @@ async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> R
             Ok(counted) => counted,
             Err(problem) => return problem.into_response(),
         };
+        if let Err(problem) = extract::Params::of(request.uri()).map(drop) {
+            return problem.into_response();
+        }
         let response = tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
             tracing::warn!(?limit, "answered 503: the request took too long");
             let detail = "the request took too long and was given up";

@@ -92,10 +92,12 @@ pub fn check(origin: &str) -> Result<(), String> {
 /// The origin of a URL, as browsers send it; `None` for what is no URL of a page.
 fn as_sent(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
-    let host = url.host_str().filter(|host| !host.is_empty() && !host.contains('*'))?;
+    let is_name =
+        |host: &&str| !host.contains('*') && host.trim_end_matches('.').split('.').all(|label| !label.is_empty());
+    let host = url.host_str().filter(is_name)?;
     match url.scheme() {
         "http" | "https" => Some(url.origin().ascii_serialization()),
-        "ws" | "wss" | "ftp" | "file" => None,
+        "ws" | "wss" | "ftp" | "file" | "javascript" | "data" | "blob" | "about" | "mailto" | "tel" => None,
         // Apps and browser extensions have schemes of their own.
         scheme => Some(match url.port() {
             Some(port) => format!("{scheme}://{host}:{port}"),
@@ -131,6 +133,10 @@ mod tests {
 
     #[test]
     fn only_what_browsers_send_can_be_configured() {
+        for nowhere in ["javascript://x", "mailto://a", "data://a", "https://crm..example", "https://.example"] {
+            assert!(check(nowhere).is_err(), "{nowhere}");
+        }
+        check("capacitor://localhost").expect("an app's");
         for good in [
             "*",
             "https://crm.example",

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     process::{self, Process},
-    socket_client::{SocketClient, Transport},
-    support::{Client, PASSWORD, TestApp, http_client, send},
+    socket_client::{SocketClient, Transport, until_true},
+    support::{self, Client, PASSWORD, TestApp, http_client, send},
 };
 
 async fn rows(client: &Client, query: &str) -> Vec<Value> {
@@ -92,6 +92,25 @@ async fn a_forged_token_is_recorded_and_one_that_expired_is_not() {
     let denied = rows(&admin, "kind=connect_denied").await;
     assert_eq!(denied.len(), 1, "{denied:?}");
     assert_eq!((&denied[0]["count"], &denied[0]["detail"]), (&json!(1), &json!({"reason": "bad_token"})));
+    assert!(denied[0]["requestId"].is_string(), "{denied:?}");
+}
+
+#[tokio::test]
+async fn what_operators_do_beside_a_server_is_in_its_log() {
+    let home = tempfile::tempdir().expect("a folder");
+    process::prepare(home.path(), "");
+    let server = Process::serve(home.path());
+    // From the first look at the table on.
+    let of_sales = process::email("SALES");
+    until_true("the operator's change in the log", || {
+        let change = support::leadwire(home.path()).args(["user", "role", &of_sales, "MANAGER"]).output();
+        assert!(change.expect("leadwire runs").status.success());
+        let log = server.log();
+        let change = support::leadwire(home.path()).args(["user", "role", &of_sales, "SALES"]).output();
+        assert!(change.expect("leadwire runs").status.success());
+        log.lines().any(|line| line.contains("leadwire::audit: user_changed") && line.contains("actor=operator"))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -154,6 +154,21 @@ async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_serve
     let login = http.post(server.url("/api/auth/login")).json(&login).send().await.expect("an answer");
     assert_eq!(login.status(), 401);
 
+    // Case and form are no difference outside of ASCII either; accents are.
+    let mut others = Vec::new();
+    for email in ["ZO\u{cb}@X.example", "zoe\u{308}@x.example", "zoe@x.example"] {
+        others.push(send(http.post(server.url("/api/leads")).json(&json!({"title": "Z", "email": email}))).await);
+    }
+    let about = json!({"title": "Asks", "description": "mail ZO\u{cb}@X.EXAMPLE"});
+    let about = send(http.post(server.url("/api/leads")).json(&about)).await;
+    let said = leadwire(home.path(), &["erase", "--email", "zo\u{eb}@x.example", "--json"]);
+    let erasure: Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!(erasure["erased"]["leads"], 2, "{erasure}");
+    let mention = json!({"table": "leads", "column": "description", "leadId": about["id"]});
+    assert!(erasure["mentions"].as_array().expect("a list").contains(&mention), "{erasure}");
+    let other = http.get(server.url(&format!("/api/leads/{}", others[2]["id"].as_str().expect("an id"))));
+    assert_eq!(send(other).await["email"], "zoe@x.example");
+
     // The one mention that was told of is erased as well; then nothing is left.
     let id = mentioned["id"].as_str().expect("an id");
     let said = leadwire(home.path(), &["erase", "--lead", id]);

@@ -92,6 +92,7 @@ async fn a_request_has_one_host() {
         assert_eq!(first.split(' ').nth(1), Some(status), "{head}: {answer}");
         if status == "400" {
             assert!(answer.contains("\"code\":\"malformed\"") && answer.contains("nosniff"), "{answer}");
+            assert!(answer.to_lowercase().contains("cache-control: no-store"), "{answer}");
         }
     }
 }
@@ -271,4 +272,9 @@ async fn a_query_that_is_no_text_is_refused_by_the_parameters_name() {
         assert!(detail.contains("must be UTF-8 without U+0000"), "{query}: {detail}");
     }
     app.client(Role::Viewer).get("/api/leads?q=%EF%BF%BD+%C3%A9").await.expect(StatusCode::OK);
+    // Also where nothing is read of it, so that nobody takes it for understood.
+    for path in ["/api/auth/me?x=%00", "/api/users/me?x=%ff", "/api/nothing?x=%ff"] {
+        app.client(Role::Viewer).get(path).await.refused(400, "invalid_query");
+    }
+    app.client(Role::Sales).post("/api/leads?x=%ff", json!({"title": "T"})).await.refused(400, "invalid_query");
 }

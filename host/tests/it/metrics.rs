@@ -267,21 +267,26 @@ async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
     let before = Samples::of(&url(&app)).await;
     let calls =
         |samples: &Samples| samples.sum("leadwire_plugin_calls_total", &[("plugin", "counted"), ("hook", "filter")]);
-    for _ in 0..3 {
-        // Faults about one lead count once.
+    let mut asked = 0.0;
+    let now = loop {
+        // Faults about one lead count once, and those about some only when nothing else is answered for a while.
         let lead = app.lead(json!({"title": "Roof"})).await;
         let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
         app.client(Role::Sales).get(&path).await.expect(StatusCode::OK);
         app.client(Role::Viewer).get(&path).await.refused(503, "plugin_unavailable");
-    }
-    let now = Samples::of(&url(&app)).await;
-    assert_eq!(calls(&now) - calls(&before), 3.0);
+        asked += 1.0;
+        let now = Samples::of(&url(&app)).await;
+        if now.sum("leadwire_plugin_skipped_total", &[("plugin", "faulty")]) > 0.0 {
+            break now;
+        }
+    };
+    assert_eq!(calls(&now) - calls(&before), asked);
     assert_eq!(now.sum("leadwire_plugin_faults_total", &[("plugin", "counted")]), 0.0);
     assert_eq!(
         now.sum("leadwire_plugin_call_seconds_count", &[("plugin", "counted"), ("hook", "filter")]),
         calls(&now)
     );
-    assert_eq!(now.sum("leadwire_plugin_faults_total", &[("plugin", "faulty"), ("hook", "filter")]), 2.0);
+    assert_eq!(now.sum("leadwire_plugin_faults_total", &[("plugin", "faulty"), ("hook", "filter")]), asked - 1.0);
     assert_eq!(now.sum("leadwire_plugin_skipped_total", &[("plugin", "faulty")]), 1.0);
     assert_eq!(now.sum("leadwire_plugin_rests_total", &[("plugin", "faulty")]), 1.0);
     for (plugin, up, rests) in [("counted", 1.0, 0.0), ("faulty", 0.0, 1.0)] {

@@ -81,6 +81,22 @@ async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_page_of_nothing_but_leads_that_a_filter_fails_on_costs_the_others_nothing() {
+    let app = start(&[("v", picky("v", "VIEWER"))]).await;
+    let good = lead(&app, "Attic").await;
+    for number in 0..60 {
+        lead(&app, &format!("X{number}")).await;
+    }
+    lead(&app, "Yard").await;
+    for (sort, first) in [("title", "Attic"), ("-title", "Yard"), ("title", "Attic")] {
+        let page = app.client(Role::Viewer).get(&format!("/api/leads?sort={sort}")).await.expect(StatusCode::OK);
+        assert!(titles(&page).contains(&first), "{page}");
+        app.client(Role::Viewer).get(&path(&good)).await.expect(StatusCode::OK);
+    }
+    connect(&app, Role::Viewer).await;
+}
+
+#[tokio::test]
 async fn a_lead_that_a_filter_fails_on_is_read_by_nobody_and_counts_for_no_other_lead() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (good, bad) = (lead(&app, "Attic").await, lead(&app, "X").await);

@@ -8,7 +8,7 @@ use axum::{
     RequestPartsExt,
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
+    http::{Extensions, HeaderMap, StatusCode, Uri, header, request::Parts},
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -217,8 +217,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
+        Self::of(&parts.uri)
     }
 }
 
@@ -240,6 +239,15 @@ fn parameter(pair: &str) -> Result<(String, String), Problem> {
 }
 
 impl Params {
+    /// Reads the query of any call, also of one that takes no parameters.
+    ///
+    /// # Errors
+    /// When a name or a value is no text.
+    pub fn of(uri: &Uri) -> Result<Self, Problem> {
+        let query = uri.query().unwrap_or_default();
+        query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
+    }
+
     pub fn all(&mut self, name: &str) -> Vec<String> {
         let taken = self.0.extract_if(.., |(key, _)| key == name);
         taken.map(|(_, value)| value).filter(|value| !value.is_empty()).collect()

@@ -94,6 +94,27 @@ async fn a_deleted_write_ahead_log_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_write_ahead_log_that_is_cut_does_not_spoil_the_database_when_the_server_stops() {
+    let home = home();
+    let mut server = Process::serve(home.path());
+    let admin = Admin::of(&server).await;
+    let lead = admin.lead(&server, "Kept").await;
+    server.end();
+    let mut server = Process::serve(home.path());
+    let admin = Admin::of(&server).await;
+    admin.lead(&server, "In the log that is cut").await;
+    let wal = fs::OpenOptions::new().write(true).open(home.path().join("leadwire.db-wal")).expect("a file");
+    wal.set_len(0).expect("cut");
+    let (status, _) = admin.post(&server, "Too late").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    until_unready(&server).await;
+    server.end();
+
+    let server = Process::serve(home.path());
+    assert_eq!(Admin::of(&server).await.status_of(&server, &lead).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_copy_that_is_written_into_the_open_file_is_noticed() {
     let home = home();
     let copy = home.path().join("copy.db");

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Admin, failure, home, run};
 use crate::{
     process::{PASSWORD, Process},
+    socket_client::until_true,
     support,
 };
 
@@ -16,6 +17,11 @@ async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_shar
     let home = home();
     let mut server = Process::serve(home.path());
     symlink(home.path().join("leadwire.db"), home.path().join("link.db")).expect("linked");
+    fs::hard_link(home.path().join("leadwire.db"), home.path().join("hard.db")).expect("linked");
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "other-data", "--database", "hard.db"];
+    let refusal = failure(&run(home.path(), &flags));
+    assert!(refusal.starts_with("the database hard.db has 2 names"), "{refusal}");
+    fs::remove_file(home.path().join("hard.db")).expect("removed");
     let pid = format!("`leadwire serve`, pid {}", server.id());
     for (flags, shared) in [
         (&[][..], "the data directory leadwire-data"),
@@ -30,6 +36,22 @@ async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_shar
     server.kill();
     // However it ended, nothing has to be cleared away.
     Process::serve(home.path()).end();
+}
+
+#[tokio::test]
+async fn a_lock_file_that_is_deleted_is_made_again_and_still_keeps_others_out() {
+    let home = home();
+    let server = Process::serve(home.path());
+    let locks = ["leadwire.db-lock", "leadwire-data/lock"].map(|file| home.path().join(file));
+    for lock in &locks {
+        fs::remove_file(lock).expect("a lock file");
+    }
+    until_true("they are made again", || locks.iter().all(|lock| lock.exists())).await;
+    for flags in [&[][..], &["--data-dir", "other-data"]] {
+        let refusal = failure(&run(home.path(), &[&["serve", "--listen", "127.0.0.1:0"], flags].concat()));
+        assert!(refusal.ends_with(&format!("`leadwire serve`, pid {}", server.id())), "{refusal}");
+    }
+    assert!(server.log().contains("was deleted, and is made again"), "{}", server.log());
 }
 
 #[tokio::test]
