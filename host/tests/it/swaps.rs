@@ -19,7 +19,7 @@ use crate::{
 
 const SWAPS: usize = 1000;
 /// From here on the memory may not grow.
-const FIRST: usize = 50;
+const FIRST: usize = 300;
 /// The lines that the server keeps for those who catch up have reached their bound after so many large ones, and what
 /// is measured later is none of theirs.
 const LARGE_LINES: usize = 300;
