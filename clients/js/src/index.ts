@@ -156,36 +156,34 @@ export class Leadwire {
     if (!this.catchingUp) this.position = { since: this.newest, epoch };
   }
 
-  /** The server has let us in. Leads that it no longer knows we follow, it is told again. */
+  /**
+   * The server has let us in. Leads that it no longer knows we follow, it is told again; until it has answered that, and
+   * sent what went by, the position stays where nothing is missing.
+   */
   private greeted({ seq, epoch, recovered }: SocketEvents['connected']): void {
     this.renewed = false;
     this.isIn = true;
     this.answer();
     const { position } = this;
-    this.catchingUp = recovered;
-    if (position && recovered) {
-      if (seq > position.since) this.tell('gap', { since: position.since, upto: seq });
-      for (const leadId of this.followed) this.socket.emit('lead:subscribe', { leadId, since: position.since });
-      const ask = { seq: position.since, epoch };
-      this.socket.emit('sync:since', ask, (answer: { ok: boolean; recovered?: boolean; seq: number }) => {
-        // A connection that was lost meanwhile leaves the position where it was.
-        if (answer.ok && answer.recovered) this.caughtUp(answer.seq, epoch);
-      });
-      return;
-    }
-    for (const leadId of this.followed) this.socket.emit('lead:subscribe', { leadId });
+    const goesOn = recovered && position;
+    const since = goesOn ? goesOn.since : seq;
     // Where the log does not go on from the position, `sync:reset` follows.
     if (!position) this.position = { since: (this.newest = seq), epoch };
-  }
-
-  private caughtUp(seq: number, epoch: string): void {
-    this.catchingUp = false;
-    this.advance(seq, epoch);
-    this.tell('synced', { seq });
+    this.catchingUp = recovered || this.followed.size > 0;
+    if (!this.catchingUp) return;
+    if (goesOn && seq > since) this.tell('gap', { since, upto: seq });
+    for (const leadId of this.followed) this.socket.emit('lead:subscribe', { leadId, since });
+    this.socket.emit('sync:since', { seq: since, epoch }, (answer: { ok: boolean; recovered?: boolean; seq: number }) => {
+      // A connection that was lost meanwhile leaves the position where it was.
+      if (!answer.ok) return;
+      this.catchingUp = false;
+      if (!answer.recovered) return;
+      this.advance(answer.seq, epoch);
+      if (goesOn) this.tell('synced', { seq: answer.seq });
+    });
   }
 
   private reset({ seq, epoch }: HelperEvents['reset']): void {
-    this.catchingUp = false;
     if (this.position?.epoch !== epoch) this.seen.clear();
     this.position = { since: (this.newest = seq), epoch };
     this.tell('reset', { seq, epoch });

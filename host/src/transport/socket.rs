@@ -110,9 +110,13 @@ pub struct Feed {
 impl Door {
     /// Whether a session is one that a client that is back has most likely given up. The heartbeat has yet to miss it.
     fn is_given_up(&self, flow: &Flow) -> bool {
-        // Every client answers a ping, or polls, once in an interval.
-        let overdue = self.settings.ping_interval + self.settings.ping_timeout / 2;
-        flow.has_failed() || flow.last_heard().is_some_and(|heard| heard.elapsed() > overdue)
+        let is_overdue = || flow.last_heard().is_some_and(|heard| heard.elapsed() > self.overdue());
+        flow.has_failed() || flow.is_ending() || is_overdue()
+    }
+
+    /// Every client answers a ping, or polls, once in an interval.
+    fn overdue(&self) -> Duration {
+        self.settings.ping_interval + self.settings.ping_timeout / 2
     }
 }
 
@@ -207,7 +211,8 @@ impl Sockets {
     /// Which leads the sockets follow, and those that were lost and are not back, for the next process.
     pub fn followed(&self) -> Followed {
         // Who comes back is in the registry before it is taken from what is kept: that is looked at first.
-        let begin = || self.source.kept.followed();
+        // The next process takes whoever may have been lost for lost.
+        let begin = || self.source.kept.followed().and(self.source.kept_for_resumed.followed());
         self.registry.survey(begin, |followed, client| {
             if let Some(session) = client.lease().and_then(|lease| lease.session) {
                 client.look_at_rooms(|rooms| followed.add(session, rooms));

@@ -585,6 +585,39 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
     }
 }
 
+/// The network is another one: the client is back before its old connection is missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_back_before_it_was_missed_follows_its_leads_once_it_is_missed_with_what_went_by() {
+    let app = TestApp::with(|config| {
+        config.socket.ping_interval = Duration::from_millis(500);
+        config.socket.ping_timeout = Duration::from_millis(1000);
+    })
+    .await;
+    let registry = app.server.sockets().registry();
+    let lead = app.lead(json!({"title": "Roof"})).await["id"].as_str().expect("an id").to_owned();
+    let token = app.login(&app.user(Role::Viewer).email).await;
+    let (mut silent, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
+    let greeting = loop {
+        let frame = silent.next().await.expect("a packet").expect("a frame").to_string();
+        if let Some(greeting) = frame.strip_prefix(r#"42["connected","#) {
+            break serde_json::from_str::<Value>(greeting.trim_end_matches(']')).expect("JSON");
+        }
+    };
+    silent.send(Message::text(format!(r#"42["lead:subscribe",{{"leadId":"{lead}"}}]"#))).await.expect("sends");
+    while !silent.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
+
+    let auth = json!({"token": token, "since": greeting["seq"], "epoch": greeting["epoch"]});
+    let mut back = SocketClient::try_connect(Transport::WebSocket, &address(&app), auth).await.expect("connects");
+    back.event("connected").await;
+    back.event("sync:done").await;
+    let note = json!({"type": "NOTE", "body": "Meanwhile"});
+    app.client(Role::Manager).post(&format!("/api/leads/{lead}/activities"), note).await.expect(StatusCode::CREATED);
+    until_true("the old connection is missed", || registry.clients() == 1).await;
+    assert_eq!(back.event("lead:subscribed").await["leadId"], json!(lead));
+    assert_eq!(back.event("activity:created").await["activity"]["body"], "Meanwhile");
+    back.expect_silence().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
     let app = TestApp::with(|config| config.socket.stall_timeout = Duration::from_millis(400)).await;

@@ -88,7 +88,7 @@ test(`${CLIENTS} clients miss nothing and see nothing twice, whatever happens ($
     assert.ok(log.has(id, title), `${title} of ${id} was answered and is not in the log`);
   }
   const lacking = () => clients.filter((client) => log.missing(client).length > 0);
-  const say = () => lacking().map((client) => `${client.label} lacks ${log.missing(client).slice(0, 5)}`);
+  const say = () => lacking().map((client) => `${client.label} lacks ${log.missing(client).slice(0, 5)}: ${log.story(client)}`);
   await until(() => say().join('\n'), () => lacking().length === 0, 120_000);
   for (const client of clients) log.judge(client);
   const told = clients.reduce((sum, { seqs }) => sum + seqs.length, 0);
@@ -134,6 +134,13 @@ async function enter(server, proxy, users, leads, number) {
   };
   // What it has heard by then without a hole, and up to where it need not hear the rest.
   const reset = (heard, { seq }) => client.resets.push({ heard, seq });
+  // What became of its connections, to be told where something is lacking.
+  client.story = [];
+  socket.on('connected', ({ seq, recovered }) => client.story.push([seq, recovered ? 'recovered' : 'connected']));
+  socket.on('disconnect', (reason) => client.story.push([Math.max(0, ...client.seqs), reason]));
+  for (const name of ['lead:subscribed', 'sync:reset', 'sync:done', 'error']) {
+    socket.on(name, ({ seq, code }) => client.story.push([seq ?? Math.max(0, ...client.seqs), code ?? name]));
+  }
   let position = 0;
   const greet = ({ seq }) => {
     client.greetings += 1;
@@ -334,6 +341,14 @@ class Log {
     const told = new Set(client.seqs);
     const isExcused = (seq) => client.resets.some((reset) => reset.heard < seq && seq <= reset.seq);
     return [...this.expected(client).must].filter((seq) => !told.has(seq) && !isExcused(seq));
+  }
+
+  /** The first lines that a client lacks, and what became of its connections until it heard later ones. */
+  story(client) {
+    const missing = this.missing(client);
+    const names = missing.slice(0, 3).map((seq) => this.lines.find((line) => line.seq === seq)?.name ?? 'its own');
+    const around = client.story.filter(([seq]) => seq > missing[0] - 300 && seq < missing[0] + 100);
+    return `${names}; ${around.map(([seq, what]) => `${seq} ${what}`).join(', ')}`;
   }
 
   /** Nobody is told to fetch again without a reason. */

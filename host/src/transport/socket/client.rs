@@ -19,7 +19,14 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, flow::Flow, kept::Rooms, limits::Place, session::Lease};
+use super::{
+    Settings,
+    flow::{Flow, Parting},
+    handler::Heir,
+    kept::Rooms,
+    limits::Place,
+    session::Lease,
+};
 use crate::{
     delivery::{
         RightsChange,
@@ -48,6 +55,7 @@ pub(super) struct Client {
     flooding: CancellationToken,
     closed: CancellationToken,
     flow: OnceLock<Weak<Flow>>,
+    heir: OnceLock<Heir>,
 }
 
 struct State {
@@ -76,10 +84,16 @@ struct State {
     /// It was live and could not take an event.
     fell_behind: bool,
     has_ended: bool,
-    /// It went on purpose, or is about to be closed for that.
-    has_left: bool,
+    /// How it went, where it was not simply lost.
+    parting: Parting,
     /// When another socket of its session last connected.
     sibling_at: Option<Instant>,
+    /// When one did that went on where it was in the log, and that one.
+    successor: Option<(Instant, Weak<Client>)>,
+    /// Rooms that lost sockets of its session have left it.
+    inherited: HashSet<Room>,
+    /// Where it went on in the log, if it said where it was.
+    back_from: Option<u64>,
     is_closed: bool,
     outbox: VecDeque<Output>,
     outbox_bytes: usize,
@@ -197,8 +211,11 @@ impl Client {
             is_live: false,
             fell_behind: false,
             has_ended: false,
-            has_left: false,
+            parting: Parting::Lost,
             sibling_at: None,
+            successor: None,
+            inherited: HashSet::new(),
+            back_from: None,
             is_closed: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -215,6 +232,7 @@ impl Client {
             flooding: CancellationToken::new(),
             closed: CancellationToken::new(),
             flow: OnceLock::new(),
+            heir: OnceLock::new(),
         })
     }
 
@@ -249,18 +267,54 @@ impl Client {
         self.lease_changed.notify_one();
     }
 
-    /// Notes that the client went on purpose, ahead of closing it.
-    pub(super) fn leave(&self) {
-        self.state.lock().has_left = true;
+    /// Notes how the client goes, ahead of closing it.
+    pub(super) fn go(&self, parting: Parting) {
+        self.state.lock().parting = parting;
     }
 
-    pub(super) fn has_left(&self) -> bool {
-        self.state.lock().has_left
+    pub(super) fn parting(&self) -> Parting {
+        self.state.lock().parting
     }
 
     /// Notes that another socket of the same session connected.
-    pub(super) fn note_sibling(&self) {
-        self.state.lock().sibling_at = Some(Instant::now());
+    pub(super) fn note_sibling(&self, sibling: &Arc<Self>) {
+        let is_back = sibling.state.lock().back_from.is_some();
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        state.sibling_at = Some(now);
+        if is_back {
+            state.successor = Some((now, Arc::downgrade(sibling)));
+        }
+    }
+
+    /// A socket of its session that is here and connected since then, going on where it was in the log.
+    pub(super) fn successor_since(&self, then: Instant) -> Option<Arc<Self>> {
+        let state = self.state.lock();
+        let (_, successor) = state.successor.as_ref().filter(|(at, _)| *at > then)?;
+        successor.upgrade().filter(|successor| !successor.closed.is_cancelled())
+    }
+
+    /// Notes that it went on from there in the log.
+    pub(super) fn come_back(&self, from: u64) {
+        self.state.lock().back_from = Some(from);
+    }
+
+    pub(super) fn set_heir(&self, heir: Heir) {
+        let _ = self.heir.set(heir);
+    }
+
+    /// Follows what a lost socket of its session followed, from where it went on itself.
+    pub(super) async fn inherit(&self, rooms: Rooms) {
+        let (from, rooms) = {
+            let mut state = self.state.lock();
+            let State { rooms: has, inherited, .. } = &mut *state;
+            // Several sockets may leave it the same room: what went by there is sent once.
+            let missing = rooms.into_keys().filter(|room| !has.contains_key(room) && inherited.insert(room.clone()));
+            let missing = missing.collect();
+            (state.back_from.unwrap_or(state.cursor), missing)
+        };
+        if let Some(heir) = self.heir.get() {
+            heir.follow(rooms, from).await;
+        }
     }
 
     /// Says whose packets it gets.

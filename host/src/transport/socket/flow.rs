@@ -328,6 +328,11 @@ impl Flow {
         self.has_failed.load(Ordering::Relaxed) && self.progress.lock().web_socket.is_none()
     }
 
+    /// Whether the client has posted that it ends the session.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
     /// When the client last sent anything.
     pub(super) fn last_heard(&self) -> Option<Instant> {
         let progress = self.progress.lock();

@@ -66,10 +66,31 @@ pub(super) struct Inbox {
     queued_bytes: Arc<AtomicUsize>,
 }
 
+/// Puts into a client's queue what a lost socket of its login has left it.
+pub(super) struct Heir {
+    queue: mpsc::Sender<Packet>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Heir {
+    /// Has the client follow these rooms of leads as if it had asked to, with what went by after `since`.
+    pub(super) async fn follow(&self, rooms: Vec<Room>, since: u64) {
+        for room in rooms {
+            let Room::Lead(lead) = room else { continue };
+            let json = json!(["lead:subscribe", {"leadId": lead, "since": since}]).to_string().into_boxed_str();
+            self.queued_bytes.fetch_add(json.len(), Ordering::Relaxed);
+            if self.queue.send(Packet { json, has_attachments: false, ack: None }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 pub(super) fn queue(client: Arc<Client>, settings: &Settings, limits: &limits::Settings) -> (Intake, Inbox) {
     let (sender, receiver) = mpsc::channel(settings.inbound_packets);
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let max_bytes = settings.inbound_bytes;
+    client.set_heir(Heir { queue: sender.clone(), queued_bytes: queued_bytes.clone() });
     let intake =
         Intake { queue: sender, queued_bytes: queued_bytes.clone(), max_bytes, pace: Pace::new(limits), client };
     (intake, Inbox { queue: receiver, queued_bytes })

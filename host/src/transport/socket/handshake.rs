@@ -15,6 +15,7 @@ use socketioxide::{
     socket::{DisconnectReason, Socket},
 };
 use socketioxide_core::Value;
+use tokio::time::Instant;
 use tracing::{debug, error, field::DisplayValue};
 
 use super::{
@@ -150,7 +151,18 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     if let Some(flow) = socket.req_parts().extensions.get::<Arc<Flow>>() {
         client.attach(flow);
     }
-    let is_back = !matches!(resumed, Resumed::Fresh);
+    let is_back = match resumed {
+        Resumed::Fresh => false,
+        Resumed::From(since) => {
+            client.come_back(since);
+            true
+        }
+        // What it missed is made up for by a reset.
+        Resumed::Impossible | Resumed::Invalid(_) => {
+            client.come_back(head);
+            true
+        }
+    };
     let mut greetings = vec![Message::new("connected", &greeting)];
     match resumed {
         Resumed::Fresh => {}
@@ -177,7 +189,7 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let user = client.user().id;
     if let Some(session) = client.lease().and_then(|lease| lease.session) {
         for sibling in door.source.registry.siblings(user, session) {
-            sibling.note_sibling();
+            sibling.note_sibling(&client);
             if let Some(flow) = sibling.flow().filter(|flow| is_back && door.is_given_up(flow)) {
                 door.source.lose(&sibling);
                 hang_up_on(&flow);
@@ -248,9 +260,14 @@ async fn rejoin(door: &Door, client: &Arc<Client>, is_back: bool) -> Vec<Message
         // What it is told comes behind the greetings.
         door.source.presence.welcome(client, lead);
     }
-    if client.closed().is_cancelled() && !client.has_left() {
-        // It was counted as lost when it closed, without these.
-        kept.keep(session, rooms.into_iter().collect(), 0, door.source.max_subscriptions);
+    if client.closed().is_cancelled() {
+        // It was counted when it closed, without these.
+        let rooms = rooms.into_iter().collect();
+        match client.parting() {
+            Parting::Lost => kept.keep(session, rooms, 0, door.source.max_subscriptions),
+            Parting::Unclear => kept_for_resumed.keep(session, rooms, 0, door.source.max_subscriptions),
+            Parting::Left => {}
+        }
     }
     told
 }
@@ -413,13 +430,13 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
         };
         counter!("leadwire_disconnects_total", "reason" => label).increment(1);
         let flow = socket.req_parts().extensions.get::<Arc<Flow>>();
+        let last_heard = flow.and_then(|flow| flow.last_heard());
         let parting = match reason {
             DisconnectReason::ClientNSDisconnect => Parting::Left,
             DisconnectReason::TransportClose => flow.map_or(Parting::Lost, |flow| flow.parting(true)),
             DisconnectReason::TransportError => flow.map_or(Parting::Lost, |flow| flow.parting(false)),
             // A page that polled, or that the browser keeps in its cache, says nothing when it is left for the next one.
             DisconnectReason::HeartbeatTimeout => {
-                let last_heard = flow.and_then(|flow| flow.last_heard());
                 match last_heard.is_some_and(|last_heard| self.client.has_sibling_since(last_heard)) {
                     true => Parting::Left,
                     false => Parting::Lost,
@@ -427,7 +444,16 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
             }
             _ => Parting::Lost,
         };
-        self.door.source.part(&self.client, parting);
+        // A client that was back before its old connection was missed, or before its goodbye got here.
+        let successor = match reason {
+            DisconnectReason::HeartbeatTimeout => last_heard.and_then(|heard| self.client.successor_since(heard)),
+            _ if parting == Parting::Unclear => {
+                let recently = Instant::now().checked_sub(self.door.overdue());
+                recently.and_then(|recently| self.client.successor_since(recently))
+            }
+            _ => None,
+        };
+        self.door.source.part(&self.client, parting, successor);
         defer(socket);
     }
 }

@@ -48,6 +48,19 @@ struct State {
 }
 
 impl Followed {
+    /// Both together.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        for (session, Left { sockets, leads, is_cut }) in other.0 {
+            let left = self.0.entry(session).or_default();
+            left.sockets = left.sockets.saturating_add(sockets);
+            left.is_cut |= is_cut;
+            for (lead, since) in leads {
+                left.leads.entry(lead).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+            }
+        }
+        self
+    }
+
     /// Adds what one more socket of a session follows.
     pub(super) fn add(&mut self, session: SessionId, rooms: &Rooms) {
         let left = self.0.entry(session).or_default();

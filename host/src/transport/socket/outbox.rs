@@ -70,13 +70,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Forgets a socket that is gone.
-    pub(super) fn part(&self, client: &Client, parting: Parting) {
-        if parting == Parting::Lost {
+    /// Forgets a socket that is gone. What it followed goes to its successor, where that is here already.
+    pub(super) fn part(&self, client: &Client, parting: Parting, successor: Option<Arc<Client>>) {
+        if parting == Parting::Lost && successor.is_none() {
             return self.lose(client);
         }
-        client.leave();
+        let parting = if successor.is_some() { Parting::Unclear } else { parting };
+        client.go(parting);
         let session = client.lease().and_then(|lease| lease.session);
+        // The successor may be lost before it follows anything.
         let keep = |rooms: &Rooms| {
             if let Some(session) = session.filter(|_| parting == Parting::Unclear) {
                 self.kept_for_resumed.keep(session, rooms.clone(), 1, self.max_subscriptions);
@@ -84,6 +86,9 @@ impl Source {
         };
         if let Some(rooms) = self.registry.remove(client, keep) {
             self.presence.left(client, &rooms);
+            if let Some(successor) = successor {
+                tokio::spawn(async move { successor.inherit(rooms).await });
+            }
         }
     }
 
