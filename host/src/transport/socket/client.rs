@@ -8,7 +8,7 @@
 //! [`Writer`]: super::outbox::Writer
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -65,6 +65,9 @@ struct State {
     rooms: Rooms,
     /// Those among them of leads that the user did not see yet. Nothing is sent there before plugins were asked.
     unjudged: HashSet<Room>,
+    /// Of rooms that it listens to from an older line on than it did at first: up to which line that was made up for. The
+    /// cursor may be behind.
+    made_up: HashMap<Room, u64>,
     /// What the client asks for of what went by before it listened.
     missed: VecDeque<Missed>,
     /// It asked for what it missed, and the answer that says so is not in the outbox yet.
@@ -200,6 +203,7 @@ impl Client {
             lease,
             rooms: Rooms::new(),
             unjudged: HashSet::new(),
+            made_up: HashMap::new(),
             missed: VecDeque::new(),
             is_unanswered: false,
             syncing: None,
@@ -547,9 +551,11 @@ impl Client {
     pub(super) fn was_sent_missed(&self) {
         let mut state = self.state.lock();
         let Some(missed) = state.missed.pop_front() else { return };
-        for room in &missed.rooms {
-            if let Some(from) = state.rooms.get_mut(room) {
-                *from = missed.since.min(*from);
+        let State { rooms, made_up, .. } = &mut *state;
+        for room in missed.rooms {
+            if let Some(from) = rooms.get_mut(&room).filter(|from| missed.since < **from) {
+                let before = std::mem::replace(from, missed.since);
+                made_up.entry(room).or_insert(before);
             }
         }
     }
@@ -785,6 +791,7 @@ impl Client {
     pub(super) fn exit(&self, room: &Room) -> Option<Role> {
         let mut state = self.state.lock();
         state.unjudged.remove(room);
+        state.made_up.remove(room);
         state.rooms.remove(room)?;
         Some(state.user.role)
     }
@@ -821,8 +828,12 @@ impl State {
     }
 
     fn wants(&self, event: &Event) -> bool {
-        let listens =
-            |room| self.rooms.get(room).is_some_and(|since| *since < event.seq) && !self.unjudged.contains(room);
+        let listens = |room| {
+            let is_after = |since: &u64| *since < event.seq;
+            self.rooms.get(room).is_some_and(is_after)
+                && self.made_up.get(room).is_none_or(is_after)
+                && !self.unjudged.contains(room)
+        };
         event.seq > self.cursor && !self.has_ended && event.rooms.iter().any(listens)
     }
 
