@@ -1,7 +1,7 @@
 //! Passwords: argon2id on blocking threads, only so many at once.
 //!
 //! Each run takes about 20 MiB and tens of milliseconds of a core. Unbounded, a burst of logins would
-//! take the machine's memory and starve the delivery of events; so it waits in a [`HashQueue`], which is bounded.
+//! take the machine's memory and starve the delivery of events; so it waits in a `HashQueue`, which is bounded.
 
 use std::{sync::Arc, thread};
 
