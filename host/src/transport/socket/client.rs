@@ -282,7 +282,7 @@ impl Client {
 
     /// Notes that another socket of the same session connected.
     pub(super) fn note_sibling(&self, sibling: &Arc<Self>) {
-        let is_back = sibling.state.lock().back_from.is_some();
+        let is_back = sibling.is_back();
         let (mut state, now) = (self.state.lock(), Instant::now());
         state.sibling_at = Some(now);
         if is_back {
@@ -300,6 +300,11 @@ impl Client {
     /// Notes that it went on from there in the log.
     pub(super) fn come_back(&self, from: u64) {
         self.state.lock().back_from = Some(from);
+    }
+
+    /// Whether it said where it was in the log.
+    pub(super) fn is_back(&self) -> bool {
+        self.state.lock().back_from.is_some()
     }
 
     pub(super) fn set_heir(&self, heir: Heir) {

@@ -25,6 +25,7 @@ use super::{
     flow::{Flow, Parting},
     handler::{self, Followed, Inbox},
     hangup::{hang_up, hang_up_on},
+    kept,
     limits::hit,
     outbox::{Source, Writer},
     refusal::Refusal,
@@ -83,8 +84,6 @@ struct Prepared(Arc<Mutex<Option<Ready>>>, Arc<Client>);
 struct Ready {
     inbox: Inbox,
     greetings: Vec<Message>,
-    /// It said where it was in the log.
-    is_back: bool,
 }
 
 /// Judges a client that wants to connect and makes everything ready for it.
@@ -151,18 +150,12 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     if let Some(flow) = socket.req_parts().extensions.get::<Arc<Flow>>() {
         client.attach(flow);
     }
-    let is_back = match resumed {
-        Resumed::Fresh => false,
-        Resumed::From(since) => {
-            client.come_back(since);
-            true
-        }
+    match resumed {
+        Resumed::Fresh => {}
+        Resumed::From(since) => client.come_back(since),
         // What it missed is made up for by a reset.
-        Resumed::Impossible | Resumed::Invalid(_) => {
-            client.come_back(head);
-            true
-        }
-    };
+        Resumed::Impossible | Resumed::Invalid(_) => client.come_back(head),
+    }
     let mut greetings = vec![Message::new("connected", &greeting)];
     match resumed {
         Resumed::Fresh => {}
@@ -176,7 +169,7 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
     let (intake, inbox) = handler::queue(client.clone(), &door.settings, &door.limits);
     socket.on_fallback(intake);
     socket.on_disconnect(Farewell { door: door.clone(), client: client.clone() });
-    let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings, is_back })));
+    let inbox = Arc::new(Mutex::new(Some(Ready { inbox, greetings })));
     socket.extensions.insert(Prepared(inbox, client));
     Ok(())
 }
@@ -185,12 +178,12 @@ async fn admit(door: Arc<Door>, caller: Caller) -> Result<(), Refused> {
 pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     let socket = caller.socket;
     let Some(Prepared(inbox, client)) = socket.extensions.remove::<Prepared>() else { return };
-    let Some(Ready { inbox, mut greetings, is_back }) = inbox.lock().take() else { return };
+    let Some(Ready { inbox, mut greetings }) = inbox.lock().take() else { return };
     let user = client.user().id;
     if let Some(session) = client.lease().and_then(|lease| lease.session) {
         for sibling in door.source.registry.siblings(user, session) {
             sibling.note_sibling(&client);
-            if let Some(flow) = sibling.flow().filter(|flow| is_back && door.is_given_up(flow)) {
+            if let Some(flow) = sibling.flow().filter(|flow| client.is_back() && door.is_given_up(flow)) {
                 door.source.lose(&sibling);
                 hang_up_on(&flow);
             }
@@ -199,7 +192,7 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
     // A client that is gone by now is closed, and enters no room.
     door.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
     door.source.presence.arrive(&client, door.app.now());
-    greetings.extend(rejoin(&door, &client, is_back).await);
+    greetings.extend(rejoin(&door, &client).await);
     debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
     let transport = match socket.transport_type() {
         TransportType::Websocket => "websocket",
@@ -213,14 +206,14 @@ pub(super) async fn begin(door: Arc<Door>, caller: Caller) {
 }
 
 /// Lets a socket listen again to the leads that lost sockets of its login session followed; what to tell it.
-async fn rejoin(door: &Door, client: &Arc<Client>, is_back: bool) -> Vec<Message> {
+async fn rejoin(door: &Door, client: &Arc<Client>) -> Vec<Message> {
     let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
     let Source { kept, kept_for_resumed, .. } = &*door.source;
     let (mut left, mut is_cut) = kept.rooms(session);
-    if is_back {
+    if client.is_back() {
         let (unclear, is_more_cut) = kept_for_resumed.rooms(session);
         for (room, since) in unclear {
-            left.entry(room).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+            kept::add(&mut left, room, since);
         }
         is_cut |= is_more_cut;
     }
@@ -252,7 +245,7 @@ async fn rejoin(door: &Door, client: &Arc<Client>, is_back: bool) -> Vec<Message
     door.source.registry.add(client, rooms.iter().cloned());
     // Not earlier: at any moment they stand in one place or the other, and so in what the next process is left.
     kept.taken(session);
-    if is_back {
+    if client.is_back() {
         kept_for_resumed.taken(session);
     }
     for lead in entered {

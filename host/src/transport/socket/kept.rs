@@ -3,7 +3,7 @@
 //! A stock client emits nothing again after a reconnect, and the guide's hook subscribes once: without this, a
 //! lost connection would end its subscriptions without a word. `server/handover.rs` takes it to the next process.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ impl Followed {
             left.sockets = left.sockets.saturating_add(sockets);
             left.is_cut |= is_cut;
             for (lead, since) in leads {
-                left.leads.entry(lead).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+                add(&mut left.leads, lead, since);
             }
         }
         self
@@ -67,7 +67,7 @@ impl Followed {
         left.sockets = left.sockets.saturating_add(1);
         for (room, since) in rooms {
             if let Some(lead) = lead(room) {
-                left.leads.entry(lead).and_modify(|kept| *kept = *since.min(kept)).or_insert(*since);
+                add(&mut left.leads, lead, *since);
             }
         }
     }
@@ -99,7 +99,7 @@ impl Kept {
         let most = limit.min(MAX_ROOMS.saturating_sub(state.rooms));
         for (room, since) in leads {
             if union.len() < most || union.contains_key(&room) {
-                union.entry(room).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+                add(&mut union, room, since);
             } else {
                 is_cut = true;
             }
@@ -153,6 +153,11 @@ impl Kept {
             state.remove(session);
         }
     }
+}
+
+/// Adds what was listened to after a seq; of two, the older one counts.
+pub(super) fn add<K: Eq + Hash>(listened: &mut HashMap<K, u64>, to: K, since: u64) {
+    listened.entry(to).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
 }
 
 fn lead(room: &Room) -> Option<String> {
