@@ -1,4 +1,4 @@
-//! What a call of each hook costs: through the whole host, natively, and empty.
+//! Cost of a call of each hook: through the whole host, natively, and of an empty call.
 
 use std::{fs, hint::black_box, iter, ops::Deref, path::Path, sync::Arc};
 
@@ -10,10 +10,9 @@ use bench_guard::Guard;
 use leadwire::{
     domain::{role::Role, time::Timestamp, user::User},
     plugin::{
-        Occasion, Plugins, Question, Settings, State,
-        error::Refused,
-        settings::PluginSettings,
-        workbench::{self, Specimen, Told, Workbench},
+        Occasion, PluginState, Plugins, PluginsConfig, ProposedCommand,
+        contract::{error::LoadError, settings::PluginSettings},
+        testkit::{self, ProbeEvent, Specimen, Testkit},
     },
 };
 use leadwire_plugin_sdk::testing;
@@ -31,14 +30,14 @@ const CALLS: usize = 100;
 const ROLES: [Role; 3] = [Role::Manager, Role::Sales, Role::Viewer];
 const EVENT: &str = "lead:updated";
 
-/// Other languages than Rust, by the end of their plugins' names.
+/// Languages other than Rust, with the suffix of their plugins' names.
 const LANGUAGES: [(&str, &str); 2] = [("JavaScript", "js"), ("Python", "py")];
 
-/// The promise that the bench keeps an eye on: a Rust filter with three roles and two fields.
+/// Performance gate of the bench: a Rust filter with three roles and two fields.
 pub struct Gate {
-    /// The call alone, in nanoseconds: from the event to verdicts that were checked.
+    /// Call alone, in nanoseconds: from the event to verified verdicts.
     call: f64,
-    /// From the event to a payload for each role, over the same work done natively.
+    /// Ratio to the same work done natively, from the event to a payload per role.
     of_native: f64,
 }
 
@@ -50,7 +49,7 @@ impl Gate {
         self.call <= Self::CALL && self.of_native <= Self::OF_NATIVE
     }
 
-    /// Each promise, and whether it is kept.
+    /// Each limit, and whether it is kept.
     pub fn lines(&self) -> [String; 2] {
         let Self { call, of_native } = *self;
         let verdict = |holds| if holds { "pass" } else { "FAIL" };
@@ -69,7 +68,7 @@ impl Gate {
     }
 }
 
-/// What is asked about: an event as the server writes it, and a user.
+/// Inputs of the questions: an event as the server writes it, and a user.
 struct World {
     payload: Arc<Value>,
     context: Value,
@@ -77,14 +76,14 @@ struct World {
     input: Map<String, Value>,
 }
 
-/// Plugins in other languages than Rust: in each a filter, and one with all the other hooks.
+/// Plugins in other languages than Rust: per language a filter, and one plugin with all other hooks.
 struct Others {
     filters: Vec<(&'static str, Loaded)>,
     hooks: Vec<(&'static str, Loaded)>,
 }
 
 impl Others {
-    /// What is missing is told and left out.
+    /// Loads the plugins; a missing one is reported and left out.
     fn load(folder: &Path) -> Result<Self> {
         Ok(Self { filters: Self::each(folder, "bench-filter")?, hooks: Self::each(folder, "bench-hooks")? })
     }
@@ -138,14 +137,14 @@ pub fn run(folder: &Path) -> Result<Gate> {
     Ok(Gate { call: call.report(), of_native })
 }
 
-/// The call that the gate is about, measured again and again in the course of the run: the clock of a shared machine
-/// goes faster and slower by the minute.
+/// The call that the gate limits, measured repeatedly in the course of the run, because the clock speed of a shared
+/// machine changes by the minute.
 struct TheCall<'a> {
     world: &'a World,
     empty: &'a Plugins,
     specimen: &'a Specimen,
-    question: workbench::Question,
-    /// Those of the time at which an empty call took the least.
+    question: testkit::Probe,
+    /// Cases of the measurement in which an empty call was fastest.
     best: Option<[Case<'static>; 3]>,
 }
 
@@ -154,13 +153,14 @@ impl<'a> TheCall<'a> {
     const RUST: usize = 2;
 
     fn new(world: &'a World, empty: &'a Plugins, specimen: &'a Specimen) -> Result<Self> {
-        let told = Told { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
-        let question = workbench::Question::Filter { told, roles: ROLES.to_vec() };
+        let told =
+            ProbeEvent { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
+        let question = testkit::Probe::Filter { told, roles: ROLES.to_vec() };
         specimen.call(&question).map_err(anyhow::Error::msg)?;
         Ok(Self { world, empty, specimen, question, best: None })
     }
 
-    /// Measures once more, and returns what an empty call takes at the moment.
+    /// Measures again, and returns the present duration of an empty call.
     fn measure(&mut self) -> f64 {
         let Self { world, empty, specimen, question, .. } = self;
         let mut cases = [
@@ -179,7 +179,7 @@ impl<'a> TheCall<'a> {
         took
     }
 
-    /// Tells the best of them, and returns what the call took then.
+    /// Prints the best measurement, and returns the duration of the call in it.
     fn report(&self) -> f64 {
         let best = self.best.as_ref().expect("it was measured");
         report::table("filter: 3 roles, 2 fields, the call", best, Some(0), Some(best[Self::EMPTY].median()));
@@ -187,7 +187,7 @@ impl<'a> TheCall<'a> {
     }
 }
 
-/// Returns how many times what is done natively it takes.
+/// Returns the ratio of its duration to that of the native work.
 fn filter(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<f64> {
     let rust = rust(folder, "bench-filter", 8)?;
     let native = || drop(black_box(native::filter(&Contacts, EVENT, &world.payload, &ROLES)));
@@ -230,7 +230,7 @@ fn before(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<(
     let mut cases = vec![Case::new("before, native", native)];
     cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
         Case::new(format!("before, {language}"), || {
-            let question = Question {
+            let question = ProposedCommand {
                 name: "lead:create",
                 user: &world.user,
                 input: world.input.clone(),
@@ -260,13 +260,13 @@ fn after(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()
     Ok(())
 }
 
-/// A plugin by itself, to be asked without a server around it.
+/// Plugin by itself, called without a server.
 fn specimen(folder: &Path, name: &str, cache: &Path) -> Result<Specimen> {
     let bytes = fs::read(folder.join(format!("{name}.wasm")))?;
-    Workbench::start(cache)?.open(name, &bytes, PluginSettings::default()).map_err(|Refused(why)| anyhow!(why))
+    Testkit::start(cache)?.open(name, &bytes, PluginSettings::default()).map_err(|LoadError(why)| anyhow!(why))
 }
 
-/// Figures of calls that failed would say nothing.
+/// Fails if a call failed, because its duration would be meaningless.
 fn sound(rust: &Loaded, others: &[(&'static str, Loaded)]) -> Result<()> {
     for (_, plugins) in all(rust, others) {
         for status in plugins.status() {
@@ -291,7 +291,7 @@ fn shaping<'a>(plugins: &'a Plugins, world: &'a World, name: &'a str) -> impl Fn
     move || drop(black_box(plugins.shape(name, &world.payload, &world.context, &ROLES)))
 }
 
-/// A plugin by itself, in a folder of its own.
+/// Plugin by itself, in a folder of its own.
 struct Loaded {
     name: String,
     plugins: Plugins,
@@ -310,7 +310,7 @@ fn rust(folder: &Path, name: &str, warm_instances: usize) -> Result<Loaded> {
     load(folder, name, warm_instances)?.with_context(|| format!("{name}.wasm is missing: run cargo xtask bench"))
 }
 
-/// `None` where there is no such file.
+/// Loads a plugin; `None` if there is no such file.
 fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loaded>> {
     let file = folder.join(format!("{name}.wasm"));
     if !file.is_file() {
@@ -321,17 +321,23 @@ fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loade
     fs::create_dir(&dir)?;
     fs::copy(file, dir.join(format!("{name}.wasm")))?;
     fs::write(dir.join(format!("{name}.toml")), "[grant]\neffects = [\"remind\"]\n")?;
-    let settings =
-        Settings { dir: Some(dir), data_dir: home.path().join("data"), warm_instances, ..Settings::default() };
+    let settings = PluginsConfig {
+        dir: Some(dir),
+        data_dir: home.path().join("data"),
+        warm_instances,
+        ..PluginsConfig::default()
+    };
     let plugins = Plugins::open(settings, Box::new(|_| Vec::new()))?;
     match plugins.status().first() {
-        Some(status) if status.state == State::Active => Ok(Some(Loaded { name: name.into(), plugins, _home: home })),
+        Some(status) if status.state == PluginState::Active => {
+            Ok(Some(Loaded { name: name.into(), plugins, _home: home }))
+        }
         status => bail!("{name} is not active: {:?}", status.and_then(|status| status.reason.as_deref())),
     }
 }
 
 impl World {
-    /// What the follower kept before.
+    /// State that the follower kept earlier.
     const KEPT: u64 = 41;
 
     fn occasion(&self) -> Occasion<'_> {

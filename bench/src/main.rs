@@ -1,6 +1,6 @@
-//! What Leadwire costs, measured beside what it is compared with; see README.md.
+//! Benchmarks of Leadwire, each beside what it is compared with; see README.md.
 //!
-//! `leadwire-bench FOLDER` takes the folder with the plugins of `guests/`, built; `cargo xtask bench` makes it.
+//! `leadwire-bench FOLDER` takes the folder with the built plugins of `guests/`; `cargo xtask bench` creates it.
 
 #![allow(clippy::print_stdout, reason = "figures are what this program is for")]
 #![allow(unreachable_pub, reason = "a program has no outside")]
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the gate holds.
+/// Runs the benchmarks; true if the gate holds.
 fn run() -> Result<bool> {
     let folder: PathBuf = env::args_os().nth(1).context("which folder holds the built plugins?")?.into();
     report::machine();

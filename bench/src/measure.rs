@@ -1,17 +1,17 @@
-//! Things measured beside each other: a little of each in turn, so that what the machine does meanwhile is done to
-//! all of them, and each call by itself, so that there is a median and a tail to tell of.
+//! Measurement of several cases side by side, in turns, so that disturbances of the machine affect all of them. Each
+//! call is timed separately, so that there is a median and a tail.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Rounds before anything counts: code is paged in, instances are made.
+/// Rounds before anything counts: code is paged in, and instances are created.
 const WARM_UP: usize = if cfg!(debug_assertions) { 1 } else { 20 };
 
-/// Something to measure.
+/// Case to measure.
 pub struct Case<'a> {
     pub name: String,
-    /// Calls between two looks at the clock; more than one only for what the clock itself would drown.
+    /// Calls per reading of the clock; more than one only for calls that are shorter than the reading itself.
     batch: u32,
     work: Box<dyn FnMut() + 'a>,
     times: Histogram<u64>,
@@ -22,17 +22,17 @@ impl<'a> Case<'a> {
         Self { name: name.into(), batch: 1, work: Box::new(work), times: histogram() }
     }
 
-    /// One whose calls take less than looking at the clock does.
+    /// Sets a batch size, for a case whose calls take less time than reading the clock.
     pub fn batched(self, batch: u32) -> Self {
         Self { batch, ..self }
     }
 
-    /// Its times, without what was measured.
+    /// The times, without the measured work.
     pub fn measured(self) -> Case<'static> {
         Case { name: self.name, batch: self.batch, work: Box::new(|| ()), times: self.times }
     }
 
-    /// The time that a share of the calls stayed below, in nanoseconds.
+    /// Quantile of the call times, in nanoseconds.
     pub fn quantile(&self, share: f64) -> f64 {
         self.times.value_at_quantile(share) as f64 / PARTS as f64
     }
@@ -55,28 +55,28 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Runs all of them, `rounds` times `calls` calls each in turn.
+/// Runs all cases in turns: `rounds` times `calls` calls each.
 pub fn beside(cases: &mut [Case<'_>], rounds: usize, calls: usize) {
-    for round in 0..WARM_UP + rounds {
+    for round in 0..=rounds {
         for case in &mut *cases {
             case.run(calls, round >= WARM_UP);
         }
     }
 }
 
-/// What it takes to look at the clock, which is in every number of a case without a batch.
+/// Duration of reading the clock, which is contained in every number of a case without a batch.
 pub fn clock() -> Case<'static> {
     Case::new("the clock", || ())
 }
 
-/// Times that were taken elsewhere.
+/// Case with times that were measured elsewhere.
 pub fn of(name: impl Into<String>, times: impl IntoIterator<Item = Duration>) -> Case<'static> {
     let mut case = Case::new(name, || ());
     times.into_iter().for_each(|took| record(&mut case.times, took, 1));
     case
 }
 
-/// A nanosecond is too coarse for the smallest: a hundredth of one is counted.
+/// A nanosecond is too coarse for the shortest calls: times are counted in hundredths of one.
 const PARTS: u64 = 100;
 
 fn histogram() -> Histogram<u64> {

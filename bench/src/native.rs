@@ -1,7 +1,7 @@
-//! What the plugins do, compiled into the server: the same hooks by the same authors, without a border to cross.
+//! The same hooks as the plugins', compiled into the server: the native baseline without a guest boundary.
 //!
-//! Values are taken where they are declared, handed over as they are, and the answers are carried out as the host
-//! does it: equal edits once, and nothing copied that nobody edits.
+//! Values are taken at their declared paths and passed unchanged. The answers are applied as the host applies them:
+//! equal edits once, and nothing is copied that nobody edits.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use leadwire_plugin_sdk::{
 };
 use serde_json::{Map, Value, json};
 
-/// What `Plugins::shape` does for a set with one filter.
+/// Native counterpart of `Plugins::shape` for a set with one filter.
 pub fn filter<F: Filter>(
     plugin: &F,
     name: &str,
@@ -23,16 +23,17 @@ pub fn filter<F: Filter>(
     roles: &[Role],
 ) -> Vec<(Role, Audience, Arc<Value>)> {
     let shape = |(role, verdict): (&Role, Verdict)| {
-        let edited = match verdict.edits.is_empty() {
-            true => payload.clone(),
-            false => testing::edited(Value::clone(payload), &verdict.edits).into(),
+        let edited = if verdict.edits.is_empty() {
+            payload.clone()
+        } else {
+            testing::edited(Value::clone(payload), &verdict.edits).into()
         };
         (*role, verdict.audience, edited)
     };
     roles.iter().zip(verdicts(plugin, name, payload, roles)).map(shape).collect()
 }
 
-/// What one call of `filter` answers.
+/// Answer of one call of `filter`.
 pub fn verdicts<F: Filter>(plugin: &F, name: &str, payload: &Value, roles: &[Role]) -> Vec<Verdict> {
     let lead = &payload["lead"];
     let fields = [("/lead/email", lead["email"].clone()), ("/lead/valueCents", lead["valueCents"].clone())];
@@ -40,14 +41,14 @@ pub fn verdicts<F: Filter>(plugin: &F, name: &str, payload: &Value, roles: &[Rol
     roles.iter().map(|role| plugin.filter(&event, role.as_str()).expect("a verdict")).collect()
 }
 
-/// What `Plugins::shape` does for a set with one enricher.
+/// Native counterpart of `Plugins::shape` for a set with one enricher.
 pub fn enrich<E: Enrich>(plugin: &E, name: &str, payload: &Arc<Value>, roles: &[Role]) -> Vec<(Role, Arc<Value>)> {
     let edits = plugin.enrich(&worth(name, payload)).expect("edits");
     let enriched = Arc::new(testing::edited(Value::clone(payload), &edits));
     roles.iter().map(|role| (*role, enriched.clone())).collect()
 }
 
-/// What `Plugins::after` does, for a plugin that keeps a number.
+/// Native counterpart of `Plugins::after` for a plugin that keeps a number.
 pub fn after<A: After>(plugin: &A, occasion: &plugin::Occasion<'_>, kept: u64) -> Outcome {
     let event = worth(occasion.name, occasion.payload);
     let at = Timestamp::from_millis(occasion.at.millis());
@@ -55,20 +56,20 @@ pub fn after<A: After>(plugin: &A, occasion: &plugin::Occasion<'_>, kept: u64) -
     plugin.after(&occasion).expect("an outcome")
 }
 
-/// What `enrich` and `after` are handed.
+/// Input of `enrich` and `after`.
 fn worth(name: &str, payload: &Value) -> Event {
     let lead = &payload["lead"];
     let fields = [("/lead/valueCents", lead["valueCents"].clone()), ("/lead/status", lead["status"].clone())];
     Event::from_fields(name, fields)
 }
 
-/// What `Plugins::authorize_connect` does.
+/// Native counterpart of `Plugins::authorize_connect`.
 pub fn connect<A: Authorize>(plugin: &A, user: &User) -> Decision {
     let email = ("/context/user/email", Value::from(user.email.as_str()));
     plugin.connect(&Subject::from_fields(user.id.to_string(), user.role.as_str(), [email])).expect("a decision")
 }
 
-/// What `Plugins::before` does.
+/// Native counterpart of `Plugins::before`.
 pub fn before<B: Before>(plugin: &B, name: &str, user: &User, input: Map<String, Value>) -> Option<Value> {
     let fields = [("/input/source", "source"), ("/input/valueCents", "valueCents")];
     let fields = fields.into_iter().filter_map(|(at, name)| Some((at, input.get(name)?.clone())));

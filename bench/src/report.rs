@@ -1,10 +1,10 @@
-//! How figures are told: a table in Markdown, so that it can be put into README.md as it is.
+//! Report of the figures: Markdown tables that can be copied to README.md.
 
 use std::fs;
 
 use crate::measure::Case;
 
-/// The machine and the build, without which no figure says anything.
+/// Prints the machine and the build, without which the figures are meaningless.
 pub fn machine() {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
@@ -18,7 +18,7 @@ pub fn machine() {
     println!("{}, {cores} cores, load {load}, {build}", model.unwrap_or("an unknown processor"));
 }
 
-/// A table of cases; the first two are what the others are compared with, if there are any.
+/// Prints a table of cases; `native` and `empty` are the baselines, if there are any.
 pub fn table(title: &str, cases: &[Case<'_>], native: Option<usize>, empty: Option<f64>) {
     println!("\n| {title} | median | p99 | of native | of an empty call |\n|---|---|---|---|---|");
     let of =

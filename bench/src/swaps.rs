@@ -1,4 +1,4 @@
-//! What replacing a plugin costs: how long until it is in force, and what those who ask meanwhile notice.
+//! Cost of replacing a plugin: the time until it is in force, and the effect on concurrent calls.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use leadwire::{
     domain::role::Role,
-    plugin::{Plugins, Settings},
+    plugin::{Plugins, PluginsConfig},
 };
 use leadwire_plugin_sdk::testing;
 use serde_json::json;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::{measure, report};
 
 const SWAPS: usize = 40;
-/// What a swap may take until nobody waits for it any more.
+/// Maximum wait for a swap.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn run(folder: &Path) -> Result<()> {
@@ -34,7 +34,7 @@ pub fn run(folder: &Path) -> Result<()> {
     fs::create_dir(&dir)?;
     let target = dir.join("bench-filter.wasm");
     fs::write(&target, &bytes)?;
-    let settings = Settings { dir: Some(dir), data_dir: home.path().join("data"), ..Settings::default() };
+    let settings = PluginsConfig { dir: Some(dir), data_dir: home.path().join("data"), ..PluginsConfig::default() };
     let open = || {
         let start = Instant::now();
         let plugins = Plugins::open(settings.clone(), Box::new(|_| Vec::new()));
@@ -50,7 +50,7 @@ pub fn run(folder: &Path) -> Result<()> {
     });
     let mut swaps = Vec::new();
     for number in 0..SWAPS {
-        // Two files in turn, which both are compiled after the first of them: what is measured is the swap.
+        // Two files in turn, which are both compiled after the first swaps, so that only the swap is measured.
         let version = if number % 2 == 0 { with_section(&bytes) } else { bytes.clone() };
         swaps.push(swap(&plugins, &target, &version)?);
     }
@@ -66,7 +66,7 @@ pub fn run(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Calls, until it is told to stop.
+/// Calls the plugin until `done` is set.
 fn ask(plugins: &Plugins, done: &AtomicBool) -> Vec<Duration> {
     let lead = testing::lead();
     let (payload, context) = (Arc::new(json!({"lead": lead})), json!({"lead": lead}));
@@ -75,16 +75,16 @@ fn ask(plugins: &Plugins, done: &AtomicBool) -> Vec<Duration> {
         let start = Instant::now();
         plugins.shape("lead:updated", &payload, &context, &[Role::Manager, Role::Sales, Role::Viewer]);
         times.push(start.elapsed());
-        // A core is left for the one who compiles.
+        // Leaves a core for the compiling thread.
         thread::sleep(Duration::from_micros(200));
     }
     times
 }
 
-/// The time from writing a file to its being in force.
+/// Time from writing a file until it is in force.
 fn swap(plugins: &Plugins, target: &Path, bytes: &[u8]) -> Result<Duration> {
     let before = plugins.generation();
-    // Whole or not at all, as `leadwire plugin build` puts it there.
+    // Written atomically, like `leadwire plugin build` does.
     let next = target.with_extension("next");
     fs::write(&next, bytes)?;
     let start = Instant::now();
@@ -98,7 +98,7 @@ fn swap(plugins: &Plugins, target: &Path, bytes: &[u8]) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// The same component in another file: with a custom section, which means nothing to anybody.
+/// The same component as a different file: with a custom section that has no meaning.
 fn with_section(component: &[u8]) -> Vec<u8> {
     [component, &[0, 2, 1, b'x']].concat()
 }

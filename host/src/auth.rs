@@ -1,44 +1,48 @@
-//! Who is asking: passwords and tokens in, a user out; no transport and no plugin in here.
+//! Authentication: turns passwords and tokens into a user. There is no transport and no plugin in here.
 //!
-//! `session.rs` tells the story (login, refresh, logout, authenticate), `principal.rs` judges callers again where they
-//! write; `token.rs`, `password.rs` with `queue.rs`, `limit.rs` and `journal.rs` are their tools. The role is always the database's, whatever a token claims.
+//! `session.rs` is the entry point (login, refresh, logout, authenticate). `principal.rs` authorises callers again
+//! inside each writing transaction. `token.rs`, `password.rs` with `queue.rs`, `login_limiter.rs` and `audit_log.rs`
+//! support them. The role always comes from the database, whatever a token claims.
 
-use std::time::Duration;
-
-use crate::store;
-
+mod audit_log;
+pub mod clock;
 mod crypto;
-mod journal;
-mod limit;
+mod login_limiter;
 pub mod password;
 pub mod principal;
 mod queue;
 pub mod session;
 pub mod settings;
-#[cfg(test)]
-mod tests;
 pub mod token;
 
-pub use journal::Journal;
-pub use limit::network;
-pub use principal::{Credentials, Origin, Principal};
-pub use queue::{Lane, Seat};
-pub use session::{Auth, Authenticated, Clock, Grant};
-pub use settings::Settings;
+use std::time::Duration;
+
+use crate::store;
+
+pub use audit_log::AuditLog;
+pub use clock::{Clock, SystemClock};
+pub use login_limiter::network;
+pub use principal::{Credentials, Principal, RequestOrigin};
+pub use queue::{Lane, QueueSeat};
+pub use session::{Auth, Authenticated, TokenPair};
+pub use settings::AuthConfig;
+
+#[cfg(test)]
+mod tests;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the e-mail address or the password is wrong")]
     InvalidCredentials,
-    /// No token, or one with anything wrong with it.
+    /// No token, or an invalid one.
     #[error("the token is not valid")]
     Unauthenticated,
-    /// A token of ours, or of an issuer that is trusted, whose time is over.
+    /// A valid token, ours or of a trusted issuer, that has expired.
     #[error("the token has expired")]
     TokenExpired,
     #[error("the refresh token was used before: its session has ended")]
     RefreshTokenReused,
-    /// Who changes a password must know the one they have.
+    /// A password change requires the current password.
     #[error("the current password is wrong")]
     WrongPassword,
     #[error("too many attempts")]
@@ -63,7 +67,7 @@ impl Error {
     }
 }
 
-/// What is wrong with the `[auth]` settings.
+/// Problem in the `[auth]` settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSettings(pub String);

@@ -1,9 +1,9 @@
-//! The one configuration: `leadwire.toml` < `LEADWIRE_*` < flags.
+//! Configuration, in layers: `leadwire.toml` < `LEADWIRE_*` < flags.
 //!
-//! Each layer is checked for names by itself, so that a typo is answered with the place where it stands and
-//! the key that was probably meant. Each module owns the settings it reads; this file only puts them together.
+//! The names in each layer are checked separately, so that the error for a typo names the place and the key that was
+//! probably meant. Each module defines the settings that it reads; this file only combines them.
 
-mod layer;
+pub(crate) mod layer;
 mod log;
 mod metrics;
 
@@ -20,9 +20,9 @@ use figment::Figment;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::layer::{Known, Layer, explain};
-pub use self::log::Log;
-pub use self::metrics::Metrics;
+use self::layer::{ConfigLayer, KnownKeys, explain};
+pub use self::log::LogConfig;
+pub use self::metrics::MetricsConfig;
 use crate::{
     auth::{
         self,
@@ -33,33 +33,31 @@ use crate::{
     effects, plugin, transport,
 };
 
-pub const DEFAULT_FILE: &str = "leadwire.toml";
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where clients connect; port 0 picks a free one.
+    /// Address for clients; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
-    /// A file, or its `sqlite://` URL.
+    /// Database file, or its `sqlite://` URL.
     pub database: String,
-    /// What the server keeps beside the database: its secret and what it compiled.
+    /// Directory for what the server keeps beside the database: its secret and compiled plugins.
     pub data_dir: Option<PathBuf>,
-    pub mode: Mode,
-    /// How long clients are sent away and requests finished before the server ends.
+    pub mode: ServerMode,
+    /// Maximum duration of a graceful shutdown: sockets are sent away and requests finished.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
-    pub log: Log,
-    pub http: transport::http::Settings,
-    pub socket: transport::socket::Settings,
-    pub presence: transport::socket::presence::Settings,
-    pub limits: transport::socket::limits::Settings,
-    pub auth: auth::Settings,
+    pub log: LogConfig,
+    pub http: transport::http::HttpConfig,
+    pub socket: transport::socket::settings::SocketConfig,
+    pub presence: transport::socket::presence::settings::PresenceConfig,
+    pub limits: transport::limits::LimitsConfig,
+    pub auth: auth::AuthConfig,
     pub visibility: Visibility,
-    pub plugins: plugin::settings::Settings,
-    pub effects: effects::Settings,
-    pub metrics: Metrics,
-    /// Whether `serve` takes a database that the data directory does not belong to: a flag, no setting.
+    pub plugins: plugin::contract::settings::PluginsConfig,
+    pub effects: effects::EffectsConfig,
+    pub metrics: MetricsConfig,
+    /// Set when `serve` accepts a database that the data directory does not belong to: a flag, not a setting.
     #[serde(skip)]
     pub new_database: bool,
 }
@@ -70,37 +68,37 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 3001)),
             database: "sqlite://leadwire.db".into(),
             data_dir: None,
-            mode: Mode::Production,
+            mode: ServerMode::Production,
             drain_timeout: Duration::from_secs(30),
-            log: Log::default(),
-            http: transport::http::Settings::default(),
-            socket: transport::socket::Settings::default(),
-            presence: transport::socket::presence::Settings::default(),
-            limits: transport::socket::limits::Settings::default(),
-            auth: auth::Settings::default(),
+            log: LogConfig::default(),
+            http: transport::http::HttpConfig::default(),
+            socket: transport::socket::settings::SocketConfig::default(),
+            presence: transport::socket::presence::settings::PresenceConfig::default(),
+            limits: transport::limits::LimitsConfig::default(),
+            auth: auth::AuthConfig::default(),
             visibility: Visibility::default(),
-            plugins: plugin::settings::Settings::default(),
-            effects: effects::Settings::default(),
-            metrics: Metrics::default(),
+            plugins: plugin::contract::settings::PluginsConfig::default(),
+            effects: effects::EffectsConfig::default(),
+            metrics: MetricsConfig::default(),
             new_database: false,
         }
     }
 }
 
-/// What the defaults are for: the demo lets pages of this machine call, forgets plugins whose file is gone, and may be
+/// Selects the defaults. The demo lets pages of this machine call, forgets plugins whose file is gone, and may be
 /// seeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum ServerMode {
     Production,
     Demo,
 }
 
-/// Values given on the command line: a key, the flag that bears it, and its text.
+/// Value given on the command line: the key, the flag, and the text.
 pub type Flag = (&'static str, &'static str, String);
 
 impl Config {
-    /// Reads the file (`leadwire.toml` where none is named), the environment, then the flags.
+    /// Reads the file (`leadwire.toml` if none is named), the environment, then the flags.
     ///
     /// # Errors
     /// In one line: the source, the key and what was expected there.
@@ -116,17 +114,22 @@ impl Config {
     where
         N: AsRef<OsStr>,
     {
-        let known = Known::new();
+        let known = KnownKeys::of(&Config::default());
         let mut layers = Vec::new();
-        layers.extend(Layer::from_file(&known, file)?);
-        layers.extend(Layer::from_environment(&known, environment)?);
+        layers.extend(ConfigLayer::from_file(&known, file)?);
+        layers.extend(ConfigLayer::from_environment(&known, environment)?);
         for (key, flag, text) in flags {
-            layers.push(Layer::from_text(&known, format!("--{flag}"), &key.split('.').collect::<Vec<_>>(), text)?);
+            layers.push(ConfigLayer::from_text(
+                &known,
+                format!("--{flag}"),
+                &key.split('.').collect::<Vec<_>>(),
+                text,
+            )?);
         }
         let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
         let mut config: Self = figment.extract().map_err(|error| anyhow::anyhow!(explain(&error)))?;
         config.plugins.data_dir = config.data_dir()?;
-        if config.mode == Mode::Demo {
+        if config.mode == ServerMode::Demo {
             config.demo_defaults(&figment);
             config.http.any_origin_is_loopback = true;
         }
@@ -139,11 +142,11 @@ impl Config {
             self.http.cors_origins = vec!["*".into()];
         }
         if !given.contains("plugins.on_missing") {
-            self.plugins.on_missing = plugin::settings::OnMissing::Unload;
+            self.plugins.on_missing = plugin::contract::settings::OnMissing::Unload;
         }
     }
 
-    /// What the types alone cannot say.
+    /// Checks constraints that the types cannot express.
     fn check(&self) -> Result<()> {
         self.log.check()?;
         self.plugins.gate.check().map_err(|why| anyhow::anyhow!("plugins.{why}"))?;
@@ -212,46 +215,46 @@ impl Config {
             ("auth.password_hash.iterations", auth.password_hash.iterations as usize, 1),
             ("auth.password_hash.parallelism", lanes, 1),
         ] {
-            // 1 GiB, or as many of whatever is counted.
+            // 1 GiB, or the same number of whatever is counted.
             if !(least..=1 << 30).contains(&number) {
                 bail!("{key}: expected between {least} and {}, found {number}", 1 << 30);
             }
         }
         self.plugins.limits.check().map_err(|reason| anyhow::anyhow!("plugins.limits.{reason}"))?;
         http.check().map_err(|why| anyhow::anyhow!("http.{why}"))?;
-        // The keys are read as they will be; a secret that `serve` has yet to make is stood in for.
+        // Parse the keys as the server will; a placeholder stands in for a secret that `serve` has not created yet.
         let mut auth = auth.clone();
         auth.jwt_secret.get_or_insert_with(|| Secret::new("-".repeat(MIN_SECRET_BYTES)));
         Tokens::new(&auth)?;
         Ok(())
     }
 
-    /// The database's file.
+    /// Path of the database file.
     ///
     /// # Errors
-    /// When the database is not a file of SQLite's.
+    /// When the setting does not name an SQLite file.
     pub fn database_file(&self) -> Result<PathBuf> {
         let path = self.database.strip_prefix("sqlite://").or_else(|| self.database.strip_prefix("sqlite:"));
         let path = path.unwrap_or(&self.database);
         if path.is_empty() || path.contains("://") || path.contains('?') || path == ":memory:" {
-            // Not repeated here: a URL may bear a password.
+            // Do not repeat the value: a URL may contain a password.
             bail!("database: expected a file such as \"sqlite://leadwire.db\"");
         }
         Ok(path.into())
     }
 
-    /// The database as the store takes it.
+    /// URL of the database for the store.
     ///
     /// # Errors
-    /// When the database is not a file of SQLite's.
+    /// When the setting does not name an SQLite file.
     pub fn database_url(&self) -> Result<String> {
         Ok(format!("sqlite://{}", self.database_file()?.display()))
     }
 
-    /// Where the server keeps what it makes: `leadwire-data` beside the database, unless it was said.
+    /// Data directory of the server: `leadwire-data` beside the database, unless it is configured.
     ///
     /// # Errors
-    /// When the database is not a file of SQLite's.
+    /// When the setting does not name an SQLite file.
     pub fn data_dir(&self) -> Result<PathBuf> {
         match &self.data_dir {
             Some(dir) => Ok(dir.clone()),
@@ -259,7 +262,7 @@ impl Config {
         }
     }
 
-    /// The configuration in force as a `leadwire.toml`, keys without a value as comments, secrets redacted.
+    /// Returns the configuration in force as a `leadwire.toml`: keys without a value as comments, secrets redacted.
     pub fn show(&self) -> String {
         let mut effective = self.clone();
         effective.data_dir = self.data_dir().ok();

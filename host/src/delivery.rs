@@ -1,16 +1,18 @@
-//! The one task that tails the log: it shapes each event for the roles that listen and hands it to a [`Publisher`].
+//! Event delivery: one task tails the log, shapes each event for the roles that are subscribed, and hands it to a
+//! [`Publisher`] for fan-out.
 //!
-//! Delivery knows the outside through that trait alone, and the log is the only way in: a socket that could
-//! not take an event reads it again through [`replay`], shaped by the same [`shape::Shaper`]. What changes
-//! somebody's rights, and what takes force for all, is applied at its place in the tail, before any later event is
-//! shaped.
+//! Delivery knows the outside only through that trait, and the log is the only way in: a socket that could not take
+//! an event reads it again through [`replay`], shaped by the same [`shape::Shaper`]. An event that changes a user's
+//! rights, or that takes effect for everybody, is applied at its place in the tail, before any later event is shaped.
 
+pub mod current_leads;
 pub mod explain;
+mod hold_release;
 pub mod holds;
+pub mod line;
 pub mod replay;
 pub mod retention;
 pub mod shape;
-pub mod sight;
 pub mod switch;
 
 use std::{
@@ -25,57 +27,57 @@ use tokio::{task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::{
-    replay::{Line, Replay},
-    shape::{Shaper, Slice},
-    switch::{Begun, Switches},
-};
 use crate::{
+    delivery::{
+        line::{LogLine, Slice},
+        replay::Replay,
+        shape::Shaper,
+        switch::{SwitchLog, Switches},
+    },
     domain::{
         event::{Event, Resets},
+        event_name::EventName,
         id::{SessionId, UserId},
         role::Role,
         room::Room,
         time::Timestamp,
         user::User,
     },
-    plugin::Pinned,
-    store::{self, Store},
+    plugin::PinnedSet,
+    store::{self, handle::Store},
 };
 
-/// Names that Socket.IO keeps for itself: a stock client that receives one fails in a loop.
-pub const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-/// Lines that are read from the log at once.
+/// Log lines per read.
 const BATCH: u32 = 64;
-/// Appends by other processes wake nobody here, so the log is looked at this often at least.
+/// Longest time between two reads of the log: appends by other processes wake nobody here.
 const POLL: Duration = Duration::from_secs(2);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Those who listen, as far as delivery needs to know them.
+/// Port to the subscribers of events, as far as delivery needs to know them.
 pub trait Publisher: Send + Sync + 'static {
-    /// Everything up to `seq` is being handed out: who has less from here on must read the log.
+    /// Announces that everything up to `seq` is being handed out: from here on, a socket that has less must read the
+    /// log.
     fn begin(&self, seq: u64);
 
-    /// The roles of those who listen to one of the rooms.
+    /// Returns the roles of the subscribers of any of the rooms.
     fn roles(&self, rooms: &[Room]) -> Vec<Role>;
 
-    /// Offers an event to those who listen to its rooms; never waits for any of them.
+    /// Offers an event to the subscribers of its rooms; never waits for any of them.
     fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]);
 
-    /// Whoever of them has not got as far as line `seq`, which was just handed out, has to fetch again.
+    /// Resets those of `whom` who have not got as far as line `seq`, which was just handed out: they have to fetch
+    /// again.
     fn reset(&self, seq: u64, whom: &Resets);
 
-    /// Somebody's rights are different for every event that follows `seq`.
+    /// Applies a change of somebody's rights to every event that follows `seq`.
     fn apply(&self, seq: u64, change: &RightsChange);
 
-    /// Lines of the log are gone that nobody was offered: everybody has to read the log.
+    /// Reports a gap: log lines are gone that nobody was offered, so every socket has to read the log.
     fn lost(&self);
 }
 
-/// A line of the log that changes what somebody may see or do.
+/// Log line that changes what a user may see or do.
 #[derive(Clone, Debug)]
 pub enum RightsChange {
     /// The account as it is now.
@@ -85,7 +87,7 @@ pub enum RightsChange {
 }
 
 impl RightsChange {
-    /// Whose rights they are.
+    /// Returns the user whose rights change.
     pub fn user(&self) -> UserId {
         match self {
             Self::User(user) => user.id,
@@ -93,12 +95,12 @@ impl RightsChange {
         }
     }
 
-    /// What the event says about rights, if it is such a line.
+    /// Reads the change of rights from an event, if it is one.
     pub fn of(event: &Event) -> Option<Self> {
         let member = |pointer| event.context.pointer(pointer).cloned().unwrap_or_default();
-        match event.name.as_str() {
-            "session:updated" => serde_json::from_value(member("/user")).map(Self::User),
-            "session:ended" => serde_json::from_value(member("/userId")).and_then(|user| {
+        match EventName::parse(&event.name)? {
+            EventName::SessionUpdated => serde_json::from_value(member("/user")).map(Self::User),
+            EventName::SessionEnded => serde_json::from_value(member("/userId")).and_then(|user| {
                 Ok(Self::SessionsEnded { user, session: serde_json::from_value(member("/sessionId"))? })
             }),
             _ => return None,
@@ -108,7 +110,7 @@ impl RightsChange {
     }
 }
 
-/// The tail of the log.
+/// Tail of the log.
 pub struct Delivery<P> {
     store: Arc<Store>,
     replay: Arc<Replay>,
@@ -116,20 +118,20 @@ pub struct Delivery<P> {
     publisher: Arc<P>,
     position: u64,
     switches: Arc<Switches>,
-    /// Gone when the task is.
+    /// Set while the log cannot be read. Dropped with the task, by which `health` notices that the task has stopped.
     is_failing: Arc<AtomicBool>,
 }
 
 impl<P: Publisher> Delivery<P> {
-    /// Delivers what is appended from now on: build it before anybody can connect. Sets of plugins that are left in
-    /// `switches` take force as their lines are passed.
+    /// Creates a tail that delivers what is appended from now on; create it before anybody can connect. Plugin sets
+    /// that were left in `switches` take effect when the tail passes their lines.
     pub fn new(
         store: Arc<Store>,
         replay: Arc<Replay>,
         shaper: Arc<Shaper>,
         publisher: Arc<P>,
         switches: Arc<Switches>,
-        begun: &Begun,
+        begun: &SwitchLog,
     ) -> Self {
         let position = *store.appended().borrow();
         for (role, seq) in &begun.resets {
@@ -140,7 +142,7 @@ impl<P: Publisher> Delivery<P> {
         Self { store, replay, shaper, publisher, position, switches, is_failing: Arc::default() }
     }
 
-    /// Asks, at any later time, whether the log is being read; if it is not, why.
+    /// Returns a health check for any later time; its error says why the log is not being read.
     pub fn health(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let is_failing = Arc::downgrade(&self.is_failing);
         move || match is_failing.upgrade() {
@@ -150,7 +152,7 @@ impl<P: Publisher> Delivery<P> {
         }
     }
 
-    /// Runs until `stop`. A failing database is waited for; nothing is skipped.
+    /// Runs until `stop`. Retries while the database fails; skips nothing.
     pub async fn run(mut self, stop: CancellationToken) {
         let stopped = stop.clone();
         stopped.run_until_cancelled(self.tail()).await;
@@ -165,13 +167,13 @@ impl<P: Publisher> Delivery<P> {
                 Ok(()) => {
                     self.is_failing.store(false, Ordering::Relaxed);
                     if pause.take().is_some() {
-                        info!(seq = self.position, "reading the log again");
+                        info!(seq = self.position, "log readable again");
                     }
                 }
                 Err(error) => {
                     self.is_failing.store(true, Ordering::Relaxed);
                     if pause.is_none() {
-                        error!(seq = self.position, "cannot read the log, trying again: {error}");
+                        error!(seq = self.position, "cannot read the log, retrying: {error}");
                     }
                     let wait = pause.map_or(MIN_PAUSE, |last: Duration| (last * 2).min(MAX_PAUSE));
                     pause = Some(wait);
@@ -192,10 +194,11 @@ impl<P: Publisher> Delivery<P> {
             let lines = self.replay.after(self.position, BATCH).await?;
             let Some(first) = lines.first() else { return Ok(()) };
             if first.event.seq != self.position + 1 {
-                warn!(seq = self.position, "the log goes on at {}", first.event.seq);
+                warn!(seq = self.position, "gap in the log, continuing at {}", first.event.seq);
                 self.publisher.lost();
             }
             for line in &lines {
+                tracing::trace!(target: "leadwire::walk", file = file!(), "deliver");
                 if line.event.is_erasure() {
                     self.replay.forget();
                 }
@@ -209,15 +212,15 @@ impl<P: Publisher> Delivery<P> {
         Ok(())
     }
 
-    /// Puts in force what takes force with the line.
+    /// Switches to the plugin set that takes effect with the line, if any.
     fn pass(&self, event: &Event) {
         let Some(next) = event.switches_to() else { return };
         if !self.switches.pass(next.generation) && next.generation != self.shaper.pinned().generation() {
-            error!(event.seq = event.seq, "generation {} of the plugins was not made ready here", next.generation);
+            error!(event.seq = event.seq, "plugin generation {} was not prepared on this server", next.generation);
         }
     }
 
-    fn hand_out(&self, line: &Line, plugins: &Pinned) {
+    fn hand_out(&self, line: &LogLine, plugins: &PinnedSet) {
         let event = &line.event;
         self.replay.sights().pass(event);
         self.shaper.pass(event);

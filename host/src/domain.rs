@@ -1,8 +1,13 @@
-//! The rules of the trade: no I/O, no clock, no framework in here.
+//! Business rules: what a valid change is, which event it makes, and who may make or see it.
+//!
+//! Pure functions of values. No I/O, no clock and no framework in here.
 
 pub mod activity;
+pub mod actor;
+pub mod audience;
 pub mod command;
 pub mod event;
+pub mod event_name;
 pub mod folding;
 pub mod id;
 pub mod input;

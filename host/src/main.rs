@@ -1,4 +1,4 @@
-//! Reads the command line and does what it says.
+//! Entry point: parses the command line and runs the command.
 
 use std::process::ExitCode;
 

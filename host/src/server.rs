@@ -1,14 +1,12 @@
-//! The composition root: the only place that knows everybody. Builds the parts, binds, serves, stops.
+//! Composition root: the only place that knows every module. Builds the parts, binds, serves and stops them.
 
 mod archive;
 pub(crate) mod claim;
+mod epoch_note;
 mod handover;
-mod head;
 mod limits;
-mod line;
 mod listener;
 mod metrics;
-mod note;
 mod secret;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -18,15 +16,9 @@ use tokio::{runtime::Handle, select, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::{
-    claim::Claim,
-    handover::{Handover, Look},
-    listener::Listener,
-    note::Note,
-};
 use crate::{
     app::{App, Cursors, SystemClock},
-    auth::{Auth, Journal},
+    auth::{AuditLog, Auth},
     config::Config,
     delivery::{
         Delivery,
@@ -37,15 +29,22 @@ use crate::{
     },
     domain::{event::Event, time::Timestamp},
     effects::Effects,
-    plugin::{self, Past, Plugins, TriedOn},
+    plugin::{self, HistoricalSets, Plugins, TriedOn},
+    server::{
+        claim::Claim,
+        epoch_note::EpochNote,
+        handover::{Handover, HandoverSnapshot},
+        listener::Listener,
+    },
     store::Store,
     transport::{
-        front, http,
-        socket::{Feed, Registry, Sockets, presence::Viewers},
+        front,
+        http::{self, api, in_flight},
+        socket::{Feed, Sockets, presence::viewers::Viewers, registry::Registry},
     },
 };
 
-/// A server that is serving. Dropped, it stops; [`Server::shutdown`] also waits until it has.
+/// Running server. Dropping it stops it; [`Server::shutdown`] also waits until it has stopped.
 pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
@@ -78,7 +77,7 @@ impl Server {
         if config.auth.jwt_secret.is_none() {
             let (secret, made) = secret::keep(&data_dir)?;
             if let Some(path) = made {
-                warn!("no auth.jwt_secret is set: made one, kept in {}", path.display());
+                warn!("auth.jwt_secret is not set: generated one and stored it in {}", path.display());
             }
             config.auth.jwt_secret = Some(secret);
         }
@@ -87,9 +86,9 @@ impl Server {
         let note = claim.settle(&mut store).await?;
         let handover = Handover::open(&data_dir, store.epoch()).await;
         let store = Arc::new(store);
-        let past = Past::new(plugin::cache_dir(&data_dir), config.plugins.limits.clone());
+        let past = HistoricalSets::new(plugin::cache_dir(&data_dir), config.plugins.limits.clone());
         let switches = Arc::new(Switches::default());
-        let archive = archive::Archive {
+        let archive = archive::StoreArchive {
             runtime: Handle::current(),
             store: Arc::clone(&store),
             switches: Arc::clone(&switches),
@@ -97,15 +96,16 @@ impl Server {
         };
         let plugins = open_plugins(config.plugins, Arc::new(archive)).await?;
         let begun = switch::begin(&store, &plugins, config.visibility).await?;
-        let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(Timestamp::now))?;
-        let (passwords, journal) = (auth.passwords().clone(), auth.journal().clone());
-        let secret = config.auth.jwt_secret.as_ref().context("a secret was made where none is set")?;
+        let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(SystemClock))?;
+        let (passwords, journal) = (auth.passwords().clone(), auth.audit_log().clone());
+        let secret = config.auth.jwt_secret.as_ref().context("auth.jwt_secret is missing")?;
         let cursors = Cursors::new(secret.reveal().as_bytes());
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
         let app = App::new(Arc::clone(&store), plugins.clone(), visibility, passwords, cursors, clock);
-        let effects = Effects::start(app.clone(), config.effects).await.context("cannot read how far plugins are")?;
+        let effects =
+            Effects::start(app.clone(), config.effects).await.context("cannot read the log positions of plugins")?;
         let holds = Holds::open(Arc::clone(&store), config.socket.held_timeout).await?;
-        let under_way = http::UnderWay::new(&config.limits);
+        let under_way = in_flight::UnderWay::new(&config.limits);
         let (sockets, delivery) = Sockets::new(
             app.clone(),
             auth.clone(),
@@ -129,7 +129,7 @@ impl Server {
         let looks = metrics::Looks { sockets: sockets.clone(), store: Arc::clone(&store), plugins: plugins.clone() };
         let stop = CancellationToken::new();
         let draining = stop.child_token();
-        let router = sockets.attach(http::router(http::Api {
+        let router = sockets.attach(http::router(api::ApiState {
             app: app.clone(),
             auth,
             plugins,
@@ -148,18 +148,18 @@ impl Server {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
         tokio::spawn(claim::look_after(Arc::clone(&store), Arc::clone(&note), data_dir, stop.clone()));
-        let aside = Aside { retention, viewers: sockets.viewers().clone(), journal, note };
+        let aside = BackgroundTasks { retention, viewers: sockets.viewers().clone(), journal, note };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
         Ok(Self { address, metrics_address, app, sockets, draining, drain_timeout, stop, serving, handing_over })
     }
 
-    /// Where it listens: the port is the real one, also when 0 was asked for.
+    /// Address that the server listens on, with the actual port if 0 was requested.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where metrics are told, if they are.
+    /// Address that serves metrics, if any.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
@@ -172,19 +172,19 @@ impl Server {
         &self.sockets
     }
 
-    /// Waits until the server ends, which it does not do by itself.
+    /// Waits until the server ends, which happens only on failure or shutdown.
     ///
     /// # Errors
-    /// When a part of it broke down.
+    /// When a part of the server failed.
     pub async fn wait(&mut self) -> Result<()> {
-        (&mut self.serving).await.context("the server broke down")?
+        (&mut self.serving).await.context("server task failed")?
     }
 
-    /// Sends sockets away to the next process, takes no more connections, lets requests under way finish, then
-    /// ends the rest.
+    /// Graceful shutdown: sends sockets away to the next process, accepts no more connections, lets requests in
+    /// progress finish, then ends the rest.
     ///
     /// # Errors
-    /// When a part of the server broke down.
+    /// When a part of the server failed.
     pub async fn shutdown(mut self) -> Result<()> {
         self.draining.cancel();
         self.sockets.drain(self.app.store(), self.drain_timeout.saturating_sub(listener::GRACE)).await;
@@ -203,21 +203,21 @@ impl Drop for Server {
     }
 }
 
-/// What goes on beside, and nobody waits for.
-struct Aside {
+/// Background tasks that nobody waits for.
+struct BackgroundTasks {
     retention: Retention,
     viewers: Viewers,
-    journal: Journal,
-    note: Arc<Note>,
+    journal: AuditLog,
+    note: Arc<EpochNote>,
 }
 
-/// Serves clients and delivers events until `stop`; requests under way still see their events delivered.
+/// Serves clients and delivers events until `stop`; events of requests in progress are still delivered.
 async fn serve(
     listener: Listener,
     router: axum::Router,
     delivery: Delivery<Registry>,
     effects: Effects,
-    aside: Aside,
+    aside: BackgroundTasks,
     store: Arc<Store>,
     stop: CancellationToken,
 ) -> Result<()> {
@@ -231,7 +231,7 @@ async fn serve(
     let (mut delivered, mut effected) = (None, None);
     select! {
         () = &mut listening => {}
-        // To go on answering and tell nobody, or leave undone what follows, would be the worst of all.
+        // Continuing to answer without delivering events, or without executing effects, would be the worst outcome.
         ended = &mut delivering => delivered = Some(ended),
         ended = &mut effecting => effected = Some(ended),
     }
@@ -239,7 +239,7 @@ async fn serve(
         stop.cancel();
         listening.await;
     }
-    // Effects before delivery, so that what they did is still told.
+    // Effects before delivery, so that the events of effects are still delivered.
     stop_effects.cancel();
     let effected = match effected {
         Some(ended) => ended,
@@ -253,25 +253,26 @@ async fn serve(
     let (retained, viewed, journaled) = (retaining.await, viewing.await, journaling.await);
     aside.note.renew();
     store.close().await;
-    retained.context("the pruning of the log broke down")?;
-    journaled.context("the audit journal broke down")?;
-    viewed.context("the telling of who looks at leads broke down")?;
-    delivered.context("the delivery of events broke down")?;
-    effected.context("the effects of plugins broke down")
+    retained.context("log pruning task failed")?;
+    journaled.context("audit task failed")?;
+    viewed.context("presence task failed")?;
+    delivered.context("event delivery task failed")?;
+    effected.context("plugin effects task failed")
 }
 
-/// Keeps what the next process has to know until `stop`; those who leave because of `draining` will come back to it.
+/// Stores the handover for the next process until `stop`. Sockets that leave because of `draining` still count, because
+/// they will return.
 async fn keep_handover(handover: Handover, sockets: Sockets, draining: CancellationToken, stop: CancellationToken) {
     let look = || {
         let is_whole = !draining.is_cancelled();
         let followed = sockets.followed();
-        Look { sockets: is_whole.then(|| sockets.registry().clients()), followed }
+        HandoverSnapshot { sockets: is_whole.then(|| sockets.registry().clients()), followed }
     };
     handover.keep(look, stop.cancelled()).await;
 }
 
-/// Compiles plugins on a thread that may block.
-async fn open_plugins(settings: plugin::Settings, archive: Arc<archive::Archive>) -> Result<Plugins> {
+/// Compiles plugins on a blocking thread.
+async fn open_plugins(settings: plugin::PluginsConfig, archive: Arc<archive::StoreArchive>) -> Result<Plugins> {
     let (runtime, store) = (archive.runtime.clone(), Arc::clone(&archive.store));
     let recent = Box::new(move |tried_on: TriedOn| {
         let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
@@ -285,10 +286,10 @@ async fn open_plugins(settings: plugin::Settings, archive: Arc<archive::Archive>
             }
         });
         events.unwrap_or_else(|error| {
-            warn!("cannot read what to try plugins on: {error}");
+            warn!("cannot read events for plugin trial runs: {error}");
             Vec::new()
         })
     });
     let opened = tokio::task::spawn_blocking(|| Plugins::open_recorded(settings, recent, archive)).await;
-    Ok(opened.context("loading plugins broke down")??)
+    Ok(opened.context("plugin loading task failed")??)
 }

@@ -1,6 +1,6 @@
-//! Logs and metrics: the one place that picks their form.
+//! Telemetry: logs and metrics, and the only place that chooses their format.
 //!
-//! Logs go to stderr; stdout belongs to results. What is measured is in `telemetry/metrics.rs`.
+//! Logs go to stderr; stdout is for results. Metrics are in `telemetry/metrics.rs`.
 
 pub mod metrics;
 
@@ -19,15 +19,15 @@ use tracing_subscriber::{
 
 use crate::domain::text::one_line;
 
-/// What is logged, and in which form.
+/// Level and format of the log.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// A level, or directives such as `info,leadwire::plugin=debug`.
+pub struct LogSettings {
+    /// Log level, or directives such as `info,leadwire::plugin=debug`.
     pub level: String,
     pub format: Format,
 }
 
-impl Default for Settings {
+impl Default for LogSettings {
     fn default() -> Self {
         Self { level: "info".into(), format: Format::Text }
     }
@@ -40,10 +40,12 @@ pub enum Format {
     Json,
 }
 
-/// These write whole packets, tokens among them, when they are let: whoever wants that has to name them.
+/// These crates log whole packets, including tokens, at lower levels: anybody who wants that must name them.
 const QUIET: &str = "socketioxide=info,engineioxide=info,tungstenite=info,tokio_tungstenite=info,hyper=info,hyper_util=info,h2=info,sqlx=info";
 
-impl Settings {
+impl LogSettings {
+    /// Builds the filter.
+    ///
     /// # Errors
     /// When `level` is neither a level nor a list of directives.
     pub fn filter(&self) -> anyhow::Result<EnvFilter> {
@@ -54,18 +56,18 @@ impl Settings {
     }
 }
 
-/// Starts logging for the rest of the process; the first caller's choice stands.
+/// Starts logging for the rest of the process; later calls have no effect.
 ///
 /// # Errors
-/// When the level cannot be read.
-pub fn start(settings: &Settings) -> anyhow::Result<()> {
+/// When the level cannot be parsed.
+pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let subscriber = fmt::fmt()
         .with_env_filter(settings.filter()?)
         .with_writer(std::io::stderr)
-        // It would complain to stderr with a macro that panics when stderr is a file on a full disk.
+        // Internal errors would be reported with a macro that panics when stderr is a file on a full disk.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
-    // A second start is refused by tracing; tests start many servers in one process.
+    // tracing refuses a second start; tests start many servers in one process.
     let _ = match settings.format {
         Format::Text => subscriber.fmt_fields(OneLine).try_init(),
         Format::Json => subscriber.json().flatten_event(true).try_init(),
@@ -73,8 +75,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Formats fields so that an event stays on its line: what others wrote into them can neither begin another line nor
-/// command a terminal. The JSON form escapes by itself.
+/// Formats fields so that an event stays on its line: text from others can neither begin another line nor control a
+/// terminal. The JSON format escapes by itself.
 struct OneLine;
 
 impl<'writer> FormatFields<'writer> for OneLine {

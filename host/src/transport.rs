@@ -1,10 +1,13 @@
-//! The two ways in and out: HTTP and Socket.IO. No axum or socketioxide type leaves this module.
+//! Transports: HTTP and Socket.IO, the only ways in and out of the server. No axum or socketioxide type leaves this
+//! module.
 
 pub mod address;
-pub mod connection;
 mod event_names;
-pub mod frames;
 pub mod front;
 pub mod http;
+pub mod limits;
+
 pub mod origin;
+mod request_id;
 pub mod socket;
+pub mod tcp;

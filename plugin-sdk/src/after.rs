@@ -1,14 +1,14 @@
-//! What `after` is asked, and what it answers: effects, and a state that is kept with them.
+//! Questions and answers of the hook `after`: occasions, reminders, effects, and the state that is kept with them.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::{Event, Lead, Timestamp, bindings::afters::exports::leadwire::plugin::after as wit, event::owned};
 
-/// What a plugin wants to be told of and to do, for [`After::wants`](crate::After::wants).
+/// Events that a plugin wants to follow and effects that it may request, for [`After::wants`](crate::After::wants).
 ///
-/// The operator has to grant each effect and each host in the plugin's settings; until then the plugin is refused, with
-/// the lines that grant what it asks for.
+/// The operator has to grant each effect and each host in the plugin's settings. Until then the plugin is refused, with
+/// the lines that grant its requests.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Wants;
@@ -24,38 +24,38 @@ pub struct Wants {
 }
 
 impl Wants {
-    /// To be told of these events of the log, and to do nothing yet: names, `lead:*` or `*`.
+    /// Requests these events of the log, and no effects yet: names, `lead:*` or `*`.
     pub fn events(events: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { events: events.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// To notify users: [`Effect::notify`].
+    /// Requests permission to notify users: [`Effect::notify`].
     pub fn to_notify(self) -> Self {
         self.and(NOTIFY)
     }
 
-    /// To add activities to leads: [`Effect::add_activity`].
+    /// Requests permission to add activities to leads: [`Effect::add_activity`].
     pub fn to_add_activities(self) -> Self {
         self.and(ADD_ACTIVITY)
     }
 
-    /// To change leads: [`Effect::patch_lead`].
+    /// Requests permission to change leads: [`Effect::patch_lead`].
     pub fn to_patch_leads(self) -> Self {
         self.and(PATCH_LEAD)
     }
 
-    /// To give leads to users, and to take them away: [`Effect::assign`] and [`Effect::unassign`].
+    /// Requests permission to assign and unassign leads: [`Effect::assign`] and [`Effect::unassign`].
     pub fn to_assign_leads(self) -> Self {
         self.and(ASSIGN)
     }
 
-    /// To be reminded: [`Effect::remind`].
+    /// Requests permission to set reminders: [`Effect::remind`].
     pub fn to_remind(self) -> Self {
         self.and(REMIND)
     }
 
-    /// To call webhooks on these hosts: [`Effect::webhook`]. A host is a name, with a port where it is not the
-    /// scheme's own: `hooks.example.com:8443`.
+    /// Requests permission to call webhooks on these hosts: [`Effect::webhook`]. A host is a name, with a port if it is
+    /// not the default of the scheme: `hooks.example.com:8443`.
     pub fn to_call(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.webhook_hosts.extend(hosts.into_iter().map(Into::into));
         self.and(WEBHOOK)
@@ -76,7 +76,7 @@ const ASSIGN: &str = "lead:assign";
 const REMIND: &str = "remind";
 const WEBHOOK: &str = "webhook";
 
-/// Something that happened, for [`After::after`](crate::After::after).
+/// Event that happened, for [`After::after`](crate::After::after).
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Event, Occasion, Timestamp, json};
@@ -96,12 +96,12 @@ pub struct Occasion {
 }
 
 impl Occasion {
-    /// An occasion before which nothing was kept.
+    /// Creates an occasion without kept state.
     pub fn new(id: impl Into<String>, seq: Option<u64>, at: Timestamp, event: Event) -> Self {
         Self { id: id.into(), seq, at, event, state: None }
     }
 
-    /// The same, with something that was kept before.
+    /// Sets the state that was kept earlier.
     ///
     /// # Errors
     ///
@@ -114,38 +114,38 @@ impl Occasion {
         Self { state, ..self }
     }
 
-    /// The same text each time that the plugin is asked about the same occasion: it may be asked again after a crash
-    /// or a failure, and what it answered before was not done then.
+    /// Id of the occasion, the same each time that the plugin is asked about it. It may be asked again after a crash or
+    /// a failure; in that case the effects of its earlier answer were not executed.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The event's place in the log.
+    /// Seq of the event in the log.
     pub fn seq(&self) -> Option<u64> {
         self.seq
     }
 
-    /// When it happened.
+    /// Time of the event.
     pub fn at(&self) -> Timestamp {
         self.at
     }
 
-    /// What happened, as far as the manifest declares it: the payload, and below `/context` the lead as it was then.
+    /// The event, as far as the manifest declares it: the payload, and below `/context` the lead as it was then.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// What the plugin last kept with [`Outcome::keep`]; the default where it has kept nothing yet.
+    /// State that the plugin last kept with [`Outcome::keep`]; the default if it has kept none yet.
     ///
     /// # Errors
     ///
-    /// When something else was kept. A plugin that changes the type of its state reads both.
+    /// When the kept state has another type. A plugin that changes the type of its state must read both.
     pub fn state<T: DeserializeOwned + Default>(&self) -> Result<T, String> {
         read_state(self.state.as_deref())
     }
 }
 
-/// A moment that the plugin asked to be reminded of has come, for [`After::reminded`](crate::After::reminded).
+/// Reminder that came due, for [`After::reminded`](crate::After::reminded).
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Reminder, json, testing};
@@ -159,7 +159,7 @@ impl Occasion {
 pub struct Reminder(Occasion);
 
 impl Reminder {
-    /// A reminder with a key and data, about a lead as it is now, or about none.
+    /// Creates a reminder with a key and data, about a lead as it is now, or about none.
     pub fn new(key: impl Into<String>, lead: Option<&Value>, data: Value) -> Self {
         let now = crate::host::now();
         let id = lead.map_or(&Value::Null, |lead| &lead["id"]);
@@ -172,41 +172,41 @@ impl Reminder {
         Self(occasion)
     }
 
-    /// The same text each time that the plugin is asked about the same reminder.
+    /// Id of the reminder, the same each time that the plugin is asked about it.
     pub fn id(&self) -> &str {
         self.0.id()
     }
 
-    /// The key that it was set with.
+    /// Key that it was set with.
     pub fn key(&self) -> &str {
         self.0.event.text("/key").unwrap_or_default()
     }
 
-    /// When it came due.
+    /// Time at which it came due.
     pub fn at(&self) -> Timestamp {
         self.0.at
     }
 
-    /// What was given to [`Remind::with`]; null where nothing was.
+    /// Data given to [`Remind::with`]; null if there was none.
     pub fn data(&self) -> &Value {
         self.0.event.get("/data").unwrap_or(&Value::Null)
     }
 
-    /// The id of the lead that it is about, whether there still is such a lead or not.
+    /// Id of the lead that it is about, even if that lead no longer exists.
     pub fn lead_id(&self) -> Option<&str> {
         self.0.event.text("/leadId")
     }
 
-    /// The lead that it is about, as it is now; declare `/context/lead/…` for it. `None` if it was deleted.
+    /// Lead that it is about, as it is now; declare `/context/lead/…` for it. `None` if it was deleted.
     pub fn lead(&self) -> Option<Lead<'_>> {
         self.0.event.context_lead()
     }
 
-    /// What the plugin last kept; see [`Occasion::state`].
+    /// State that the plugin last kept; see [`Occasion::state`].
     ///
     /// # Errors
     ///
-    /// When something else was kept.
+    /// When the kept state has another type.
     pub fn state<T: DeserializeOwned + Default>(&self) -> Result<T, String> {
         self.0.state()
     }
@@ -214,7 +214,7 @@ impl Reminder {
 
 pub(crate) const REMINDER: &str = "reminder";
 
-/// What is to be done about an occasion, and what is to be kept: all of it, or, when something fails, nothing.
+/// Answer to an occasion: effects to execute and state to keep. If something fails, none of it happens.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Effect, Outcome};
@@ -230,18 +230,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Nothing is to be done, and what was kept stays.
+    /// No effects; the kept state stays.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// One more thing to be done, after those before it.
+    /// Adds an effect after the previous ones.
     pub fn then(mut self, effect: impl Into<Effect>) -> Self {
         self.effects.push(effect.into());
         self
     }
 
-    /// Keeps `state` for the next occasion, in the place of what was kept before. As JSON it may be 64 KiB.
+    /// Keeps `state` for the next occasion, in place of the earlier state. As JSON it may be up to 64 KiB.
     ///
     /// # Errors
     ///
@@ -250,17 +250,18 @@ impl Outcome {
         Ok(Self { state: Some(write_state(state)?), ..self })
     }
 
-    /// What is to be done.
+    /// Effects to execute.
     pub fn effects(&self) -> &[Effect] {
         &self.effects
     }
 
-    /// Whether the host would take the effects, as far as can be told here; if not, why. What `after` answers is checked
-    /// so by itself.
+    /// Checks that the host would accept the effects, as far as possible here. Answers of `after` are checked
+    /// automatically.
     ///
     /// # Errors
     ///
-    /// When an effect lacks an id or a key, changes nothing or an owner, or has a kind that cannot be one.
+    /// When an effect lacks an id or a key, changes nothing or an owner, or has an invalid kind. The text gives the
+    /// reason.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{Effect, Outcome};
@@ -291,8 +292,8 @@ impl<E: Into<Effect>> FromIterator<E> for Outcome {
     }
 }
 
-/// Something to be done in the plugin's name. The host does it once, however often it has to ask the plugin about the
-/// occasion.
+/// Action that the host executes with the plugin as its actor. It is executed once, however often the host has to ask
+/// the plugin about the occasion.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{ActivityType, Effect, Timestamp, json};
@@ -316,7 +317,7 @@ pub struct Effect {
 }
 
 impl Effect {
-    /// Tells a user something about a lead, wherever the user is connected. `kind` is for clients: lower-case letters,
+    /// Notifies a user about a lead, on all of the user's connections. `kind` is for clients: lower-case letters,
     /// digits and underscores.
     pub fn notify(user: impl Into<String>, kind: impl Into<String>, lead: impl Into<String>) -> Self {
         let input = json!({"userId": user.into(), "kind": kind.into(), "leadId": lead.into()});
@@ -328,23 +329,23 @@ impl Effect {
         NewActivity(json!({"leadId": lead.into(), "type": kind.as_str(), "body": body.into()}))
     }
 
-    /// Changes fields of a lead; say which with [`LeadPatch::set`] and [`LeadPatch::clear`].
+    /// Changes fields of a lead; name them with [`LeadPatch::set`] and [`LeadPatch::clear`].
     pub fn patch_lead(lead: impl Into<String>) -> LeadPatch {
         LeadPatch { lead: lead.into(), patch: Map::new() }
     }
 
-    /// Gives a lead to a user.
+    /// Assigns a lead to a user.
     pub fn assign(lead: impl Into<String>, owner: impl Into<String>) -> Self {
         Self { name: ASSIGN, input: json!({"leadId": lead.into(), "ownerId": owner.into()}) }
     }
 
-    /// Takes a lead from whoever has it.
+    /// Removes the owner of a lead.
     pub fn unassign(lead: impl Into<String>) -> Self {
         Self { name: ASSIGN, input: json!({"leadId": lead.into(), "ownerId": null}) }
     }
 
-    /// Has [`After::reminded`](crate::After::reminded) asked at that moment; at once if it is past. A reminder that the
-    /// plugin set before with the same key is replaced.
+    /// Makes the host call [`After::reminded`](crate::After::reminded) at that time, or at once if it is past. It
+    /// replaces an earlier reminder of the plugin with the same key.
     pub fn remind(at: Timestamp, key: impl Into<String>) -> Remind {
         Remind(json!({"at": at.to_string(), "key": key.into()}))
     }
@@ -354,12 +355,13 @@ impl Effect {
         Self { name: WEBHOOK, input: json!({"url": url.into(), "type": kind.into(), "data": data.into()}) }
     }
 
-    /// What the host calls it: `notify`, `activity:create`, `lead:update`, `lead:assign`, `remind` or `webhook`.
+    /// Name of the effect in the host: `notify`, `activity:create`, `lead:update`, `lead:assign`, `remind` or
+    /// `webhook`.
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// A part of its input, by JSON Pointer.
+    /// Part of the effect's input, by JSON Pointer.
     pub fn get(&self, pointer: &str) -> Option<&Value> {
         self.input.pointer(pointer)
     }
@@ -387,7 +389,7 @@ impl Effect {
     }
 }
 
-/// What kind of activity it is.
+/// Type of an activity.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{ActivityType, Effect, json};
@@ -397,7 +399,7 @@ impl Effect {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActivityType {
-    /// Something to know.
+    /// Information to record.
     Note,
     /// A phone call.
     Call,
@@ -421,7 +423,7 @@ impl ActivityType {
     }
 }
 
-/// An activity to be added; made by [`Effect::add_activity`].
+/// Activity to be added; created by [`Effect::add_activity`].
 ///
 /// ```
 /// use leadwire_plugin_sdk::{ActivityType, Effect, Timestamp, json};
@@ -434,19 +436,19 @@ impl ActivityType {
 pub struct NewActivity(Value);
 
 impl NewActivity {
-    /// When it is to be done.
+    /// Sets the time when it is due.
     pub fn due(mut self, at: Timestamp) -> Self {
         self.0["dueAt"] = json!(at.to_string());
         self
     }
 
-    /// When it was done.
+    /// Sets the time when it was done.
     pub fn completed(mut self, at: Timestamp) -> Self {
         self.0["completedAt"] = json!(at.to_string());
         self
     }
 
-    /// Something else to know of it, in its `meta`.
+    /// Adds an item to its `meta`.
     pub fn meta(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.0["meta"][key] = value.into();
         self
@@ -459,7 +461,7 @@ impl From<NewActivity> for Effect {
     }
 }
 
-/// Changes to a lead; made by [`Effect::patch_lead`]. The owner is changed by [`Effect::assign`] alone.
+/// Changes to a lead; created by [`Effect::patch_lead`]. The owner can be changed only by [`Effect::assign`].
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Effect, json};
@@ -474,13 +476,13 @@ pub struct LeadPatch {
 }
 
 impl LeadPatch {
-    /// Writes a field. An object is merged into what is there (JSON merge patch).
+    /// Sets a field. An object is merged into the present value (JSON merge patch).
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.patch.insert(field.into(), value.into());
         self
     }
 
-    /// Empties a field.
+    /// Clears a field.
     pub fn clear(self, field: &str) -> Self {
         self.set(field, Value::Null)
     }
@@ -492,7 +494,7 @@ impl From<LeadPatch> for Effect {
     }
 }
 
-/// A reminder to be set; made by [`Effect::remind`].
+/// Reminder to be set; created by [`Effect::remind`].
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Effect, Timestamp, json};
@@ -505,13 +507,13 @@ impl From<LeadPatch> for Effect {
 pub struct Remind(Value);
 
 impl Remind {
-    /// The lead that it is about: the plugin is shown it as it is when the moment comes.
+    /// Sets the lead that it is about: the plugin gets the lead as it is when the reminder comes due.
     pub fn about(mut self, lead: impl Into<String>) -> Self {
         self.0["leadId"] = lead.into().into();
         self
     }
 
-    /// What to hand back when the moment comes.
+    /// Sets data that is returned when the reminder comes due.
     pub fn with(mut self, data: impl Into<Value>) -> Self {
         self.0["data"] = data.into();
         self

@@ -1,11 +1,11 @@
-//! What `wit/v1` looks like in Rust: generated, one world a hook, so that a plugin exports only what it has.
+//! Rust bindings generated from `wit/v1`: one world per hook, so that a plugin exports only its own hooks.
 
-/// `lifecycle`, which every plugin exports, and the `host` it may call.
+/// `lifecycle`, which every plugin exports, and the `host` that it may call.
 pub mod base {
     wit_bindgen::generate!({ path: "../wit/v1", world: "base", pub_export_macro: true });
 }
 
-/// The form of `filter` that costs less; the host asks the other of those that have no other.
+/// Faster form of `filter`; the host uses the other form for plugins that export no other.
 pub mod filters {
     wit_bindgen::generate!({ path: "../wit/v1", world: "filters-by-line", pub_export_macro: true });
 }

@@ -1,4 +1,4 @@
-//! What `before` is asked, and what it answers.
+//! Questions and answers of the hook `before`: commands and rulings.
 
 use serde_json::Value;
 
@@ -9,9 +9,9 @@ use crate::{
     view::{Activity, Lead, User},
 };
 
-/// A command that a user wants carried out, for [`Before`](crate::Before).
+/// Command that a user wants to run, for [`Before`](crate::Before).
 ///
-/// It holds what the plugin declared in [`Manifest::fields`](crate::Manifest::fields) and nothing else.
+/// It contains the fields that the plugin declared in [`Manifest::fields`](crate::Manifest::fields) and nothing else.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Command, json};
@@ -35,7 +35,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command of which these fields are known: below `/input` and below `/context`.
+    /// Creates a command with these known fields: below `/input` and below `/context`.
     pub fn from_fields<'a>(
         name: impl Into<String>,
         user_id: impl Into<String>,
@@ -49,36 +49,36 @@ impl Command {
         Self { name, user_id, role, seen: Seen::new(None, fields) }
     }
 
-    /// `lead:create`, `lead:update`, `lead:delete`, `lead:restore`, `lead:assign`, `activity:create`,
-    /// `activity:update` or `activity:delete`.
+    /// Name of the command: `lead:create`, `lead:update`, `lead:delete`, `lead:restore`, `lead:assign`,
+    /// `activity:create`, `activity:update` or `activity:delete`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The id of the user who wants it; need not be declared.
+    /// Id of the user who sent the command; need not be declared.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
 
-    /// The user's role; need not be declared.
+    /// Role of the user; need not be declared.
     pub fn role(&self) -> &str {
         &self.role
     }
 
-    /// Whatever was declared at, above or below this JSON Pointer; see [`Event::get`](crate::Event::get).
+    /// Value that was declared at, above or below this JSON Pointer; see [`Event::get`](crate::Event::get).
     pub fn get(&self, pointer: &str) -> Option<&Value> {
         self.seen.get(pointer)
     }
 
-    /// The text at a pointer; `None` if something else stands there.
+    /// Text at a pointer; `None` if the value is not a text.
     pub fn text(&self, pointer: &str) -> Option<&str> {
         self.get(pointer)?.as_str()
     }
 
-    /// A field of the lead or activity as it would be if the command ran; `None` when it would be empty.
+    /// Field of the lead or activity as it would be after the command; `None` if it would be empty.
     ///
-    /// That is what the input says of it, and else what is there already. Declare both: `/input/email` and
-    /// `/context/lead/email`, or `/context/activity/…` for the field of an activity.
+    /// It comes from the input if the input has the field, otherwise from the present item. Declare both:
+    /// `/input/email` and `/context/lead/email`, or `/context/activity/…` for the field of an activity.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{Command, json};
@@ -99,23 +99,23 @@ impl Command {
         value.filter(|value| !value.is_null())
     }
 
-    /// What was declared of the user, below `/context/user`.
+    /// Declared fields of the user, below `/context/user`.
     pub fn user(&self) -> User<'_> {
         User(self.seen.object("/context/user").unwrap_or(&Value::Null))
     }
 
-    /// The lead as it is, where there is one; declare `/context/lead/…` for it.
+    /// Lead as it is now, if there is one; declare `/context/lead/…` for it.
     pub fn lead(&self) -> Option<Lead<'_>> {
         self.seen.object("/context/lead").map(Lead)
     }
 
-    /// The activity as it is, for one that is to be changed or deleted; declare `/context/activity/…` for it.
+    /// Activity as it is now, if the command changes or deletes one; declare `/context/activity/…` for it.
     pub fn activity(&self) -> Option<Activity<'_>> {
         self.seen.object("/context/activity").map(Activity)
     }
 }
 
-/// What a plugin says of a command.
+/// Answer of a plugin to a command.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Amendment, Refusal, Ruling};
@@ -127,22 +127,22 @@ impl Command {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Ruling {
-    /// It may run.
+    /// The command may run.
     #[default]
     Accept,
-    /// It may run with another input.
+    /// The command may run with another input.
     Amend(Amendment),
-    /// It may not run.
+    /// The command may not run.
     Refuse(Refusal),
 }
 
 impl Ruling {
-    /// Whether the host would take it; if not, why. The hook's answer is checked so by itself.
+    /// Checks that the host would accept the ruling. Answers of the hook are checked automatically.
     ///
     /// # Errors
     ///
-    /// When an amendment names a field without a name or what is no pointer, or a refusal has a code or a message that
-    /// cannot be one.
+    /// When an amendment has an empty field name or an invalid pointer, or a refusal has an invalid code or message.
+    /// The text gives the reason.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{Amendment, Refusal, Ruling};
@@ -161,11 +161,11 @@ impl Ruling {
     }
 }
 
-/// Changes to what the user sent. The result is checked as if the user had sent it; if it is not valid, that is a
-/// failure of the plugin.
+/// Changes to a user's input. The result is validated as if the user had sent it; an invalid result is a failure of the
+/// plugin.
 ///
-/// A field is a member of the input (`"email"`), or a JSON Pointer below the input (`"/custom/size"`). Nothing else
-/// can be amended.
+/// A field is a member of the input (`"email"`), or a JSON Pointer below the input (`"/custom/size"`). Nothing else can
+/// be amended.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Amendment, Edit};
@@ -180,29 +180,29 @@ impl Ruling {
 pub struct Amendment(Vec<Edit>);
 
 impl Amendment {
-    /// Changes nothing yet; left so, it accepts.
+    /// Creates an amendment without changes; unchanged, it accepts the command.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Writes a field. In an update, `Value::Null` empties the field; everywhere, a missing member is added.
+    /// Sets a field. In an update, `Value::Null` clears the field; in any command, a missing member is added.
     pub fn set(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.0.push(Edit::set(below_input(field), value));
         self
     }
 
-    /// Takes a field out of the input. In an update, the field then stays as it is.
+    /// Removes a field from the input. In an update, the field then keeps its present value.
     pub fn remove(mut self, field: &str) -> Self {
         self.0.push(Edit::remove(below_input(field)));
         self
     }
 
-    /// Whether it changes nothing.
+    /// True if it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The edits that it makes.
+    /// Edits of the amendment.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::{Amendment, Edit};
@@ -220,7 +220,7 @@ impl Amendment {
     }
 }
 
-/// Why a command may not run, for the user.
+/// Reason why a command may not run, for the user.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Refusal;
@@ -237,34 +237,34 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The code is for programs: lower-case letters, digits and underscores, a letter first. The message reaches
-    /// the user word for word.
+    /// Creates a refusal. The code is for programs: lower-case letters, digits and underscores, starting with a letter.
+    /// The user gets the message verbatim.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into(), field: None }
     }
 
-    /// The member of the input that is to blame, such as `email`.
+    /// Names the member of the input that is the cause, such as `email`.
     pub fn on(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    /// What programs go by.
+    /// Code for programs.
     pub fn code(&self) -> &str {
         &self.code
     }
 
-    /// What the user reads.
+    /// Message for the user.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The member that is to blame, if one is.
+    /// Member of the input that is the cause, if any.
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }
 
-    /// What the host would have against it.
+    /// Checks that the host would accept the refusal.
     pub(crate) fn check(&self) -> Result<(), String> {
         let snake_case = (1..=64).contains(&self.code.len())
             && self.code.starts_with(|first: char| first.is_ascii_lowercase())
@@ -309,7 +309,7 @@ fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// Whether a pattern of [`Before::commands`](crate::Before::commands) names the command.
+/// True if a pattern of [`Before::commands`](crate::Before::commands) matches the command.
 pub(crate) fn names(pattern: &str, command: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => command.starts_with(prefix),

@@ -1,4 +1,4 @@
-//! What a hook answers: edits, audiences, decisions.
+//! Answers of hooks: edits, audiences and decisions.
 
 use serde_json::Value;
 
@@ -8,16 +8,16 @@ use crate::{
 };
 use filters::{exports::leadwire::plugin::filter_lines as wit, leadwire::plugin::types as wit_types};
 
-/// How long the text of a mask may be, as the host has it.
+/// Maximum length of the text of a mask, same as in the host.
 const MAX_TEXT: usize = 4096;
 
-/// A change to a payload, at a JSON Pointer (RFC 6901) into it.
+/// Change of a payload, at a JSON Pointer (RFC 6901) into it.
 ///
-/// Whatever the order in which plugins make them, sets come first, then masks, then removals. An edit whose
-/// pointer leads nowhere does nothing, except that [`Edit::set`] adds a missing member to an object that is there.
+/// Whatever the order in which plugins request them, sets are applied first, then masks, then removals. An edit whose
+/// pointer leads nowhere does nothing, except that [`Edit::set`] adds a missing member to an existing object.
 ///
-/// A pointer that the host would not take turns the hook's answer into an error that says what to write; with
-/// [`pointer!`](crate::pointer) it does not compile. [`check`](Edit::check) says it in advance.
+/// A pointer that the host would refuse turns the hook's answer into an error that says what to write; with
+/// [`pointer!`](crate::pointer) it does not compile. [`check`](Edit::check) reports it in advance.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Edit, json, testing};
@@ -28,29 +28,29 @@ const MAX_TEXT: usize = 4096;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
-    /// Takes the value away.
+    /// Removes the value.
     Remove {
-        /// Where.
+        /// Pointer to the value.
         pointer: String,
     },
-    /// Puts a text in its place.
+    /// Replaces the value with a text.
     Mask {
-        /// Where.
+        /// Pointer to the value.
         pointer: String,
-        /// What clients see instead.
+        /// Text that clients see instead.
         text: String,
     },
     /// Replaces or adds the value.
     Set {
-        /// Where.
+        /// Pointer to the value.
         pointer: String,
-        /// What clients see.
+        /// Value that clients see.
         value: Value,
     },
 }
 
 impl Edit {
-    /// Takes the value at `pointer` away.
+    /// Removes the value at `pointer`.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Edit;
@@ -80,11 +80,12 @@ impl Edit {
         Self::Set { pointer: pointer.into(), value: value.into() }
     }
 
-    /// Whether the host would take it; if not, why.
+    /// Checks that the host would accept the edit.
     ///
     /// # Errors
     ///
-    /// When the pointer is none, or leads to what the server alone writes, or the text of a mask is too long.
+    /// When the pointer is invalid, or leads to a value that only the server writes, or the text of a mask is too long.
+    /// The text gives the reason.
     ///
     /// ```
     /// use leadwire_plugin_sdk::Edit;
@@ -104,7 +105,7 @@ impl Edit {
         }
     }
 
-    /// Where it changes something.
+    /// Pointer to the value that the edit changes.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Edit;
@@ -117,7 +118,7 @@ impl Edit {
     }
 }
 
-/// Who of a role gets an event.
+/// Users of a role who get an event.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Audience, Verdict};
@@ -130,13 +131,13 @@ pub enum Audience {
     /// All who would get it without this plugin.
     #[default]
     Everyone,
-    /// No one, for a reason that operators are told.
+    /// Nobody; the reason is for operators.
     Nobody(String),
     /// Of those who would get it, only the users with these ids.
     Only(Vec<String>),
 }
 
-/// What a filter says of an event for one role: who gets it, and with which edits.
+/// Verdict of a filter on an event for one role: who gets it, and with which edits.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Audience, Edit, Verdict};
@@ -148,29 +149,29 @@ pub enum Audience {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Who gets it.
+    /// Users who get it.
     pub audience: Audience,
-    /// What they get of it.
+    /// Edits for these users.
     pub edits: Vec<Edit>,
 }
 
 impl Verdict {
-    /// All of the role get it.
+    /// All users of the role get it.
     pub fn everyone() -> Self {
         Self::default()
     }
 
-    /// None of the role gets it; operators are told the reason.
+    /// Nobody of the role gets it; the reason is for operators.
     pub fn nobody(reason: impl Into<String>) -> Self {
         Self { audience: Audience::Nobody(reason.into()), edits: Vec::new() }
     }
 
-    /// Of the role, only the users with these ids get it.
+    /// Only the users of the role with these ids get it.
     pub fn only(users: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { audience: Audience::Only(users.into_iter().map(Into::into).collect()), edits: Vec::new() }
     }
 
-    /// Takes the value at `pointer` away.
+    /// Removes the value at `pointer`.
     pub fn remove(self, pointer: impl Into<String>) -> Self {
         self.edit(Edit::remove(pointer))
     }
@@ -191,12 +192,13 @@ impl Verdict {
         self
     }
 
-    /// Whether the host would take it; if not, why. [`Hides`] is another matter: the host checks it as well, and so does
+    /// Checks that the host would accept the verdict. It does not check [`Hides`]: the host does, and so does
     /// [`testing::filtered`](crate::testing::filtered).
     ///
     /// # Errors
     ///
-    /// When an edit is none, as for [`Edit::check`], or the audience names something else than ids of users.
+    /// When an edit is invalid, as for [`Edit::check`], or the audience contains anything but ids of users. The text
+    /// gives the reason.
     ///
     /// ```
     /// use leadwire_plugin_sdk::Verdict;
@@ -224,9 +226,9 @@ impl Verdict {
     }
 }
 
-/// What a filter may hide, by role. The host refuses sorts and searches on it, and leaves it out of histories.
+/// Fields that a filter may hide, by role. The host refuses sorts and searches by them, and omits them from histories.
 ///
-/// Every pointer that the filter edits must be listed, or stand below one that is: another edit is a fault.
+/// Every pointer that the filter edits must be listed, or be below a listed one: any other edit is a fault.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Hides;
@@ -239,22 +241,22 @@ impl Verdict {
 pub struct Hides(Vec<(String, Vec<String>)>);
 
 impl Hides {
-    /// Nothing: the filter narrows audiences, or is not one that edits.
+    /// Hides nothing: the filter only narrows audiences, or does not edit.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Besides, these pointers from this role.
+    /// Adds pointers that are hidden from this role.
     pub fn from(mut self, role: impl Into<String>, pointers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.0.push((role.into(), pointers.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// Whether the host would take it; if not, why. The host refuses a plugin that hides what is no pointer.
+    /// Checks that the host would accept it. The host refuses a plugin that lists an invalid pointer.
     ///
     /// # Errors
     ///
-    /// When a pointer is none, as for [`Edit::check`].
+    /// When a pointer is invalid, as for [`Edit::check`]. The text gives the reason.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Hides;
@@ -266,14 +268,14 @@ impl Hides {
         pointers.try_for_each(|pointer| check_pointer(pointer).map_err(|why| format!("hides: {why}")))
     }
 
-    /// Whether the role's value at `pointer` is listed, or something above it is.
+    /// True if the role's value at `pointer` is listed, or something above it is.
     pub fn covers(&self, role: &str, pointer: &str) -> bool {
         let is_listed = |listed: &String| within(pointer, listed);
         self.0.iter().filter(|(of, _)| of == role).any(|(_, pointers)| pointers.iter().any(is_listed))
     }
 }
 
-/// Whether it looks like a UUID: 32 hexadecimal digits, with hyphens where they belong or without.
+/// True if the text looks like a UUID: 32 hexadecimal digits, with hyphens at the usual positions or without.
 fn is_id(text: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.len() {
@@ -283,12 +285,12 @@ fn is_id(text: &str) -> bool {
     }
 }
 
-/// Whether a pointer leads to `ancestor` or to something inside of it.
+/// True if a pointer leads to `ancestor` or to something inside it.
 fn within(pointer: &str, ancestor: &str) -> bool {
     pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a user may connect, or subscribe.
+/// Decision on whether a user may connect or subscribe.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Decision;
@@ -297,15 +299,15 @@ fn within(pointer: &str, ancestor: &str) -> bool {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Decision {
-    /// Yes, as far as this plugin is concerned.
+    /// Allowed, as far as this plugin is concerned.
     #[default]
     Allow,
-    /// No; the client is told the reason word for word.
+    /// Denied; the client gets the reason verbatim.
     Deny(String),
 }
 
 impl Decision {
-    /// No, for a reason that the client is told word for word.
+    /// Denies for a reason that the client gets verbatim.
     pub fn deny(reason: impl Into<String>) -> Self {
         Self::Deny(reason.into())
     }

@@ -1,4 +1,4 @@
-//! What a hook is asked about: an event, or a user who wants in.
+//! Questions to hooks: an event, or a user who wants to connect or subscribe.
 
 use std::{borrow::Cow, cell::OnceCell};
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::view::{Activity, Lead, User};
 
-/// Something that is about to leave for clients: an event such as `lead:updated`, or an item of
-/// an answer, which goes by the name `lead:read` or `activity:read`.
+/// Event that is about to be sent to clients, such as `lead:updated`, or an item of a response, with the name
+/// `lead:read` or `activity:read`.
 ///
-/// It holds what the plugin declared in [`Manifest::fields`](crate::Manifest::fields) and nothing else.
+/// It contains the fields that the plugin declared in [`Manifest::fields`](crate::Manifest::fields) and nothing else.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Event, json};
@@ -30,7 +30,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of which these fields are known; the payload's by their pointers, the rest below `/context`.
+    /// Creates an event with these known fields: those of the payload by their pointers, the others below `/context`.
     pub fn from_fields<'a>(name: impl Into<String>, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         Self { name: name.into(), seen: Seen::of(fields) }
     }
@@ -39,46 +39,46 @@ impl Event {
         Self { name, seen: Seen::new(payload, fields) }
     }
 
-    /// Its name, such as `lead:updated`.
+    /// Name of the event, such as `lead:updated`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whatever was declared at, above or below this JSON Pointer.
+    /// Value that was declared at, above or below this JSON Pointer.
     ///
-    /// Above: with `/lead` declared, `/lead/email` finds the e-mail address. Below: with `/lead/email`
-    /// declared, `/lead` finds an object with just that member.
+    /// Above: with `/lead` declared, `/lead/email` finds the e-mail address. Below: with `/lead/email` declared,
+    /// `/lead` finds an object with only that member.
     pub fn get(&self, pointer: &str) -> Option<&Value> {
         self.seen.get(pointer)
     }
 
-    /// The text at a pointer; `None` if something else stands there.
+    /// Text at a pointer; `None` if the value is not a text.
     pub fn text(&self, pointer: &str) -> Option<&str> {
         self.get(pointer)?.as_str()
     }
 
-    /// The lead in the payload, if the payload bears one.
+    /// Lead in the payload, if there is one.
     pub fn lead(&self) -> Option<Lead<'_>> {
         self.seen.object("/lead").map(Lead)
     }
 
-    /// The activity in the payload, if the payload bears one.
+    /// Activity in the payload, if there is one.
     pub fn activity(&self) -> Option<Activity<'_>> {
         self.seen.object("/activity").map(Activity)
     }
 
-    /// The lead that the event is about, whatever the payload bears; declare `/context/lead/…` for it.
+    /// Lead that the event is about, whether or not the payload contains it; declare `/context/lead/…` for it.
     pub fn context_lead(&self) -> Option<Lead<'_>> {
         self.seen.object("/context/lead").map(Lead)
     }
 
-    /// The same lead before the event, where the event changed it; declare `/context/before/…` for it.
+    /// The same lead before the event, if the event changed it; declare `/context/before/…` for it.
     pub fn context_before(&self) -> Option<Lead<'_>> {
         self.seen.object("/context/before").map(Lead)
     }
 }
 
-/// The user who wants to connect or to subscribe, for [`Authorize`](crate::Authorize).
+/// User who wants to connect or to subscribe, for [`Authorize`](crate::Authorize).
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Subject, json};
@@ -96,7 +96,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A user of whom these fields are known, all below `/context`.
+    /// Creates a user with these known fields, all below `/context`.
     pub fn from_fields<'a>(
         user_id: impl Into<String>,
         role: impl Into<String>,
@@ -109,44 +109,44 @@ impl Subject {
         Self { user_id, role, seen: Seen::new(None, fields) }
     }
 
-    /// The user's id; need not be declared.
+    /// Id of the user; need not be declared.
     pub fn user_id(&self) -> &str {
         &self.user_id
     }
 
-    /// The user's role; need not be declared.
+    /// Role of the user; need not be declared.
     pub fn role(&self) -> &str {
         &self.role
     }
 
-    /// Whatever was declared at, above or below this JSON Pointer; see [`Event::get`].
+    /// Value that was declared at, above or below this JSON Pointer; see [`Event::get`].
     pub fn get(&self, pointer: &str) -> Option<&Value> {
         self.seen.get(pointer)
     }
 
-    /// What was declared of the user, below `/context/user`.
+    /// Declared fields of the user, below `/context/user`.
     pub fn user(&self) -> User<'_> {
         User(self.seen.object("/context/user").unwrap_or(&Value::Null))
     }
 
-    /// What was declared of the lead whose room is asked for, below `/context/lead`. `None` if it is another kind
-    /// of room, or if there is no such lead.
+    /// Declared fields of the lead whose room is requested, below `/context/lead`. `None` if it is another kind of
+    /// room, or if the lead does not exist.
     pub fn lead(&self) -> Option<Lead<'_>> {
         self.seen.object("/context/lead").map(Lead)
     }
 }
 
-/// Values by their pointers. Those of the manifest stay where they are, for a call must not copy them.
+/// Values by their pointers. The manifest's pointers are borrowed, because a call must not copy them.
 pub(crate) type Fields = Vec<(Cow<'static, str>, Value)>;
 
 pub(crate) fn owned<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Fields {
     fields.into_iter().map(|(pointer, value)| (pointer.to_owned().into(), value)).collect()
 }
 
-/// The declared fields, put back where their pointers say.
+/// Declared fields, accessible as a tree.
 ///
-/// Most hooks ask for a field by the pointer that they declared, so what was passed is kept as it came, and made
-/// into a tree only for those that look at it from above.
+/// Most hooks read a field by the pointer that they declared. So the fields are kept as they were passed, and converted
+/// to a tree only when a hook reads above a declared pointer.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     payload: Option<Value>,
@@ -172,7 +172,7 @@ impl Seen {
         }
     }
 
-    /// What was passed of the place that a pointer leads to.
+    /// Data that was passed for the place that a pointer leads to.
     fn passed<'p>(&self, pointer: &'p str) -> Passed<'_, 'p> {
         if self.payload.is_some() {
             return Passed::Parts;
@@ -209,20 +209,20 @@ impl PartialEq for Seen {
 
 enum Passed<'v, 'p> {
     Nothing,
-    /// One field holds it, at the rest of the pointer.
+    /// One field contains it, at the rest of the pointer.
     Alone(&'v Value, &'p str),
-    /// Several fields do, or the payload.
+    /// Several fields contain parts of it, or the payload does.
     Parts,
 }
 
-/// What is left of `pointer` inside of the place that `ancestor` leads to.
+/// Rest of `pointer` inside the place that `ancestor` leads to.
 fn below<'p>(pointer: &'p str, ancestor: &str) -> Option<&'p str> {
-    // Most pointers are told apart by that byte alone.
+    // This one byte rules out most pointers.
     let ends = pointer.as_bytes().get(ancestor.len()).is_none_or(|next| *next == b'/');
     if ends { pointer.strip_prefix(ancestor) } else { None }
 }
 
-/// The value at a pointer, as `Value::pointer` finds it, but without two new texts for each token.
+/// Value at a pointer, like `Value::pointer`, but without two allocations per token.
 fn find<'v>(root: &'v Value, pointer: &str) -> Option<&'v Value> {
     if !pointer.is_empty() && !pointer.starts_with('/') {
         return None;
@@ -234,7 +234,7 @@ fn find<'v>(root: &'v Value, pointer: &str) -> Option<&'v Value> {
     })
 }
 
-/// The same, to change it.
+/// Same as `find`, mutable.
 pub(crate) fn find_mut<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
     if !pointer.is_empty() && !pointer.starts_with('/') {
         return None;
@@ -255,7 +255,7 @@ pub(crate) fn unescape(token: &str) -> Cow<'_, str> {
     if token.contains('~') { token.replace("~1", "/").replace("~0", "~").into() } else { token.into() }
 }
 
-/// Puts `value` at `pointer`, with objects for whatever is missing on the way.
+/// Puts `value` at `pointer`, and creates missing objects on the way.
 fn place(mut at: &mut Value, pointer: &str, value: Value) {
     for token in pointer.split('/').skip(1) {
         if let Some(index) = at.as_array().map(|items| token.parse().ok().filter(|&index: &usize| index < items.len()))

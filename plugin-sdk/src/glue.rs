@@ -1,4 +1,4 @@
-//! Between the generated bindings and the traits that authors implement. For [`plugin!`](crate::plugin) alone.
+//! Glue between the generated bindings and the traits that authors implement. Used only by [`plugin!`](crate::plugin).
 
 use std::{borrow::Cow, cell::RefCell, marker::PhantomData, sync::Once, thread::LocalKey};
 
@@ -19,7 +19,7 @@ use crate::{
     pointer::{Wrong, wrong},
 };
 
-/// What `plugin!` adds to an author's type: whose package it is, and where its one value lives.
+/// Additions of `plugin!` to an author's type: its package, and the slot of its only instance.
 pub trait Exported: Plugin {
     const NAME: &'static str;
     const VERSION: &'static str;
@@ -27,14 +27,14 @@ pub trait Exported: Plugin {
     fn slot() -> &'static LocalKey<RefCell<Option<Ready<Self>>>>;
 }
 
-/// A plugin that has its configuration.
+/// Plugin that has its configuration.
 pub struct Ready<P> {
     plugin: P,
-    /// The pointers that it declares, in the manifest's order. An instance reads them as long as it lives.
+    /// Pointers that it declares, in the manifest's order. They are used as long as the instance lives.
     fields: Vec<&'static str>,
 }
 
-/// The exports of the plugin `P`.
+/// Exports of the plugin `P`.
 pub struct Hooks<P>(PhantomData<P>);
 
 fn with<P: Exported, T>(ask: impl FnOnce(&P) -> Result<T, String>) -> Result<T, String> {
@@ -48,7 +48,7 @@ fn with_fields<P: Exported, T>(ask: impl FnOnce(&P, &[&'static str]) -> Result<T
     })
 }
 
-/// For [`pointer!`](crate::pointer): the text, or an error that the compiler shows.
+/// For [`pointer!`](crate::pointer): returns the text, or fails with an error that the compiler shows.
 pub const fn pointer(text: &str) -> &str {
     match wrong(text) {
         None => text,
@@ -63,7 +63,7 @@ pub const fn pointer(text: &str) -> &str {
     }
 }
 
-/// A panic ends in a trap, which tells the host nothing; so the message goes to its log before.
+/// A panic ends in a trap, which tells the host nothing; so the message is logged before.
 fn report_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| host::log(Level::Error, panic.to_string()))));
@@ -155,7 +155,7 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
     fn after(occasion: after::Occasion) -> Result<after::Outcome, String> {
         let after::Occasion { id, seq, at, event, state } = occasion;
         let at = Timestamp::parse(&at).ok_or_else(|| format!("the host gave no time: {at:?}"))?;
-        // The log's numbers are whole, and far below where an `f64` stops being exact.
+        // Seqs are whole, and far below the numbers that an `f64` cannot represent exactly.
         let occasion = Occasion::new(id, seq.map(|seq| seq as u64), at, view(event)?).with_kept(state);
         let outcome = with(|plugin: &P| match occasion.event().name() {
             REMINDER => plugin.reminded(&Reminder::of(occasion)),
@@ -166,7 +166,7 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
     }
 }
 
-/// Reads the lines of `filter-lines`: the event, and the roles with a space between them.
+/// Parses the lines of `filter-lines`: the event, and the roles separated by spaces.
 fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) -> Result<(Event, &'q str), String> {
     let mut lines = question;
     let (Some(name), Some(roles)) = (next(&mut lines, b'\n'), next(&mut lines, b'\n')) else {
@@ -184,8 +184,8 @@ fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) 
     Ok((Event::new(name.to_owned(), payload, values), roles))
 }
 
-/// Takes what comes before `end`, or all that is left. Texts are short here, and the searches of the standard library
-/// take longer to begin than these to end.
+/// Takes the text before `end`, or all that is left. Texts are short here, and the standard library's searches take
+/// longer to start than this takes to finish.
 fn next<'t>(rest: &mut &'t str, end: u8) -> Option<&'t str> {
     if rest.is_empty() {
         return None;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{Amendment, Effect, Hides, Manifest, NoConfig, Outcome, Ruling, Verdict, Wants};
 
-    /// Edits wherever the event or the command says.
+    /// Makes an edit wherever the event or the command says.
     struct Careless;
 
     impl Plugin for Careless {

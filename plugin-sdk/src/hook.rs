@@ -1,11 +1,11 @@
-//! One trait a hook. A plugin implements [`Plugin`] and the hooks it has.
+//! Hooks: one trait per hook. A plugin implements [`Plugin`] and its hooks.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{Command, Decision, Edit, Event, Hides, Occasion, Outcome, Reminder, Ruling, Subject, Verdict, Wants};
 
-/// What every plugin is: what it asks for, and how its settings make one.
+/// Base of every plugin: its manifest, and its construction from the settings.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Manifest, Plugin, Deserialize};
@@ -41,23 +41,23 @@ use crate::{Command, Decision, Edit, Event, Hides, Occasion, Outcome, Reminder, 
     note = "write `impl Plugin for {Self} {{ type Config = NoConfig; fn manifest() -> Manifest {{ … }} fn init(_: NoConfig) -> Result<Self, String> {{ … }} }}`"
 )]
 pub trait Plugin: Sized + 'static {
-    /// The shape of `[config]` in the plugin's settings; [`NoConfig`] for none.
+    /// Type of `[config]` in the plugin's settings; [`NoConfig`] if there is none.
     type Config: DeserializeOwned;
 
-    /// The events, roles and fields the plugin asks for. Name and version come from its `Cargo.toml`.
+    /// Events, roles and fields that the plugin requests. Name and version come from its `Cargo.toml`.
     fn manifest() -> Manifest;
 
-    /// Makes the plugin of its settings, or says what is wrong with them.
+    /// Creates the plugin from its settings.
     ///
     /// # Errors
     ///
-    /// The text is for the operator who wrote the settings: name the key, and what was expected.
+    /// When the settings are invalid. The text is for the operator who wrote them: name the key, and what was expected.
     fn init(config: Self::Config) -> Result<Self, String>;
 }
 
-/// May this user connect, and may this user subscribe?
+/// Hook `authorize`: decides whether a user may connect or subscribe.
 ///
-/// A plugin that fails to answer counts as one that says no.
+/// A plugin that fails to answer counts as one that denies.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Authorize, Decision, Manifest, NoConfig, Plugin, Subject, room_lead};
@@ -87,31 +87,31 @@ pub trait Plugin: Sized + 'static {
     note = "write `impl Authorize for {Self} {{ fn connect(&self, who: &Subject) -> Result<Decision, String> {{ … }} }}`"
 )]
 pub trait Authorize: Plugin {
-    /// May this user connect? Allows unless written otherwise.
+    /// Decides whether a user may connect. Allows by default.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; the user is refused then.
+    /// When the plugin cannot decide; the user is then refused.
     fn connect(&self, who: &Subject) -> Result<Decision, String> {
         let _ = who;
         Ok(Decision::Allow)
     }
 
-    /// May this user subscribe to this room, such as `lead:<id>`? Allows unless written otherwise.
+    /// Decides whether a user may subscribe to a room, such as `lead:<id>`. Allows by default.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; the user is refused then.
+    /// When the plugin cannot decide; the user is then refused.
     fn subscribe(&self, who: &Subject, room: &str) -> Result<Decision, String> {
         let _ = (who, room);
         Ok(Decision::Allow)
     }
 }
 
-/// May this command run, and as it is? Asked before anything is written, over HTTP and sockets alike, about what
-/// the server itself would carry out.
+/// Hook `before`: accepts, amends or refuses a command before anything is written.
 ///
-/// While a plugin fails to answer, the commands it wants to be asked about do not run.
+/// It is asked about commands over HTTP and sockets alike, if the server itself would carry them out. While a plugin
+/// fails to answer, the commands that it wants to be asked about do not run.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Amendment, Before, Command, Manifest, NoConfig, Plugin, Refusal, Ruling};
@@ -149,21 +149,21 @@ pub trait Authorize: Plugin {
     note = "write `impl Before for {Self} {{ fn before(&self, command: &Command) -> Result<Ruling, String> {{ … }} }}`"
 )]
 pub trait Before: Plugin {
-    /// The commands to be asked about: names, `lead:*` or `*`; asked once, after `init`. All of them unless written
-    /// otherwise. A name that no command has is refused when the plugin loads.
+    /// Commands that the plugin wants to be asked about: names, `lead:*` or `*`; by default all. Asked once, after
+    /// `init`. A plugin that names an unknown command is refused when it loads.
     fn commands(&self) -> Vec<String> {
         vec!["*".into()]
     }
 
-    /// What to do about a command.
+    /// Returns the ruling on a command.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; the command does not run then, and the user may try again later.
+    /// When the plugin cannot decide; the command then does not run, and the user may try again later.
     fn before(&self, command: &Command) -> Result<Ruling, String>;
 }
 
-/// Edits for everyone, made before any filter looks.
+/// Hook `enrich`: edits an event for everyone, before any filter sees it.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Edit, Enrich, Event, Manifest, NoConfig, Plugin};
@@ -194,17 +194,17 @@ pub trait Before: Plugin {
     note = "write `impl Enrich for {Self} {{ fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {{ … }} }}`"
 )]
 pub trait Enrich: Plugin {
-    /// The edits to make.
+    /// Returns the edits to make.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; the event goes on without its edits then, and the fault is counted.
+    /// When the plugin cannot decide; the event then goes on without its edits, and the fault is counted.
     fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String>;
 }
 
-/// Who gets an event, and what of it, role by role.
+/// Hook `filter`: decides per role who gets an event, and which of its fields.
 ///
-/// A plugin that fails to answer holds the event back for that role until it answers.
+/// While a plugin fails to answer, the event is held back for that role.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Event, Filter, Hides, Manifest, NoConfig, Plugin, Verdict};
@@ -236,23 +236,23 @@ pub trait Enrich: Plugin {
     note = "write `impl Filter for {Self} {{ fn filter(&self, event: &Event, role: &str) -> Result<Verdict, String> {{ … }} }}`"
 )]
 pub trait Filter: Plugin {
-    /// What this filter may hide from whom; asked once, after `init`. Nothing unless written otherwise.
+    /// Fields that this filter may hide, by role; by default none. Asked once, after `init`.
     fn hides(&self) -> Hides {
         Hides::nothing()
     }
 
-    /// The verdict for one role of those that the manifest names.
+    /// Returns the verdict for one of the roles that the manifest names.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; the event is held back for the roles asked then.
+    /// When the plugin cannot decide; the event is then held back for the roles in question.
     fn filter(&self, event: &Event, role: &str) -> Result<Verdict, String>;
 }
 
-/// What follows from something that happened: effects, which the host carries out in the plugin's name.
+/// Hook `after`: answers an event with effects, which the host executes with the plugin as their actor.
 ///
-/// It is asked once an event is in the log, in the order of the log; never about what its own effects made. While a
-/// plugin fails to answer, it is asked again, and is told of nothing else; everybody else goes on.
+/// It is asked after an event is in the log, in the order of the log, and never about events that its own effects
+/// caused. While a plugin fails to answer, it is asked again and gets no other event; other plugins continue.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{After, Effect, Manifest, NoConfig, Occasion, Outcome, Plugin, Reminder, Wants};
@@ -294,33 +294,33 @@ pub trait Filter: Plugin {
     note = "write `impl After for {Self} {{ fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {{ … }} }}`"
 )]
 pub trait After: Plugin {
-    /// The events to be told of, and the effects to answer with; asked once, after `init`, so it may depend on the
-    /// settings. `events` of the manifest is for [`Enrich`] and [`Filter`].
+    /// Events that the plugin wants to follow, and the effects that it may answer with. Asked once, after `init`, so it
+    /// may depend on the settings. The manifest's `events` are for [`Enrich`] and [`Filter`].
     fn wants(&self) -> Wants;
 
-    /// What is to be done about something that happened.
+    /// Returns the effects of an occasion.
     ///
-    /// It may be asked about the same occasion again, after a crash or a failure; what it answered before was not done
-    /// then. Everything that it has to remember belongs into [`Outcome::keep`].
+    /// The plugin may be asked about the same occasion again after a crash or a failure; in that case the effects of
+    /// its earlier answer were not executed. Everything that it has to remember belongs in [`Outcome::keep`].
     ///
     /// # Errors
     ///
-    /// When it cannot tell; it is asked again later, and after some attempts the occasion is put aside for an operator.
+    /// When the plugin cannot decide; it is asked again later, and after some attempts the occasion is parked for an
+    /// operator.
     fn after(&self, occasion: &Occasion) -> Result<Outcome, String>;
 
-    /// What is to be done now that a moment has come that the plugin asked to be reminded of. Nothing unless written
-    /// otherwise.
+    /// Returns the effects of a reminder that came due; by default none.
     ///
     /// # Errors
     ///
-    /// When it cannot tell; as for `after`.
+    /// When the plugin cannot decide; same as for `after`.
     fn reminded(&self, reminder: &Reminder) -> Result<Outcome, String> {
         let _ = reminder;
         Ok(Outcome::nothing())
     }
 }
 
-/// What a plugin asks for. The host passes what is listed here and nothing else.
+/// Manifest: the data that a plugin requests. The host passes the listed fields and nothing else.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Manifest;
@@ -340,39 +340,40 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Asks for nothing yet.
+    /// Creates a manifest that requests nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The events that `enrich` and `filter` want: names, `lead:*` or `*`. Reads go by `lead:read` and `activity:read`.
+    /// Adds events that `enrich` and `filter` want: names, `lead:*` or `*`. Reads are named `lead:read` and
+    /// `activity:read`.
     pub fn events(mut self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.events.extend(events.into_iter().map(Into::into));
         self
     }
 
-    /// The roles that `filter` wants to be asked about; all of them if none is named.
+    /// Adds roles that `filter` wants to be asked about; all roles if none is named.
     pub fn roles(mut self, roles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.roles.extend(roles.into_iter().map(Into::into));
         self
     }
 
-    /// JSON Pointers the plugin reads: into the payload (`/lead/email`), or into what the host knows besides
-    /// (`/context/lead/…`, `/context/before/…`, and for `authorize` `/context/user/…`). `before` reads `/input/…`,
+    /// Adds JSON Pointers that the plugin reads: into the payload (`/lead/email`), or into the context that the host
+    /// adds (`/context/lead/…`, `/context/before/…`, and for `authorize` `/context/user/…`). `before` reads `/input/…`,
     /// `/context/user/…`, `/context/lead/…` and `/context/activity/…`.
     pub fn fields(mut self, fields: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.fields.extend(fields.into_iter().map(Into::into));
         self
     }
 
-    /// Asks for the whole payload besides; the operator has to grant it.
+    /// Also requests the whole payload; the operator has to grant it.
     pub fn whole_payload(mut self) -> Self {
         self.whole_payload = true;
         self
     }
 }
 
-/// For a plugin without settings: any key in `[config]` is refused.
+/// Settings type of a plugin without settings: any key in `[config]` is refused.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{NoConfig, from_config, json};
@@ -384,11 +385,11 @@ impl Manifest {
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// Reads settings into `C`.
+/// Parses settings into `C`.
 ///
 /// # Errors
 ///
-/// Names the key and what was expected of it.
+/// When the settings do not fit. The text names the key and what was expected.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Deserialize, from_config, json};
@@ -409,7 +410,7 @@ pub fn from_config<C: DeserializeOwned>(config: Value) -> Result<C, String> {
     })
 }
 
-/// The id in the name of a lead's room; `None` for another kind of room.
+/// Returns the id in the name of a lead's room; `None` for another kind of room.
 ///
 /// ```
 /// use leadwire_plugin_sdk::room_lead;

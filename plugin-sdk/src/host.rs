@@ -1,4 +1,5 @@
-//! What a plugin may call: the log, the clock and counters. Natively, under `cargo test`, these have stand-ins.
+//! Functions of the host that a plugin may call: log, clock and counters. Under `cargo test` they have native
+//! stand-ins.
 //!
 //! ```
 //! use leadwire_plugin_sdk::host::{self, Level};
@@ -11,7 +12,7 @@
 
 use crate::Timestamp;
 
-/// How much a line of the log matters.
+/// Severity of a log line.
 ///
 /// ```
 /// use leadwire_plugin_sdk::host::{self, Level};
@@ -20,13 +21,13 @@ use crate::Timestamp;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Somebody should look at it now.
+    /// Needs attention now.
     Error,
-    /// Somebody should look at it one day.
+    /// Needs attention eventually.
     Warn,
-    /// Worth knowing.
+    /// Useful information.
     Info,
-    /// For whoever works on the plugin.
+    /// For authors of the plugin.
     Debug,
 }
 
@@ -52,7 +53,7 @@ pub fn log(level: Level, message: impl AsRef<str>) {
     imports::log(level.as_str(), message.as_ref());
 }
 
-/// The time. Under `cargo test` it is the machine's, or what [`testing::at`](crate::testing::at) says.
+/// Current time. Under `cargo test` it is the machine's time, or the time set by [`testing::at`](crate::testing::at).
 ///
 /// ```
 /// use leadwire_plugin_sdk::host;
@@ -63,7 +64,7 @@ pub fn now() -> Timestamp {
     Timestamp::from_millis(imports::now_ms() as i64)
 }
 
-/// Adds to a counter that operators can watch. Under `cargo test` nothing happens.
+/// Adds to a counter that operators can monitor. Under `cargo test` it does nothing.
 ///
 /// ```
 /// use leadwire_plugin_sdk::host;

@@ -1,4 +1,4 @@
-//! Write Leadwire plugins in Rust.
+//! SDK for Leadwire plugins in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`] and one or more hooks: [`Authorize`], [`Before`],
 //! [`Enrich`], [`Filter`], [`After`].
@@ -32,15 +32,15 @@
 //! # fn main() {}
 //! ```
 //!
-//! `leadwire plugin new NAME` writes such a project, and `leadwire plugin build` compiles it. Hooks are plain
-//! methods, so `cargo test` asks them natively; [`testing`] has what such tests need.
+//! `leadwire plugin new NAME` creates such a project, and `leadwire plugin build` compiles it. Hooks are plain methods,
+//! so `cargo test` can call them natively; [`testing`] has helpers for such tests.
 //!
-//! A hook should not panic: a panic is logged with its place and ends the instance, and counts as a failure of
-//! the plugin. Say what is wrong with `Err` instead.
+//! A hook should not panic: a panic is logged with its location, ends the instance, and counts as a failure of the
+//! plugin. Return an `Err` with a description of the problem instead.
 
 mod after;
-// The generated bindings are the one place with unsafe code: they pass strings across the sandbox's border.
-#[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all)]
+// The generated bindings are the only place with unsafe code: they pass strings across the boundary of the sandbox.
+#[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all, reason = "generated code")]
 #[doc(hidden)]
 pub mod bindings;
 mod command;
@@ -65,9 +65,9 @@ pub use serde_json::{Value, json};
 pub use time::Timestamp;
 pub use view::{Activity, Lead, User};
 
-/// Exports a plugin with the hooks it has: some of `authorize`, `before`, `enrich`, `filter` and `after`.
+/// Exports a plugin with its hooks: some of `authorize`, `before`, `enrich`, `filter` and `after`.
 ///
-/// Once a crate, with the type that implements [`Plugin`]:
+/// Use it once per crate, with the type that implements [`Plugin`]:
 ///
 /// ```
 /// # use leadwire_plugin_sdk::*;
@@ -85,8 +85,8 @@ pub use view::{Activity, Lead, User};
 /// # fn main() {}
 /// ```
 ///
-/// What it cannot export does not compile, and the error says what to write: a type that is no plugin, a hook that the
-/// type lacks, a name that no hook has, or no hook at all.
+/// Anything that it cannot export does not compile, and the error says what to write: a type that is not a plugin, a
+/// hook that the type does not implement, an unknown hook, or no hook at all.
 ///
 /// ```compile_fail
 /// # use leadwire_plugin_sdk::*;
@@ -159,9 +159,9 @@ macro_rules! plugin {
             $( $crate::__hook!(@check $hook $plugin); )+
         };
 
-        // The names of the exports are no valid symbols for a native library.
+        // The names of the exports are not valid symbols for a native library.
         #[cfg(target_arch = "wasm32")]
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the exports of a component are symbols")]
         const _: () = {
             type Hooks = $crate::glue::Hooks<$plugin>;
             $crate::bindings::base::export!(Hooks with_types_in $crate::bindings::base);

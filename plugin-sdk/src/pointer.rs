@@ -1,9 +1,9 @@
-//! JSON Pointers (RFC 6901) as the host takes them: checked when an edit leaves, and for literals when they compile.
+//! JSON Pointers (RFC 6901) as the host accepts them: checked when an answer leaves, and literals when they compile.
 
 const MAX_POINTER: usize = 512;
 const MAX_DEPTH: usize = 32;
 
-/// A JSON Pointer that an edit may have, checked when it compiles.
+/// JSON Pointer for an edit, checked at compile time.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Edit, pointer};
@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 32;
 /// assert_eq!(Edit::remove(PHONE).check(), Ok(()));
 /// ```
 ///
-/// One that the host would refuse does not compile, and the error says what to write:
+/// A pointer that the host would refuse does not compile, and the error says what to write:
 ///
 /// ```compile_fail
 /// # use leadwire_plugin_sdk::{Edit, pointer};
@@ -39,7 +39,7 @@ pub(crate) enum Wrong {
     Reserved,
 }
 
-/// What the host would have against a pointer. By bytes, for it has to work when it compiles.
+/// Checks a pointer like the host does. It works on bytes, because it has to run at compile time.
 pub(crate) const fn wrong(pointer: &str) -> Option<Wrong> {
     let bytes = pointer.as_bytes();
     if bytes.is_empty() {

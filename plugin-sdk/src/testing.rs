@@ -1,4 +1,4 @@
-//! Asks hooks natively, under `cargo test`, the way the host does.
+//! Test helpers: call hooks natively, under `cargo test`, the way the host does.
 
 mod follower;
 mod laws;
@@ -23,11 +23,11 @@ thread_local! {
     static CLOCK: Cell<Option<f64>> = const { Cell::new(None) };
 }
 
-/// The plugin that these settings make, read as the host reads them.
+/// Creates the plugin from settings, parsed like the host does.
 ///
 /// # Errors
 ///
-/// What an operator would be told.
+/// The text that an operator would get.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
@@ -43,9 +43,9 @@ pub fn plugin<P: Plugin>(config: Value) -> Result<P, String> {
     P::init(from_config(config)?)
 }
 
-/// The event as `P` would see it: of payload and context, only what its manifest declares.
+/// Event as `P` would see it: of payload and context, only what its manifest declares.
 ///
-/// `context` is what the host knows besides: `{"lead": …, "before": …}`.
+/// `context` is the data that the host adds: `{"lead": …, "before": …}`.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
@@ -66,7 +66,7 @@ pub fn event<P: Plugin>(name: &str, payload: &Value, context: &Value) -> Event {
     Event::new(name.to_owned(), whole, owned(declared(&manifest.fields, payload, context)))
 }
 
-/// The user as `P` would see them: of user and lead, only what its manifest declares.
+/// User as `P` would see them: of user and lead, only what its manifest declares.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
@@ -89,9 +89,9 @@ pub fn subject<P: Plugin>(user: &Value, lead: Option<&Value>) -> Subject {
     Subject::from_fields(text("id"), text("role"), declared(&P::manifest().fields, &Value::Null, &context))
 }
 
-/// The command as `P` would see it: of input and context, only what its manifest declares.
+/// Command as `P` would see it: of input and context, only what its manifest declares.
 ///
-/// `context` is what the host knows besides: `{"user": …, "lead": …, "activity": …}`.
+/// `context` is the data that the host adds: `{"user": …, "lead": …, "activity": …}`.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{Manifest, NoConfig, Plugin, json, testing};
@@ -112,12 +112,12 @@ pub fn command<P: Plugin>(name: &str, input: &Value, context: &Value) -> Command
     Command::from_fields(name, text("id"), text("role"), declared(&fields, &json!({"input": input}), context))
 }
 
-/// The input that a command would run with, or why it would not: asks the plugin if it wants to be asked about such
-/// a command, and makes its amendments. Whether the result is valid, only the server knows.
+/// Input with which a command would run, or the refusal: asks the plugin if it wants to be asked about such a command,
+/// and applies its amendments. Only the server knows if the result is valid.
 ///
 /// # Errors
 ///
-/// What the plugin said went wrong; or, as the host would say, that its refusal cannot be one.
+/// The plugin's own error; or, as the host would report it, that its refusal is invalid.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{*, json, testing};
@@ -156,11 +156,11 @@ pub fn ruled<P: Before>(
     }
 }
 
-/// What clients of a role would be sent, and who of them: asks the filter, and edits the payload.
+/// Payload that clients of a role would get, and their audience: asks the filter, and applies its edits.
 ///
 /// # Errors
 ///
-/// What the filter said went wrong; or, as the host would say, that it edits what `hides` does not list.
+/// The filter's own error; or, as the host would report it, that it edits a field that `hides` does not list.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{*, json, testing};
@@ -197,7 +197,7 @@ pub fn filtered<P: Filter>(
     Ok((audience, edited(payload.clone(), &edits)))
 }
 
-/// The payload after these edits, made in the host's order.
+/// Payload after these edits, applied in the host's order.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Edit, json, testing};
@@ -247,7 +247,7 @@ fn apply(payload: &mut Value, edit: &Edit) {
     }
 }
 
-/// Stops the clock of this test's thread.
+/// Stops the clock of this test's thread at `now`.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{Timestamp, host, testing};
@@ -265,7 +265,7 @@ pub(crate) fn stopped_clock() -> Option<f64> {
     CLOCK.get()
 }
 
-/// A lead with every member, to start from.
+/// Sample lead with every member, as a starting point.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{json, testing};
@@ -299,7 +299,7 @@ pub fn lead() -> Value {
     })
 }
 
-/// An activity with every member, about [`lead`].
+/// Sample activity with every member, about [`lead`].
 ///
 /// ```
 /// use leadwire_plugin_sdk::testing;

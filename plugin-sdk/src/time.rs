@@ -1,8 +1,8 @@
-//! A moment, as events write them.
+//! Timestamps, as events contain them.
 
 use std::{fmt, time::Duration};
 
-/// A moment, to the millisecond.
+/// Timestamp with millisecond precision.
 ///
 /// ```
 /// use leadwire_plugin_sdk::Timestamp;
@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since 1970-01-01T00:00:00Z.
+    /// Creates a timestamp from milliseconds since 1970-01-01T00:00:00Z.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Timestamp;
@@ -25,7 +25,7 @@ impl Timestamp {
         Self(millis)
     }
 
-    /// From RFC 3339 text, which is how events write times; `None` for anything else.
+    /// Parses RFC 3339 text, the format of times in events; `None` for anything else.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Timestamp;
@@ -45,7 +45,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment `span` later.
+    /// Returns the time `span` later.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Timestamp;
@@ -56,7 +56,7 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How much later `later` is; nothing if it is earlier.
+    /// Time from `self` until `later`; zero if `later` is earlier.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::Timestamp;
@@ -68,7 +68,7 @@ impl Timestamp {
         Duration::from_millis(later.0.saturating_sub(self.0).max(0).unsigned_abs())
     }
 
-    /// How long ago it was, by the host's clock; nothing if it is yet to come.
+    /// Time elapsed since then by the host's clock; zero if it is in the future.
     ///
     /// ```
     /// # use leadwire_plugin_sdk::{Timestamp, host};
@@ -79,7 +79,7 @@ impl Timestamp {
     }
 }
 
-/// As events write it: RFC 3339 in UTC. Years beyond 262,000 are written as the last of them.
+/// Formats it as in events: RFC 3339 in UTC. Years beyond 262,000 are written as the last of them.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::Timestamp;

@@ -1,13 +1,13 @@
-//! Typed views of what clients know as leads, activities and users.
+//! Typed views of leads, activities and users as clients know them.
 //!
-//! A view looks into what the plugin declared. What was not declared, or is not there, is `None`;
-//! `null` is `None` as well, except for `get`, which returns whatever stands there.
+//! A view reads what the plugin declared. A value that was not declared, or does not exist, is `None`; `null` is `None`
+//! as well, except for `get`, which returns any value.
 
 use serde_json::Value;
 
 use crate::Timestamp;
 
-/// Makes a view: `get`, and a getter for each named member.
+/// Defines a view: `get`, and a getter for each named member.
 macro_rules! view {
     (
         $(#[$doc:meta])* $View:ident {
@@ -19,12 +19,12 @@ macro_rules! view {
         pub struct $View<'a>(pub(crate) &'a Value);
 
         impl<'a> $View<'a> {
-            /// Looks at `value` as such an object.
+            /// Creates a view of `value`.
             pub const fn new(value: &'a Value) -> Self {
                 Self(value)
             }
 
-            /// Whatever stands at a JSON Pointer below it, known to this SDK or not.
+            /// Value at a JSON Pointer below it, whether or not this SDK knows the field.
             pub fn get(self, pointer: &str) -> Option<&'a Value> {
                 self.0.pointer(pointer)
             }
@@ -47,7 +47,7 @@ macro_rules! view {
 }
 
 view! {
-    /// A lead, as far as the plugin declared it.
+    /// View of a lead, as far as the plugin declared it.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{Lead, json};
@@ -61,54 +61,54 @@ view! {
     /// assert_eq!(lead.email(), None);
     /// ```
     Lead {
-        /// Its id.
+        /// Id of the lead.
         id: text = "/id";
-        /// What it is called.
+        /// Title of the lead.
         title: text = "/title";
         /// `NEW`, `CONTACTED`, `QUALIFIED`, `PROPOSAL`, `NEGOTIATION`, `WON`, `LOST` or `UNQUALIFIED`.
         status: text = "/status";
-        /// Who looks after it; `None` for an unassigned one.
+        /// User who is responsible for it; `None` if it is unassigned.
         owner: user = "/owner";
-        /// The person to talk to.
+        /// Name of the contact.
         contact_name: text = "/contactName";
-        /// Where that person works.
+        /// Company of the contact.
         company: text = "/company";
-        /// The person's e-mail address.
+        /// E-mail address of the contact.
         email: text = "/email";
-        /// The person's phone number.
+        /// Phone number of the contact.
         phone: text = "/phone";
-        /// Where the lead came from.
+        /// Origin of the lead.
         source: text = "/source";
-        /// What it is worth, in hundredths of the currency.
+        /// Value of the lead, in hundredths of the currency.
         value_cents: integer = "/valueCents";
         /// ISO 4217 code of the currency.
         currency: text = "/currency";
-        /// What it is about, at length.
+        /// Free-text description.
         description: text = "/description";
-        /// Who made it.
+        /// User who created it.
         created_by: user = "/createdBy";
-        /// When somebody last did something about it.
+        /// Time of the last activity on it.
         last_activity_at: time = "/lastActivityAt";
-        /// Grows with every change that a client makes.
+        /// Increases with every change that a client makes.
         version: integer = "/version";
-        /// Grows with everything that is written to the lead, activities among it.
+        /// Increases with everything that is written to the lead, including activities.
         rev: integer = "/rev";
-        /// When it was made.
+        /// Time of creation.
         created_at: time = "/createdAt";
-        /// When it last changed.
+        /// Time of the last change.
         updated_at: time = "/updatedAt";
     }
 }
 
 impl<'a> Lead<'a> {
-    /// A member of `custom`, which holds what a deployment keeps besides.
+    /// Member of `custom`, the fields that a deployment defines itself.
     pub fn custom(self, name: &str) -> Option<&'a Value> {
         self.get("/custom")?.get(name)
     }
 }
 
 view! {
-    /// An activity, as far as the plugin declared it.
+    /// View of an activity, as far as the plugin declared it.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{Activity, json};
@@ -120,29 +120,29 @@ view! {
     /// assert_eq!(activity.due_at(), None);
     /// ```
     Activity {
-        /// Its id.
+        /// Id of the activity.
         id: text = "/id";
-        /// The lead it is about.
+        /// Id of its lead.
         lead_id: text = "/leadId";
         /// `NOTE`, `CALL`, `EMAIL`, `MEETING`, `TASK`, `STATUS_CHANGE` or `ASSIGNMENT`.
         kind: text = "/type";
-        /// What was said.
+        /// Text of the activity.
         body: text = "/body";
-        /// Who wrote it.
+        /// User who wrote it.
         creator: user = "/creator";
-        /// When it is due.
+        /// Time when it is due.
         due_at: time = "/dueAt";
-        /// When it was done.
+        /// Time when it was done.
         completed_at: time = "/completedAt";
-        /// When it was written.
+        /// Time of creation.
         created_at: time = "/createdAt";
-        /// When it last changed.
+        /// Time of the last change.
         updated_at: time = "/updatedAt";
     }
 }
 
 view! {
-    /// A user: an owner, an author, or the one who asks.
+    /// View of a user: an owner, an author, or the caller.
     ///
     /// ```
     /// use leadwire_plugin_sdk::{User, json};
@@ -152,15 +152,15 @@ view! {
     /// assert_eq!((user.id(), user.role(), user.name()), (Some("u1"), Some("SALES"), None));
     /// ```
     User {
-        /// The id.
+        /// Id of the user.
         id: text = "/id";
-        /// The e-mail address.
+        /// E-mail address.
         email: text = "/email";
-        /// The name.
+        /// Name.
         name: text = "/name";
-        /// The role, where it is told: `ADMIN`, `MANAGER`, `SALES` or `VIEWER`.
+        /// Role, if provided: `ADMIN`, `MANAGER`, `SALES` or `VIEWER`.
         role: text = "/role";
-        /// Whether the account may sign in, where it is told.
+        /// True if the account may sign in, if provided.
         active: flag = "/active";
     }
 }

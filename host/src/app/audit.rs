@@ -1,39 +1,46 @@
-//! The audit table as administrators read it, and orders that are recorded there before they are carried out.
+//! Audit table as administrators read it, and the recording of orders before they are carried out.
 
 use serde_json::{Map, Value};
 
-use super::{
-    App, Page, PageRequest, Result,
-    page::{Fetched, Reading},
-    sight::View,
-    user::administrator,
-};
 use crate::{
+    app::{
+        App,
+        error::Result,
+        page::{Fetched, Page, PageRequest, Reading},
+        user::administrator,
+        visibility::ItemView,
+    },
     auth::Principal,
     domain::{
-        event::Actor,
-        policy::{Deed, may},
+        actor::Actor,
+        policy::{Action, may},
     },
-    store::audit::{AuditFilter, AuditRow, Entry, Kind},
+    store::audit::{AuditFilter, AuditKind, AuditRow, Entry},
 };
 
 impl App {
-    /// Rows of the audit table, newest first.
+    /// Returns rows of the audit table, newest first.
     pub async fn audit_rows(&self, actor: &Actor, filter: &AuditFilter, page: &PageRequest) -> Result<Page> {
-        may(actor, Deed::Administer)?;
+        may(actor, Action::Administer)?;
         let fetch = |before: Option<i64>, limit| async move {
             let rows = self.0.store.read().await?.audit_rows(filter, before, limit).await?;
             Ok(Fetched::of(rows.into_iter().map(|row| (row.id, row)).collect(), limit))
         };
-        let show = |row: AuditRow| Ok(View::Shown(row.to_json()));
+        let show = |row: AuditRow| Ok(ItemView::Shown(row.to_json()));
         Ok(page.fill(&self.0.cursors, &("audit", filter), Reading::by_page(page), fetch, show).await?.into())
     }
 
-    /// Records an administrator's order that is no write of the database: called right before it is carried out.
+    /// Records an administrator's order that is not a database write. Call it right before the order is carried out.
     ///
     /// # Errors
-    /// When the caller is no administrator any more: then it must not be carried out.
-    pub async fn order(&self, caller: &Principal, kind: Kind, subject: &str, detail: Map<String, Value>) -> Result<()> {
+    /// When the caller is not an administrator any more: then the order must not be carried out.
+    pub async fn order(
+        &self,
+        caller: &Principal,
+        kind: AuditKind,
+        subject: &str,
+        detail: Map<String, Value>,
+    ) -> Result<()> {
         let entry = Entry { detail, ..caller.entry(kind).about(subject) };
         let at = self.now();
         let mut tx = self.0.store.write().await?;
@@ -45,8 +52,8 @@ impl App {
     }
 
     /// Records that an order was not carried out, and why.
-    pub async fn order_failed(&self, caller: &Principal, kind: Kind, subject: &str, reason: &str) -> Result<()> {
-        let entry = caller.entry(Kind::PluginOrderFailed).about(subject);
+    pub async fn order_failed(&self, caller: &Principal, kind: AuditKind, subject: &str, reason: &str) -> Result<()> {
+        let entry = caller.entry(AuditKind::PluginOrderFailed).about(subject);
         let entry = entry.with("order", kind.as_str()).with("reason", reason);
         let mut tx = self.0.store.write().await?;
         tx.audit(&entry, self.now()).await?;

@@ -1,40 +1,40 @@
-//! Many commands in one transaction, each at a time of its own: how a database is filled.
+//! Batch of commands in one transaction, each with its own timestamp: used to fill a database.
 
-use super::{App, Done, Result, write};
 use crate::{
-    domain::{command::Command, event::Actor, id::LeadId, time::Timestamp},
+    app::{App, error::Result, outcome::Completed, write},
+    domain::{actor::Actor, command::Command, id::LeadId, time::Timestamp},
     store::Tx,
 };
 
-/// Dropped without [`Batch::commit`], it changes nothing.
-pub struct Batch<'a> {
+/// Open batch. Dropped without [`CommandBatch::commit`], it changes nothing.
+pub struct CommandBatch<'a> {
     app: &'a App,
     tx: Tx<'a>,
 }
 
 impl App {
-    pub async fn batch(&self) -> Result<Batch<'_>> {
-        Ok(Batch { app: self, tx: self.0.store.write().await? })
+    pub async fn batch(&self) -> Result<CommandBatch<'_>> {
+        Ok(CommandBatch { app: self, tx: self.0.store.write().await? })
     }
 }
 
-impl<'a> Batch<'a> {
-    /// For what no command makes: accounts.
+impl<'a> CommandBatch<'a> {
+    /// Transaction of the batch, for items that no command creates: accounts.
     pub fn tx(&mut self) -> &mut Tx<'a> {
         &mut self.tx
     }
 
-    /// Carries out a command as of `at`, by the rules but without the plugins; the lead that it was about, unless
-    /// it was deleted.
+    /// Executes a command as of `at`, by the rules but without plugins. Returns the lead that it was about, unless the
+    /// command deleted it.
     pub async fn execute(&mut self, actor: &Actor, at: Timestamp, command: Command) -> Result<Option<LeadId>> {
         let inner = &*self.app.0;
         let tx = &mut self.tx;
         let (clock, visibility) = (&*inner.clock, &inner.visibility);
         let write = write::Write { tx, actor, at, clock, visibility, cause: None };
         Ok(match write.run(command).await? {
-            write::Written::Done(Done::Lead(lead) | Done::Activity { lead, .. }) => Some(lead.id),
+            write::Written::Done(Completed::Lead(lead) | Completed::Activity { lead, .. }) => Some(lead.id),
             write::Written::Outdated(lead) => Some(lead.id),
-            write::Written::Done(Done::Deleted) => None,
+            write::Written::Done(Completed::Deleted) => None,
         })
     }
 

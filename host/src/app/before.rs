@@ -1,34 +1,38 @@
-//! Plugins' say in a command, before its transaction: they accept, amend or refuse.
+//! Calls of `before` plugins, which accept, amend or refuse a command before its transaction.
 //!
-//! They are asked only about what the server itself would carry out, so the rights and the input are checked
-//! first. They judge a lead as it was read; [`About::holds`] tells inside of the transaction whether it still is
-//! so, because two commands that are each fine alone may not be so together.
+//! They are asked only about commands that the server itself would carry out, so permissions and input are checked
+//! first. They judge a lead as it was read. [`About::holds`] checks inside the transaction that it is still the same,
+//! because two commands that are each fine alone may not be fine together.
 
 use serde_json::{Map, Value, json};
 
-use super::{App, Error, Result, write};
 use crate::{
+    app::{
+        App,
+        error::{Error, Result},
+        write,
+    },
     domain::{
         activity::Activity,
+        actor::Actor,
         command::Command,
-        event::Actor,
         lead::Lead,
-        policy::{Deed, may},
+        policy::{Action, may},
     },
-    plugin::{Question, Ruling},
+    plugin::{ProposedCommand, Ruling},
     store::Reader,
 };
 
-/// What a command is about, as it stands.
+/// Lead and activity that a command is about, as they were read.
 #[derive(Default)]
-pub(super) struct About {
-    pub(super) lead: Option<Lead>,
-    pub(super) activity: Option<Activity>,
+pub(crate) struct About {
+    pub(crate) lead: Option<Lead>,
+    pub(crate) activity: Option<Activity>,
 }
 
 impl About {
-    /// Whether it is still as it was. A lead that only had something done about it is.
-    pub(super) async fn holds(&self, reader: &mut Reader) -> Result<bool> {
+    /// True if nothing relevant changed since it was read. A new activity on the lead does not count as a change.
+    pub(crate) async fn holds(&self, reader: &mut Reader) -> Result<bool> {
         if let Some(lead) = &self.lead {
             let now = match reader.lead(lead.id).await? {
                 Some(now) => Some(now),
@@ -48,23 +52,23 @@ impl About {
         (self.lead.as_ref().map(|lead| json!(lead)), self.activity.as_ref().map(|activity| json!(activity)))
     }
 
-    /// What the server has against a command, as far as this tells.
+    /// Returns the server's own refusal of a command, as far as the data read here can tell.
     fn check(&self, actor: &Actor, command: &Command) -> Result<()> {
         match (command, &self.lead, &self.activity) {
-            (Command::CreateLead { .. }, ..) => may(actor, Deed::CreateLead)?,
+            (Command::CreateLead { .. }, ..) => may(actor, Action::CreateLead)?,
             (Command::UpdateLead { patch, .. }, Some(lead), _) => {
-                may(actor, Deed::UpdateLead(lead))?;
+                may(actor, Action::UpdateLead(lead))?;
                 lead.update(patch)?;
             }
-            (Command::AssignLead { owner, .. }, Some(lead), _) => may(actor, Deed::AssignLead(lead, *owner))?,
-            (Command::DeleteLead { .. }, ..) => may(actor, Deed::DeleteLead)?,
-            (Command::RestoreLead { .. }, ..) => may(actor, Deed::RestoreLead)?,
-            (Command::CreateActivity { .. }, ..) => may(actor, Deed::CreateActivity)?,
+            (Command::AssignLead { owner, .. }, Some(lead), _) => may(actor, Action::AssignLead(lead, *owner))?,
+            (Command::DeleteLead { .. }, ..) => may(actor, Action::DeleteLead)?,
+            (Command::RestoreLead { .. }, ..) => may(actor, Action::RestoreLead)?,
+            (Command::CreateActivity { .. }, ..) => may(actor, Action::CreateActivity)?,
             (Command::UpdateActivity { patch, .. }, _, Some(activity)) => {
-                may(actor, Deed::ChangeActivity(activity))?;
+                may(actor, Action::ChangeActivity(activity))?;
                 activity.fields.update(patch)?;
             }
-            (Command::DeleteActivity { .. }, _, Some(activity)) => may(actor, Deed::ChangeActivity(activity))?,
+            (Command::DeleteActivity { .. }, _, Some(activity)) => may(actor, Action::ChangeActivity(activity))?,
             (Command::UpdateLead { .. } | Command::AssignLead { .. }, None, _) => return Err(Error::NotFound("lead")),
             (Command::UpdateActivity { .. } | Command::DeleteActivity { .. }, _, None) => {
                 return Err(Error::NotFound("activity"));
@@ -75,8 +79,9 @@ impl About {
 }
 
 impl App {
-    /// The command as plugins let it run.
-    pub(super) async fn ask_plugins(&self, actor: &Actor, command: Command, about: &About) -> Result<Command> {
+    /// Asks the `before` plugins and returns the command as they allow or amend it.
+    pub(crate) async fn ask_plugins(&self, actor: &Actor, command: Command, about: &About) -> Result<Command> {
+        tracing::trace!(target: "leadwire::walk", file = file!(), "ask_plugins");
         if let (Some(version), Some(lead)) = (command.version(), &about.lead)
             && version != lead.version
         {
@@ -90,7 +95,7 @@ impl App {
 
         let (lead, activity) = about.values();
         let (lead, activity) = (lead.as_ref(), activity.as_ref());
-        let question = Question { name: command.name(), user: &user, input: command.input(), lead, activity };
+        let question = ProposedCommand { name: command.name(), user: &user, input: command.input(), lead, activity };
         let with = |input: &Map<String, Value>| -> Result<Command> {
             let amended = command.clone().with_input(input.clone())?;
             about.check(actor, &amended)?;
@@ -112,15 +117,16 @@ impl App {
 }
 
 impl App {
-    /// Shows plugins in shadow mode what was carried out and how things were before. Nobody waits for it.
-    pub(super) fn show_shadows(&self, actor: &Actor, command: Command, about: About) {
+    /// Shows plugins in shadow mode the command that was carried out and the state before it. Nobody waits for it.
+    pub(crate) fn show_shadows(&self, actor: &Actor, command: Command, about: About) {
         let (app, actor) = (self.clone(), actor.clone());
         tokio::spawn(async move {
             let user = async { write::account(&mut app.0.store.read().await?, &actor).await }.await;
             let Ok(Some(user)) = user else { return };
             let (lead, activity) = about.values();
             let (lead, activity) = (lead.as_ref(), activity.as_ref());
-            let question = Question { name: command.name(), user: &user, input: command.input(), lead, activity };
+            let question =
+                ProposedCommand { name: command.name(), user: &user, input: command.input(), lead, activity };
             app.0.plugins.show_command(&question);
         });
     }

@@ -1,7 +1,7 @@
-//! Cursors, sealed: who holds one can neither read it nor make another.
+//! Sealed cursors for lists: a holder can neither read one nor forge another.
 //!
-//! A cursor names the item that a page ended with, by id and by what the list is sorted by. That may be an item that
-//! its holder was not shown, and a made-up one would ask about places in a list that nobody was sent to.
+//! A cursor contains the id and the sort value of the item that a page ended with. Its holder may not have been shown
+//! that item, and a forged cursor would probe places in a list that nobody was sent to.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{
@@ -11,30 +11,30 @@ use chacha20poly1305::{
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// What seals and opens cursors.
+/// Key that seals and opens cursors.
 pub struct Cursors(XChaCha20Poly1305);
 
-/// Long enough to be drawn at random for each cursor.
+/// Long enough for a random nonce per cursor.
 const NONCE_BYTES: usize = 24;
 
 impl Cursors {
-    /// The same secret opens what it sealed: after a restart, and on other nodes.
+    /// Derives the key from `secret`. Cursors stay valid after a restart and on other nodes that have the same secret.
     pub fn new(secret: &[u8]) -> Self {
-        // A key of its own, so that the secret can have other uses.
+        // A derived key, so that the secret can have other uses.
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("any length will do");
         mac.update(b"leadwire cursors");
         let key: [u8; 32] = mac.finalize().into_bytes().into();
         Self(XChaCha20Poly1305::new(&key.into()))
     }
 
-    pub(super) fn seal(&self, content: &[u8]) -> String {
+    pub(crate) fn seal(&self, content: &[u8]) -> String {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let sealed = self.0.encrypt(&nonce.into(), content).expect("memory takes far less than the cipher can");
         URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat())
     }
 
-    /// What was sealed; `None` when this secret sealed no such thing.
-    pub(super) fn open(&self, text: &str) -> Option<Vec<u8>> {
+    /// Returns the sealed content; `None` unless it was sealed with this secret.
+    pub(crate) fn open(&self, text: &str) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
         self.0.decrypt(&(*nonce).into(), sealed).ok()

@@ -1,64 +1,52 @@
-//! What plugins want done: each effect is a command in the plugin's name, done in the same transaction in which it is
-//! marked as done. So it happens once, whatever ends the process.
+//! Execution of plugin effects: each effect is a command with the plugin as its actor.
 //!
-//! Webhooks leave the house and are not done here. Administrators see what waits and what was parked.
+//! The command and the mark that the effect is done are one transaction. So an effect happens exactly once, even if the
+//! process ends at any point. Webhooks are not executed here, because they leave this system. Administrators list,
+//! retry and drop pending and parked effects.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    App, Error, Once, Page, PageRequest, Result,
-    page::{Fetched, Reading},
-    sight::View,
-    user::administrator,
-    write,
-};
 use crate::{
+    app::{
+        App,
+        error::{Error, Result},
+        once::{EffectGuard, OnceBy},
+        page::{Fetched, Page, PageRequest, Reading},
+        user::administrator,
+        visibility::ItemView,
+        write,
+    },
     auth::Principal,
     domain::{
         activity::ActivityFields,
+        actor::Actor,
         command::{Command, new_owner},
-        event::{Actor, Cause, NotificationKind},
+        event::NotificationKind,
         id::{LeadId, UserId},
         input::{Input, Invalid},
-        policy::{Deed, Scope, may},
+        policy::{Action, Scope, may},
         time::Timestamp,
     },
-    plugin::after::EffectName,
+    plugin::EffectName,
     store::{
-        Reader, Tx,
-        audit::{Entry, Kind},
-        effect::{Effect, EffectState, GAP},
-        follower::{Reminder, Standing},
+        audit::{AuditKind, Entry},
+        effect::{EffectState, GAP, StoredEffect},
+        follower::{FollowerStats, Reminder},
+        handle::{Reader, Tx},
     },
 };
 
-/// A reminder that answers a reminder comes no sooner than this, so that a plugin cannot keep the server busy by itself.
+/// Minimum delay of a reminder that answers a reminder, so that a plugin cannot keep the server busy by itself.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 const MAX_KEY_CHARS: usize = 200;
 const MAX_DATA_BYTES: usize = 16 * 1024;
 const FORGOTTEN_AT_ONCE: u32 = 1000;
-/// What occasions of the log and of reminders are called.
+/// Prefix of the occasion ids of reminders.
 const OF_REMINDER: &str = "reminder:";
 
-/// An effect on its way through a command.
-pub(super) struct Errand<'a> {
-    id: i64,
-    pub(super) cause: &'a Cause,
-}
-
-impl Errand<'_> {
-    /// Marks the effect as done, if whatever follows in the transaction is.
-    ///
-    /// # Errors
-    /// When it is done already, or was dropped.
-    pub(super) async fn finish(&self, tx: &mut Tx<'_>, at: Timestamp) -> Result<()> {
-        if tx.finish_effect(self.id, at).await? { Ok(()) } else { Err(Error::NotFound("effect")) }
-    }
-}
-
-/// What an effect says is to be done, as far as that is done here.
+/// Parsed effect, as far as effects are executed here.
 #[derive(Debug)]
 enum Task {
     Command(Command),
@@ -66,24 +54,24 @@ enum Task {
     Remind { key: String, at: Timestamp, lead: Option<LeadId>, data: Value },
 }
 
-/// The name of an occasion: a line of the log.
+/// Occasion id of an event of the log.
 pub fn occasion_of_event(epoch: &str, seq: u64) -> String {
     format!("{epoch}:{seq}")
 }
 
-/// The name of an occasion: a reminder that came due.
+/// Occasion id of a reminder that came due.
 pub fn occasion_of_reminder(reminder: &Reminder) -> String {
     format!("{OF_REMINDER}{}", reminder.id)
 }
 
 impl App {
-    /// The plugin as the one who acts; it has to follow the log.
+    /// Returns the plugin as an actor; `None` unless it follows the log.
     pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Principal>> {
         let user = self.0.store.read().await?.plugin_actor_named(plugin).await?;
         Ok(user.map(|user| Principal::plugin(Actor::from(&user))))
     }
 
-    /// Lets a plugin follow the log from here on; one that did so before goes on where it was.
+    /// Makes a plugin follow the log from here on; a plugin that followed before continues where it was.
     pub async fn follow(&self, plugin: &str) -> Result<()> {
         if self.0.store.read().await?.follower(plugin).await?.is_some() {
             return Ok(());
@@ -93,14 +81,14 @@ impl App {
         Ok(tx.commit().await?)
     }
 
-    /// Does what the effect says, once: a second time it is no longer found.
+    /// Executes the effect once: a second call no longer finds it.
     ///
     /// # Errors
-    /// Nothing was changed.
-    pub async fn carry_out_effect(&self, caller: &Principal, effect: &Effect) -> Result<()> {
-        let errand = Errand { id: effect.id, cause: &effect.cause };
+    /// On an error, nothing was changed.
+    pub async fn carry_out_effect(&self, caller: &Principal, effect: &StoredEffect) -> Result<()> {
+        let errand = EffectGuard { id: effect.id, cause: &effect.cause };
         match Task::parse(&effect.name, effect.input.clone())? {
-            Task::Command(command) => self.ask_and_carry_out(caller, command, Once::Effect(&errand)).await.map(drop),
+            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&errand)).await.map(drop),
             Task::Notify { to, kind, lead } => {
                 let at = self.now();
                 let mut tx = self.0.store.write().await?;
@@ -120,7 +108,7 @@ impl App {
                 errand.finish(&mut tx, now).await?;
                 let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
                 if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
-                    let reason = format!("as many reminders wait as limits.reminders = {most} lets be");
+                    let reason = format!("reminder limit reached (limits.reminders = {most})");
                     return Err(Invalid::one("key", "too_many", &reason).into());
                 }
                 tx.set_reminder(&effect.plugin, &Reminder { key, id, due_at, lead_id: lead, data, cause }).await?;
@@ -129,7 +117,7 @@ impl App {
         }
     }
 
-    /// What of a plugin's is pending or parked, oldest first; without a state, both.
+    /// Pending and parked effects of a plugin, oldest first; `state` selects one of the two.
     pub async fn effects(
         &self,
         actor: &Actor,
@@ -149,12 +137,12 @@ impl App {
             }
             Ok(Fetched::of(effects, limit))
         };
-        let show = |(effect, is_seen)| Ok(if is_seen { View::Shown(shown(&effect)) } else { View::Hidden });
+        let show = |(effect, is_seen)| Ok(if is_seen { ItemView::Shown(shown(&effect)) } else { ItemView::Hidden });
         let list = ("effects", plugin, state);
         Ok(page.fill(&self.0.cursors, &list, Reading::by_page(page), fetch, show).await?.into())
     }
 
-    /// Lets an effect be tried at once, as if it were new.
+    /// Makes an effect due at once, as if it were new.
     pub async fn retry_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<Value> {
         self.check_plugin(caller, plugin).await?;
         let at = self.now();
@@ -169,24 +157,24 @@ impl App {
         if !retried {
             return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
         }
-        let entry = caller.entry(Kind::EffectRetried).about(plugin).with("effect", id);
+        let entry = caller.entry(AuditKind::EffectRetried).about(plugin).with("effect", id);
         self.commit_with(tx, entry, at).await?;
         Ok(shown(&effect))
     }
 
-    /// Lets all of a plugin's parked effects be tried at once, and says how many these are.
+    /// Makes all parked effects of a plugin due at once and returns their number.
     pub async fn retry_effects(&self, caller: &Principal, plugin: &str) -> Result<u64> {
         self.check_plugin(caller, plugin).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
         administrator(&mut tx, caller, at).await?;
         let retried = tx.retry_effects(plugin, at).await?;
-        let entry = caller.entry(Kind::EffectRetried).about(plugin).with("effects", retried);
+        let entry = caller.entry(AuditKind::EffectRetried).about(plugin).with("effects", retried);
         self.commit_with(tx, entry, at).await?;
         Ok(retried)
     }
 
-    /// Gives an effect up.
+    /// Drops an effect.
     pub async fn drop_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<()> {
         self.check_plugin(caller, plugin).await?;
         let at = self.now();
@@ -196,11 +184,11 @@ impl App {
         if !self.sees_effect(actor, &mut tx, &effect).await? || !tx.drop_effect(plugin, id).await? {
             return Err(Error::NotFound("effect"));
         }
-        let entry = caller.entry(Kind::EffectDropped).about(plugin).with("effect", id);
+        let entry = caller.entry(AuditKind::EffectDropped).about(plugin).with("effect", id);
         self.commit_with(tx, entry, at).await
     }
 
-    /// Commits what an administrator did, with its audit entry.
+    /// Commits an administrator's change, with its audit entry.
     async fn commit_with(&self, mut tx: Tx<'_>, entry: Entry, at: Timestamp) -> Result<()> {
         tx.audit(&entry, at).await?;
         tx.commit().await?;
@@ -208,7 +196,8 @@ impl App {
         Ok(())
     }
 
-    /// Forgets what was done before `since`, and says how many effects that are. Others may write between two steps.
+    /// Deletes the records of effects done before `since`, in batches between which others can write, and returns their
+    /// number.
     pub async fn forget_effects(&self, since: Timestamp) -> Result<u64> {
         let mut forgotten = 0;
         loop {
@@ -222,15 +211,15 @@ impl App {
         }
     }
 
-    /// How far each plugin has followed the log, and what of it is open, by name.
-    pub async fn standings(&self) -> Result<BTreeMap<String, Standing>> {
+    /// Progress of each plugin in the log, and its open effects, by plugin name.
+    pub async fn standings(&self) -> Result<BTreeMap<String, FollowerStats>> {
         let standings = self.0.store.read().await?.standings().await?;
         Ok(standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect())
     }
 
-    /// Whether `[visibility]` lets an administrator see the lead that an effect is about, or its occasion was.
-    async fn sees_effect(&self, actor: &Actor, reader: &mut Reader, effect: &Effect) -> Result<bool> {
-        // A note of lines that are gone tells of no lead.
+    /// True if `[visibility]` lets an administrator see the lead that the effect, or its occasion, is about.
+    async fn sees_effect(&self, actor: &Actor, reader: &mut Reader, effect: &StoredEffect) -> Result<bool> {
+        // A note about events that are gone contains nothing of a lead.
         if self.0.visibility.scope(actor.role) == Scope::All || effect.name == GAP {
             return Ok(true);
         }
@@ -243,13 +232,13 @@ impl App {
         };
         match lead {
             Some(lead) => self.has_in_scope(actor, reader, lead).await,
-            // What it was about is not known any more.
+            // It is not known any more which lead it was about.
             None => Ok(false),
         }
     }
 
     async fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {
-        may(actor, Deed::Administer)?;
+        may(actor, Action::Administer)?;
         match self.0.store.read().await?.plugin_actor_named(plugin).await? {
             Some(_) => Ok(()),
             None => Err(Error::NotFound("plugin")),
@@ -257,16 +246,16 @@ impl App {
     }
 }
 
-/// How far a plugin has followed the log, and what of it is open.
-pub fn standing(standing: &Standing) -> Value {
-    let Standing { seq, head, stopped, pending, parked, reminders, .. } = standing;
+/// Progress of a plugin in the log, and its open effects, as JSON.
+pub fn standing(standing: &FollowerStats) -> Value {
+    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = standing;
     let lag = head.saturating_sub(*seq);
     json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
 }
 
-/// As administrators see it.
-fn shown(effect: &Effect) -> Value {
-    let Effect {
+/// Effect as administrators see it.
+fn shown(effect: &StoredEffect) -> Value {
+    let StoredEffect {
         id,
         occasion,
         position,

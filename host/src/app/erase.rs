@@ -1,41 +1,47 @@
-//! Erasing a person, as the law may demand it: what a deletion keeps for a restore is gone afterwards.
+//! Erasure of a person's data, as the law may demand: the data that a deletion keeps for a restore is gone afterwards.
 //!
-//! Plugins are not asked: they say what may be done in the trade, and this is a duty beside it.
+//! Plugins are not asked: they decide about business rules, and erasure is a legal duty independent of them.
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{App, Error, Result, user::administrator};
 use crate::{
+    app::{
+        App,
+        error::{Error, Result},
+        user::administrator,
+    },
     auth::Principal,
     domain::{
-        event::Happening,
+        event::DomainEvent,
         id::{LeadId, UserId},
-        policy::{Deed, may},
+        policy::{Action, may},
         user::{User, UserPatch},
     },
     store::{
-        audit::Kind,
-        erase::{Erased, Mention},
+        audit::AuditKind,
+        erase::{Erased, MAX_NAMED, Mention},
     },
 };
 
 /// Name of an account whose person was erased.
 const NOBODY: &str = "Erased";
-/// A name that can never be looked up (RFC 2606).
+/// Domain that can never be resolved (RFC 2606).
 const NOWHERE: &str = "erased.invalid";
 
-/// What the erasure of a person did, and what it could not reach.
+/// Result of an erasure: what was erased, and what could not be reached.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Erasure {
     pub erased: Erased,
-    /// The account that no longer names anybody.
+    /// Account that no longer identifies a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<ErasedAccount>,
-    /// Where the address still stands: in other leads, say. People have to look at these.
+    /// Places that still contain the address, for example other leads. People have to check these.
     pub mentions: Vec<Mention>,
-    /// What no server can erase.
+    /// Data that no server can erase.
     pub remains: Vec<&'static str>,
 }
 
@@ -44,7 +50,7 @@ pub struct Erasure {
 pub struct ErasedAccount {
     pub id: UserId,
     pub email: String,
-    /// Copies of the name and address that were replaced, in the log and in histories.
+    /// Number of replaced copies of the name and address, in the log and in histories.
     pub copies: u64,
 }
 
@@ -54,17 +60,18 @@ const RECEIVERS: &str = "what clients, webhooks and plugins received, and the se
 const READERS: &str =
     "the write-ahead log of the database, because somebody kept reading it: it is emptied at the next checkpoint";
 
+const UNLISTED: &str = "more mentions of the address: only the first 100 are listed per column";
 const UNSEARCHED: &str = "perhaps mentions of the address elsewhere: the database could not be searched for them";
 
 impl App {
     /// Erases one lead, deleted or not.
     ///
     /// # Errors
-    /// Nothing was changed.
+    /// On an error, nothing was changed.
     pub async fn erase_lead(&self, caller: &Principal, id: LeadId) -> Result<Erasure> {
-        may(caller, Deed::Administer)?;
+        may(caller, Action::Administer)?;
         let lead = self.0.store.read().await?.any_lead(id).await?.ok_or(Error::NotFound("lead"))?;
-        // A plugin that fails must not keep a person from being erased.
+        // A failing plugin must not prevent an erasure.
         match self.lead_for(caller, &lead) {
             Ok(Some(_)) | Err(Error::PluginUnavailable(_)) => {}
             Ok(None) => return Err(Error::NotFound("lead")),
@@ -77,12 +84,12 @@ impl App {
         self.finish(erased, None, Some(Vec::new())).await
     }
 
-    /// Erases the leads with an e-mail address, and makes an account with it nobody's.
+    /// Erases all leads with an e-mail address, and anonymises the account with that address.
     ///
     /// # Errors
-    /// `NotFound` when there is neither.
+    /// `NotFound` when neither exists.
     pub async fn erase_person(&self, caller: &Principal, email: &str) -> Result<Erasure> {
-        may(caller, Deed::Administer)?;
+        may(caller, Action::Administer)?;
         let mut reader = self.0.store.read().await?;
         let leads = reader.leads_with_email(email).await?;
         let account = reader.user_by_email(email).await?.map(|(user, _)| user);
@@ -96,7 +103,7 @@ impl App {
             None => None,
         };
         let erased = self.erase_leads(caller, &leads).await?;
-        // What is done is done, also when a large database cannot be searched in the time that a read may take.
+        // The erasure stands, even if a large database cannot be searched within the time limit of a read.
         let mentions = match self.0.store.read().await {
             Ok(mut reader) => reader.mentions(email).await.ok(),
             Err(_) => None,
@@ -107,15 +114,15 @@ impl App {
     async fn erase_leads(&self, caller: &Principal, leads: &[LeadId]) -> Result<Erased> {
         let mut all = Erased::default();
         for id in leads {
-            // Each by itself: others can write between them.
+            // One transaction per lead, so that others can write in between.
             let at = self.now();
             let mut tx = self.0.store.write().await?;
             let actor = &administrator(&mut tx, caller, at).await?;
             let erased = tx.erase_lead(*id).await?;
-            let entry = caller.entry(Kind::LeadErased).about(id);
+            let entry = caller.entry(AuditKind::LeadErased).about(id);
             if erased.leads > 0 {
-                // Behind the blanked lines, so that everybody who knows the lead drops it.
-                tx.append(&Happening::LeadErased { lead: *id }.draft(actor, at)).await?;
+                // After the blanked events, so that every client that knows the lead drops it.
+                tx.append(&DomainEvent::LeadErased { lead: *id }.draft(actor, at)).await?;
                 tx.audit(&entry, at).await?;
             }
             tx.commit().await?;
@@ -127,7 +134,8 @@ impl App {
         Ok(all)
     }
 
-    /// The account stays, because history and activities are its work; it names nobody, and nobody can sign in to it.
+    /// Anonymises the account and disables its login. The account itself stays, because history and activities refer to
+    /// it.
     async fn erase_account(&self, caller: &Principal, user: User) -> Result<ErasedAccount> {
         let email = format!("{}@{NOWHERE}", user.id);
         let patch = UserPatch {
@@ -159,9 +167,14 @@ impl App {
             remains.push(UNSEARCHED);
         }
         let mut mentions = mentions.unwrap_or_default();
+        let mut columns: HashMap<_, usize> = HashMap::new();
+        mentions.iter().for_each(|mention| *columns.entry((mention.table, mention.column)).or_default() += 1);
+        if columns.values().any(|count| *count >= MAX_NAMED) {
+            remains.push(UNLISTED);
+        }
         mentions.sort();
         mentions.dedup();
-        // What is done is done: a log that cannot be emptied now is told, and is no failure.
+        // The erasure stands: a write-ahead log that cannot be emptied now is reported and is not a failure.
         if !self.0.store.truncate_wal().await.unwrap_or(false) {
             remains.push(READERS);
         }

@@ -1,4 +1,4 @@
-//! Why something was not done, in words of the trade; each transport has its own way to say it.
+//! Errors of the application layer, in neutral terms; each transport translates them to its own.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub enum Error {
     Unauthenticated { code: &'static str, message: String },
     #[error("{message}")]
     Forbidden { code: &'static str, message: String },
-    /// The noun that was not found, or may not be seen.
+    /// Noun of the item that does not exist or is not visible to the caller.
     #[error("there is no such {0}")]
     NotFound(&'static str),
     #[error(transparent)]
@@ -24,32 +24,32 @@ pub enum Error {
     /// A query parameter or cursor that cannot be used.
     #[error("{parameter}: {message}")]
     InvalidQuery { parameter: String, message: String },
-    /// The thing has changed since the client saw it; this is how it is now, for that client's eyes.
+    /// The item has changed since the client saw it; `current` is its present state, shaped for that client.
     #[error("the {noun} was changed by someone else")]
     Conflict { noun: &'static str, current: Value },
     #[error("this idempotency key was used with another request")]
     KeyReused,
     #[error("too many attempts")]
     RateLimited { retry_after: Duration },
-    /// The server has too much to do already to take this on.
+    /// The server has too much work already to accept this.
     #[error("the server is busy: try again later")]
     Overloaded { retry_after: Duration },
-    /// A plugin does not let it happen.
+    /// A plugin refused it.
     #[error(transparent)]
     Refused(Refusal),
-    /// Which plugin, and why, is for operators: it stands in the log and in the plugins' status.
+    /// Only operators learn which plugin, and why: from the log and the plugins' status.
     #[error("a plugin that decides about this is not answering; try again later")]
     PluginUnavailable(#[from] Unavailable),
-    /// Others kept changing the same thing.
+    /// Others kept changing the same item.
     #[error("others are changing this at the moment")]
     Contended,
-    /// It may work when tried again.
+    /// A retry may succeed.
     #[error("the server is busy")]
     Busy(#[source] store::Error),
     /// The database cannot be used for the moment; nothing was changed.
     #[error("{0}")]
     DatabaseUnavailable(#[source] store::Error),
-    /// What is stored cannot be read; trying again does not help.
+    /// Stored data cannot be read; a retry does not help.
     #[error("the database is damaged: {table} cannot be read")]
     DatabaseCorrupt { table: &'static str },
     #[error("an internal error occurred")]
@@ -61,17 +61,17 @@ impl Error {
         Self::InvalidQuery { parameter: parameter.into(), message: message.into() }
     }
 
-    /// A field that may be hidden from the caller was to be sorted or searched by.
+    /// Error for sorting or searching by a field that may be hidden from the caller.
     pub fn field_hidden(field: &str) -> Self {
         Self::Forbidden { code: "field_hidden", message: format!("{field} is hidden from you and cannot be used here") }
     }
 
-    /// Whether it is about the database alone, and the same may work later.
+    /// True if only the database failed, and the same request may succeed later.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::DatabaseUnavailable(_))
     }
 
-    /// Stable and snake_case, the same on every transport.
+    /// Error code, stable and in snake_case, the same on every transport.
     pub fn code(&self) -> String {
         match self {
             Self::Unauthenticated { code, .. } | Self::Forbidden { code, .. } => (*code).into(),
@@ -103,7 +103,7 @@ impl From<store::Error> for Error {
             store::Error::Busy(_) => Self::Busy(error),
             store::Error::Unavailable { .. } => Self::DatabaseUnavailable(error),
             store::Error::Corrupt { table, reason } => {
-                // The client is told where, the log what.
+                // The client learns the table, the log the reason.
                 tracing::error!(table, "the database is damaged: {reason}");
                 Self::DatabaseCorrupt { table }
             }

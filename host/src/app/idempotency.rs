@@ -1,27 +1,34 @@
-//! A client may send the same request twice; with a key it is carried out once.
+//! Idempotency keys: a request that a client sends twice is carried out once.
+//!
+//! The outcome is stored for 24 hours in the transaction that produced it.
 
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Error, Result};
 use crate::{
-    domain::{event::Actor, input::Invalid, time::Timestamp},
-    store::{self, Reader, Tx},
+    app::error::{Error, Result},
+    domain::{actor::Actor, input::Invalid, time::Timestamp},
+    store::{
+        self,
+        handle::{Reader, Tx},
+    },
 };
 
-/// How long a key is remembered.
+/// Retention of a key.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_CHARS: usize = 255;
 
-/// A client's name for one request; keys of two users have nothing to do with each other.
+/// Idempotency key, scoped to one user.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
+    /// Validates a key; `field` is where it came from.
+    ///
     /// # Errors
-    /// When `key` is empty, longer than 255 characters or not visible ASCII; `field` is where it came from.
+    /// When `key` is empty, longer than 255 characters or not visible ASCII.
     pub fn parse(field: &str, key: &str) -> std::result::Result<Self, Invalid> {
         let fits = (1..=MAX_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
         if fits {
@@ -30,23 +37,23 @@ impl IdempotencyKey {
         Err(Invalid::one(field, "invalid_key", format!("{field} must be 1 to {MAX_CHARS} visible ASCII characters")))
     }
 
-    /// Binds the key to what is asked for.
-    pub(super) fn for_request(self, request: &impl Serialize) -> KeyedRequest {
+    /// Binds the key to a fingerprint of the request.
+    pub(crate) fn for_request(self, request: &impl Serialize) -> KeyedRequest {
         let digest = Sha256::digest(serde_json::to_vec(request).expect("requests are plain JSON"));
-        let fingerprint = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = hex::encode(digest);
         KeyedRequest { key: self.0, fingerprint }
     }
 }
 
-/// A key with the request it stands for.
-pub(super) struct KeyedRequest {
+/// Idempotency key with the fingerprint of its request.
+pub(crate) struct KeyedRequest {
     key: String,
     fingerprint: String,
 }
 
 impl KeyedRequest {
-    /// What the request led to, if it was carried out before.
-    pub(super) async fn look_up<T: DeserializeOwned>(
+    /// Stored outcome of the request, if it was carried out before.
+    pub(crate) async fn look_up<T: DeserializeOwned>(
         &self,
         reader: &mut Reader,
         actor: &Actor,
@@ -59,7 +66,7 @@ impl KeyedRequest {
         serde_json::from_value(done.outcome).map(Some).map_err(|error| Error::Internal(error.into()))
     }
 
-    pub(super) async fn remember(
+    pub(crate) async fn remember(
         &self,
         tx: &mut Tx<'_>,
         actor: &Actor,
@@ -67,7 +74,7 @@ impl KeyedRequest {
         at: Timestamp,
     ) -> Result<()> {
         let outcome = serde_json::to_value(outcome).expect("outcomes are plain JSON");
-        let done = store::idempotency::Done { fingerprint: self.fingerprint.clone(), outcome };
+        let done = store::idempotency::StoredOutcome { fingerprint: self.fingerprint.clone(), outcome };
         Ok(tx.save_done(actor.id, &self.key, &done, at, at.minus(REMEMBERED)).await?)
     }
 }

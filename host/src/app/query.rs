@@ -1,30 +1,33 @@
-//! Reading leads, activities and history, each item shaped for the one who asks.
+//! Queries: leads, activities, history and holds, each item shaped for the caller.
 
 use serde_json::{Value, json};
 
-use super::{
-    App, Error, Page, PageRequest, Result,
-    page::{Fetched, Reading},
-    sight::View,
-};
 use crate::{
+    app::{
+        App,
+        error::{Error, Result},
+        page::{Fetched, Page, PageRequest, Reading},
+        visibility::ItemView,
+    },
     domain::{
         activity::Activity,
+        actor::Actor,
         command::Command,
-        event::Actor,
+        event_name::EventName,
         id::{ActivityId, LeadId},
         lead::Lead,
-        policy::{Deed, Scope, may},
+        policy::{Action, Scope, may},
     },
     store::{
-        Reader,
         activity::ActivityPosition,
+        handle::Reader,
         hold::Hold,
-        lead::{HistoryEntry, LeadFilter, LeadPosition, OwnerFilter, SEARCHED, Viewpoint},
+        lead::{HistoryEntry, LeadFilter, LeadPosition, OwnerFilter, Viewpoint},
+        search::SEARCHED,
     },
 };
 
-/// A lead for one user's eyes.
+/// Lead as one user sees it.
 #[derive(Clone, Debug)]
 pub struct SeenLead {
     pub lead: Value,
@@ -37,7 +40,7 @@ impl App {
         Ok(SeenLead { lead: seen, version: lead.version })
     }
 
-    /// The version of a lead that a restore would bring back, or finds there already.
+    /// Version of a lead that a restore would bring back or that exists already.
     pub async fn restorable_version(&self, actor: &Actor, id: LeadId) -> Result<i64> {
         let about = self.check_sight(actor, &Command::RestoreLead { lead: id, version: None }).await?;
         about.lead.map(|lead| lead.version).ok_or(Error::NotFound("lead"))
@@ -45,12 +48,11 @@ impl App {
 
     pub async fn leads(&self, actor: &Actor, filter: &LeadFilter, page: &PageRequest) -> Result<Page> {
         if filter.deleted {
-            may(actor, Deed::RestoreLead)?;
+            may(actor, Action::RestoreLead)?;
         }
         let hidden = self.0.plugins.hidden(actor.role);
-        let refuse_hidden = |used: bool, field: &str| match used && hidden.covers(&format!("/lead/{field}")) {
-            true => Err(Error::field_hidden(field)),
-            false => Ok(()),
+        let refuse_hidden = |used: bool, field: &str| {
+            if used && hidden.covers(&format!("/lead/{field}")) { Err(Error::field_hidden(field)) } else { Ok(()) }
         };
         refuse_hidden(true, filter.sort.key.field())?;
         refuse_hidden(!filter.statuses.is_empty(), "status")?;
@@ -65,9 +67,10 @@ impl App {
             searchable: searchable.filter(|field| !hidden.covers(&format!("/lead/{field}"))).collect(),
         };
 
-        // Where plugins decide who sees a lead, every lead is judged, whether or not it is what is looked for: how
-        // long a page takes, and whether something in it is withheld, must not tell what leads out of sight match.
-        let is_narrowed = self.0.plugins.may_narrow("lead:read", actor.role);
+        // Where plugins decide who sees a lead, every lead is judged, whether or not it matches: the duration of a
+        // page, and
+        // whether something in it is withheld, must not reveal which invisible leads match.
+        let is_narrowed = self.0.plugins.may_narrow(EventName::LeadRead.as_str(), actor.role);
         let reading = if is_narrowed { Reading::EVEN } else { Reading::by_page(page) };
         let viewpoint = &viewpoint;
         let fetch = |behind: Option<LeadPosition>, limit| async move {
@@ -78,7 +81,7 @@ impl App {
             Ok(Fetched { items: placed.collect(), is_last })
         };
         let show = |(lead, matches): (Lead, bool)| match self.view_lead(actor, &lead)? {
-            View::Shown(_) if !matches => Ok(View::Hidden),
+            ItemView::Shown(_) if !matches => Ok(ItemView::Hidden),
             view => Ok(view),
         };
         Ok(page.fill(&self.0.cursors, filter, reading, fetch, show).await?.for_reader(actor))
@@ -103,8 +106,8 @@ impl App {
         self.view_activity(actor, &activity, &lead)?.known()?.ok_or(Error::NotFound("activity"))
     }
 
-    /// The activity with its lead, for somebody who wants to change it.
-    pub(super) async fn activity_to_change(&self, actor: &Actor, id: ActivityId) -> Result<(Activity, Lead)> {
+    /// Activity with its lead, for a caller who wants to change it.
+    pub(crate) async fn activity_to_change(&self, actor: &Actor, id: ActivityId) -> Result<(Activity, Lead)> {
         let (activity, lead) = self.activity_with_lead(id).await?;
         let noun = Error::NotFound("activity");
         Self::check_view(actor, self.view_lead(actor, &lead)?)?.ok_or(noun)?;
@@ -119,10 +122,10 @@ impl App {
         Ok((activity, lead))
     }
 
-    /// Checks that `[visibility]` lets an administrator see what an event is about: then, and now.
+    /// Checks that `[visibility]` lets an administrator see what an event is about, both then and now.
     ///
     /// # Errors
-    /// `NotFound` where it does not. What is not in the log is not looked for.
+    /// `NotFound` when it does not. An event that is not in the log passes the check.
     pub async fn check_event_in_scope(&self, actor: &Actor, seq: u64) -> Result<()> {
         let visibility = &self.0.visibility;
         if visibility.scope(actor.role) == Scope::All {
@@ -133,14 +136,15 @@ impl App {
         let Some(lead) = event.lead_id else { return Ok(()) };
         let owner = event.context.pointer("/lead/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
         let sees_then = event.context.get("lead").is_none() || visibility.sees(actor.id, actor.role, owner);
-        match sees_then && self.has_in_scope(actor, &mut reader, lead).await? {
-            true => Ok(()),
-            false => Err(Error::NotFound("event")),
+        if sees_then && self.has_in_scope(actor, &mut reader, lead).await? {
+            Ok(())
+        } else {
+            Err(Error::NotFound("event"))
         }
     }
 
-    /// What is withheld from whom because a plugin gives no verdict, oldest first, of what `[visibility]` lets an
-    /// administrator see: at most so many.
+    /// Holds, oldest first: what is withheld from which role because a plugin gives no verdict. Limited to what
+    /// `[visibility]` lets an administrator see, and to a maximum number.
     pub async fn holds(&self, actor: &Actor) -> Result<Vec<Value>> {
         const MOST: usize = 100;
         let mut reader = self.0.store.read().await?;
@@ -153,8 +157,8 @@ impl App {
         Ok(holds)
     }
 
-    /// Whether `[visibility]` lets the actor see a lead, deleted or not; what is not there, nobody sees.
-    pub(super) async fn has_in_scope(&self, actor: &Actor, reader: &mut Reader, id: LeadId) -> Result<bool> {
+    /// True if `[visibility]` lets the actor see a lead, deleted or not; false when the lead does not exist.
+    pub(crate) async fn has_in_scope(&self, actor: &Actor, reader: &mut Reader, id: LeadId) -> Result<bool> {
         let lead = match reader.lead(id).await? {
             Some(lead) => Some(lead),
             None => reader.deleted_lead(id).await?,
@@ -163,27 +167,27 @@ impl App {
         Ok(lead.is_some_and(|lead| self.0.visibility.sees(actor.id, actor.role, owner(&lead))))
     }
 
-    /// The version of a lead that the actor may change.
+    /// Version of a lead that the actor may change.
     pub async fn lead_version(&self, actor: &Actor, id: LeadId) -> Result<i64> {
         Ok(self.lead_to_change(actor, id).await?.version)
     }
 
-    /// The lead, for somebody who wants to change it.
-    pub(super) async fn lead_to_change(&self, actor: &Actor, id: LeadId) -> Result<Lead> {
+    /// Lead, for a caller who wants to change it.
+    pub(crate) async fn lead_to_change(&self, actor: &Actor, id: LeadId) -> Result<Lead> {
         let lead = self.0.store.read().await?.lead(id).await?.ok_or(Error::NotFound("lead"))?;
         Self::check_view(actor, self.view_lead(actor, &lead)?)?.ok_or(Error::NotFound("lead"))?;
         Ok(lead)
     }
 
-    /// Something where the actor sees it, or may change it although nobody knows.
-    pub(super) fn check_view(actor: &Actor, view: View) -> Result<Option<()>> {
+    /// Returns `Some` when the actor sees the item, or may change it although no plugin gives a verdict.
+    pub(crate) fn check_view(actor: &Actor, view: ItemView) -> Result<Option<()>> {
         match view {
-            View::Withheld(_) if Self::may_mend(actor) => Ok(Some(())),
+            ItemView::Withheld(_) if Self::may_mend(actor) => Ok(Some(())),
             view => Ok(view.known()?.map(drop)),
         }
     }
 
-    /// Who changed what, newest first; what the lead hides from the actor, its history hides.
+    /// History of changes, newest first. Fields of the lead that are hidden from the actor are hidden here too.
     pub async fn history(&self, actor: &Actor, lead: LeadId, page: &PageRequest) -> Result<Page> {
         self.visible_lead(actor, lead).await?;
         let fetch = |before: Option<i64>, limit| async move {
@@ -194,33 +198,33 @@ impl App {
         Ok(page.fill(&self.0.cursors, &("history", lead), Reading::by_page(page), fetch, show).await?.into())
     }
 
-    fn view_history(&self, actor: &Actor, entry: HistoryEntry) -> View {
+    fn view_history(&self, actor: &Actor, entry: HistoryEntry) -> ItemView {
         let HistoryEntry { id, field, mut from, mut to, actor: by, at } = entry;
         let hidden = self.0.plugins.hidden(actor.role);
         let pointer = format!("/lead/{field}");
         if hidden.covers(&pointer) {
-            return View::Hidden;
+            return ItemView::Hidden;
         }
         hidden.prune(&pointer, &mut from);
         hidden.prune(&pointer, &mut to);
         if from == to {
-            return View::Hidden;
+            return ItemView::Hidden;
         }
         let mut entry =
             json!({"id": id.to_string(), "field": field, "from": from, "to": to, "changedBy": by, "changedAt": at});
         hidden.conceal_history(&mut entry);
-        View::Shown(entry)
+        ItemView::Shown(entry)
     }
 
-    /// The lead, whole and as the actor sees it.
-    pub(super) async fn visible_lead(&self, actor: &Actor, id: LeadId) -> Result<(Lead, Value)> {
+    /// Lead, unshaped and as the actor sees it.
+    pub(crate) async fn visible_lead(&self, actor: &Actor, id: LeadId) -> Result<(Lead, Value)> {
         let lead = self.0.store.read().await?.lead(id).await?.ok_or(Error::NotFound("lead"))?;
         let seen = self.lead_for(actor, &lead)?.ok_or(Error::NotFound("lead"))?;
         Ok((lead, seen))
     }
 }
 
-/// As administrators see a hold, and the command line.
+/// Hold as JSON, for administrators and the command line.
 pub fn told(hold: &Hold) -> Value {
     let Hold { role, lead, is_all, first_seq, plugin, reason, at } = hold;
     json!({

@@ -1,21 +1,23 @@
-//! What commands and queries promise, without any transport.
+//! Tests of commands and queries, without a transport.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{
-    page::{Fetched, Reading},
-    *,
-};
 use crate::{
-    auth::{Principal, settings::PasswordHash},
+    app::{
+        page::{Fetched, Reading},
+        visibility::ItemView,
+        *,
+    },
+    auth::{Principal, settings::PasswordHashConfig},
     domain::{
         activity::ActivityFields,
-        event::Cause,
-        id::UserId,
-        lead::{LeadFields, LeadStatus},
+        actor::{Actor, Cause},
+        command::Command,
+        id::{LeadId, UserId},
+        lead::{Lead, LeadFields, LeadStatus},
         policy::Scope,
         role::Role,
         user::{NewUser, UserPatch},
@@ -38,7 +40,7 @@ impl Desk {
         let dir = TempDir::new().expect("a temporary folder");
         let path = dir.path().join("test.db");
         let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
-        let costs = PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 };
+        let costs = PasswordHashConfig { memory_kib: 64, iterations: 1, parallelism: 1 };
         let passwords = Passwords::new(&costs).expect("valid costs");
         let cursors = Cursors::new(b"a secret of the tests");
         let app = App::new(store, Plugins::none(), visibility, passwords, cursors, Arc::new(SystemClock));
@@ -56,12 +58,18 @@ impl Desk {
         self.seen_lead(self.app.execute(actor, Command::CreateLead { fields }, None).await)
     }
 
-    async fn update(&self, actor: &Principal, lead: LeadId, patch: Value, version: Option<i64>) -> Result<Outcome> {
+    async fn update(
+        &self,
+        actor: &Principal,
+        lead: LeadId,
+        patch: Value,
+        version: Option<i64>,
+    ) -> Result<CommandOutcome> {
         self.app.execute(actor, Command::UpdateLead { lead, patch: object(patch), version }, None).await
     }
 
-    fn seen_lead(&self, outcome: Result<Outcome>) -> Lead {
-        let Ok(Outcome::Lead { lead, .. }) = outcome else { panic!("not a lead: {outcome:?}") };
+    fn seen_lead(&self, outcome: Result<CommandOutcome>) -> Lead {
+        let Ok(CommandOutcome::Lead { lead, .. }) = outcome else { panic!("not a lead: {outcome:?}") };
         serde_json::from_value(lead).expect("a lead")
     }
 
@@ -88,7 +96,7 @@ fn code(result: Result<impl Sized>) -> String {
     result.err().expect("refused").code()
 }
 
-/// No page of these tests is so long.
+/// Larger than any page in these tests.
 const MAX_BYTES: usize = 1024 * 1024;
 
 fn all_leads() -> LeadFilter {
@@ -197,7 +205,7 @@ async fn a_deleted_lead_is_gone_with_its_activities_until_it_is_restored() {
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let fields = ActivityFields::parse(object(json!({"type": "NOTE", "body": "hi"}))).expect("valid");
     let created = desk.app.execute(&desk.admin, Command::CreateActivity { lead: lead.id, fields }, None).await;
-    let Ok(Outcome::Activity { id: activity, .. }) = created else { panic!("{created:?}") };
+    let Ok(CommandOutcome::Activity { id: activity, .. }) = created else { panic!("{created:?}") };
     desk.app.execute(&desk.admin, Command::DeleteLead { lead: lead.id, version: None }, None).await.expect("deletes");
     assert_eq!(code(desk.app.lead(&desk.admin, lead.id).await), "lead_not_found");
     assert_eq!(code(desk.app.activity(&desk.admin, activity).await), "activity_not_found");
@@ -235,12 +243,12 @@ async fn every_write_to_a_lead_raises_its_rev_and_nothing_else_does() {
             None => reader.deleted_lead(id).await.expect("reads").expect("it is kept"),
         };
         assert_eq!(found.rev > rev, is_write, "{name}: {rev} to {}", found.rev);
-        if let Outcome::Lead { lead, .. } = outcome {
+        if let CommandOutcome::Lead { lead, .. } = outcome {
             assert_eq!(lead["rev"], found.rev, "{name}");
         }
         rev = found.rev;
     }
-    // What events say is what the row had then, so that it can be told which is newer.
+    // Events contain the row's `rev` at that time, so that a client can see which copy is newer.
     let events = desk.app.store().read().await.expect("reads").events_after(0, 100).await.expect("reads");
     let revs: Vec<i64> = events.iter().filter_map(|event| event.payload.pointer("/lead/rev")?.as_i64()).collect();
     assert!(revs.is_sorted_by(|before, after| before < after), "{revs:?}");
@@ -419,7 +427,7 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
     let lead = desk.seen_lead(desk.app.execute(&ann, create(), key()).await);
     let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id), version: None };
     desk.app.execute(&desk.admin, give, None).await.expect("assigns");
-    let Ok(Outcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
+    let Ok(CommandOutcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
         panic!("not told")
     };
     assert_eq!(told, json!({"id": lead.id}));
@@ -434,7 +442,8 @@ async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
         let items = (first..300).take(limit as usize);
         Ok(Fetched::of(items.map(|number| (format!("number {number}"), number)).collect(), limit))
     };
-    let third = |number: u32| Ok(if number.is_multiple_of(3) { View::Shown(json!(number)) } else { View::Hidden });
+    let third =
+        |number: u32| Ok(if number.is_multiple_of(3) { ItemView::Shown(json!(number)) } else { ItemView::Hidden });
     let reading = Reading::by_page(&page);
     let first = page.fill(&cursors, &"numbers", reading, fetch, third).await.expect("fills");
     assert_eq!(first.items.iter().map(|item| item.get()).collect::<Vec<_>>(), ["0", "3"]);

@@ -1,43 +1,46 @@
-//! Accounts: administrators make and change them, everyone may know who can own a lead.
+//! Accounts: administrators create and change them; every user can list possible owners of a lead.
 
 use serde_json::json;
 
-use super::{
-    App, Error, IdempotencyKey, Page, PageRequest, Result,
-    page::{Fetched, Reading, text},
-    sight::View,
-};
 use crate::{
-    auth::{self, Principal, Seat, password::Verdict, session},
+    app::{
+        App,
+        error::{Error, Result},
+        idempotency::IdempotencyKey,
+        page::{Fetched, Page, PageRequest, Reading, text},
+        visibility::ItemView,
+    },
+    auth::{self, Principal, QueueSeat, password::PasswordCheck, session},
     domain::{
-        event::{Actor, Happening},
+        actor::Actor,
+        event::DomainEvent,
         id::UserId,
         input::Invalid,
-        policy::{Deed, may},
+        policy::{Action, may},
         role::Role,
         time::Timestamp,
         user::{NewUser, User, UserPatch},
     },
     store::{
-        Reader, Tx,
-        audit::{Entry, Kind},
+        audit::{AuditKind, Entry},
+        handle::{Reader, Tx},
     },
 };
 
 impl App {
-    /// Makes an account, once for each idempotency key.
+    /// Creates an account, once per idempotency key.
     pub async fn create_user(&self, caller: &Principal, new: NewUser, key: Option<IdempotencyKey>) -> Result<User> {
-        may(caller, Deed::Administer)?;
-        // Without the password: a fast hash of it must not lie in the database.
+        may(caller, Action::Administer)?;
+        // Without the password: a fast hash of it must not be stored in the database.
         let key = key.map(|key| key.for_request(&("user", &new.email, &new.name, new.role, new.active)));
         if let Some(key) = &key {
-            // In a statement of its own, so that the reader is given back before the password is tried.
+            // In a statement of its own, so that the reader is returned before the password is verified.
             let made = key.look_up(&mut self.0.store.read().await?, caller, self.now()).await?;
             if let Some(user) = made {
                 return self.same_password(user, new.password).await;
             }
         }
-        // No password is hashed for somebody who was an administrator when the head of the request came.
+        // Do not hash a password for a caller who was an administrator only at the start of the request.
         administrator(&mut self.0.store.read().await?, caller, self.now()).await?;
         let password = new.password.clone();
         let hash = self.0.passwords.hash(new.password).await?;
@@ -66,18 +69,18 @@ impl App {
         Ok(user)
     }
 
-    /// The account that a repeated request made, if the password is the same as well.
+    /// Account that the same request created earlier, provided that the password is the same as well.
     async fn same_password(&self, user: User, password: String) -> Result<User> {
         let stored = self.0.store.read().await?.password_hash(user.id).await?;
-        match self.0.passwords.verify(Seat::TRUSTED, password, stored).await? {
-            Verdict::Right { .. } => Ok(user),
-            Verdict::Wrong => Err(Error::KeyReused),
+        match self.0.passwords.verify(QueueSeat::TRUSTED, password, stored).await? {
+            PasswordCheck::Right { .. } => Ok(user),
+            PasswordCheck::Wrong => Err(Error::KeyReused),
         }
     }
 
-    /// Changes an account; a new role, name or standing reaches open sockets at its place in the log.
+    /// Changes an account. A new role, name or `active` flag reaches open sockets at its position in the log.
     pub async fn update_user(&self, caller: &Principal, id: UserId, patch: UserPatch) -> Result<User> {
-        may(caller, Deed::Administer)?;
+        may(caller, Action::Administer)?;
         let hash = match patch.password {
             Some(password) => {
                 administrator(&mut self.0.store.read().await?, caller, self.now()).await?;
@@ -107,7 +110,7 @@ impl App {
         }
         if (user.role, &user.name, user.active) != (before.role, &before.name, before.active) {
             let resets = (user.role, user.active) != (before.role, before.active);
-            tx.append(&Happening::SessionUpdated { user: user.clone(), resets }.draft(actor, at)).await?;
+            tx.append(&DomainEvent::SessionUpdated { user: user.clone(), resets }.draft(actor, at)).await?;
         }
         if hash.is_some() || (before.active && !user.active) {
             session::end_all(&mut tx, actor, id, at).await?;
@@ -122,22 +125,22 @@ impl App {
     }
 
     pub async fn user(&self, actor: &Actor, id: UserId) -> Result<User> {
-        may(actor, Deed::Administer)?;
+        may(actor, Action::Administer)?;
         self.0.store.read().await?.user(id).await?.ok_or(Error::NotFound("user"))
     }
 
-    /// Every account, in the order of their making.
+    /// All accounts, in order of creation.
     pub async fn users(&self, actor: &Actor, page: &PageRequest) -> Result<Page> {
-        may(actor, Deed::Administer)?;
+        may(actor, Action::Administer)?;
         let fetch = |behind: Option<UserId>, limit| async move {
             let users = self.0.store.read().await?.users(behind, limit).await?;
             Ok(Fetched::of(users.into_iter().map(|user| (user.id, user)).collect(), limit))
         };
-        let show = |user| Ok(View::Shown(json!(user)));
+        let show = |user| Ok(ItemView::Shown(json!(user)));
         Ok(page.fill(&self.0.cursors, &"users", Reading::by_page(page), fetch, show).await?.into())
     }
 
-    /// Those who can own a lead, as `{id, name}`, for anyone who is signed in.
+    /// Users who can own a lead, as `{id, name}`, for every signed-in user.
     pub async fn assignable_users(&self) -> Result<Page> {
         let users = self.0.store.read().await?.assignable_users().await?;
         let items = users.into_iter().map(|user| text(&json!({"id": user.id, "name": user.name}))).collect();
@@ -145,30 +148,30 @@ impl App {
     }
 }
 
-/// The caller as of now, who has to be an administrator still.
-pub(super) async fn administrator(reader: &mut Reader, caller: &Principal, now: Timestamp) -> Result<Actor> {
+/// Returns the caller's present actor, who must still be an administrator.
+pub(crate) async fn administrator(reader: &mut Reader, caller: &Principal, now: Timestamp) -> Result<Actor> {
     let actor = caller.authorize(reader, now).await?;
-    may(&actor, Deed::Administer)?;
+    may(&actor, Action::Administer)?;
     Ok(actor)
 }
 
-/// What the audit table is told of a new account, or of one that was changed.
+/// Audit entries for a new or changed account.
 fn entries(caller: &Principal, before: Option<&User>, after: &User, has_new_password: bool) -> Vec<Entry> {
     let mut entries = Vec::new();
     match before {
         None => {
-            let created = caller.entry(Kind::UserCreated).about(after.id);
+            let created = caller.entry(AuditKind::UserCreated).about(after.id);
             entries.push(created.with("role", after.role.as_str()).with("active", after.active));
         }
         Some(before) => {
-            let mut changed = caller.entry(Kind::UserChanged).about(after.id);
+            let mut changed = caller.entry(AuditKind::UserChanged).about(after.id);
             if before.role != after.role {
                 changed = changed.with("role", json!([before.role, after.role]));
             }
             if before.active != after.active {
                 changed = changed.with("active", json!([before.active, after.active]));
             }
-            // Names and addresses are not repeated: that they changed is what matters.
+            // Names and addresses are not recorded: that they changed is what matters.
             let parts = [
                 ("email", before.email != after.email),
                 ("name", before.name != after.name),
@@ -179,12 +182,12 @@ fn entries(caller: &Principal, before: Option<&User>, after: &User, has_new_pass
             }
             entries.push(changed);
             if has_new_password || (before.active && !after.active) {
-                entries.push(caller.entry(Kind::SessionsEnded).about(after.id));
+                entries.push(caller.entry(AuditKind::SessionsEnded).about(after.id));
             }
         }
     }
     if is_administrator(after) && !before.is_some_and(is_administrator) {
-        entries.push(caller.entry(Kind::AdministratorAdded).about(after.id));
+        entries.push(caller.entry(AuditKind::AdministratorAdded).about(after.id));
     }
     entries
 }
@@ -193,7 +196,7 @@ fn is_administrator(user: &User) -> bool {
     user.active && user.role == Role::Admin
 }
 
-/// Nobody could undo it, if the last administrator went.
+/// Refuses to remove the last administrator, because nobody could undo it.
 async fn keep_an_administrator(tx: &mut Tx<'_>, before: &User, after: &User) -> Result<()> {
     if !is_administrator(before) || is_administrator(after) || tx.users_of_role(Role::Admin).await?.len() > 1 {
         return Ok(());

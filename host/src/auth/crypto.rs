@@ -1,7 +1,7 @@
-//! The cryptography of tokens: HMAC-SHA-256 for our own, Ed25519 for other issuers'.
+//! Cryptography of tokens: HMAC-SHA-256 for our own, Ed25519 for other issuers'.
 //!
-//! jsonwebtoken's own providers bring every algorithm of JWT with them, and with RSA a crate that leaks keys by its
-//! timing (RUSTSEC-2023-0071). There is no other algorithm here, so no key of another kind can be configured.
+//! jsonwebtoken's own providers include every JWT algorithm, and with RSA a crate that leaks keys through timing
+//! (RUSTSEC-2023-0071). This provider has no other algorithm, so no other kind of key can be configured.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{
@@ -16,15 +16,15 @@ use sha2::Sha256;
 static PROVIDER: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
-/// Has tokens signed and verified by what is here, in the whole process.
-pub(super) fn install() {
-    // It is there already from the second time on.
+/// Installs this crypto provider for the whole process.
+pub(crate) fn install() {
+    // Fails from the second call on, because the provider is installed already.
     let _ = PROVIDER.install_default();
 }
 
 struct Hs256(Hmac<Sha256>);
 
-/// Signs for tests, which play the other issuers.
+/// Signs in tests, which play the other issuers.
 struct Ed25519Signer(Ed25519KeyPair);
 
 struct Ed25519Verifier(UnparsedPublicKey<Vec<u8>>);

@@ -1,7 +1,7 @@
-//! Passwords: argon2id on blocking threads, only so many at once.
+//! Password hashing: argon2id on blocking threads, with limited concurrency.
 //!
-//! Each run takes about 20 MiB and tens of milliseconds of a core. Unbounded, a burst of logins would
-//! take the machine's memory and starve the delivery of events; so it waits in a `HashQueue`, which is bounded.
+//! Each run takes about 20 MiB and tens of milliseconds of a core. Unbounded, a burst of logins would exhaust the
+//! memory of the machine and starve the delivery of events. So hashes wait in a `HashQueue`, which is bounded.
 
 use std::{sync::Arc, thread};
 
@@ -11,8 +11,8 @@ use argon2::{
 
 use super::{
     Error,
-    queue::{HashQueue, Seat},
-    settings::{self, LoginLimits},
+    queue::{HashQueue, QueueSeat},
+    settings::{self, LoginLimitsConfig},
 };
 use crate::domain::folding::opaque;
 
@@ -20,35 +20,37 @@ use crate::domain::folding::opaque;
 pub struct Passwords {
     params: Params,
     queue: HashQueue,
-    /// A hash of nothing anybody knows, for accounts that do not exist.
+    /// Hash of a random value, verified for accounts that do not exist.
     decoy: Arc<str>,
 }
 
-/// What came of trying a password.
+/// Result of a password verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PasswordCheck {
     Wrong,
-    /// `outdated`: it was hashed with other costs than the ones set today.
+    /// `outdated`: the stored hash was made with other costs than the configured ones.
     Right {
         outdated: bool,
     },
 }
 
 impl Passwords {
+    /// Creates the hasher.
+    ///
     /// # Errors
-    /// When argon2 does not take these costs.
-    pub fn new(costs: &settings::PasswordHash) -> Result<Self, super::BadSettings> {
+    /// When argon2 refuses these costs.
+    pub fn new(costs: &settings::PasswordHashConfig) -> Result<Self, super::BadSettings> {
         let params = Params::new(costs.memory_kib, costs.iterations, costs.parallelism, None)
             .map_err(|error| super::BadSettings(format!("auth.password_hash: {error}")))?;
         let decoy = hash(&params, &rand::random::<[u8; 32]>())
             .map_err(|error| super::BadSettings(format!("auth.password_hash: {error}")))?;
         // Half of the cores, so that the rest of the server keeps the other half.
         let places = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        let queue = HashQueue::new(places, LoginLimits::default().waiting.get() as usize);
+        let queue = HashQueue::new(places, LoginLimitsConfig::default().waiting.get() as usize);
         Ok(Self { params, queue, decoy: decoy.into() })
     }
 
-    /// With another number of those who may wait.
+    /// Sets the number of attempts that may wait.
     #[must_use]
     pub fn with_waiting(mut self, waiting: usize) -> Self {
         let places = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
@@ -56,41 +58,50 @@ impl Passwords {
         self
     }
 
-    /// Hashes a password that somebody signed in, or the command line, has set.
+    /// Hashes a password that was set by a signed-in user or the command line.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when too many wait already.
+    /// [`Error::Overloaded`] when too many attempts wait already.
     pub async fn hash(&self, password: String) -> Result<String, Error> {
         let (params, password) = (self.params.clone(), opaque(&password));
-        self.run(Seat::TRUSTED, move || {
+        self.run(QueueSeat::TRUSTED, move || {
             hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))
         })
         .await?
     }
 
-    /// Tries a password against the hash of an account; without an account it takes as long and is wrong.
+    /// Verifies a password against the hash of an account. Without an account it takes as long and returns `Wrong`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when too many wait already.
-    pub async fn verify(&self, seat: Seat, password: String, stored: Option<String>) -> Result<Verdict, Error> {
+    /// [`Error::Overloaded`] when too many attempts wait already.
+    pub async fn verify(
+        &self,
+        seat: QueueSeat,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<PasswordCheck, Error> {
         let (params, decoy) = (self.params.clone(), Arc::clone(&self.decoy));
         self.run(seat, move || {
             let is_known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&decoy);
             let normal = opaque(&password);
             let mut verdict = verify(&params, normal.as_bytes(), stored);
-            if verdict == Verdict::Wrong && normal != password {
-                // Hashed as it was typed, by a version that did not normalise.
-                let is_right = verify(&params, password.as_bytes(), stored) != Verdict::Wrong;
-                verdict = if is_right { Verdict::Right { outdated: true } } else { Verdict::Wrong };
+            if verdict == PasswordCheck::Wrong && normal != password {
+                // Hashed without normalisation, by an earlier version.
+                let is_right = verify(&params, password.as_bytes(), stored) != PasswordCheck::Wrong;
+                verdict = if is_right { PasswordCheck::Right { outdated: true } } else { PasswordCheck::Wrong };
             }
-            if is_known { verdict } else { Verdict::Wrong }
+            if is_known { verdict } else { PasswordCheck::Wrong }
         })
         .await
     }
 
-    /// The permit goes along, so that the work of a caller who went away still counts.
-    async fn run<T: Send + 'static>(&self, seat: Seat, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    /// The permit moves into the blocking task, so that the work of a caller who went away still counts.
+    async fn run<T: Send + 'static>(
+        &self,
+        seat: QueueSeat,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let place = self.queue.turn(seat).await?;
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -105,14 +116,14 @@ fn hash(params: &Params, password: &[u8]) -> Result<String, argon2::password_has
     argon2.hash_password(password).map(|hash| hash.to_string())
 }
 
-fn verify(params: &Params, password: &[u8], stored: &str) -> Verdict {
-    let Ok(stored) = Phc::new(stored) else { return Verdict::Wrong };
-    // The costs used are the stored hash's.
+fn verify(params: &Params, password: &[u8], stored: &str) -> PasswordCheck {
+    let Ok(stored) = Phc::new(stored) else { return PasswordCheck::Wrong };
+    // Verification uses the costs of the stored hash.
     if Argon2::default().verify_password(password, &stored).is_err() {
-        return Verdict::Wrong;
+        return PasswordCheck::Wrong;
     }
     let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
-    Verdict::Right { outdated: Params::try_from(&stored).map_or(true, |used| costs(&used) != costs(params)) }
+    PasswordCheck::Right { outdated: Params::try_from(&stored).map_or(true, |used| costs(&used) != costs(params)) }
 }
 
 #[cfg(test)]
@@ -120,7 +131,8 @@ mod tests {
     use super::*;
 
     fn passwords(iterations: u32) -> Passwords {
-        Passwords::new(&settings::PasswordHash { memory_kib: 64, iterations, parallelism: 1 }).expect("valid costs")
+        Passwords::new(&settings::PasswordHashConfig { memory_kib: 64, iterations, parallelism: 1 })
+            .expect("valid costs")
     }
 
     #[tokio::test]
@@ -128,16 +140,20 @@ mod tests {
         let passwords = passwords(1);
         let stored = passwords.hash("correct horse".into()).await.expect("hashes");
         assert!(stored.starts_with("$argon2id$"));
-        let right = passwords.verify(Seat::TRUSTED, "correct horse".into(), Some(stored.clone())).await.expect("runs");
-        assert_eq!(right, Verdict::Right { outdated: false });
+        let right =
+            passwords.verify(QueueSeat::TRUSTED, "correct horse".into(), Some(stored.clone())).await.expect("runs");
+        assert_eq!(right, PasswordCheck::Right { outdated: false });
         assert_eq!(
-            passwords.verify(Seat::TRUSTED, "wrong horse".into(), Some(stored)).await.expect("runs"),
-            Verdict::Wrong
+            passwords.verify(QueueSeat::TRUSTED, "wrong horse".into(), Some(stored)).await.expect("runs"),
+            PasswordCheck::Wrong
         );
-        assert_eq!(passwords.verify(Seat::TRUSTED, "correct horse".into(), None).await.expect("runs"), Verdict::Wrong);
         assert_eq!(
-            passwords.verify(Seat::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
-            Verdict::Wrong
+            passwords.verify(QueueSeat::TRUSTED, "correct horse".into(), None).await.expect("runs"),
+            PasswordCheck::Wrong
+        );
+        assert_eq!(
+            passwords.verify(QueueSeat::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
+            PasswordCheck::Wrong
         );
     }
 
@@ -146,20 +162,21 @@ mod tests {
         let passwords = passwords(1);
         let (composed, apart) = ("caf\u{e9} au lait", "cafe\u{301}\u{a0}au lait");
         let verify = async |password: &str, stored: &str| {
-            passwords.verify(Seat::TRUSTED, password.into(), Some(stored.into())).await.expect("runs")
+            passwords.verify(QueueSeat::TRUSTED, password.into(), Some(stored.into())).await.expect("runs")
         };
         let stored = passwords.hash(apart.into()).await.expect("hashes");
-        assert_eq!(verify(composed, &stored).await, Verdict::Right { outdated: false });
-        assert_eq!(verify(apart, &stored).await, Verdict::Right { outdated: false });
+        assert_eq!(verify(composed, &stored).await, PasswordCheck::Right { outdated: false });
+        assert_eq!(verify(apart, &stored).await, PasswordCheck::Right { outdated: false });
         let old = hash(&passwords.params, apart.as_bytes()).expect("hashes");
-        assert_eq!(verify(apart, &old).await, Verdict::Right { outdated: true });
-        assert_eq!(verify("cafe au lait", &old).await, Verdict::Wrong);
+        assert_eq!(verify(apart, &old).await, PasswordCheck::Right { outdated: true });
+        assert_eq!(verify("cafe au lait", &old).await, PasswordCheck::Wrong);
     }
 
     #[tokio::test]
     async fn a_hash_made_at_other_costs_is_right_but_outdated() {
         let stored = passwords(1).hash("correct horse".into()).await.expect("hashes");
-        let verdict = passwords(2).verify(Seat::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");
-        assert_eq!(verdict, Verdict::Right { outdated: true });
+        let verdict =
+            passwords(2).verify(QueueSeat::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");
+        assert_eq!(verdict, PasswordCheck::Right { outdated: true });
     }
 }

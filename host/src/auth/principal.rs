@@ -1,90 +1,92 @@
-//! Who acts, and what lets them: judged at the head of a request, and again inside of every transaction that writes.
+//! Principals: who acts, and on what basis. Authorised at the start of a request, and again inside every writing
+//! transaction.
 //!
-//! Between the two lie the request's body, plugins and the queue of password hashes. A caller whose account, role or
-//! session was taken away meanwhile, or whose token expired, changes nothing any more.
+//! In between are the request's body, plugins and the queue of password hashes. A caller whose account, role or session
+//! was taken away meanwhile, or whose token expired, can no longer change anything.
 
 use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 
-use super::{Error, token::CLOCK_SKEW};
 use crate::{
+    auth::{Error, settings::CLOCK_SKEW},
     domain::{
-        event::Actor,
+        actor::Actor,
         id::{SessionId, UserId},
         role::{Role, Roles},
         time::Timestamp,
         user::User,
     },
     store::{
-        Reader,
-        audit::{Entry, Kind},
+        audit::{AuditKind, Entry},
+        handle::Reader,
     },
 };
 
-/// What an access token says besides whom it is for.
+/// Claims of an access token, apart from its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// None when the token was issued elsewhere.
+    /// `None` when the token was issued elsewhere.
     pub session: Option<SessionId>,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
-    /// The roles that a token of its key may act as.
+    /// Roles that tokens signed with its key may act as.
     pub roles: Roles,
 }
 
-/// Where a call came from, for the audit table and the limits.
+/// Origin of a call, for the audit table and the rate limits.
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub struct RequestOrigin {
     pub address: Option<IpAddr>,
     pub request: Option<Arc<str>>,
 }
 
-/// Someone who acts. It dereferences to the [`Actor`] as of the head of the request, which reads are judged by.
+/// Acting user, plugin or operator. Dereferences to the [`Actor`] as of the start of the request, which is used for
+/// reads.
 #[derive(Clone, Debug)]
 pub struct Principal {
     actor: Actor,
     basis: Basis,
-    origin: Origin,
+    origin: RequestOrigin,
 }
 
-/// What lets a principal act.
+/// Basis on which a principal acts.
 #[derive(Clone, Copy, Debug)]
 enum Basis {
     Token(Credentials),
-    /// The account alone.
+    /// The account alone, without a token.
     Account,
-    /// A plugin, whose effects are done in its name.
+    /// Plugin that is the actor of its effects.
     Plugin,
-    /// Whoever can write to the database.
+    /// Command line: anybody who can write to the database.
     Operator,
 }
 
 impl Principal {
-    /// A user who has shown a token.
-    pub fn of_token(user: &User, credentials: Credentials, origin: Origin) -> Self {
+    /// Principal of a user with a token.
+    pub fn of_token(user: &User, credentials: Credentials, origin: RequestOrigin) -> Self {
         Self { actor: Actor::from(user), basis: Basis::Token(credentials), origin }
     }
 
-    /// A user in whose name the program itself acts, without a token.
+    /// Principal of a user for whom the program itself acts, without a token.
     pub fn of_account(user: &User) -> Self {
-        Self { actor: Actor::from(user), basis: Basis::Account, origin: Origin::default() }
+        Self { actor: Actor::from(user), basis: Basis::Account, origin: RequestOrigin::default() }
     }
 
     pub fn plugin(actor: Actor) -> Self {
-        Self { actor, basis: Basis::Plugin, origin: Origin::default() }
+        Self { actor, basis: Basis::Plugin, origin: RequestOrigin::default() }
     }
 
-    /// The command line: whoever can write to the database may do what an administrator may.
+    /// Principal of the command line: anybody who can write to the database has an administrator's rights.
     pub fn operator() -> Self {
         let actor = Actor { id: UserId(uuid::Uuid::nil()), email: "operator".into(), role: Role::Admin };
-        Self { actor, basis: Basis::Operator, origin: Origin::default() }
+        Self { actor, basis: Basis::Operator, origin: RequestOrigin::default() }
     }
 
-    /// Judges account, session and token as they are now, and returns the actor as of now.
+    /// Checks account, session and token as they are now, and returns the present actor.
     ///
-    /// Called in the transaction that writes, before anything else is done in it.
+    /// Call it in the writing transaction, before anything else is done in it.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when any of them lets the caller act no longer.
+    /// [`Error::Unauthenticated`] when any of them no longer permits the caller to act.
     pub async fn authorize(&self, reader: &mut Reader, now: Timestamp) -> Result<Actor, Error> {
         let user = match &self.basis {
             Basis::Operator => return Ok(self.actor.clone()),
@@ -95,7 +97,7 @@ impl Principal {
         user.map(|user| Actor::from(&user)).ok_or(Error::Unauthenticated)
     }
 
-    /// The session that the caller's token belongs to.
+    /// Session that the caller's token belongs to.
     pub fn session(&self) -> Option<SessionId> {
         match &self.basis {
             Basis::Token(credentials) => credentials.session,
@@ -103,12 +105,12 @@ impl Principal {
         }
     }
 
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &RequestOrigin {
         &self.origin
     }
 
-    /// An audit entry of something that the caller does.
-    pub fn entry(&self, kind: Kind) -> Entry {
+    /// Audit entry for an action of the caller.
+    pub fn entry(&self, kind: AuditKind) -> Entry {
         let actor = match &self.basis {
             Basis::Operator => "operator".into(),
             _ => self.actor.id.to_string(),
@@ -125,24 +127,24 @@ impl Deref for Principal {
     }
 }
 
-impl Origin {
-    /// An audit entry of something that somebody unknown does.
-    pub fn entry(&self, kind: Kind) -> Entry {
+impl RequestOrigin {
+    /// Audit entry for an action of an unknown caller.
+    pub fn entry(&self, kind: AuditKind) -> Entry {
         let request = self.request.as_deref().map(str::to_owned);
         Entry { address: self.address, request, ..Entry::new(kind) }
     }
 }
 
 impl Credentials {
-    /// The user, if account, session and token let them act now.
-    pub(super) async fn judge(
+    /// Returns the user if account, session and token permit them to act now.
+    pub(crate) async fn judge(
         &self,
         reader: &mut Reader,
         user: UserId,
         now: Timestamp,
     ) -> Result<Option<User>, crate::store::Error> {
         let Some(standing) = reader.standing(user, self.session, now).await? else { return Ok(None) };
-        // A token says its time in whole seconds, and by a clock that may be ahead.
+        // A token's times are whole seconds, by a clock that may be ahead of ours.
         let skew = Duration::from_secs(CLOCK_SKEW.unsigned_abs());
         let is_refused = || standing.tokens_not_before.is_some_and(|moment| self.issued_at <= moment.plus(skew));
         let is_good = match self.session {

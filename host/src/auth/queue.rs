@@ -1,8 +1,9 @@
-//! Admission queue of password hashes: bounded, in three lanes, and fair between networks.
+//! Admission queue of password hashes: bounded, with three priority lanes, and fair between networks.
 //!
-//! A hash takes tens of milliseconds of a core, so tries wait in line. Known devices wait in a lane of their own, ahead of
-//! all others; then come networks without a recent failure, then the rest. Within a lane networks take turns. When
-//! too many wait, the network that has the most in the lowest lane gives one up, so that whoever floods crowds out itself.
+//! A hash takes tens of milliseconds of a core, so attempts wait in line. Known devices have a lane of their own, ahead
+//! of all others; then come networks without a recent failure, then the rest. Within a lane, networks take turns. When
+//! too many wait, the network with the most waiters in the lowest lane loses one, so that a flood crowds out only
+//! itself.
 
 use std::{
     collections::VecDeque,
@@ -17,79 +18,79 @@ use tokio::sync::oneshot;
 /// Priority of a hash, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// A device that signed in before, or somebody who is signed in.
+    /// A device that signed in before, or a signed-in user.
     Known,
-    /// A network without a failure of late.
+    /// A network without a recent failure.
     Fresh,
-    /// A network from which a login has just failed.
+    /// A network from which a login failed recently.
     Suspect,
 }
 
 const LANES: usize = 3;
-/// What a hash is taken to last before one was measured.
+/// Assumed duration of a hash before one was measured.
 const FIRST_GUESS: Duration = Duration::from_millis(50);
 
-/// Who waits, and where.
+/// Lane and network of a waiter.
 #[derive(Clone, Copy, Debug)]
-pub struct Seat {
+pub struct QueueSeat {
     pub lane: Lane,
-    /// Those of one network share its turns.
+    /// Waiters of one network share its turns.
     pub network: Option<IpAddr>,
 }
 
-impl Seat {
-    /// For somebody who is signed in, and for the program itself.
+impl QueueSeat {
+    /// Seat of signed-in users and of the program itself.
     pub const TRUSTED: Self = Self { lane: Lane::Known, network: None };
 }
 
-/// Too many wait already; it is worth another try after that time.
+/// The queue is full; a retry makes sense after `retry_after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
     pub retry_after: Duration,
 }
 
 #[derive(Clone)]
-pub(super) struct HashQueue(Arc<Mutex<State>>);
+pub(crate) struct HashQueue(Arc<Mutex<QueueState>>);
 
-struct State {
-    /// How many hashes may run at once, and how many more may begin now.
+struct QueueState {
+    /// Number of hashes that may run at once, and how many more may begin now.
     places: usize,
     free: usize,
-    /// How many may wait: of known devices, and of all others.
+    /// Maximum number of waiters: of known devices, and of all others.
     waiting: usize,
     lanes: [Ring; LANES],
-    /// A running mean.
+    /// Running mean.
     hash_time: Duration,
 }
 
-/// The networks of a lane; the one whose turn it is stands first.
+/// Networks of a lane; the next one is first.
 #[derive(Default)]
 struct Ring(VecDeque<(Option<IpAddr>, VecDeque<Waiter>)>);
 
-type Waiter = oneshot::Sender<Place>;
+type Waiter = oneshot::Sender<HashPermit>;
 
-/// Lets one hash run; dropped, the next one may.
-pub(super) struct Place {
+/// Permit to run one hash; when it is dropped, the next hash may run.
+pub(crate) struct HashPermit {
     queue: HashQueue,
     since: Instant,
 }
 
 impl HashQueue {
-    pub(super) fn new(places: usize, waiting: usize) -> Self {
+    pub(crate) fn new(places: usize, waiting: usize) -> Self {
         let lanes = [Ring::default(), Ring::default(), Ring::default()];
-        Self(Arc::new(Mutex::new(State { places, free: places, waiting, lanes, hash_time: FIRST_GUESS })))
+        Self(Arc::new(Mutex::new(QueueState { places, free: places, waiting, lanes, hash_time: FIRST_GUESS })))
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     ///
     /// # Errors
-    /// [`Full`], at once or as soon as the place in the line is needed for somebody else.
-    pub(super) async fn turn(&self, seat: Seat) -> Result<Place, Full> {
+    /// [`Full`], at once or as soon as the waiter is displaced by another one.
+    pub(crate) async fn turn(&self, seat: QueueSeat) -> Result<HashPermit, Full> {
         let waiter = {
             let mut state = self.0.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Ok(Place { queue: self.clone(), since: Instant::now() });
+                return Ok(HashPermit { queue: self.clone(), since: Instant::now() });
             }
             if !state.make_room(seat) {
                 return Err(state.full());
@@ -107,12 +108,12 @@ impl HashQueue {
     }
 }
 
-impl Drop for Place {
+impl Drop for HashPermit {
     fn drop(&mut self) {
         let next = {
             let mut state = self.queue.0.lock();
             let lasted = self.since.elapsed();
-            // One that was given to a waiter that had just gone says nothing.
+            // A permit that was given to a waiter that had just left is not a measurement.
             if lasted > Duration::from_millis(1) {
                 state.hash_time = (state.hash_time * 7 + lasted) / 8;
             }
@@ -120,20 +121,20 @@ impl Drop for Place {
             state.free += usize::from(next.is_none());
             next
         };
-        // Outside of the lock: a waiter that has just gone drops the place, which asks for the lock again.
+        // Outside the lock: a waiter that has just left drops the permit, which takes the lock again.
         if let Some(waiter) = next {
             let _ = waiter.send(Self { queue: self.queue.clone(), since: Instant::now() });
         }
     }
 }
 
-impl State {
-    /// Whether there is room for one more, after somebody with less of a claim was sent away where that is needed.
-    fn make_room(&mut self, seat: Seat) -> bool {
+impl QueueState {
+    /// Makes room for one more waiter, by displacing one of lower priority if necessary; false when there is no room.
+    fn make_room(&mut self, seat: QueueSeat) -> bool {
         let lane = seat.lane as usize;
         let line = if seat.lane == Lane::Known { 0..1 } else { 1..LANES };
         if self.len(line.clone()) >= self.waiting {
-            // Those who gave up waiting still stand in line until their turn comes.
+            // Waiters that gave up stay in line until their turn comes.
             self.lanes[line.clone()].iter_mut().for_each(Ring::forget_the_gone);
         }
         if self.len(line.clone()) < self.waiting {
@@ -141,7 +142,7 @@ impl State {
         }
         let Some(lowest) = line.rev().find(|lane| self.lanes[*lane].len() > 0) else { return false };
         let own = if lane == lowest { self.lanes[lane].len_of(seat.network) } else { 0 };
-        // The same lane is shared out by networks: who has as many as the greediest gets no more.
+        // Within one lane, networks share the places: a network that has as many as the greediest gets no more.
         lane <= lowest && self.lanes[lowest].give_one_up(if lane < lowest { 1 } else { own + 2 })
     }
 
@@ -171,7 +172,7 @@ impl Ring {
         }
     }
 
-    /// The next one who still waits; its network goes to the end of the line.
+    /// Next waiter that still waits; its network moves to the end of the line.
     fn pop(&mut self) -> Option<Waiter> {
         while let Some((network, mut waiters)) = self.0.pop_front() {
             let next = std::iter::from_fn(|| waiters.pop_front()).find(|waiter| !waiter.is_closed());
@@ -190,7 +191,7 @@ impl Ring {
         self.0.retain(|(_, waiters)| !waiters.is_empty());
     }
 
-    /// Sends the newest waiter of the network with the most away, if those are at least `least`.
+    /// Displaces the newest waiter of the network with the most waiters, if it has at least `least`.
     fn give_one_up(&mut self, least: usize) -> bool {
         let Some((_, waiters)) = self.0.iter_mut().max_by_key(|(_, waiters)| waiters.len()) else { return false };
         if waiters.len() < least {
@@ -208,11 +209,11 @@ mod tests {
 
     use super::*;
 
-    fn seat(lane: Lane, network: u8) -> Seat {
-        Seat { lane, network: Some(IpAddr::from([10, 0, 0, network])) }
+    fn seat(lane: Lane, network: u8) -> QueueSeat {
+        QueueSeat { lane, network: Some(IpAddr::from([10, 0, 0, network])) }
     }
 
-    /// Polls once, so that whoever has to wait stands in line.
+    /// Polls once, so that a future that has to wait is in line.
     async fn poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Option<F::Output> {
         std::future::poll_fn(|context| {
             Poll::Ready(match future.as_mut().poll(context) {
@@ -226,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn networks_take_turns_and_known_devices_go_first() {
         let queue = HashQueue::new(1, 8);
-        let running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting: Vec<_> = [
             (1, seat(Lane::Fresh, 1)),
@@ -250,7 +251,7 @@ mod tests {
             assert!(poll(&mut turn.as_mut()).await.is_none(), "in line, in this order");
         }
         drop(running);
-        // Each is awaited in turn: as long as its place is kept, nobody else runs.
+        // Awaited one by one: while one keeps its permit, no other runs.
         for next in [5, 0, 4, 1, 2, 3] {
             drop(waiting[next].as_mut().await);
         }
@@ -260,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn who_floods_crowds_out_itself() {
         let queue = HashQueue::new(1, 4);
-        let _running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let _running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
         let flood = seat(Lane::Fresh, 1);
         let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(queue.turn(flood))).collect();
         for turn in &mut waiting {
@@ -278,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn a_network_that_failed_yields_to_one_that_did_not() {
         let queue = HashQueue::new(1, 2);
-        let _running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let _running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
         let (mut first, mut second) =
             (pin!(queue.turn(seat(Lane::Suspect, 1))), pin!(queue.turn(seat(Lane::Suspect, 2))));
         assert!(poll(&mut first).await.is_none() && poll(&mut second).await.is_none());
@@ -294,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn who_gave_up_waiting_takes_no_room_and_no_turn() {
         let queue = HashQueue::new(1, 1);
-        let running = queue.turn(Seat::TRUSTED).await.expect("the place is free");
+        let running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
         {
             let mut gone = pin!(queue.turn(seat(Lane::Fresh, 1)));
             assert!(poll(&mut gone).await.is_none());
@@ -304,6 +305,6 @@ mod tests {
         drop(running);
         let place = next.await.expect("its turn");
         drop(place);
-        queue.turn(Seat::TRUSTED).await.expect("the place is free again");
+        queue.turn(QueueSeat::TRUSTED).await.expect("the place is free again");
     }
 }

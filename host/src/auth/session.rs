@@ -1,46 +1,50 @@
-//! Sessions: from login to logout. HTTP and sockets ask the same questions here.
+//! Sessions, from login to logout, for HTTP and sockets alike.
 //!
-//! A session is a family of refresh tokens, of which one at a time is fresh. Access tokens name their
-//! session and are worth nothing once it has ended. Endings are lines of the log, written in the same
-//! transaction, so that every node closes the sockets of a session at the same place.
+//! A session is a family of refresh tokens, of which one at a time is fresh (refresh token rotation). Access tokens
+//! name their session and are worthless once it has ended. The end of a session is an event of the log, written in the
+//! same transaction, so that every node closes the session's sockets at the same position.
 
 use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{
-    BadSettings, Error, Settings,
-    journal::Journal,
-    limit::{Limited, Limits, network},
-    password::{Passwords, Verdict},
-    principal::{Credentials, Origin, Principal},
-    token::{Flaw, RefreshToken, Subject, Tokens},
-};
 use crate::{
+    auth::{
+        BadSettings, Error,
+        audit_log::AuditLog,
+        clock::Clock,
+        login_limiter::{Limited, LoginLimiter, network},
+        password::{PasswordCheck, Passwords},
+        principal::{Credentials, Principal, RequestOrigin},
+        settings::AuthConfig,
+        token::{RefreshToken, TokenFlaw, TokenSubject, Tokens},
+    },
     domain::{
-        event::{Actor, Happening},
+        actor::Actor,
+        event::DomainEvent,
         id::{SessionId, UserId},
         time::Timestamp,
         user::User,
     },
-    store::{self, Store, Tx, audit::Kind},
+    store::{
+        self,
+        audit::AuditKind,
+        handle::{Store, Tx},
+    },
 };
 
-/// What time it is.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Tokens in, users out. Clones share one state.
+/// Authentication service; clones share one state.
 #[derive(Clone)]
-pub struct Auth(Arc<Inner>);
+pub struct Auth(Arc<AuthInner>);
 
-struct Inner {
+struct AuthInner {
     store: Arc<Store>,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
     tokens: Tokens,
     passwords: Passwords,
-    limits: Limits,
-    journal: Journal,
-    /// Whether anybody else may issue tokens.
+    limits: LoginLimiter,
+    journal: AuditLog,
+    /// Set when another issuer may issue tokens.
     has_trusted_keys: bool,
     known_for: Duration,
     access_ttl: Duration,
@@ -48,17 +52,17 @@ struct Inner {
     reuse_window: Duration,
 }
 
-/// A user who has shown a good access token.
+/// User who presented a valid access token.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     pub user: User,
     pub credentials: Credentials,
-    /// The line of the log as of which this is so: whatever changes it follows.
+    /// Seq of the log as of which this is true: any change of it follows.
     pub seq: u64,
 }
 
-/// What a login or a refresh gives out.
-pub struct Grant {
+/// Tokens issued by a login or a refresh.
+pub struct TokenPair {
     pub access_token: String,
     pub refresh_token: String,
     pub expires_in: Duration,
@@ -66,17 +70,17 @@ pub struct Grant {
 }
 
 impl Auth {
-    /// Hashes a password on the way, so it takes some tens of milliseconds.
+    /// Creates the service. It hashes a password, which takes some tens of milliseconds.
     ///
     /// # Errors
-    /// When a secret, a key or the hash's costs will not do.
-    pub fn new(settings: &Settings, store: Arc<Store>, clock: Clock) -> Result<Self, BadSettings> {
+    /// When a secret, a key or the costs of the hash are not acceptable.
+    pub fn new(settings: &AuthConfig, store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self, BadSettings> {
         let waiting = settings.login_limits.waiting.get() as usize;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(AuthInner {
             tokens: Tokens::new(settings)?,
             passwords: Passwords::new(&settings.password_hash)?.with_waiting(waiting),
-            limits: Limits::new(&settings.login_limits),
-            journal: Journal::new(Arc::clone(&store), Arc::clone(&clock), settings.audit.clone()),
+            limits: LoginLimiter::new(&settings.login_limits),
+            journal: AuditLog::new(Arc::clone(&store), Arc::clone(&clock), settings.audit.clone()),
             has_trusted_keys: !settings.trusted_keys.is_empty(),
             known_for: settings.login_limits.known_for,
             store,
@@ -87,23 +91,24 @@ impl Auth {
         })))
     }
 
-    /// For whoever makes accounts or sets passwords.
+    /// Password hasher, for callers that create accounts or set passwords.
     pub fn passwords(&self) -> &Passwords {
         &self.0.passwords
     }
 
-    /// Takes note of what anybody can cause.
-    pub fn journal(&self) -> &Journal {
+    /// Audit log of events that anybody can cause.
+    pub fn audit_log(&self) -> &AuditLog {
         &self.0.journal
     }
 
     /// Begins a session.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`], after the same time whether the account is unknown, deactivated
-    /// or has another password; [`Error::TooManyAttempts`] per account and network, [`Error::Overloaded`] when too many
-    /// passwords wait to be tried.
-    pub async fn login(&self, email: &str, password: String, origin: &Origin) -> Result<Grant, Error> {
+    /// - [`Error::InvalidCredentials`], after the same time whether the account is unknown, deactivated or has another
+    ///   password.
+    /// - [`Error::TooManyAttempts`], limited per account and network.
+    /// - [`Error::Overloaded`] when too many passwords wait to be verified.
+    pub async fn login(&self, email: &str, password: String, origin: &RequestOrigin) -> Result<TokenPair, Error> {
         let inner = &*self.0;
         let from = origin.address.map(network);
         let (account, is_known) = {
@@ -118,26 +123,26 @@ impl Auth {
             inner.journal.note(store::audit::Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
         };
         let seat = inner.limits.login(email, from, is_known).map_err(|limited| {
-            note(Kind::LoginLimited, "limit", limited.limit);
+            note(AuditKind::LoginLimited, "limit", limited.limit);
             Error::from(limited)
         })?;
         let stored = account.as_ref().map(|(_, hash)| hash.clone());
         let verdict = inner.passwords.verify(seat, password.clone(), stored).await.inspect_err(|error| {
             if matches!(error, Error::Overloaded { .. }) {
-                note(Kind::LoginLimited, "limit", "queue");
+                note(AuditKind::LoginLimited, "limit", "queue");
             }
         })?;
         let fail = |reason| {
             inner.limits.went(from, false);
-            note(Kind::LoginFailed, "reason", reason);
+            note(AuditKind::LoginFailed, "reason", reason);
             Err(Error::InvalidCredentials)
         };
         let Some((user, tried)) = account else { return fail("unknown_account") };
-        let Verdict::Right { outdated } = verdict else { return fail("wrong_password") };
+        let PasswordCheck::Right { outdated } = verdict else { return fail("wrong_password") };
         let rehashed = if outdated { Some(inner.passwords.hash(password).await?) } else { None };
 
         let mut tx = inner.store.write().await?;
-        // The account may have changed while its password was being tried.
+        // The account may have changed while its password was being verified.
         let user = match tx.user_by_email(&user.email).await? {
             Some((user, hash)) if user.active && hash == tried => user,
             _ => {
@@ -161,25 +166,25 @@ impl Auth {
 
     /// Exchanges a refresh token for a new pair.
     ///
-    /// A token that was used a moment ago (two tabs, a lost answer) gets the successor it got then.
+    /// A token that was used a moment ago (two tabs, a lost answer) gets the same successor again.
     ///
     /// # Errors
     /// [`Error::RefreshTokenReused`] when it was used earlier: somebody has a copy, and the session ends.
-    pub async fn refresh(&self, token: String, origin: &Origin) -> Result<Grant, Error> {
+    pub async fn refresh(&self, token: String, origin: &RequestOrigin) -> Result<TokenPair, Error> {
         let inner = &*self.0;
         let presented = RefreshToken::presented(token);
         let hash = presented.hashed();
-        // Whoever sends made-up tokens must not hold up those who write.
+        // A read first: clients that send made-up tokens must not delay writers.
         if inner.store.read().await?.refresh_token(&hash).await?.is_none() {
             return Err(Error::Unauthenticated);
         }
         let mut tx = inner.store.write().await?;
         let now = inner.now();
         let Some(stored) = tx.refresh_token(&hash).await? else { return Err(Error::Unauthenticated) };
-        let store::session::RefreshToken { session, user, expires_at, used_at, session_ended } = stored;
+        let store::session::StoredRefreshToken { session, user, expires_at, used_at, session_ended } = stored;
         if used_at.is_some_and(|used_at| now.since(used_at) > inner.reuse_window) {
             if end(&mut tx, &user, session, now).await? {
-                let entry = origin.entry(Kind::RefreshTokenReused).about(user.id);
+                let entry = origin.entry(AuditKind::RefreshTokenReused).about(user.id);
                 tx.audit(&entry, now).await?;
                 tx.commit().await?;
                 entry.log();
@@ -199,7 +204,7 @@ impl Auth {
             tx.commit().await?;
             return Ok(inner.grant(user, session, successor, now));
         }
-        // The secret may have been replaced in between; the successor is the one that is known.
+        // The secret may have been replaced in between; the successor is the one that is stored.
         for successor in inner.tokens.successors(&presented) {
             if tx.refresh_token(&successor.hashed()).await?.is_some() {
                 return Ok(inner.grant(user, session, successor, now));
@@ -208,7 +213,7 @@ impl Auth {
         Err(Error::Unauthenticated)
     }
 
-    /// Ends the session of a refresh token; one that is not known has nothing left to end.
+    /// Ends the session of a refresh token; an unknown token is no error.
     pub async fn logout(&self, token: String) -> Result<(), Error> {
         let inner = &*self.0;
         let hash = RefreshToken::presented(token).hashed();
@@ -222,25 +227,25 @@ impl Auth {
     /// Ends every session of the caller's user.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when the caller may act no longer.
+    /// [`Error::Unauthenticated`] when the caller may not act any more.
     pub async fn logout_all(&self, caller: &Principal) -> Result<(), Error> {
         let inner = &*self.0;
         let mut tx = inner.store.write().await?;
         let now = inner.now();
         let actor = caller.authorize(&mut tx, now).await?;
         end_all(&mut tx, &actor, actor.id, now).await?;
-        let entry = caller.entry(Kind::SessionsEnded).about(actor.id);
+        let entry = caller.entry(AuditKind::SessionsEnded).about(actor.id);
         tx.audit(&entry, now).await?;
         tx.commit().await?;
         entry.log();
         Ok(())
     }
 
-    /// Sets a new password, already checked for its form, and ends the user's other sessions. Tokens issued elsewhere
-    /// are refused from then on, the caller's own too.
+    /// Sets a new, already validated password and ends the user's other sessions. Tokens issued elsewhere are refused
+    /// from then on, including the caller's own.
     ///
     /// # Errors
-    /// [`Error::WrongPassword`]; tries are limited per session, so that nobody else can use them up.
+    /// [`Error::WrongPassword`]; attempts are limited per session, so that nobody else can use them up.
     pub async fn change_password(&self, caller: &Principal, current: String, new: String) -> Result<(), Error> {
         let inner = &*self.0;
         let id = caller.id;
@@ -248,17 +253,17 @@ impl Auth {
         let key = caller.session().map_or(id.0, |session| session.0);
         let from = caller.origin().address.map(network);
         let seat = inner.limits.signed_in(key, from).map_err(|limited| {
-            note(Kind::LoginLimited, "limit", limited.limit);
+            note(AuditKind::LoginLimited, "limit", limited.limit);
             Error::from(limited)
         })?;
         let tried = {
             let mut reader = inner.store.read().await?;
-            // No password is tried for somebody who was signed in when the head of the request came.
+            // Do not verify a password for a caller who was signed in only at the start of the request.
             caller.authorize(&mut reader, inner.now()).await?;
             reader.password_hash(id).await?
         };
-        if inner.passwords.verify(seat, current, tried.clone()).await? == Verdict::Wrong {
-            note(Kind::PasswordRefused, "reason", "wrong_password");
+        if inner.passwords.verify(seat, current, tried.clone()).await? == PasswordCheck::Wrong {
+            note(AuditKind::PasswordRefused, "reason", "wrong_password");
             return Err(Error::WrongPassword);
         }
         let hash = inner.passwords.hash(new).await?;
@@ -273,35 +278,36 @@ impl Auth {
         tx.refuse_older_tokens(id, now).await?;
         let mut ended: Vec<_> = tx.end_sessions(id, caller.session(), now).await?.into_iter().map(Some).collect();
         if inner.has_trusted_keys {
-            // Sockets with such a token are of no session that could be named. The caller's own come back by themselves.
+            // Sockets with such a token belong to no session that could be named. The caller's own reconnect by
+            // themselves.
             ended = vec![None];
         }
         for session in ended {
-            tx.append(&Happening::SessionsEnded { user: id, session }.draft(&actor, now)).await?;
+            tx.append(&DomainEvent::SessionsEnded { user: id, session }.draft(&actor, now)).await?;
         }
-        let entry = caller.entry(Kind::PasswordChanged).about(id);
+        let entry = caller.entry(AuditKind::PasswordChanged).about(id);
         tx.audit(&entry, now).await?;
         tx.commit().await?;
         entry.log();
         Ok(())
     }
 
-    /// Who shows this access token.
+    /// Returns the user of an access token.
     ///
     /// # Errors
-    /// [`Error::TokenExpired`] when its time is over, [`Error::Unauthenticated`] when anything else is wrong with it, its
+    /// [`Error::TokenExpired`] when it has expired, [`Error::Unauthenticated`] when anything else is wrong with it, its
     /// session or its user.
     pub async fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
         let inner = &*self.0;
         let now = inner.now();
         let (subject, credentials) = inner.tokens.verify(token, now).map_err(|flaw| match flaw {
-            Flaw::Expired => Error::TokenExpired,
-            Flaw::Bad => Error::Unauthenticated,
+            TokenFlaw::Expired => Error::TokenExpired,
+            TokenFlaw::Bad => Error::Unauthenticated,
         })?;
         let mut reader = inner.store.read().await?;
         let id = match subject {
-            Subject::User(id) => Some(id),
-            Subject::Elsewhere(name) => match name.parse::<UserId>() {
+            TokenSubject::User(id) => Some(id),
+            TokenSubject::Elsewhere(name) => match name.parse::<UserId>() {
                 Ok(id) => Some(id),
                 Err(_) => reader.user_by_email(&name).await?.map(|(user, _)| user.id),
             },
@@ -316,8 +322,8 @@ impl Auth {
 }
 
 impl Authenticated {
-    /// The user as someone who acts.
-    pub fn principal(&self, origin: Origin) -> Principal {
+    /// Principal of the user.
+    pub fn principal(&self, origin: RequestOrigin) -> Principal {
         Principal::of_token(&self.user, self.credentials, origin)
     }
 }
@@ -328,22 +334,22 @@ impl From<Limited> for Error {
     }
 }
 
-impl Inner {
+impl AuthInner {
     fn now(&self) -> Timestamp {
-        (self.clock)()
+        self.clock.now()
     }
 
-    fn grant(&self, user: User, session: SessionId, refresh: RefreshToken, now: Timestamp) -> Grant {
+    fn grant(&self, user: User, session: SessionId, refresh: RefreshToken, now: Timestamp) -> TokenPair {
         let access_token = self.tokens.issue(user.id, session, now, now.plus(self.access_ttl));
-        Grant { access_token, refresh_token: refresh.into_string(), expires_in: self.access_ttl, user }
+        TokenPair { access_token, refresh_token: refresh.into_string(), expires_in: self.access_ttl, user }
     }
 }
 
-/// Ends every session of a user, and what tokens issued elsewhere were good for, in one line of the log.
+/// Ends every session of a user and revokes tokens issued elsewhere, with one event of the log.
 pub async fn end_all(tx: &mut Tx<'_>, actor: &Actor, user: UserId, now: Timestamp) -> store::Result<()> {
     tx.end_sessions(user, None, now).await?;
     tx.refuse_older_tokens(user, now).await?;
-    tx.append(&Happening::SessionsEnded { user, session: None }.draft(actor, now)).await?;
+    tx.append(&DomainEvent::SessionsEnded { user, session: None }.draft(actor, now)).await?;
     Ok(())
 }
 
@@ -351,7 +357,7 @@ pub async fn end_all(tx: &mut Tx<'_>, actor: &Actor, user: UserId, now: Timestam
 async fn end(tx: &mut Tx<'_>, user: &User, session: SessionId, now: Timestamp) -> store::Result<bool> {
     let has_ended = tx.end_session(session, now).await?;
     if has_ended {
-        let ended = Happening::SessionsEnded { user: user.id, session: Some(session) };
+        let ended = DomainEvent::SessionsEnded { user: user.id, session: Some(session) };
         tx.append(&ended.draft(&Actor::from(user), now)).await?;
     }
     Ok(has_ended)

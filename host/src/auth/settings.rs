@@ -1,16 +1,15 @@
-//! `[auth]` of the configuration. Secrets never show in `Debug` nor when serialised.
+//! `[auth]` of the configuration. Secrets appear neither in `Debug` output nor in serialised form.
 
 use std::{fmt, num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::token::AUDIENCE;
 use crate::domain::role::Role;
 
-/// HS256 is as strong as its secret: shorter ones than the hash are refused.
+/// HS256 is only as strong as its secret: a secret shorter than the hash is refused.
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// A text that is not to be seen.
+/// Text that is never displayed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -20,7 +19,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for where it is used.
+    /// Returns the text, for its intended use.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -40,10 +39,10 @@ impl Serialize for Secret {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Signs access tokens (HS256), and derives the successors of refresh tokens. `serve` fills it in when absent.
+pub struct AuthConfig {
+    /// Signs access tokens (HS256), and derives the successors of refresh tokens. `serve` sets it when it is absent.
     pub jwt_secret: Option<Secret>,
-    /// The `kid` of tokens signed with `jwt_secret`; derived from the secret when absent.
+    /// `kid` of tokens signed with `jwt_secret`; derived from the secret when absent.
     pub jwt_key_id: Option<String>,
     /// Accepted as well while a secret is being replaced.
     pub previous_jwt_secret: Option<Secret>,
@@ -52,17 +51,17 @@ pub struct Settings {
     pub access_token_ttl: Duration,
     #[serde(with = "humantime_serde")]
     pub refresh_token_ttl: Duration,
-    /// For so long a refresh token that was used answers with the same successor again.
+    /// Time during which a used refresh token returns the same successor again.
     #[serde(with = "humantime_serde")]
     pub refresh_reuse_window: Duration,
-    /// Who else may issue tokens for our users.
+    /// Other issuers of tokens for our users.
     pub trusted_keys: Vec<TrustedKey>,
-    pub password_hash: PasswordHash,
-    pub login_limits: LoginLimits,
-    pub audit: Audit,
+    pub password_hash: PasswordHashConfig,
+    pub login_limits: LoginLimitsConfig,
+    pub audit: AuditConfig,
 }
 
-impl Default for Settings {
+impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             jwt_secret: None,
@@ -73,34 +72,34 @@ impl Default for Settings {
             refresh_token_ttl: Duration::from_secs(30 * 24 * 60 * 60),
             refresh_reuse_window: Duration::from_secs(15),
             trusted_keys: Vec::new(),
-            password_hash: PasswordHash::default(),
-            login_limits: LoginLimits::default(),
-            audit: Audit::default(),
+            password_hash: PasswordHashConfig::default(),
+            login_limits: LoginLimitsConfig::default(),
+            audit: AuditConfig::default(),
         }
     }
 }
 
-/// An issuer of EdDSA tokens: `iss` must be `issuer`, `aud` must have `audience`, `sub` is a user's id or e-mail
-/// address, and `iat` must be there.
+/// Issuer of EdDSA tokens: `iss` must be `issuer`, `aud` must contain `audience`, `sub` is a user's id or e-mail
+/// address, and `iat` is required.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedKey {
     pub kid: String,
-    /// Ed25519, as PEM or as the `x` of a JWK.
+    /// Ed25519 key, as PEM or as the `x` of a JWK.
     pub public_key: String,
     pub issuer: String,
     #[serde(default = "TrustedKey::default_audience")]
     pub audience: String,
-    /// The roles that its tokens may act as; a user of another role is refused.
+    /// Roles that its tokens may act as; a user of another role is refused.
     #[serde(default = "TrustedKey::default_roles")]
     pub roles: Vec<Role>,
-    /// How long after its issue a token is good at most, whatever it says itself.
+    /// Maximum age of a token since its issue, whatever the token itself claims.
     #[serde(default = "TrustedKey::default_max_age", with = "humantime_serde")]
     pub max_age: Duration,
 }
 
 impl TrustedKey {
-    /// A key with the defaults of all that can be left out.
+    /// Key with the defaults of all optional settings.
     pub fn new(kid: impl Into<String>, public_key: impl Into<String>, issuer: impl Into<String>) -> Self {
         Self {
             kid: kid.into(),
@@ -116,7 +115,7 @@ impl TrustedKey {
         AUDIENCE.into()
     }
 
-    /// All but ADMIN: who holds the key of another issuer could give itself every right otherwise.
+    /// All but ADMIN: otherwise the holder of another issuer's key could grant itself every right.
     fn default_roles() -> Vec<Role> {
         vec![Role::Manager, Role::Sales, Role::Viewer]
     }
@@ -126,40 +125,41 @@ impl TrustedKey {
     }
 }
 
-/// What argon2id costs.
+/// Costs of argon2id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PasswordHash {
+pub struct PasswordHashConfig {
     pub memory_kib: u32,
     pub iterations: u32,
     pub parallelism: u32,
 }
 
-impl Default for PasswordHash {
-    /// The minimum that OWASP recommends for argon2id.
+impl Default for PasswordHashConfig {
+    /// Minimum that OWASP recommends for argon2id.
     fn default() -> Self {
         Self { memory_kib: 19 * 1024, iterations: 2, parallelism: 1 }
     }
 }
 
-/// How often passwords may be tried, and how many tries may wait for their turn. Tries that succeed count as well.
+/// Rate limits of password attempts and the size of their queue. Successful attempts count as well.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct LoginLimits {
-    /// Of one account from one network.
+pub struct LoginLimitsConfig {
+    /// Attempts on one account from one network.
     pub per_account_per_minute: NonZeroU32,
-    /// From one network, but for accounts that signed in from there before.
+    /// Attempts from one network, except on accounts that signed in from there before.
     pub per_address_per_minute: NonZeroU32,
-    /// Of one account from all networks together from which it has not signed in before.
+    /// Attempts on one account from all networks together that it has not signed in from before.
     pub strangers_per_account_per_minute: NonZeroU32,
-    /// How many tries wait at most; those of known devices wait in as long a line of their own, ahead of them.
+    /// Maximum number of waiting attempts. Known devices wait in a queue of their own, equally long and ahead of the
+    /// others.
     pub waiting: NonZeroU32,
-    /// For how long a network is known after a login or a refresh from it.
+    /// Time that a network stays known after a login or a refresh from it.
     #[serde(with = "humantime_serde")]
     pub known_for: Duration,
 }
 
-impl Default for LoginLimits {
+impl Default for LoginLimitsConfig {
     fn default() -> Self {
         let number = |number| NonZeroU32::new(number).expect("not zero");
         Self {
@@ -172,19 +172,23 @@ impl Default for LoginLimits {
     }
 }
 
-/// The audit table's size.
+/// Size of the audit table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Audit {
+pub struct AuditConfig {
     #[serde(with = "humantime_serde")]
     pub keep_for: Duration,
-    /// Rows of what signed-in people did, and as many of what anybody can cause.
+    /// Rows about actions of signed-in people, and equally many about events that anybody can cause.
     pub keep_rows: u32,
 }
 
-impl Default for Audit {
+impl Default for AuditConfig {
     fn default() -> Self {
-        // A year, as such durations are written.
+        // One year, in the length that humantime gives it.
         Self { keep_for: Duration::from_secs(31_557_600), keep_rows: 100_000 }
     }
 }
+pub const AUDIENCE: &str = "leadwire";
+/// Number of seconds by which another issuer's clock may be ahead of ours. For this long after a reset, its tokens
+/// cannot be distinguished from tokens issued before the reset.
+pub(crate) const CLOCK_SKEW: i64 = 5;

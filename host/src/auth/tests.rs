@@ -1,4 +1,4 @@
-//! What sessions promise, with a clock that stands still until it is moved.
+//! Tests of sessions, with a clock that advances only when a test moves it.
 
 use std::{
     num::NonZeroU32,
@@ -12,15 +12,15 @@ use std::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{
-    settings::{LoginLimits, PasswordHash, Secret},
-    *,
-};
 use crate::{
+    auth::{
+        settings::{LoginLimitsConfig, PasswordHashConfig, Secret},
+        *,
+    },
     domain::{id::UserId, role::Role, time::Timestamp, user::User},
     store::{
-        Store,
-        audit::{AuditFilter, Entry, Kind},
+        audit::{AuditFilter, AuditKind, Entry},
+        handle::Store,
     },
 };
 
@@ -37,18 +37,18 @@ struct Desk {
     _dir: TempDir,
 }
 
-fn settings() -> Settings {
+fn settings() -> AuthConfig {
     let plenty = NonZeroU32::new(100_000).expect("not zero");
-    Settings {
+    AuthConfig {
         jwt_secret: Some(Secret::new(SECRET)),
-        password_hash: PasswordHash { memory_kib: 64, iterations: 1, parallelism: 1 },
-        login_limits: LoginLimits {
+        password_hash: PasswordHashConfig { memory_kib: 64, iterations: 1, parallelism: 1 },
+        login_limits: LoginLimitsConfig {
             per_account_per_minute: plenty,
             per_address_per_minute: plenty,
             strangers_per_account_per_minute: plenty,
-            ..LoginLimits::default()
+            ..LoginLimitsConfig::default()
         },
-        ..Settings::default()
+        ..AuthConfig::default()
     }
 }
 
@@ -66,8 +66,8 @@ impl Desk {
         desk
     }
 
-    /// The same database under other settings, as after a restart.
-    fn reopened(&self, settings: &Settings) -> Auth {
+    /// Same database with other settings, as after a restart.
+    fn reopened(&self, settings: &AuthConfig) -> Auth {
         auth(settings, &self.store, &self.millis)
     }
 
@@ -86,8 +86,8 @@ impl Desk {
         self.millis.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
     }
 
-    async fn login(&self) -> Grant {
-        self.auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await.expect("logs in")
+    async fn login(&self) -> TokenPair {
+        self.auth.login(EMAIL, PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in")
     }
 
     async fn save(&self, user: &User) {
@@ -96,7 +96,7 @@ impl Desk {
         tx.commit().await.expect("commits");
     }
 
-    /// How many lines of the log tell of an ending.
+    /// Number of events in the log that report the end of a session.
     async fn endings(&self) -> usize {
         let events = self.store.read().await.expect("reads").events_after(0, 1000).await.expect("reads");
         assert!(events.iter().all(|event| event.name == "session:ended" && event.rooms.is_empty()));
@@ -104,10 +104,22 @@ impl Desk {
     }
 }
 
-fn auth(settings: &Settings, store: &Arc<Store>, millis: &Arc<AtomicI64>) -> Auth {
+/// Clock whose hand the test moves, in milliseconds.
+struct Hand(Arc<AtomicI64>);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed)).expect("in range")
+    }
+
+    fn id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+fn auth(settings: &AuthConfig, store: &Arc<Store>, millis: &Arc<AtomicI64>) -> Auth {
     let millis = Arc::clone(millis);
-    let clock = Arc::new(move || Timestamp::from_millis(millis.load(Ordering::Relaxed)).expect("in range"));
-    Auth::new(settings, Arc::clone(store), clock).expect("valid settings")
+    Auth::new(settings, Arc::clone(store), Arc::new(Hand(millis))).expect("valid settings")
 }
 
 fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
@@ -117,7 +129,7 @@ fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
 #[tokio::test]
 async fn a_login_gives_a_token_that_names_the_user() {
     let desk = Desk::open().await;
-    let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), &Origin::default()).await.expect("logs in");
+    let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in");
     let who = desk.auth.authenticate(&grant.access_token).await.expect("is good");
     assert_eq!((who.user.id, who.user.role), (desk.ann().id, Role::Sales));
     assert_eq!(who.credentials.expires_at, desk.now().plus(15 * MINUTE));
@@ -127,7 +139,10 @@ async fn a_login_gives_a_token_that_names_the_user() {
 async fn unknown_deactivated_and_mistyped_all_fail_alike() {
     let desk = Desk::open().await;
     let refused = async |email: &str, password: &str| {
-        matches!(desk.auth.login(email, password.into(), &Origin::default()).await, Err(Error::InvalidCredentials))
+        matches!(
+            desk.auth.login(email, password.into(), &RequestOrigin::default()).await,
+            Err(Error::InvalidCredentials)
+        )
     };
     assert!(refused("nobody@example.com", PASSWORD).await);
     assert!(refused(EMAIL, "wrong horse").await);
@@ -164,11 +179,11 @@ async fn a_refresh_rotates_and_the_session_goes_on() {
     let desk = Desk::open().await;
     let first = desk.login().await;
     desk.wait(20 * MINUTE);
-    let second = desk.auth.refresh(first.refresh_token.clone(), &Origin::default()).await.expect("refreshes");
+    let second = desk.auth.refresh(first.refresh_token.clone(), &RequestOrigin::default()).await.expect("refreshes");
     assert_ne!(first.refresh_token, second.refresh_token);
     let who = desk.auth.authenticate(&second.access_token).await.expect("is good");
     desk.wait(20 * MINUTE);
-    let third = desk.auth.refresh(second.refresh_token, &Origin::default()).await.expect("refreshes");
+    let third = desk.auth.refresh(second.refresh_token, &RequestOrigin::default()).await.expect("refreshes");
     assert_eq!(
         desk.auth.authenticate(&third.access_token).await.expect("is good").credentials.session,
         who.credentials.session
@@ -180,25 +195,28 @@ async fn a_refresh_rotates_and_the_session_goes_on() {
 async fn two_tabs_get_the_same_successor() {
     let desk = Desk::open().await;
     let token = desk.login().await.refresh_token;
-    let origin = Origin::default();
+    let origin = RequestOrigin::default();
     let (left, right) =
         tokio::join!(desk.auth.refresh(token.clone(), &origin), desk.auth.refresh(token.clone(), &origin));
     let successor = left.expect("refreshes").refresh_token;
     assert_eq!(successor, right.expect("refreshes").refresh_token);
     desk.wait(Duration::from_secs(15));
-    assert_eq!(successor, desk.auth.refresh(token, &Origin::default()).await.expect("refreshes").refresh_token);
+    assert_eq!(successor, desk.auth.refresh(token, &RequestOrigin::default()).await.expect("refreshes").refresh_token);
 }
 
 #[tokio::test]
 async fn a_token_used_again_later_ends_its_session_once() {
     let desk = Desk::open().await;
     let stolen = desk.login().await.refresh_token;
-    let grant = desk.auth.refresh(stolen.clone(), &Origin::default()).await.expect("refreshes");
+    let grant = desk.auth.refresh(stolen.clone(), &RequestOrigin::default()).await.expect("refreshes");
     desk.wait(Duration::from_millis(15_001));
     for _ in 0..2 {
-        assert!(matches!(desk.auth.refresh(stolen.clone(), &Origin::default()).await, Err(Error::RefreshTokenReused)));
+        assert!(matches!(
+            desk.auth.refresh(stolen.clone(), &RequestOrigin::default()).await,
+            Err(Error::RefreshTokenReused)
+        ));
     }
-    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &RequestOrigin::default()).await));
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
     assert_eq!(desk.endings().await, 1);
 }
@@ -208,10 +226,10 @@ async fn a_refresh_token_lives_for_thirty_days_and_only_as_a_refresh_token() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.refresh_token).await));
-    assert!(is_unauthenticated(desk.auth.refresh(grant.access_token, &Origin::default()).await));
-    assert!(is_unauthenticated(desk.auth.refresh("never given out".into(), &Origin::default()).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.access_token, &RequestOrigin::default()).await));
+    assert!(is_unauthenticated(desk.auth.refresh("never given out".into(), &RequestOrigin::default()).await));
     desk.wait(30 * 24 * 60 * MINUTE);
-    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
+    assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &RequestOrigin::default()).await));
 }
 
 #[tokio::test]
@@ -231,7 +249,7 @@ async fn logging_out_everywhere_ends_every_session_in_one_line_of_the_log() {
     desk.auth.logout_all(&Principal::of_account(&one.user)).await.expect("logs out");
     for grant in [one, two] {
         assert!(is_unauthenticated(desk.auth.authenticate(&grant.access_token).await));
-        assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &Origin::default()).await));
+        assert!(is_unauthenticated(desk.auth.refresh(grant.refresh_token, &RequestOrigin::default()).await));
     }
     assert_eq!(desk.endings().await, 1);
 }
@@ -241,17 +259,17 @@ async fn a_new_password_ends_the_other_sessions() {
     let desk = Desk::open().await;
     let (here, there) = (desk.login().await, desk.login().await);
     let who = desk.auth.authenticate(&here.access_token).await.expect("is good");
-    let who = who.principal(Origin::default());
+    let who = who.principal(RequestOrigin::default());
     let change = |current: &str| desk.auth.change_password(&who, current.into(), "battery staple".into());
     assert!(matches!(change("wrong horse").await, Err(Error::WrongPassword)));
     change(PASSWORD).await.expect("changes");
     desk.auth.authenticate(&here.access_token).await.expect("this session goes on");
     assert!(is_unauthenticated(desk.auth.authenticate(&there.access_token).await));
     assert!(matches!(
-        desk.auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await,
+        desk.auth.login(EMAIL, PASSWORD.into(), &RequestOrigin::default()).await,
         Err(Error::InvalidCredentials)
     ));
-    desk.auth.login(EMAIL, "battery staple".into(), &Origin::default()).await.expect("logs in");
+    desk.auth.login(EMAIL, "battery staple".into(), &RequestOrigin::default()).await.expect("logs in");
     assert_eq!(desk.endings().await, 1);
 }
 
@@ -259,7 +277,7 @@ async fn a_new_password_ends_the_other_sessions() {
 async fn a_secret_can_be_replaced_without_ending_anything() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
-    let used = desk.auth.refresh(grant.refresh_token.clone(), &Origin::default()).await.expect("refreshes");
+    let used = desk.auth.refresh(grant.refresh_token.clone(), &RequestOrigin::default()).await.expect("refreshes");
     let mut settings = settings();
     settings.jwt_secret = Some(Secret::new(OTHER_SECRET));
     let auth = desk.reopened(&settings);
@@ -269,7 +287,7 @@ async fn a_secret_can_be_replaced_without_ending_anything() {
     let auth = desk.reopened(&settings);
     auth.authenticate(&grant.access_token).await.expect("the old secret is still accepted");
     let again = auth
-        .refresh(grant.refresh_token, &Origin::default())
+        .refresh(grant.refresh_token, &RequestOrigin::default())
         .await
         .expect("the second tab still gets the same successor");
     assert_eq!(again.refresh_token, used.refresh_token);
@@ -281,7 +299,7 @@ async fn a_login_at_new_costs_hashes_the_password_anew() {
     let desk = Desk::open().await;
     let mut settings = settings();
     settings.password_hash.iterations = 2;
-    desk.reopened(&settings).login(EMAIL, PASSWORD.into(), &Origin::default()).await.expect("logs in");
+    desk.reopened(&settings).login(EMAIL, PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in");
     let (_, hash) =
         desk.store.read().await.expect("reads").user_by_email(EMAIL).await.expect("reads").expect("is there");
     assert!(hash.contains("t=2"), "{hash}");
@@ -295,18 +313,22 @@ async fn attempts_are_limited_before_any_password_is_tried() {
     let auth = desk.reopened(&settings);
     for _ in 0..2 {
         assert!(matches!(
-            auth.login(EMAIL, "wrong horse".into(), &Origin::default()).await,
+            auth.login(EMAIL, "wrong horse".into(), &RequestOrigin::default()).await,
             Err(Error::InvalidCredentials)
         ));
     }
-    assert!(matches!(auth.login(EMAIL, PASSWORD.into(), &Origin::default()).await, Err(Error::TooManyAttempts { .. })));
+    assert!(matches!(
+        auth.login(EMAIL, PASSWORD.into(), &RequestOrigin::default()).await,
+        Err(Error::TooManyAttempts { .. })
+    ));
 }
 
 #[tokio::test]
 async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
-    let caller = desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(Origin::default());
+    let caller =
+        desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(RequestOrigin::default());
     let judge = async |caller: &Principal| {
         let mut tx = desk.store.write().await.expect("writes");
         caller.authorize(&mut tx, desk.now()).await
@@ -325,15 +347,16 @@ async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
             expires_at: desk.now().plus(MINUTE),
             roles: roles.iter().copied().collect(),
         };
-        Principal::of_token(&desk.ann(), credentials, Origin::default())
+        Principal::of_token(&desk.ann(), credentials, RequestOrigin::default())
     };
     assert!(judge(&of_a_key(&[Role::Sales])).await.is_ok());
     assert!(is_unauthenticated(judge(&of_a_key(&[Role::Viewer])).await), "a key that does not speak for the role");
 
     desk.wait(15 * MINUTE);
     assert!(is_unauthenticated(judge(&caller).await), "its token has expired");
-    let grant = desk.auth.refresh(grant.refresh_token, &Origin::default()).await.expect("refreshes");
-    let caller = desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(Origin::default());
+    let grant = desk.auth.refresh(grant.refresh_token, &RequestOrigin::default()).await.expect("refreshes");
+    let caller =
+        desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(RequestOrigin::default());
     let elsewhere = of_a_key(&[Role::Sales]);
     desk.auth.logout_all(&caller).await.expect("logs out");
     assert!(is_unauthenticated(judge(&caller).await), "its session has ended");
@@ -345,7 +368,7 @@ async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
 #[tokio::test]
 async fn a_network_is_known_after_a_login_or_a_refresh_from_it_over_a_restart_and_for_a_while() {
     let desk = Desk::open().await;
-    let from = |host: u8| Origin { address: Some([10, 0, 0, host].into()), request: None };
+    let from = |host: u8| RequestOrigin { address: Some([10, 0, 0, host].into()), request: None };
     let grant = desk.auth.login(EMAIL, PASSWORD.into(), &from(1)).await.expect("logs in");
     desk.auth.refresh(grant.refresh_token, &from(2)).await.expect("refreshes");
     let mut settings = settings();
@@ -372,9 +395,9 @@ async fn the_journal_is_bounded_in_rows_and_keeps_what_administrators_did() {
     let auth = desk.reopened(&settings);
     for number in 0..3000_u32 {
         let address = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(number));
-        auth.journal().note(Entry { address: Some(address), ..Entry::new(Kind::LoginFailed) });
+        auth.audit_log().note(Entry { address: Some(address), ..Entry::new(AuditKind::LoginFailed) });
     }
-    auth.journal().flush().await.expect("flushes");
+    auth.audit_log().flush().await.expect("flushes");
     let rows = async || {
         let mut reader = desk.store.read().await.expect("reads");
         reader.audit_rows(&AuditFilter::default(), None, 10_000).await.expect("reads")
@@ -382,26 +405,26 @@ async fn the_journal_is_bounded_in_rows_and_keeps_what_administrators_did() {
     let noted = rows().await;
     assert_eq!(noted.len(), 1001);
     assert_eq!(noted.iter().map(|row| row.count).sum::<i64>(), 3000);
-    // A row that goes on is counted up, and a minute later there is another one.
-    auth.journal().note(Entry::new(Kind::LoginFailed).with("reason", "too_many_to_list"));
-    auth.journal().flush().await.expect("flushes");
+    // An existing row is counted up; a minute later another row begins.
+    auth.audit_log().note(Entry::new(AuditKind::LoginFailed).with("reason", "too_many_to_list"));
+    auth.audit_log().flush().await.expect("flushes");
     assert_eq!(rows().await.len(), 1001);
     desk.wait(2 * MINUTE);
-    auth.journal().flush().await.expect("flushes");
-    auth.journal().note(Entry::new(Kind::LoginFailed).with("reason", "too_many_to_list"));
-    auth.journal().flush().await.expect("flushes");
+    auth.audit_log().flush().await.expect("flushes");
+    auth.audit_log().note(Entry::new(AuditKind::LoginFailed).with("reason", "too_many_to_list"));
+    auth.audit_log().flush().await.expect("flushes");
     assert_eq!(rows().await.len(), 1002);
 
     let mut tx = desk.store.write().await.expect("writes");
     for _ in 0..12 {
-        tx.audit(&Entry::new(Kind::UserChanged), desk.now()).await.expect("records");
+        tx.audit(&Entry::new(AuditKind::UserChanged), desk.now()).await.expect("records");
     }
     tx.commit().await.expect("commits");
-    auth.journal().prune().await.expect("prunes");
+    auth.audit_log().prune().await.expect("prunes");
     let kept = rows().await;
     let anonymous = kept.iter().filter(|row| row.kind == "login_failed").count();
     assert_eq!((anonymous, kept.len()), (10, 20), "each class has a limit of its own");
     desk.wait(Duration::from_secs(2 * 31_557_600));
-    auth.journal().prune().await.expect("prunes");
+    auth.audit_log().prune().await.expect("prunes");
     assert!(rows().await.is_empty(), "older than a year");
 }

@@ -1,7 +1,7 @@
-//! Tokens: signed ones that last minutes (JWT), and opaque ones that renew them.
+//! Tokens: signed access tokens that last minutes (JWT), and opaque refresh tokens that renew them.
 //!
-//! Each verification key is tied to one algorithm and one issuer, so a token cannot choose how it is
-//! checked. Of a refresh token only the SHA-256 is stored; what follows it is derived from it by HMAC.
+//! Each verification key is tied to one algorithm and one issuer, so a token cannot choose how it is verified. Of a
+//! refresh token only the SHA-256 is stored; its successor is derived from it by HMAC.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,67 +9,66 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::principal::Credentials;
 use super::{
     BadSettings, crypto,
-    settings::{MIN_SECRET_BYTES, Secret, Settings, TrustedKey},
+    principal::Credentials,
+    settings::{AuthConfig, MIN_SECRET_BYTES, Secret, TrustedKey},
 };
-use crate::domain::{
-    id::{SessionId, UserId},
-    role::{Role, Roles},
-    time::Timestamp,
+use crate::{
+    auth::settings::{AUDIENCE, CLOCK_SKEW},
+    domain::{
+        id::{SessionId, UserId},
+        role::{Role, Roles},
+        time::Timestamp,
+    },
 };
 
 pub const ISSUER: &str = "leadwire";
-pub const AUDIENCE: &str = "leadwire";
 
-/// Ours are about 400 bytes; more than this is not even parsed.
+/// Our tokens are about 400 bytes; longer ones are not even parsed.
 const MAX_TOKEN_BYTES: usize = 4096;
-/// By how many seconds another issuer's clock may be ahead of ours. So long after a reset, its tokens cannot be told
-/// from those that were issued before it.
-pub(super) const CLOCK_SKEW: i64 = 5;
 const MAX_AGE_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
 pub struct Tokens {
     signer: EncodingKey,
     header: Header,
-    keys: Vec<Key>,
-    /// What refresh tokens are derived with: today's secret, then the previous one.
+    keys: Vec<SigningKey>,
+    /// Secrets that successors of refresh tokens are derived with: the current one, then the previous one.
     secrets: Vec<Secret>,
 }
 
-struct Key {
+struct SigningKey {
     kid: String,
     algorithm: Algorithm,
     key: DecodingKey,
     issuer: String,
     audience: String,
-    /// The roles that its tokens may act as.
+    /// Roles that its tokens may act as.
     roles: Roles,
-    /// How long after its issue a token of it is good at most, in seconds; none for our own, which say it themselves.
+    /// Maximum age of its tokens since their issue, in seconds; `None` for our own, which have an expiry.
     max_age: Option<i64>,
 }
 
-/// Who a good token speaks of.
+/// Subject of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Issued here, in a session.
+pub enum TokenSubject {
+    /// User, of a token issued here in a session.
     User(UserId),
-    /// Issued elsewhere, for a user's id or e-mail address.
+    /// User's id or e-mail address, of a token issued elsewhere.
     Elsewhere(String),
 }
 
-/// Why a token is not accepted.
+/// Reason why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// It was good before.
+pub enum TokenFlaw {
+    /// The token was valid before.
     Expired,
     /// Anything else.
     Bad,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Claims {
+struct TokenClaims {
     sub: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sid: Option<SessionId>,
@@ -82,7 +81,7 @@ struct Claims {
     aud: OneOrMany,
 }
 
-/// RFC 7519 allows an audience to be one text or several.
+/// RFC 7519 allows one audience or several.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -91,22 +90,22 @@ enum OneOrMany {
 }
 
 impl Tokens {
-    pub fn new(settings: &Settings) -> Result<Self, BadSettings> {
+    pub fn new(settings: &AuthConfig) -> Result<Self, BadSettings> {
         crypto::install();
         let bad = |text: String| Err(BadSettings(text));
         let Some(secret) = &settings.jwt_secret else { return bad("auth.jwt_secret is not set".into()) };
         let kid = key_id("auth.jwt_secret", secret, settings.jwt_key_id.as_ref())?;
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(kid.clone());
-        let mut keys = vec![Key::own(kid, secret)];
+        let mut keys = vec![SigningKey::own(kid, secret)];
         let mut secrets = vec![secret.clone()];
         if let Some(previous) = &settings.previous_jwt_secret {
             let kid = key_id("auth.previous_jwt_secret", previous, settings.previous_jwt_key_id.as_ref())?;
-            keys.push(Key::own(kid, previous));
+            keys.push(SigningKey::own(kid, previous));
             secrets.push(previous.clone());
         }
         for trusted in &settings.trusted_keys {
-            keys.push(Key::trusted(trusted)?);
+            keys.push(SigningKey::trusted(trusted)?);
         }
         for (at, key) in keys.iter().enumerate() {
             if keys[..at].iter().any(|other| other.kid == key.kid) {
@@ -118,7 +117,7 @@ impl Tokens {
 
     /// Signs an access token for a session.
     pub fn issue(&self, user: UserId, session: SessionId, now: Timestamp, expires_at: Timestamp) -> String {
-        let claims = Claims {
+        let claims = TokenClaims {
             sub: user.to_string(),
             sid: Some(session),
             iat: Some(now.seconds()),
@@ -130,35 +129,35 @@ impl Tokens {
         jsonwebtoken::encode(&self.header, &claims, &self.signer).expect("an HMAC key signs any claims")
     }
 
-    /// Who a token speaks of, and what else it says.
+    /// Verifies a token and returns its subject and other claims.
     ///
     /// # Errors
-    /// [`Flaw::Expired`] when only its time is over.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(Subject, Credentials), Flaw> {
+    /// [`TokenFlaw::Expired`] when the token is otherwise valid.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<(TokenSubject, Credentials), TokenFlaw> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Flaw::Bad);
+            return Err(TokenFlaw::Bad);
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Flaw::Bad)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenFlaw::Bad)?;
         let (key, claims) = self
             .keys
             .iter()
             .filter(|key| key.algorithm == header.alg)
             .filter(|key| header.kid.as_ref().is_none_or(|kid| *kid == key.kid))
             .find_map(|key| key.claims(token).map(|claims| (key, claims)))
-            .ok_or(Flaw::Bad)?;
-        let (subject, credentials) = key.read(claims, now).ok_or(Flaw::Bad)?;
+            .ok_or(TokenFlaw::Bad)?;
+        let (subject, credentials) = key.read(claims, now).ok_or(TokenFlaw::Bad)?;
         // To the second and without leeway: sockets are closed at this very moment as well.
         if credentials.expires_at.seconds() <= now.seconds() {
-            return Err(Flaw::Expired);
+            return Err(TokenFlaw::Expired);
         }
         Ok((subject, credentials))
     }
 
-    /// What may follow a refresh token: under today's secret, then under the previous one.
+    /// Possible successors of a refresh token: under the current secret, then under the previous one.
     pub fn successors(&self, refresh: &RefreshToken) -> impl Iterator<Item = RefreshToken> {
         self.secrets.iter().map(|secret| {
             let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any length will do");
-            // No JWT has a colon, so this can never be the signature of one.
+            // A JWT contains no colon, so this can never be the signature of one.
             mac.update(b"refresh:");
             mac.update(refresh.0.as_bytes());
             RefreshToken(BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
@@ -166,7 +165,7 @@ impl Tokens {
     }
 }
 
-impl Key {
+impl SigningKey {
     fn own(kid: String, secret: &Secret) -> Self {
         let key = DecodingKey::from_secret(secret.reveal().as_bytes());
         let (issuer, audience) = (ISSUER.into(), AUDIENCE.into());
@@ -194,7 +193,7 @@ impl Key {
             DecodingKey::from_ed_components(public_key.trim())
         };
         let key = key.map_err(|_| bad("public_key must be an Ed25519 key, as PEM or as the x of a JWK"))?;
-        // Of another length it would verify nothing.
+        // A key of another length would verify nothing.
         match key.try_get_as_bytes() {
             Ok(bytes) if bytes.len() == 32 => {
                 let (algorithm, roles) = (Algorithm::EdDSA, roles.iter().copied().collect());
@@ -205,27 +204,29 @@ impl Key {
         }
     }
 
-    fn claims(&self, token: &str) -> Option<Claims> {
+    fn claims(&self, token: &str) -> Option<TokenClaims> {
         let mut validation = Validation::new(self.algorithm);
         validation.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
-        // Times are held against the server's own clock, in `verify`.
+        // Times are compared with the server's own clock, in `verify`.
         validation.validate_exp = false;
         jsonwebtoken::decode(token, &self.key, &validation).ok().map(|data| data.claims)
     }
 
-    /// What claims say that this key has signed; nothing when they cannot be meant.
-    fn read(&self, claims: Claims, now: Timestamp) -> Option<(Subject, Credentials)> {
+    /// Interprets claims signed with this key; `None` when they are not acceptable.
+    fn read(&self, claims: TokenClaims, now: Timestamp) -> Option<(TokenSubject, Credentials)> {
         if claims.nbf.is_some_and(|start| start > now.seconds()) {
             return None;
         }
         let moment = |seconds: i64| Timestamp::from_millis(seconds.checked_mul(1000)?);
         let (subject, session, issued, expires) = match self.max_age {
-            None => (Subject::User(claims.sub.parse().ok()?), Some(claims.sid?), claims.iat.unwrap_or(0), claims.exp),
+            None => {
+                (TokenSubject::User(claims.sub.parse().ok()?), Some(claims.sid?), claims.iat.unwrap_or(0), claims.exp)
+            }
             Some(max_age) => {
                 let issued = claims.iat.filter(|issued| *issued <= now.seconds().saturating_add(CLOCK_SKEW))?;
-                (Subject::Elsewhere(claims.sub), None, issued, claims.exp.min(issued.checked_add(max_age)?))
+                (TokenSubject::Elsewhere(claims.sub), None, issued, claims.exp.min(issued.checked_add(max_age)?))
             }
         };
         let (issued_at, expires_at) = (moment(issued)?, moment(expires)?);
@@ -237,11 +238,11 @@ fn key_id(name: &str, secret: &Secret, set: Option<&String>) -> Result<String, B
     if secret.reveal().len() < MIN_SECRET_BYTES {
         return Err(BadSettings(format!("{name} is too short: expected at least {MIN_SECRET_BYTES} bytes")));
     }
-    let derived = || hex(&Sha256::digest(format!("kid:{}", secret.reveal()).as_bytes())[..4]);
+    let derived = || hex::encode(&Sha256::digest(format!("kid:{}", secret.reveal()).as_bytes())[..4]);
     Ok(set.cloned().unwrap_or_else(derived))
 }
 
-/// An opaque token: 32 bytes that nobody can guess.
+/// Opaque token of 32 random bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(String);
 
@@ -250,23 +251,19 @@ impl RefreshToken {
         Self(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
     }
 
-    /// Any text can be presented as one.
+    /// Token as presented by a client; any text is accepted.
     pub fn presented(text: String) -> Self {
         Self(text)
     }
 
-    /// What is stored of it.
+    /// Hash that is stored for the token.
     pub fn hashed(&self) -> String {
-        hex(&Sha256::digest(self.0.as_bytes()))
+        hex::encode(Sha256::digest(self.0.as_bytes()))
     }
 
     pub fn into_string(self) -> String {
         self.0
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -281,11 +278,11 @@ mod tests {
     const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIDVGCPRoswzv5WdzNoFH4X3jYXV8ovgdoBIn04oKARN+\n-----END PRIVATE KEY-----\n";
     const ED_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABQ/8wD8ATMKSCogZTcxVFRjl8uavW8V+vTepRWpF0TE=\n-----END PUBLIC KEY-----\n";
 
-    fn settings() -> Settings {
-        Settings { jwt_secret: Some(Secret::new(SECRET)), ..Settings::default() }
+    fn settings() -> AuthConfig {
+        AuthConfig { jwt_secret: Some(Secret::new(SECRET)), ..AuthConfig::default() }
     }
 
-    fn tokens(settings: &Settings) -> Tokens {
+    fn tokens(settings: &AuthConfig) -> Tokens {
         Tokens::new(settings).expect("valid settings")
     }
 
@@ -293,7 +290,7 @@ mod tests {
         TrustedKey::new("sso", public_key, "https://sso.example")
     }
 
-    /// The claims of that issuer's tokens.
+    /// Token with these claims, signed by that issuer.
     fn foreign(claims: &Value) -> String {
         let key = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).expect("a key");
         signed(claims, &key, Header { kid: Some("sso".into()), ..Header::new(Algorithm::EdDSA) })
@@ -320,7 +317,7 @@ mod tests {
         signed(claims, &EncodingKey::from_secret(SECRET.as_bytes()), Header::default())
     }
 
-    /// By hand, because what we sign with cannot.
+    /// Signed by hand, because our signer does not support it.
     fn hs512(claims: &Value) -> String {
         let part = |json: &Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&json!({"alg": "HS512", "typ": "JWT"})), part(claims));
@@ -335,9 +332,9 @@ mod tests {
         let tokens = tokens(&settings());
         let token = tokens.issue(user, session, at(0), at(100));
         let (subject, credentials) = tokens.verify(&token, at(99)).expect("good");
-        assert_eq!((subject, credentials.session), (Subject::User(user), Some(session)));
+        assert_eq!((subject, credentials.session), (TokenSubject::User(user), Some(session)));
         assert_eq!((credentials.issued_at, credentials.expires_at), (at(0), at(100)));
-        assert_eq!(tokens.verify(&token, at(100)), Err(Flaw::Expired));
+        assert_eq!(tokens.verify(&token, at(100)), Err(TokenFlaw::Expired));
     }
 
     #[test]
@@ -386,7 +383,7 @@ mod tests {
             format!("{}.{}.", parts[0], parts[1]),
             hs512(&claims()),
             signed(&claims(), &secret, with_kid(Algorithm::HS256, "nobody's")),
-            // The public key, used as an HMAC secret.
+            // Public key, used as an HMAC secret.
             signed(&claims(), &EncodingKey::from_secret(ED_PUBLIC.as_bytes()), with_kid(Algorithm::HS256, "sso")),
             signed(&claims(), &EncodingKey::from_secret(OTHER.as_bytes()), Header::default()),
             String::new(),
@@ -395,7 +392,7 @@ mod tests {
             "x".repeat(100_000),
         ];
         for token in bad {
-            assert_eq!(tokens.verify(&token, at(1)), Err(Flaw::Bad), "{token:.60}");
+            assert_eq!(tokens.verify(&token, at(1)), Err(TokenFlaw::Bad), "{token:.60}");
         }
     }
 
@@ -409,7 +406,7 @@ mod tests {
         claims["iss"] = "https://sso.example".into();
         claims["aud"] = json!(["other", "leadwire"]);
         let (subject, credentials) = tokens.verify(&foreign(&claims), at(1)).expect("good");
-        assert_eq!((subject, credentials.session), (Subject::Elsewhere(ids().0.to_string()), None));
+        assert_eq!((subject, credentials.session), (TokenSubject::Elsewhere(ids().0.to_string()), None));
         assert!(!credentials.roles.contains(Role::Admin), "unless the key says so");
         assert!(credentials.roles.contains(Role::Viewer));
     }
@@ -426,7 +423,7 @@ mod tests {
         let (_, credentials) = tokens.verify(&foreign(&good), at(149)).expect("good");
         assert_eq!((credentials.issued_at, credentials.expires_at), (at(100), at(150)));
         assert!(credentials.roles.contains(Role::Admin) && !credentials.roles.contains(Role::Sales));
-        assert_eq!(tokens.verify(&foreign(&good), at(150)), Err(Flaw::Expired), "whatever it says itself");
+        assert_eq!(tokens.verify(&foreign(&good), at(150)), Err(TokenFlaw::Expired), "whatever it says itself");
         for (claim, value) in [
             ("aud", json!("leadwire")),
             ("iat", Value::Null),
@@ -439,7 +436,7 @@ mod tests {
         ] {
             let mut claims = good.clone();
             claims[claim] = value.clone();
-            assert_eq!(tokens.verify(&foreign(&claims), at(100)), Err(Flaw::Bad), "{claim}: {value}");
+            assert_eq!(tokens.verify(&foreign(&claims), at(100)), Err(TokenFlaw::Bad), "{claim}: {value}");
         }
     }
 
@@ -449,7 +446,7 @@ mod tests {
         let old = tokens(&settings()).issue(user, session, at(0), at(100));
         let mut next = settings();
         next.jwt_secret = Some(Secret::new(OTHER));
-        assert_eq!(tokens(&next).verify(&old, at(1)), Err(Flaw::Bad));
+        assert_eq!(tokens(&next).verify(&old, at(1)), Err(TokenFlaw::Bad));
         next.previous_jwt_secret = Some(Secret::new(SECRET));
         assert!(tokens(&next).verify(&old, at(1)).is_ok());
     }
@@ -465,9 +462,9 @@ mod tests {
 
     #[test]
     fn bad_settings_are_named() {
-        let refused = |settings: &Settings| Tokens::new(settings).err().expect("refused").to_string();
-        assert!(refused(&Settings::default()).contains("auth.jwt_secret is not set"));
-        let short = Settings { jwt_secret: Some(Secret::new("short")), ..Settings::default() };
+        let refused = |settings: &AuthConfig| Tokens::new(settings).err().expect("refused").to_string();
+        assert!(refused(&AuthConfig::default()).contains("auth.jwt_secret is not set"));
+        let short = AuthConfig { jwt_secret: Some(Secret::new("short")), ..AuthConfig::default() };
         assert!(refused(&short).contains("at least 32 bytes"));
         for key in ["", "AAAA", "not base64!", "-----BEGIN nonsense"] {
             let mut settings = settings();
@@ -481,7 +478,7 @@ mod tests {
             (TrustedKey { max_age: none, ..sso(ED_PUBLIC) }, "max_age must be between"),
             (TrustedKey { issuer: ISSUER.into(), ..sso(ED_PUBLIC) }, "issuer must be another's name"),
         ] {
-            let found = refused(&Settings { trusted_keys: vec![key], ..settings() });
+            let found = refused(&AuthConfig { trusted_keys: vec![key], ..settings() });
             assert!(found.contains(fault), "{found}");
         }
         assert!(!format!("{:?}", settings()).contains(SECRET));

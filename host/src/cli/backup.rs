@@ -1,9 +1,8 @@
-//! `leadwire backup FILE`: one file with everything that a server needs to come back, made while it serves.
+//! `leadwire backup FILE`: writes one file with everything that a server needs to come back, while it serves.
 //!
-//! The file is written under another name, read back and checked, and only then given its own.
+//! The file is written under a temporary name, read back and verified, and only then renamed.
 
-mod archive;
-mod restore;
+pub(crate) mod archive;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,33 +14,36 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use self::archive::{Manifest, Place, Writer};
-use super::{Options, runtime, say};
 use crate::{
-    config::{Config, DEFAULT_FILE},
+    cli::{
+        backup::archive::{ArchivePlace, ArchiveWriter, BackupManifest},
+        options::Options,
+        print::say,
+        runtime::runtime,
+    },
+    config::{Config, layer::DEFAULT_FILE},
     domain::time::Timestamp,
-    plugin::{check_name, file},
+    files,
+    plugin::check_name,
     store::copy::{self, Contents},
 };
 
-pub(super) use restore::{Restore, run as restore};
-
-/// The most that a plugin's component may have under any limit; other files are far smaller.
+/// Largest size of a plugin's component under any limits; all other files are far smaller.
 const MAX_FILE: u64 = 1 << 30;
 
 #[derive(Args)]
-pub(super) struct Backup {
-    /// The file to write; it must not exist yet
+pub(crate) struct Backup {
+    /// File to write; it must not exist yet
     file: PathBuf,
 }
 
-/// A file to be backed up, and its place in the archive.
-struct Source {
+/// File to be backed up, and its place in the archive.
+struct BackupSource {
     path: PathBuf,
-    place: Place,
+    place: ArchivePlace,
 }
 
-pub(super) fn run(backup: &Backup, options: &Options) -> Result<()> {
+pub(crate) fn run(backup: &Backup, options: &Options) -> Result<()> {
     let (config, target) = (options.load()?, &backup.file);
     let database = config.database_file()?;
     if !database.exists() {
@@ -61,12 +63,12 @@ pub(super) fn run(backup: &Backup, options: &Options) -> Result<()> {
         let contents = copy::check(&copied).await.context("the database is damaged: `leadwire doctor` says more")?;
         write(&partial, &copied, contents, &sources(&config, options)?)?;
         fs::remove_file(&copied)?;
-        verify(&partial, staging.path()).await.context("what was written cannot be read back")
+        verify(&partial, staging.path()).await.context("cannot read back the backup")
     })?;
     fs::rename(&partial, target).with_context(|| format!("cannot write {}", target.display()))?;
     File::open(folder)?.sync_all()?;
 
-    let Manifest { database: Contents { epoch, head, leads, users, .. }, files, .. } = &manifest;
+    let BackupManifest { database: Contents { epoch, head, leads, users, .. }, files, .. } = &manifest;
     let size = fs::metadata(target)?.len().div_ceil(1024);
     let plugins = files.iter().filter(|file| file.path.starts_with("plugins/") && file.path.ends_with(".wasm")).count();
     say(format_args!(
@@ -75,44 +77,44 @@ pub(super) fn run(backup: &Backup, options: &Options) -> Result<()> {
         target.display(),
         files.len(),
     ))?;
-    if !files.iter().any(|file| file.path == Place::SECRET) {
+    if !files.iter().any(|file| file.path == ArchivePlace::SECRET) {
         say("the secret that signs tokens is set in the configuration or the environment: keep that as well")?;
     }
     Ok(())
 }
 
-/// The folder that a file is in.
-fn parent(file: &Path) -> &Path {
+/// Folder of a file.
+pub(crate) fn parent(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Everything beside the database. Caches, locks and what is known of open sockets are left out: they are made again.
-fn sources(config: &Config, options: &Options) -> Result<Vec<Source>> {
+/// All files except the database. Caches, locks and the state of open sockets are left out: they are created again.
+fn sources(config: &Config, options: &Options) -> Result<Vec<BackupSource>> {
     let mut sources = Vec::new();
     let data_dir = config.data_dir()?;
     let state = data_dir.join("plugin-state");
     let config_file = options.file().unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-    sources.push(Source { path: config_file, place: Place::Config });
-    sources.push(Source { path: data_dir.join("jwt-secret"), place: Place::Data("jwt-secret".into()) });
+    sources.push(BackupSource { path: config_file, place: ArchivePlace::Config });
+    sources.push(BackupSource { path: data_dir.join("jwt-secret"), place: ArchivePlace::Data("jwt-secret".into()) });
     for (folder, within) in [(state.clone(), "plugin-state"), (state.join("kept"), "plugin-state/kept")] {
         for name in names(&folder)? {
-            let place = Place::parse(&format!("data/{within}/{name}"));
-            sources.extend(place.ok().map(|place| Source { path: folder.join(name), place }));
+            let place = ArchivePlace::parse(&format!("data/{within}/{name}"));
+            sources.extend(place.ok().map(|place| BackupSource { path: folder.join(name), place }));
         }
     }
     if let Some(folder) = &config.plugins.dir {
         for name in names(folder)? {
             let is_plugins = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).map(check_name);
-            let place = Place::parse(&format!("plugins/{name}"));
+            let place = ArchivePlace::parse(&format!("plugins/{name}"));
             if let (Some(Ok(())), Ok(place)) = (is_plugins, place) {
-                sources.push(Source { path: folder.join(name), place });
+                sources.push(BackupSource { path: folder.join(name), place });
             }
         }
     }
     Ok(sources)
 }
 
-/// The names in a folder, in order; none where there is no folder.
+/// Sorted names in a folder; empty when there is no folder.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let unread = || format!("cannot read {}", folder.display());
     let entries = match fs::read_dir(folder) {
@@ -125,13 +127,13 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn write(target: &Path, database: &Path, contents: Contents, sources: &[Source]) -> Result<()> {
+fn write(target: &Path, database: &Path, contents: Contents, sources: &[BackupSource]) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
-    let mut archive = Writer::new(file)?;
-    archive.add(&Place::Database, &mut File::open(database)?, fs::metadata(database)?.len())?;
-    for Source { path, place } in sources {
-        // What is no regular file is no plugin's either; the server refuses it and says so.
-        let bytes = match file::read(path, MAX_FILE) {
+    let mut archive = ArchiveWriter::new(file)?;
+    archive.add(&ArchivePlace::Database, &mut File::open(database)?, fs::metadata(database)?.len())?;
+    for BackupSource { path, place } in sources {
+        // A file that is not regular does not belong to a plugin; the server refuses it and reports it.
+        let bytes = match files::read(path, MAX_FILE) {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => continue,
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -141,23 +143,23 @@ fn write(target: &Path, database: &Path, contents: Contents, sources: &[Source])
     archive.finish(contents, Timestamp::now())
 }
 
-/// Reads an archive whole: every checksum, and the database in it page by page.
-async fn verify(archive: &Path, staging: &Path) -> Result<Manifest> {
+/// Reads a whole archive: verifies every checksum, and its database page by page.
+async fn verify(archive: &Path, staging: &Path) -> Result<BackupManifest> {
     let copied = staging.join("read-back.db");
     let manifest = archive::read(archive, |place, content| match place {
-        Place::Database => write_new(&copied, content),
+        ArchivePlace::Database => write_new(&copied, content),
         _ => io::copy(content, &mut io::sink()).map(drop).map_err(Into::into),
     })?;
     let contents = copy::check(&copied).await.context("the database in it is damaged")?;
     if contents != manifest.database {
-        bail!("the database in it is not the one that its manifest tells of");
+        bail!("its database does not match its manifest");
     }
     fs::remove_file(&copied)?;
     Ok(manifest)
 }
 
-/// Writes a file that only its owner may read, down to the disk.
-fn write_new(path: &Path, content: &mut dyn Read) -> Result<()> {
+/// Writes a file that only its owner can read, and syncs it.
+pub(crate) fn write_new(path: &Path, content: &mut dyn Read) -> Result<()> {
     let written = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         io::copy(content, &mut file)?;

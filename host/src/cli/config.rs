@@ -1,22 +1,22 @@
-//! `leadwire config check|show`: what the file, the environment and the flags come to.
+//! `leadwire config check|show`: the configuration that results from the file, the environment and the flags.
 
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Options, say};
+use crate::cli::{options::Options, print::say};
 
 #[derive(Subcommand)]
-pub(super) enum Command {
-    /// Say whether the configuration can be used
+pub(crate) enum ConfigCommand {
+    /// Check whether the configuration is valid
     Check,
-    /// Print the configuration in force, secrets redacted
+    /// Print the configuration in force, with secrets redacted
     Show,
 }
 
-pub(super) fn run(command: &Command, options: &Options) -> Result<()> {
+pub(crate) fn run(command: &ConfigCommand, options: &Options) -> Result<()> {
     let config = options.load()?;
     match command {
-        Command::Check => say("the configuration is valid"),
-        Command::Show => say(config.show().trim_end()),
+        ConfigCommand::Check => say("the configuration is valid"),
+        ConfigCommand::Show => say(config.show().trim_end()),
     }
 }

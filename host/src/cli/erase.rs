@@ -1,7 +1,7 @@
-//! `leadwire erase`: erases a person, beside a running server or none.
+//! `leadwire erase`: erases a person, with or without a running server.
 //!
-//! It writes to the database as `leadwire user` does; a running server reads of it in the log, and forgets what it has
-//! read before.
+//! It writes to the database like `leadwire user`. A running server learns of it from the log, and drops the events
+//! that it has in memory.
 
 use std::sync::Arc;
 
@@ -9,22 +9,26 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{Options, app, runtime, say};
 use crate::{
     app::erase::Erasure,
     auth::{Principal, password::Passwords},
+    cli::{
+        options::Options,
+        print::say,
+        runtime::{app, runtime},
+    },
     domain::id::LeadId,
     server::claim,
 };
 
 #[derive(Args)]
-pub(super) struct Erase {
+pub(crate) struct Erase {
     #[command(flatten)]
     whom: Whom,
-    /// Also rebuild the database file, which removes what versions before this one left in it; nobody can write meanwhile
+    /// Also rebuild the database file, which removes what earlier versions left in it; nobody can write meanwhile
     #[arg(long)]
     vacuum: bool,
-    /// Print JSON for a program
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
@@ -32,7 +36,7 @@ pub(super) struct Erase {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Whom {
-    /// Every lead with this address, and the account with it
+    /// All leads with this address, and the account with it
     #[arg(long)]
     email: Option<String>,
     /// One lead by its id
@@ -40,7 +44,7 @@ struct Whom {
     lead: Option<String>,
 }
 
-pub(super) fn run(erase: &Erase, options: &Options) -> Result<()> {
+pub(crate) fn run(erase: &Erase, options: &Options) -> Result<()> {
     let config = options.load()?;
     let file = config.database_file()?;
     if !file.exists() {
@@ -55,13 +59,13 @@ pub(super) fn run(erase: &Erase, options: &Options) -> Result<()> {
                 erased.with_context(|| format!("cannot erase {email:?}"))?
             }
             (None, Some(lead)) => {
-                let id: LeadId = lead.parse().ok().with_context(|| format!("{lead:?} is no id of a lead"))?;
+                let id: LeadId = lead.parse().ok().with_context(|| format!("{lead:?} is not a lead id"))?;
                 app.erase_lead(&Principal::operator(), id).await.with_context(|| format!("cannot erase lead {lead}"))?
             }
             (None, None) => bail!("expected --email or --lead"),
         };
         if erase.vacuum {
-            store.vacuum().await.context("the person is erased, but the file could not be rebuilt")?;
+            store.vacuum().await.context("the person was erased, but VACUUM failed")?;
         }
         store.close().await;
         anyhow::Ok(erasure)
@@ -88,11 +92,11 @@ fn text(erasure: &Erasure) -> String {
     )];
     if let Some(account) = &erasure.account {
         let (id, copies) = (account.id, account.copies);
-        lines.push(format!("the account {id} names nobody any more and is deactivated; {copies} copies were replaced"));
+        lines.push(format!("the account {id} is anonymised and deactivated; {copies} copies were replaced"));
     }
     for mention in &erasure.mentions {
         let lead = mention.lead_id.as_ref().map(|id| format!(" of lead {id}")).unwrap_or_default();
-        lines.push(format!("still mentioned in {}.{}{lead}: look at it", mention.table, mention.column));
+        lines.push(format!("still mentioned in {}.{}{lead}: review it", mention.table, mention.column));
     }
     lines.extend(erasure.remains.iter().map(|what| format!("what remains: {what}")));
     lines.join("\n")

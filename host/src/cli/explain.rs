@@ -1,25 +1,27 @@
-//! `leadwire explain SEQ`: who decided what about an event, read from the database beside a running server or none.
+//! `leadwire explain SEQ`: explains who decided what about an event.
+//!
+//! It reads the database, with or without a running server.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::{Options, runtime, say};
 use crate::{
-    delivery::explain::{Explainer, Explanation, Outcome, Reason, Replayed, Viewer},
-    domain::{event::Audience, id::UserId, role::Role, text::one_line},
-    plugin::{self, Edited, Past, PluginStep, Said, Step},
+    cli::{options::Options, print::say, runtime::runtime},
+    delivery::explain::{Explainer, Explanation, Reason, Viewer, outcome::ExplainedOutcome, recalled::Replayed},
+    domain::{audience::Audience, id::UserId, role::Role, text::one_line},
+    plugin::{self, Edited, HistoricalSets, PluginStep, Said, TraceStep},
     store::Store,
 };
 
 #[derive(Args)]
-pub(super) struct Explain {
-    /// The number of the event
+pub(crate) struct Explain {
+    /// Seq of the event
     seq: u64,
     #[command(flatten)]
     viewer: Whose,
-    /// Print what `GET /api/events/{seq}/explain` answers
+    /// Print the JSON that `GET /api/events/{seq}/explain` returns
     #[arg(long)]
     json: bool,
 }
@@ -27,15 +29,15 @@ pub(super) struct Explain {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Whose {
-    /// What that role got: ADMIN, MANAGER, SALES or VIEWER
+    /// Show what that role received: ADMIN, MANAGER, SALES or VIEWER
     #[arg(long, ignore_case = true)]
     role: Option<String>,
-    /// What that user got: an id or an e-mail address
+    /// Show what that user received: an id or an e-mail address
     #[arg(long)]
     user: Option<String>,
 }
 
-pub(super) fn run(explain: &Explain, options: &Options) -> Result<()> {
+pub(crate) fn run(explain: &Explain, options: &Options) -> Result<()> {
     let config = options.load()?;
     let file = config.database_file()?;
     if !file.exists() {
@@ -44,7 +46,7 @@ pub(super) fn run(explain: &Explain, options: &Options) -> Result<()> {
     let told = runtime()?.block_on(async {
         let store = Arc::new(Store::open_read_only(&config.database_url()?).await?);
         let viewer = explain.viewer.find(&store).await?;
-        let past = Past::new(plugin::cache_dir(&config.data_dir()?), config.plugins.limits.clone());
+        let past = HistoricalSets::new(plugin::cache_dir(&config.data_dir()?), config.plugins.limits.clone());
         let explainer = Explainer::new(Arc::clone(&store), past);
         let told = explainer.explain(explain.seq, &viewer).await;
         store.close().await;
@@ -86,14 +88,14 @@ fn describe(told: &Explanation) -> Result<String> {
     }
     let whom = told.user_id.map_or_else(|| role.to_string(), |id| format!("user {id} ({role})"));
     let outcome = match told.outcome {
-        Outcome::Sent if told.user_id.is_some() => "got it".into(),
-        Outcome::Sent => format!("got it: {}", audience(&told.audience)),
-        Outcome::Revoked => "was told that the lead is out of sight instead".into(),
-        Outcome::Held => "had it held back".into(),
-        Outcome::Withheld => "did not get it".to_owned(),
-        Outcome::Internal => "is not sent events of this kind".into(),
-        // Of a replay alone.
-        Outcome::Reset => "had to fetch again".into(),
+        ExplainedOutcome::Sent if told.user_id.is_some() => "got it".into(),
+        ExplainedOutcome::Sent => format!("got it: {}", audience(&told.audience)),
+        ExplainedOutcome::Revoked => "was told that the lead is out of sight instead".into(),
+        ExplainedOutcome::Held => "had it held back".into(),
+        ExplainedOutcome::Withheld => "did not get it".to_owned(),
+        ExplainedOutcome::Internal => "is not sent events of this kind".into(),
+        // Occurs only in a replay.
+        ExplainedOutcome::Reset => "had to fetch again".into(),
     };
     write!(text, "\n{whom} {outcome}")?;
     for (index, step) in told.steps.iter().enumerate() {
@@ -109,7 +111,7 @@ fn describe(told: &Explanation) -> Result<String> {
         write!(text, "\nnote: {}", one_line(note))?;
     }
     if let Some(payload) = &told.payload {
-        // JSON escapes the control characters that ASCII has, but none of the others.
+        // JSON escapes the ASCII control characters, but no others.
         let payload = serde_json::to_string_pretty(payload)?;
         payload.lines().try_for_each(|line| write!(text, "\n{}", one_line(line)))?;
     }
@@ -118,12 +120,12 @@ fn describe(told: &Explanation) -> Result<String> {
 
 fn replayed(Replayed { outcome, generation, reason, .. }: &Replayed) -> String {
     let outcome = match outcome {
-        Outcome::Sent => "sent",
-        Outcome::Revoked => "told that the lead is out of sight instead",
-        Outcome::Held => "held back",
-        Outcome::Withheld => "not sent",
-        Outcome::Internal => "sent to nobody",
-        Outcome::Reset => "sync:reset instead",
+        ExplainedOutcome::Sent => "sent",
+        ExplainedOutcome::Revoked => "told that the lead is out of sight instead",
+        ExplainedOutcome::Held => "held back",
+        ExplainedOutcome::Withheld => "not sent",
+        ExplainedOutcome::Internal => "sent to nobody",
+        ExplainedOutcome::Reset => "sync:reset instead",
     };
     let by = match generation {
         0 => "without plugins".into(),
@@ -135,9 +137,11 @@ fn replayed(Replayed { outcome, generation, reason, .. }: &Replayed) -> String {
 
 fn reason(reason: &Reason) -> String {
     match reason {
-        Reason::Step(Step::Plugin(step)) => plugin_step(step),
-        Reason::Step(Step::Server { reason, withheld: true, .. }) => format!("server: nobody of the role, {reason}"),
-        Reason::Step(Step::Server { reason, removed, .. }) => {
+        Reason::Step(TraceStep::Plugin(step)) => plugin_step(step),
+        Reason::Step(TraceStep::Server { reason, withheld: true, .. }) => {
+            format!("server: nobody of the role, {reason}")
+        }
+        Reason::Step(TraceStep::Server { reason, removed, .. }) => {
             format!("server: left out {}, {reason}", removed.join(", "))
         }
         Reason::Visibility(narrowed) => format!("[visibility]: {}", audience(&narrowed.audience)),

@@ -1,14 +1,18 @@
-//! `leadwire migrate`: makes the database's tables, or brings them up to date. Not beside a server: it has done that.
+//! `leadwire migrate`: creates the database's tables, or applies pending migrations.
+//!
+//! It refuses to run beside a server, because the server has applied them when it started.
 
 use anyhow::Result;
 
-use super::{Options, runtime, say};
-use crate::server::claim;
+use crate::{
+    cli::{options::Options, print::say, runtime::runtime},
+    server::claim,
+};
 
-pub(super) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let config = options.load()?;
     runtime()?.block_on(async {
-        // Opening is migrating: a server does the same when it starts.
+        // Opening the database migrates it; a server does the same when it starts.
         claim::open_for_command_alone(&config, "migrate").await?.close().await;
         say(format_args!("{} is up to date", config.database_file()?.display()))
     })

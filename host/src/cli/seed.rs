@@ -1,8 +1,9 @@
-//! `leadwire seed`: a small firm's leads, the same every time but for the dates, which end today.
+//! `leadwire seed`: fills a database with the leads of a small company, the same every time except for the dates, which
+//! end today.
 //!
-//! It goes through commands, so that history, the server's own activities and the log are what they would be
-//! had people done it; all of it in one transaction, so that a database is seeded whole or not at all. Everybody knows
-//! the passwords, so it takes `mode = "demo"`; and it does not run beside a server.
+//! It uses commands, so that history, the server's own activities and the log are as if people had done it. Everything
+//! is one transaction, so that a database is seeded completely or not at all. The passwords are public, so it requires
+//! `mode = "demo"`; and it does not run beside a server.
 
 mod story;
 
@@ -12,16 +13,20 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use uuid::Uuid;
 
-use self::story::{LEADS, Person};
-use super::{Options, runtime, say};
 use crate::{
-    app::Batch,
+    app::CommandBatch,
     auth::password::Passwords,
-    config::{Config, Mode},
+    cli::{
+        options::Options,
+        print::say,
+        runtime::runtime,
+        seed::story::{LEADS, StoryPerson},
+    },
+    config::{Config, ServerMode},
     domain::{
         activity::ActivityFields,
+        actor::Actor,
         command::Command,
-        event::Actor,
         id::{LeadId, UserId},
         lead::LeadFields,
         time::Timestamp,
@@ -31,15 +36,15 @@ use crate::{
 };
 
 #[derive(Args)]
-pub(super) struct Seed {
-    /// Outside of mode = "demo" too
+pub(crate) struct Seed {
+    /// Run outside mode = "demo" as well
     #[arg(long)]
     force: bool,
 }
 
-pub(super) fn run(seed_it: &Seed, options: &Options) -> Result<()> {
+pub(crate) fn run(seed_it: &Seed, options: &Options) -> Result<()> {
     let config = options.load()?;
-    if config.mode != Mode::Demo && !seed_it.force {
+    if config.mode != ServerMode::Demo && !seed_it.force {
         bail!(
             "seed adds an administrator whose password everybody knows, so it takes mode = \"demo\" (or --mode demo), or \
              --force"
@@ -51,7 +56,7 @@ pub(super) fn run(seed_it: &Seed, options: &Options) -> Result<()> {
 async fn seed(config: &Config) -> Result<()> {
     let store = Arc::new(claim::open_for_command_alone(config, "seed").await?);
     let passwords = Passwords::new(&config.auth.password_hash)?;
-    let app = super::app(config, Arc::clone(&store), passwords.clone());
+    let app = crate::cli::runtime::app(config, Arc::clone(&store), passwords.clone());
     let mut batch = app.batch().await?;
     if !batch.tx().users(None, 1).await?.is_empty() {
         return say("the database has users already: nothing was added");
@@ -59,7 +64,7 @@ async fn seed(config: &Config) -> Result<()> {
 
     let now = Timestamp::now();
     let mut actors = Vec::new();
-    for person in Person::ALL {
+    for person in StoryPerson::ALL {
         actors.push(add_user(&mut batch, &passwords, person, story::begin(now)).await?);
     }
     let mut leads: [Option<LeadId>; LEADS] = [None; LEADS];
@@ -72,10 +77,17 @@ async fn seed(config: &Config) -> Result<()> {
     store.close().await;
 
     say(format_args!("added 4 users, {LEADS} leads and {} activities; sign in with:", story::ACTIVITIES))?;
-    Person::ALL.into_iter().try_for_each(|person| say(format_args!("  {:26}{}", person.email(), person.password())))
+    StoryPerson::ALL
+        .into_iter()
+        .try_for_each(|person| say(format_args!("  {:26}{}", person.email(), person.password())))
 }
 
-async fn add_user(batch: &mut Batch<'_>, passwords: &Passwords, person: Person, at: Timestamp) -> Result<Actor> {
+async fn add_user(
+    batch: &mut CommandBatch<'_>,
+    passwords: &Passwords,
+    person: StoryPerson,
+    at: Timestamp,
+) -> Result<Actor> {
     let user = User {
         id: UserId(Uuid::now_v7()),
         email: person.email(),
@@ -90,14 +102,16 @@ async fn add_user(batch: &mut Batch<'_>, passwords: &Passwords, person: Person, 
     Ok(Actor::from(&user))
 }
 
-fn command(deed: story::Deed, lead: Option<LeadId>, actors: &[Actor]) -> Result<Command> {
-    let lead = || lead.context("a step is told before its lead is made");
+fn command(deed: story::StoryAction, lead: Option<LeadId>, actors: &[Actor]) -> Result<Command> {
+    let lead = || lead.context("a step refers to a lead that does not exist yet");
     Ok(match deed {
-        story::Deed::Create(body) => Command::CreateLead { fields: LeadFields::parse(body)? },
-        story::Deed::Update(patch) => Command::UpdateLead { lead: lead()?, patch, version: None },
-        story::Deed::Assign(person) => {
+        story::StoryAction::Create(body) => Command::CreateLead { fields: LeadFields::parse(body)? },
+        story::StoryAction::Update(patch) => Command::UpdateLead { lead: lead()?, patch, version: None },
+        story::StoryAction::Assign(person) => {
             Command::AssignLead { lead: lead()?, owner: Some(actors[person as usize].id), version: None }
         }
-        story::Deed::Note(body) => Command::CreateActivity { lead: lead()?, fields: ActivityFields::parse(body)? },
+        story::StoryAction::Note(body) => {
+            Command::CreateActivity { lead: lead()?, fields: ActivityFields::parse(body)? }
+        }
     })
 }

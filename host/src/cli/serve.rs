@@ -1,4 +1,4 @@
-//! `leadwire serve`: runs the server until it is told to stop.
+//! `leadwire serve`: runs the server until it is stopped.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -9,28 +9,32 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{Options, runtime, say};
-use crate::{config::Config, server::Server, telemetry};
+use crate::{
+    cli::{options::Options, print::say, runtime::runtime},
+    config::Config,
+    server::Server,
+    telemetry,
+};
 
 #[derive(Args)]
-pub(super) struct Serve {
-    /// The address and port for clients; port 0 picks a free one [default: 127.0.0.1:3001]
+pub(crate) struct Serve {
+    /// Address and port for clients; port 0 picks a free one [default: 127.0.0.1:3001]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Take the database as it is, whatever log the data directory belonged to: clients fetch everything again
+    /// Accept the database as it is, whatever log the data directory belonged to: clients fetch everything again
     #[arg(long)]
     new_database: bool,
 }
 
-pub(super) fn run(serve: Serve, options: &Options) -> Result<()> {
+pub(crate) fn run(serve: Serve, options: &Options) -> Result<()> {
     let mut config = options.load_with(serve.listen)?;
     config.new_database = serve.new_database;
-    // What it writes is nobody else's to read, whoever makes the file.
+    // Files that it writes are not readable for others, whoever creates them.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     telemetry::start(&config.log.telemetry())?;
     let runtime = runtime()?;
     let served = runtime.block_on(until_told(config));
-    // Whatever still runs on a blocking thread is not waited for.
+    // Work that still runs on blocking threads is not awaited.
     runtime.shutdown_background();
     served
 }
@@ -40,7 +44,7 @@ async fn until_told(config: Config) -> Result<()> {
     let mut server = select! {
         started = Server::start(config) => started?,
         name = signals.next() => {
-            info!("stopping because of {name}, before the server was ready");
+            info!("received {name} before the server was ready, stopping");
             return Ok(());
         }
     };
@@ -50,18 +54,19 @@ async fn until_told(config: Config) -> Result<()> {
     say(format_args!("leadwire listening on http://{}", server.address()))?;
     select! {
         ended = server.wait() => return ended,
-        name = signals.next() => info!("stopping because of {name}; once more ends it at once"),
+        name = signals.next() => info!("received {name}, shutting down; send it again to stop now"),
     }
     select! {
         ended = server.shutdown() => ended,
         name = signals.next() => {
-            info!("ended at once because of {name}");
+            info!("received {name} again, stopped immediately");
             Ok(())
         }
     }
 }
 
-/// Taken over before anything starts, so that no moment is left in which a signal would kill.
+/// Signal handlers, installed before anything starts, so that there is no moment in which a signal would kill the
+/// process.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

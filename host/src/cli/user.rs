@@ -1,6 +1,6 @@
-//! `leadwire user add|list|passwd|role|activate|deactivate`: accounts, for whoever can write to the database.
+//! `leadwire user add|list|passwd|role|activate|deactivate`: accounts, for anybody who can write to the database.
 //!
-//! All of it is safe beside a running server, which learns of a change from the log, as it learns of its own.
+//! All subcommands are safe beside a running server, which learns of a change from the log, like of its own.
 
 use std::{
     io::{BufRead, IsTerminal},
@@ -11,10 +11,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{Options, app, runtime, say};
 use crate::{
     app::App,
     auth::{Principal, password::Passwords},
+    cli::{
+        options::Options,
+        print::say,
+        runtime::{app, runtime},
+    },
     config::Config,
     domain::{
         role::Role,
@@ -24,12 +28,12 @@ use crate::{
 };
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(crate) enum UserCommand {
     /// Add an account
     Add {
         #[arg(long)]
         email: String,
-        /// What others see
+        /// Name that others see
         #[arg(long)]
         name: String,
         /// ADMIN, MANAGER, SALES or VIEWER
@@ -43,11 +47,11 @@ pub(super) enum Command {
     /// Set a password; every session of the account ends
     Passwd {
         #[command(flatten)]
-        account: Account,
+        account: AccountArgs,
         #[command(flatten)]
         password: Password,
     },
-    /// Change what an account may do; its open sockets follow at once
+    /// Change the role of an account; its open sockets follow at once
     Role {
         email: String,
         /// ADMIN, MANAGER, SALES or VIEWER
@@ -55,44 +59,44 @@ pub(super) enum Command {
         role: String,
     },
     /// Let a deactivated account sign in again
-    Activate(Account),
-    /// Deactivate an account; every session of it ends
-    Deactivate(Account),
+    Activate(AccountArgs),
+    /// Deactivate an account; all its sessions end
+    Deactivate(AccountArgs),
 }
 
 /// Names an account by its e-mail address.
 #[derive(Args)]
-pub(super) struct Account {
+pub(crate) struct AccountArgs {
     #[arg(value_name = "EMAIL", required_unless_present = "email")]
     address: Option<String>,
-    /// The same, as an option
+    /// Same as EMAIL, as an option
     #[arg(long, conflicts_with = "address")]
     email: Option<String>,
 }
 
-impl Account {
+impl AccountArgs {
     fn email(&self) -> &str {
         self.address.as_deref().or(self.email.as_deref()).unwrap_or_default()
     }
 }
 
 #[derive(Args)]
-pub(super) struct Password {
+pub(crate) struct Password {
     /// Read the password from the first line of stdin instead of asking for it
     #[arg(long)]
     password_stdin: bool,
 }
 
-pub(super) fn run(command: Command, options: &Options) -> Result<()> {
+pub(crate) fn run(command: UserCommand, options: &Options) -> Result<()> {
     let config = options.load()?;
     runtime()?.block_on(async {
         match command {
-            Command::Add { email, name, role, password } => add(&config, &email, &name, &role, &password).await,
-            Command::List => list(&config).await,
-            Command::Passwd { account, password } => passwd(&config, account.email(), &password).await,
-            Command::Role { email, role } => change_role(&config, &email, &role).await,
-            Command::Activate(account) => set_active(&config, account.email(), true).await,
-            Command::Deactivate(account) => set_active(&config, account.email(), false).await,
+            UserCommand::Add { email, name, role, password } => add(&config, &email, &name, &role, &password).await,
+            UserCommand::List => list(&config).await,
+            UserCommand::Passwd { account, password } => passwd(&config, account.email(), &password).await,
+            UserCommand::Role { email, role } => change_role(&config, &email, &role).await,
+            UserCommand::Activate(account) => set_active(&config, account.email(), true).await,
+            UserCommand::Deactivate(account) => set_active(&config, account.email(), false).await,
         }
     })
 }
@@ -120,7 +124,7 @@ async fn list(config: &Config) -> Result<()> {
 
 async fn passwd(config: &Config, email: &str, password: &Password) -> Result<()> {
     refuse_without_database(config)?;
-    // Nobody else can write while this one holds the lock, and typing takes its time.
+    // Before the database is opened: nobody else can write while this process holds the lock, and typing takes time.
     let patch = UserPatch::parse(object(json!({"password": password.read()?})))?;
     let app = open(config).await?;
     let user = account(&app, email).await?;
@@ -152,9 +156,10 @@ async fn set_active(config: &Config, email: &str, active: bool) -> Result<()> {
     let patch = UserPatch { active: Some(active), ..UserPatch::default() };
     app.update_user(&Principal::operator(), user.id, patch).await?;
     app.store().close().await;
-    match active {
-        true => say(format_args!("{} is active and may sign in again", user.email)),
-        false => say(format_args!("{} is deactivated; its sessions ended", user.email)),
+    if active {
+        say(format_args!("{} is active and may sign in again", user.email))
+    } else {
+        say(format_args!("{} is deactivated; its sessions ended", user.email))
     }
 }
 
@@ -163,7 +168,7 @@ async fn open(config: &Config) -> Result<App> {
     Ok(app(config, Arc::new(store), Passwords::new(&config.auth.password_hash)?))
 }
 
-/// As [`open`], but the database has to be there: a mistyped path must not make one.
+/// Same as [`open`], but the database must exist: a mistyped path must not create one.
 async fn existing(config: &Config) -> Result<App> {
     refuse_without_database(config)?;
     open(config).await

@@ -1,23 +1,28 @@
-//! The layers of a configuration: what the file, the environment and the flags say, each checked for names by
-//! itself, and one line for whatever is wrong with them.
+//! Layers of the configuration: the file, the environment and the flags.
+//!
+//! The names in each layer are checked separately, and every error is one line.
 
 use std::{ffi::OsStr, fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use figment::{Metadata, Profile, Provider, error::Kind, value};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Config, DEFAULT_FILE};
+use crate::domain::text::{LIKELY, likeness};
 
-/// The tree of keys, with the default of each.
-pub(super) struct Known(Value);
+pub(crate) const DEFAULT_FILE: &str = "leadwire.toml";
 
-impl Known {
-    pub(super) fn new() -> Self {
-        Self(serde_json::to_value(Config::default()).expect("settings are plain data"))
+/// Tree of known keys, with the default of each.
+pub(crate) struct KnownKeys(Value);
+
+impl KnownKeys {
+    /// Keys and default values of `defaults`.
+    pub(crate) fn of(defaults: &impl Serialize) -> Self {
+        Self(serde_json::to_value(defaults).expect("settings are plain data"))
     }
 
-    /// Refuses keys that nobody reads.
+    /// Refuses unknown keys.
     fn check(&self, source: &str, dict: &value::Dict) -> Result<()> {
         self.check_at(source, &self.0, dict, "")
     }
@@ -38,20 +43,19 @@ impl Known {
     }
 
     fn suggestion(&self, key: &str) -> String {
-        let lower = key.to_lowercase();
         let near = self
             .keys()
             .into_iter()
             .map(|known| {
                 let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-                // A key under the wrong table, or without its table, is as near as one with a typo.
-                let whole = strsim::jaro_winkler(&known.to_lowercase(), &lower);
-                let name = strsim::jaro_winkler(&last(&known).to_lowercase(), &last(&lower)) - 0.02;
+                // A key in the wrong table, or without its table, counts as about as similar as one with a typo.
+                let whole = likeness(&known, key);
+                let name = likeness(&last(&known), &last(key)) - 0.02;
                 (whole.max(name), known)
             })
             .max_by(|left, right| left.0.total_cmp(&right.0));
         match near {
-            Some((likeness, known)) if likeness > 0.85 => format!("; did you mean {known}?"),
+            Some((likeness, known)) if likeness > LIKELY => format!("; did you mean {known}?"),
             _ => String::new(),
         }
     }
@@ -69,13 +73,13 @@ impl Known {
     }
 }
 
-/// Values from one place, which errors will name.
-pub(super) struct Layer {
+/// Values from one source, which errors name.
+pub(crate) struct ConfigLayer {
     source: String,
     dict: value::Dict,
 }
 
-impl Provider for Layer {
+impl Provider for ConfigLayer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.source.clone())
     }
@@ -85,9 +89,9 @@ impl Provider for Layer {
     }
 }
 
-impl Layer {
-    /// The file's values; nothing when none was named and the usual one is not there.
-    pub(super) fn from_file(known: &Known, file: Option<&Path>) -> Result<Option<Self>> {
+impl ConfigLayer {
+    /// Values of the file; `None` when no file was named and the default one does not exist.
+    pub(crate) fn from_file(known: &KnownKeys, file: Option<&Path>) -> Result<Option<Self>> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
         let source = path.display().to_string();
         let text = match fs::read_to_string(path) {
@@ -103,8 +107,8 @@ impl Layer {
         Ok(Some(Self { source, dict }))
     }
 
-    pub(super) fn from_environment<N: AsRef<OsStr>, T>(
-        known: &Known,
+    pub(crate) fn from_environment<N: AsRef<OsStr>, T>(
+        known: &KnownKeys,
         variables: impl Iterator<Item = (N, Result<String, T>)>,
     ) -> Result<Vec<Self>> {
         let mut layers = Vec::new();
@@ -113,7 +117,7 @@ impl Layer {
             let key = match name {
                 "RUST_LOG" => "log.level".to_owned(),
                 "LEADWIRE_LOG" => "log.level".to_owned(),
-                // Read by the command line, by `plugin build`, and by the tests.
+                // Used by the command line, by `plugin build`, and by the tests.
                 "LEADWIRE_CONFIG" | "LEADWIRE_WASM_TOOLCHAIN" => continue,
                 _ if name.starts_with("LEADWIRE_TEST_") => continue,
                 _ => match name.strip_prefix("LEADWIRE_") {
@@ -124,13 +128,13 @@ impl Layer {
             let Ok(text) = text else { bail!("{name}: expected UTF-8") };
             layers.push(Self::from_text(known, name.to_owned(), &key.split('.').collect::<Vec<_>>(), &text)?);
         }
-        // The general variable comes first, so that the particular one wins.
+        // The general variable comes first, so that the more specific one overrides it.
         layers.sort_by_key(|layer| (layer.source != "RUST_LOG", layer.source.clone()));
         Ok(layers)
     }
 
-    /// One value as text: read as what its default is, because an all-digit secret is still a text.
-    pub(super) fn from_text(known: &Known, source: String, path: &[&str], text: &str) -> Result<Self> {
+    /// One value from text, parsed by the type of its default, because a secret of digits only is still a text.
+    pub(crate) fn from_text(known: &KnownKeys, source: String, path: &[&str], text: &str) -> Result<Self> {
         let mut names = Vec::new();
         let mut default = Some(&known.0);
         for segment in path {
@@ -152,7 +156,7 @@ impl Layer {
     }
 }
 
-/// `a,b`, or a list as TOML writes it.
+/// Parses `a,b`, or a TOML list.
 fn list(text: &str) -> Result<value::Value> {
     if !text.trim_start().starts_with('[') {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -163,11 +167,15 @@ fn list(text: &str) -> Result<value::Value> {
     dict.remove("list").context("expected a list")
 }
 
-/// One line for an error of figment's. The value found is named by its kind only: it may be a secret.
-pub(super) fn explain(error: &figment::Error) -> String {
+/// Converts an error of figment to one line. Of the value found it names only the kind, because it may be a secret.
+pub(crate) fn explain(error: &figment::Error) -> String {
     let source = error.metadata.as_ref().map(|metadata| format!("{}: ", metadata.name)).unwrap_or_default();
     let key = error.path.join(".");
     let what = match &error.kind {
+        // A string that cannot be parsed, such as a duration of "15 minutes or so".
+        Kind::InvalidValue(figment::error::Actual::Str(_), expected) => {
+            format!("expected {}, found another string", plainly(expected))
+        }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             format!("expected {}, found {}", plainly(expected), kind_of(found))
         }
@@ -198,7 +206,7 @@ fn kind_of(found: &figment::error::Actual) -> &'static str {
     match found {
         Actual::Bool(_) => "true or false",
         Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => "a number",
-        Actual::Str(_) | Actual::Char(_) => "a text that is none",
+        Actual::Str(_) | Actual::Char(_) => "a string",
         Actual::Seq => "a list",
         Actual::Map => "a table",
         _ => "something else",

@@ -1,4 +1,4 @@
-//! `[log]` of the configuration: what the server says of itself, and how much it keeps of what happened.
+//! `[log]` of the configuration: level and format of the process log, and retention of the event log.
 
 use std::time::Duration;
 
@@ -14,34 +14,34 @@ const SHORTEST: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// A level, or directives such as `info,leadwire::plugin=debug`.
+pub struct LogConfig {
+    /// Log level, or directives such as `info,leadwire::plugin=debug`.
     pub level: String,
     pub format: Format,
-    /// The log of events is kept for so long, and so far back.
+    /// Retention of the event log, by age and by number of events.
     #[serde(with = "humantime_serde")]
     pub keep_for: Duration,
     pub keep_events: u32,
 }
 
-impl Default for Log {
+impl Default for LogConfig {
     fn default() -> Self {
-        let telemetry::Settings { level, format } = telemetry::Settings::default();
+        let telemetry::LogSettings { level, format } = telemetry::LogSettings::default();
         Self { level, format, keep_for: Duration::from_secs(7 * 24 * 60 * 60), keep_events: 100_000 }
     }
 }
 
-impl Log {
-    pub fn telemetry(&self) -> telemetry::Settings {
-        telemetry::Settings { level: self.level.clone(), format: self.format }
+impl LogConfig {
+    pub fn telemetry(&self) -> telemetry::LogSettings {
+        telemetry::LogSettings { level: self.level.clone(), format: self.format }
     }
 
-    pub fn retention(&self) -> retention::Settings {
-        retention::Settings { keep_for: self.keep_for, keep_events: self.keep_events }
+    pub fn retention(&self) -> retention::RetentionConfig {
+        retention::RetentionConfig { keep_for: self.keep_for, keep_events: self.keep_events }
     }
 
-    /// What the types alone cannot say, besides the ranges that are common to all spans and numbers.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Checks constraints that the types cannot express, beyond the common ranges of durations and numbers.
+    pub(crate) fn check(&self) -> Result<()> {
         self.telemetry().filter()?;
         if self.keep_for < SHORTEST {
             let found = humantime_serde::re::humantime::format_duration(self.keep_for);

@@ -1,4 +1,4 @@
-//! `[metrics]` of the configuration.
+//! `[metrics]` of the configuration: the address of `/metrics`.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Metrics {
-    /// Where `GET /metrics` is answered, and nothing else; nowhere when absent. Port 0 picks a free one.
+pub struct MetricsConfig {
+    /// Address that serves `GET /metrics` and nothing else; no metrics when absent. Port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub listen: Option<SocketAddr>,
 }

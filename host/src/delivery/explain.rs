@@ -1,45 +1,54 @@
-//! Why a role, or a user, got what it got of an event when that was delivered.
+//! Explains why a role, or a user, got what it got of an event when that was delivered.
 //!
-//! The event is shaped again as the tail of the log shaped it: by the plugins that were in use for it, from their
-//! recorded bytes and settings, and under the `[visibility]` of the time. What a socket that catches up is sent of it
-//! is another matter, see `recalled`.
+//! The event is shaped again as the tail shaped it: by the plugins that were in use for it, from their recorded bytes
+//! and settings, and under the `[visibility]` of that time. What a socket that catches up is sent of it now is
+//! another matter, see `recalled`.
 
-mod recalled;
+pub(crate) mod outcome;
+pub(crate) mod recalled;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-pub use self::recalled::Replayed;
-use self::recalled::Today;
-use super::shape::{Shaper, Slice};
 use crate::{
+    delivery::{
+        explain::{
+            outcome::{ExplainedOutcome, Narrowed, RevokedInstead, addressed, is_addressed, read},
+            recalled::CurrentRules,
+        },
+        line::Slice,
+        shape::Shaper,
+    },
     domain::{
-        event::{Audience, Event, InForce},
+        audience::Audience,
+        event::{Event, InForce},
         id::{LeadId, UserId},
-        policy::Scope,
         role::Role,
         room::Room,
         time::Timestamp,
         user::User,
     },
-    plugin::{self, Past, Pinned, Plugins, Said, Step},
+    plugin::{self, HistoricalSets, PinnedSet, Plugins, Said, TraceStep},
     store::{
-        self, Store,
-        generation::{Generation, Member, Switch},
+        self,
+        generation::{GenerationMember, StoredGeneration, Switch},
+        handle::{self, Store},
     },
 };
 
-/// Whose view of an event is asked for.
+pub use recalled::Replayed;
+
+/// Role or user whose view of an event is explained.
 #[derive(Clone, Debug)]
 pub enum Viewer {
     Role(Role),
     User(UserId),
 }
 
-/// What became of an event for a role or a user, and why.
+/// Outcome of an event for a role or a user, with the reasons.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -49,29 +58,30 @@ pub struct Explanation {
     pub lead_id: Option<LeadId>,
     pub rooms: Vec<String>,
     pub role: Role,
-    /// Set when a user was asked about; the role is that of today.
+    /// Set when the viewer is a user; `role` is then the user's role today.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    /// The set of plugins that shaped the event, 0 for none, and the first event that it shaped.
+    /// Generation of the plugin set that shaped the event, 0 for none; `in_use_since` is the first event that it
+    /// shaped.
     pub generation: u64,
     pub in_use_since: u64,
-    /// Whether later events are shaped by other plugins, settings or visibility.
+    /// True if later events are shaped by other plugins, settings or visibility.
     pub changed_since: bool,
-    pub plugins: Vec<Member>,
+    pub plugins: Vec<GenerationMember>,
     /// Each decision, in order.
     pub steps: Vec<Reason>,
-    pub outcome: Outcome,
-    /// Who of the role got it; those who had it held back, nobody yet.
+    pub outcome: ExplainedOutcome,
+    /// Users of the role who got it; nobody yet if it was held back.
     pub audience: Audience,
-    /// What they got.
+    /// Payload that they got.
     pub payload: Option<Value>,
-    /// Who was told instead that the lead is out of their sight, and in what words.
+    /// Users who were told instead that the lead is no longer visible to them, and the payload of that notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<RevokedInstead>,
-    /// False when the answer may have been another at the time; `notes` say why.
+    /// False if the answer may have been different at the time; `notes` says why.
     pub exact: bool,
     pub notes: Vec<String>,
-    /// What a socket that catches up is sent of it now.
+    /// Verdict on the event for a socket that catches up now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replay: Option<Replayed>,
 }
@@ -79,40 +89,8 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Reason {
-    Step(Step),
+    Step(TraceStep),
     Visibility(Narrowed),
-}
-
-/// What `[visibility]` of the configuration left of an audience.
-#[derive(Clone, Debug, Serialize)]
-pub struct Narrowed {
-    /// Always `visibility`.
-    pub by: &'static str,
-    pub scope: Scope,
-    pub audience: Audience,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// To all or some of the role, or to the user.
-    Sent,
-    /// The user was told that the lead is out of sight instead.
-    Revoked,
-    /// A plugin gave no verdict: it was sent later, once there was one.
-    Held,
-    /// To nobody of the role, or not to the user.
-    Withheld,
-    /// Events of this kind are sent to nobody.
-    Internal,
-    /// Of a replay: whoever has not got this event is sent `sync:reset` in place of it and all others.
-    Reset,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct RevokedInstead {
-    pub audience: Audience,
-    pub payload: Value,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -123,33 +101,35 @@ pub enum Error {
     Gone(u64),
     #[error("there is no such user")]
     NoUser,
-    /// It is there, but cannot be told.
+    /// The event exists, but cannot be explained.
     #[error("event {seq} cannot be explained: {reason}")]
     Unexplained { seq: u64, reason: String },
     #[error(transparent)]
     Store(#[from] store::Error),
-    #[error("explaining broke down")]
+    #[error("explain task failed")]
     Broken(#[source] tokio::task::JoinError),
 }
 
 /// Explains events of one log, one at a time.
 pub struct Explainer {
     store: Arc<Store>,
-    past: Arc<Past>,
-    /// Compiling and asking guests takes memory and a thread: nobody needs two explanations at once.
+    past: Arc<HistoricalSets>,
+    /// Held by one explanation at a time: compiling and asking guests takes memory and a thread, and nobody needs two
+    /// explanations at once.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Explainer {
-    /// `past` makes the plugins of the time again.
-    pub fn new(store: Arc<Store>, past: Past) -> Self {
+    /// Creates an explainer; `past` rebuilds the plugin sets of earlier times.
+    pub fn new(store: Arc<Store>, past: HistoricalSets) -> Self {
         Self { store, past: Arc::new(past), turn: Arc::default() }
     }
 
-    /// Tells who decided what about an event, and what the viewer got of it when it was delivered.
+    /// Explains which decisions were made about an event, by whom, and what the viewer got of it when it was delivered.
     ///
     /// # Errors
-    /// When there is no such event or user, or what shaped the event was not kept or is not loaded any more.
+    /// When there is no such event or user, or the plugin set that shaped the event was not kept or cannot be loaded
+    /// any more.
     pub async fn explain(&self, seq: u64, viewer: &Viewer) -> Result<Explanation, Error> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut reader = self.store.read().await?;
@@ -170,7 +150,7 @@ impl Explainer {
         let switch = switch.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
         let changed_since = reader.switch_before(u64::MAX).await? != Some(switch);
         let then = self.recorded(&mut reader, seq, switch.in_force.generation).await?;
-        let today = Today::read(&mut reader, &event, role, user.as_ref()).await?;
+        let today = CurrentRules::read(&mut reader, &event, role, user.as_ref()).await?;
         let now = match &today {
             Some(today) => self.recorded(&mut reader, seq, today.in_force.generation).await.ok(),
             None => None,
@@ -179,11 +159,11 @@ impl Explainer {
 
         let (past, epoch) = (Arc::clone(&self.past), self.store.epoch().to_owned());
         let shaping = move || {
-            // Ends with the work, whether or not somebody still waits for that.
+            // Released when the work ends, even if the caller no longer waits for it.
             let _turn = turn;
             let plugins = then.plugins(&past).map_err(|error| refused(seq, &error))?;
             let in_force = now.and_then(|now| now.plugins(&past).ok());
-            // What guests log now is no news of the server's.
+            // Log output of the guests is suppressed: it says nothing about what the server does now.
             let quiet = tracing::subscriber::NoSubscriber::default();
             let _quiet = tracing::subscriber::set_default(quiet);
             let plain = tell(&event, role, &plugins, &switch, &epoch);
@@ -198,10 +178,10 @@ impl Explainer {
         spawn_blocking(shaping).await.map_err(Error::Broken)?
     }
 
-    /// A set as it was recorded, with the files that are needed to make it again.
-    async fn recorded(&self, reader: &mut store::Reader, seq: u64, generation: u64) -> Result<Recorded, Error> {
+    /// Reads a plugin set as it was recorded, with the files that are needed to rebuild it.
+    async fn recorded(&self, reader: &mut handle::Reader, seq: u64, generation: u64) -> Result<RecordedSet, Error> {
         if generation == 0 {
-            return Ok(Recorded::default());
+            return Ok(RecordedSet::default());
         }
         let reason = || format!("generation {generation} of the plugins was not kept");
         let found = reader.generation(generation).await?;
@@ -210,20 +190,20 @@ impl Explainer {
             Some(_) => BTreeMap::new(),
             None => reader.plugin_files(&generation).await?,
         };
-        Ok(Recorded { generation: Some(generation), files })
+        Ok(RecordedSet { generation: Some(generation), files })
     }
 }
 
-/// A set of plugins that was in force once.
+/// Plugin set that was in force at some time.
 #[derive(Default)]
-struct Recorded {
-    generation: Option<Generation>,
+struct RecordedSet {
+    generation: Option<StoredGeneration>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
-impl Recorded {
-    /// Blocks while they are compiled.
-    fn plugins(&self, past: &Past) -> Result<Pinned, plugin::Error> {
+impl RecordedSet {
+    /// Rebuilds the set; blocks while its plugins are compiled.
+    fn plugins(&self, past: &HistoricalSets) -> Result<PinnedSet, plugin::Error> {
         let Some(generation) = &self.generation else { return Ok(Plugins::none().pinned()) };
         match past.get(generation.id) {
             Some(plugins) => Ok(plugins),
@@ -236,14 +216,14 @@ fn refused(seq: u64, error: &plugin::Error) -> Error {
     Error::Unexplained { seq, reason: error.to_string() }
 }
 
-/// Shapes the event for the role, and puts together what that says.
-fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &str) -> Explanation {
+/// Shapes the event for the role and collects the explanation.
+fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: &str) -> Explanation {
     let InForce { generation, visibility } = switch.in_force;
     let shaper = Shaper::new(Plugins::none(), visibility, epoch);
     let (slice, steps) = shaper.explain(plugins, event, role);
     let mut notes = Vec::new();
     for step in &steps {
-        let Step::Plugin(step) = step else { continue };
+        let TraceStep::Plugin(step) = step else { continue };
         if step.may_differ {
             notes.push(format!("{} asked for the time or for random numbers: it may have said else then", step.plugin));
         }
@@ -251,7 +231,7 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
             notes.push(format!("{} gave no verdict: once it did, the plugins in force then decided", step.plugin));
         }
     }
-    let exact = !steps.iter().any(|step| matches!(step, Step::Plugin(step) if step.may_differ));
+    let exact = !steps.iter().any(|step| matches!(step, TraceStep::Plugin(step) if step.may_differ));
     let mut steps: Vec<Reason> = steps.into_iter().map(Reason::Step).collect();
     let narrowed = event.audience(&visibility, role);
     if narrowed != Audience::Everyone && slice.is_some() {
@@ -271,7 +251,7 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
         changed_since: false,
         plugins: Vec::new(),
         steps,
-        outcome: Outcome::Internal,
+        outcome: ExplainedOutcome::Internal,
         audience: Audience::Nobody,
         payload: None,
         revoked: None,
@@ -281,12 +261,12 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
     };
     match slice.filter(|_| !event.rooms.is_empty()) {
         None => told.notes.push("events of this kind are sent to nobody".into()),
-        Some(Slice::Held(_) | Slice::Withheld) => told.outcome = Outcome::Held,
+        Some(Slice::Held(_) | Slice::Withheld) => told.outcome = ExplainedOutcome::Held,
         Some(Slice::Sent { message, audience, revoked }) => {
             if audience == Audience::Nobody {
-                told.outcome = Outcome::Withheld;
+                told.outcome = ExplainedOutcome::Withheld;
             } else {
-                (told.outcome, told.payload) = (Outcome::Sent, Some(read(&message.body)));
+                (told.outcome, told.payload) = (ExplainedOutcome::Sent, Some(read(&message.body)));
             }
             told.audience = audience;
             told.revoked = revoked
@@ -298,41 +278,23 @@ fn tell(event: &Event, role: Role, plugins: &Pinned, switch: &Switch, epoch: &st
 }
 
 impl Explanation {
-    /// The same for one user of the role.
+    /// Narrows the explanation to one user of the role.
     fn for_user(mut self, event: &Event, user: &User) -> Self {
         self.user_id = Some(user.id);
         if !user.active {
             self.notes.push("the account is deactivated today".into());
         }
         self.notes.push(format!("{} is the user's role today; it may have been another then", user.role));
-        if matches!(self.outcome, Outcome::Held | Outcome::Internal) {
+        if matches!(self.outcome, ExplainedOutcome::Held | ExplainedOutcome::Internal) {
             return self;
         }
         let revoked = self.revoked.take().filter(|revoked| revoked.audience.includes(user.id));
         (self.outcome, self.payload) = match revoked {
-            _ if !is_addressed(event, user) => (Outcome::Withheld, None),
-            _ if self.audience.includes(user.id) => (Outcome::Sent, self.payload),
-            Some(revoked) => (Outcome::Revoked, Some(revoked.payload)),
-            None => (Outcome::Withheld, None),
+            _ if !is_addressed(event, user) => (ExplainedOutcome::Withheld, None),
+            _ if self.audience.includes(user.id) => (ExplainedOutcome::Sent, self.payload),
+            Some(revoked) => (ExplainedOutcome::Revoked, Some(revoked.payload)),
+            None => (ExplainedOutcome::Withheld, None),
         };
         self
     }
-}
-
-/// Whether the event is for the user's sockets, if they listen.
-fn is_addressed(event: &Event, user: &User) -> bool {
-    event.rooms.iter().any(|room| !matches!(room, Room::User(id) if *id != user.id))
-}
-
-/// Who else had to be listening.
-fn addressed(rooms: &[Room]) -> Option<String> {
-    match rooms {
-        [Room::User(id)] => Some(format!("it is addressed to the user {id} alone")),
-        [Room::Lead(id)] => Some(format!("it is for sockets that had subscribed to lead {id}")),
-        _ => None,
-    }
-}
-
-fn read(body: &serde_json::value::RawValue) -> Value {
-    serde_json::from_str(body.get()).unwrap_or_else(|error| json!({"unreadable": error.to_string()}))
 }

@@ -1,8 +1,9 @@
-//! Holds: leads that are withheld from a role because a filter gave no verdict, so that sockets go on with the others.
+//! Holds: leads that are withheld from a role because a filter gave no verdict, so that sockets can go on with other
+//! leads.
 //!
-//! Sockets wait at an event for a moment, then write down a hold and go past it, and past every later event of that
-//! lead. [`Holds::run`] asks about the lead again, and releases it by a line of the log: whoever is past that line has
-//! to fetch again. The database keeps holds over a restart.
+//! Sockets wait at an event for a grace period, then record a hold and go past the event, and past every later event
+//! of that lead. [`Holds::run`] asks about the lead again and releases it with a line of the log; a socket that is
+//! past that line has to fetch again. Holds are kept in the database and survive a restart.
 
 use std::{
     collections::HashMap,
@@ -17,79 +18,77 @@ use metrics::counter;
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::{
-    select,
     sync::{Notify, watch},
-    task::yield_now,
-    time::{sleep, sleep_until},
+    time::sleep,
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::shape::Shaper;
 use crate::{
     domain::{
-        event::{Draft, Event},
+        event::{Event, NewEvent},
+        event_name::EventName,
         id::LeadId,
-        lead::Lead,
         role::Role,
         time::Timestamp,
     },
     plugin::Unavailable,
-    store::{self, Store, hold::Hold},
+    store::{self, handle::Store, hold::Hold},
 };
 
-/// With more holds than this, everything is withheld from the role: it is no longer about single leads.
+/// Maximum number of single holds per role. Beyond it everything is withheld from the role, because the failure is no
+/// longer about single leads.
 const MOST_LEADS: usize = 200;
-/// Sockets wait once for a plugin, and not again for each of its events.
+/// Number of grace periods after which sockets wait again: they wait once for a failing plugin, and not again for each
+/// of its events.
 const GRACES: u32 = 10;
-/// How long after an answer that was none the next question is asked.
+/// Delay before the plugins are asked again after they gave no verdict; it doubles up to `LONGEST_PAUSE` (back-off).
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Between two lines that release something, at least; longer, when one follows the other.
-const FIRST_GAP: Duration = Duration::from_secs(1);
-const LONGEST_GAP: Duration = Duration::from_secs(60);
-/// The most of a plugin's words that is kept.
+/// Minimum time between two lines that release holds; it grows up to `LONGEST_GAP` if one soon follows the other.
+pub(crate) const FIRST_GAP: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_GAP: Duration = Duration::from_secs(60);
+/// Maximum length of a plugin's reason that is kept, in bytes.
 const MAX_REASON: usize = 300;
 
-/// The name of the line that releases holds.
-const RELEASED: &str = "delivery:released";
-/// In the context of that line: the holds.
+/// Name of the line that releases holds.
+const RELEASED: &str = EventName::DeliveryReleased.as_str();
+/// Key of the released holds in the context of that line.
 const LEADS: &str = "leads";
 
-/// What is withheld, from whom.
+/// Withheld leads, per role.
 pub struct Holds {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     grace: Duration,
-    state: RwLock<State>,
-    /// Whether there is any, for those who would have to ask for each event.
+    pub(crate) state: RwLock<HoldState>,
+    /// Set while there is any hold: a cheap check, because it is made for each event.
     is_any: AtomicBool,
-    /// Held while a hold is written down.
+    /// Locked while holds are written to the database.
     writing: tokio::sync::Mutex<()>,
     changed: watch::Sender<()>,
-    /// Something may be due earlier.
-    sooner: Notify,
+    /// Notified when a hold may be due earlier.
+    pub(crate) sooner: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    kept: HashMap<(Role, LeadId), Kept>,
-    waiting: HashMap<Role, Waiting>,
+pub(crate) struct HoldState {
+    pub(crate) kept: HashMap<(Role, LeadId), KeptHold>,
+    waiting: HashMap<Role, HoldWaiters>,
 }
 
-/// Sockets of a role wait for a plugin.
-struct Waiting {
+/// Period during which sockets of a role wait for a plugin.
+struct HoldWaiters {
     since: Instant,
     last: Instant,
 }
 
-struct Kept {
+pub(crate) struct KeptHold {
     hold: Hold,
     asked: Instant,
-    due: Instant,
+    pub(crate) due: Instant,
     pause: Duration,
 }
 
-impl Kept {
+impl KeptHold {
     fn new(hold: Hold) -> Self {
         let now = Instant::now();
         Self { hold, asked: now, due: now + FIRST_PAUSE, pause: FIRST_PAUSE }
@@ -97,42 +96,43 @@ impl Kept {
 }
 
 impl Holds {
-    /// The holds that the database keeps; sockets wait for `grace` before there is another one.
+    /// Loads the holds from the database; sockets wait for `grace` before there is another one.
     pub async fn open(store: Arc<Store>, grace: Duration) -> store::Result<Arc<Self>> {
         let kept = store.read().await?.holds().await?;
-        let kept: HashMap<_, _> = kept.into_iter().map(|hold| ((hold.role, hold.lead), Kept::new(hold))).collect();
+        let kept: HashMap<_, _> = kept.into_iter().map(|hold| ((hold.role, hold.lead), KeptHold::new(hold))).collect();
         Ok(Arc::new(Self {
             store,
             grace,
             is_any: AtomicBool::new(!kept.is_empty()),
-            state: RwLock::new(State { kept, waiting: HashMap::new() }),
+            state: RwLock::new(HoldState { kept, waiting: HashMap::new() }),
             writing: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(()),
             sooner: Notify::new(),
         }))
     }
 
-    /// Whether what happens to the lead is withheld from the role.
+    /// Returns true if events of the lead are withheld from the role.
     pub fn withholds(&self, role: Role, lead: LeadId) -> bool {
         self.is_any.load(Ordering::Acquire) && self.state.read().withholds(role, lead)
     }
 
-    /// How many there are, by role.
+    /// Returns the number of holds per role.
     pub fn count(&self) -> [(Role, usize); Role::ALL.len()] {
         let state = self.state.read();
         Role::ALL.map(|role| (role, state.kept.keys().filter(|(of, _)| *of == role).count()))
     }
 
-    /// Told when there is a hold more or less.
+    /// Signals when a hold is added or released.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Whether sockets of the role have waited long enough for a plugin that gives no verdict.
+    /// Records that a socket of the role waits for a plugin that gives no verdict; returns true once sockets of the
+    /// role have waited long enough.
     pub fn is_grace_over(&self, role: Role) -> bool {
         let now = Instant::now();
         let mut state = self.state.write();
-        let waiting = state.waiting.entry(role).or_insert(Waiting { since: now, last: now });
+        let waiting = state.waiting.entry(role).or_insert(HoldWaiters { since: now, last: now });
         if now - waiting.last > self.grace * GRACES {
             waiting.since = now;
         }
@@ -140,10 +140,10 @@ impl Holds {
         now - waiting.since >= self.grace
     }
 
-    /// Withholds the lead from the role from now on. A plugin gave no verdict on event `seq`.
+    /// Withholds the lead from the role from now on, because a plugin gave no verdict on event `seq`.
     ///
     /// # Errors
-    /// When it cannot be written down: then nobody may go past the event.
+    /// When the hold cannot be written: then no socket may go past the event.
     pub async fn hold(&self, role: Role, lead: LeadId, seq: u64, why: &Unavailable) -> store::Result<()> {
         let _writing = self.writing.lock().await;
         let is_all = {
@@ -161,18 +161,17 @@ impl Holds {
         tx.commit().await?;
 
         let plugin = &hold.plugin;
-        match is_all {
-            true => warn!(plugin, %role, "every lead is withheld from {role} until {plugin} gives a verdict again"),
-            false => {
-                warn!(plugin, %role, %lead, event.seq = seq, "lead {lead} is withheld from {role} until {plugin} gives a verdict")
-            }
+        if is_all {
+            warn!(plugin, %role, "withholding all leads from {role} until {plugin} returns a verdict again");
+        } else {
+            warn!(plugin, %role, %lead, event.seq = seq, "withholding lead {lead} from {role} until {plugin} returns a verdict");
         }
         counter!("leadwire_holds_total").increment(1);
         let mut state = self.state.write();
         if is_all {
             state.kept.retain(|(of, _), _| *of != role);
         }
-        state.kept.insert((role, lead), Kept::new(hold));
+        state.kept.insert((role, lead), KeptHold::new(hold));
         self.is_any.store(true, Ordering::Release);
         drop(state);
         self.changed.send_replace(());
@@ -180,7 +179,8 @@ impl Holds {
         Ok(())
     }
 
-    /// Something happened to a lead: if it is withheld, what a plugin says of it may be another now.
+    /// Schedules an earlier retry for a lead to which something happened: if it is withheld, a plugin's verdict on it
+    /// may be different now.
     fn note(&self, lead: LeadId) {
         let mut state = self.state.write();
         let mut is_sooner = false;
@@ -195,8 +195,8 @@ impl Holds {
         }
     }
 
-    /// Takes note of a line that the tail passes.
-    pub(super) fn pass(&self, event: &Event) {
+    /// Applies a line that the tail passes: it releases holds, or makes those of its lead due earlier.
+    pub(crate) fn pass(&self, event: &Event) {
         if !self.is_any.load(Ordering::Acquire) {
             return;
         }
@@ -216,74 +216,19 @@ impl Holds {
         self.changed.send_replace(());
     }
 
-    /// Asks again about what is withheld, and releases it when there is an answer, until `stop`.
-    pub async fn run(self: Arc<Self>, shaper: Arc<Shaper>, stop: CancellationToken) {
-        stop.run_until_cancelled(self.ask_again(&shaper)).await;
-    }
-
-    async fn ask_again(&self, shaper: &Shaper) {
-        let mut plugins = shaper.changed();
-        let (mut gap, mut last_release) = (FIRST_GAP, None::<Instant>);
-        loop {
-            match self.answered(shaper).await {
-                Ok(answered) if answered.is_empty() => {}
-                Ok(answered) => match self.release(&answered).await {
-                    Ok(()) => {
-                        let is_soon = last_release.is_some_and(|last| last.elapsed() < LONGEST_GAP);
-                        gap = if is_soon { (gap * 2).min(LONGEST_GAP) } else { FIRST_GAP };
-                        last_release = Some(Instant::now());
-                        sleep(gap).await;
-                    }
-                    Err(error) => self.complain(&error).await,
-                },
-                Err(error) => self.complain(&error).await,
-            }
-            let due = self.state.read().kept.values().map(|kept| kept.due).min();
-            let due = async {
-                match due {
-                    Some(due) => sleep_until(due.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            select! {
-                () = due => {}
-                () = self.sooner.notified() => {}
-                _ = plugins.changed() => self.ask_all_at_once(),
-            }
-        }
-    }
-
-    async fn complain(&self, error: &store::Error) {
-        warn!("cannot look after what is withheld, trying again: {error}");
+    pub(crate) async fn complain(&self, error: &store::Error) {
+        warn!("cannot update withheld leads, retrying: {error}");
         sleep(FIRST_GAP).await;
     }
 
-    fn ask_all_at_once(&self) {
+    pub(crate) fn ask_all_at_once(&self) {
         let now = Instant::now();
         for kept in self.state.write().kept.values_mut() {
             (kept.due, kept.pause) = (now, FIRST_PAUSE);
         }
     }
 
-    /// Of what is due, what plugins give a verdict on again, and what is not there any more.
-    async fn answered(&self, shaper: &Shaper) -> store::Result<Vec<(Role, LeadId)>> {
-        let now = Instant::now();
-        let due: Vec<(Role, LeadId)> =
-            self.state.read().kept.iter().filter(|(_, kept)| kept.due <= now).map(|(of, _)| *of).collect();
-        let mut answered = Vec::new();
-        for (role, lead) in due {
-            let found = self.store.read().await?.lead(lead).await?;
-            let is_answered = found.is_none_or(|found| has_verdict(shaper, &found, role));
-            self.put_off((role, lead));
-            if is_answered {
-                answered.push((role, lead));
-            }
-            yield_now().await;
-        }
-        Ok(answered)
-    }
-
-    fn put_off(&self, of: (Role, LeadId)) {
+    pub(crate) fn put_off(&self, of: (Role, LeadId)) {
         let mut state = self.state.write();
         if let Some(kept) = state.kept.get_mut(&of) {
             let now = Instant::now();
@@ -293,12 +238,12 @@ impl Holds {
         }
     }
 
-    /// Appends one line for them all. They are released here when the tail passes it.
-    async fn release(&self, answered: &[(Role, LeadId)]) -> store::Result<()> {
+    /// Appends one line that releases all of them. Here they are released when the tail passes it.
+    pub(crate) async fn release(&self, answered: &[(Role, LeadId)]) -> store::Result<()> {
         let mut roles: Vec<Role> = answered.iter().map(|(role, _)| *role).collect();
         roles.sort_unstable();
         roles.dedup();
-        let mut line = Draft::delivery_released(&roles, Timestamp::now());
+        let mut line = NewEvent::delivery_released(&roles, Timestamp::now());
         line.context[LEADS] = json!(answered);
         let _writing = self.writing.lock().await;
         let mut tx = self.store.write().await?;
@@ -307,18 +252,14 @@ impl Holds {
         }
         let seq = tx.append(&line).await?;
         tx.commit().await?;
-        info!(event.seq = seq, "plugins give a verdict again on {} that were withheld", answered.len());
+        info!(event.seq = seq, "released {} withheld leads: plugins return verdicts again", answered.len());
         Ok(())
     }
 }
 
-fn has_verdict(shaper: &Shaper, lead: &Lead, role: Role) -> bool {
-    !shaper.sight(&shaper.pinned(), lead, &[role]).is_held()
-}
-
-impl State {
+impl HoldState {
     fn withholds(&self, role: Role, lead: LeadId) -> bool {
-        let is_all = |(of, kept): (&(Role, LeadId), &Kept)| of.0 == role && kept.hold.is_all;
+        let is_all = |(of, kept): (&(Role, LeadId), &KeptHold)| of.0 == role && kept.hold.is_all;
         self.kept.contains_key(&(role, lead)) || self.kept.iter().any(is_all)
     }
 }
@@ -328,6 +269,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::delivery::shape::Shaper;
 
     async fn open(dir: &tempfile::TempDir, grace: Duration) -> Arc<Holds> {
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
@@ -367,7 +309,7 @@ mod tests {
         let holds = open(&dir, Duration::ZERO).await;
         holds.hold(Role::Viewer, lead(1), 1, &why()).await.expect("kept");
         holds.hold(Role::Sales, lead(1), 1, &why()).await.expect("kept");
-        // There is no such lead, so that nobody has to be asked.
+        // There is no such lead, so no plugin has to be asked.
         let shaper = Shaper::new(crate::plugin::Plugins::none(), crate::domain::policy::Visibility::default(), "e");
         tokio::time::sleep(FIRST_PAUSE).await;
         let mut answered = holds.answered(&shaper).await.expect("asked");

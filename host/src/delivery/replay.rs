@@ -1,7 +1,7 @@
-//! The log from an older seq on: what the tail reads, and what a socket that is behind reads again.
+//! Replay: reads the log from an older seq on, for the tail and for sockets that catch up.
 //!
-//! Lines that are wanted now are kept for a while with what each role gets of them, so that a thousand
-//! sockets that catch up cost one read and one question to the plugins.
+//! Lines that are wanted now are cached for a while, with the slice that each role gets of them, so that a thousand
+//! sockets that catch up cost one read and one call of the plugins.
 
 use std::sync::{
     Arc,
@@ -11,71 +11,48 @@ use std::sync::{
 use parking_lot::Mutex;
 use quick_cache::{Weighter, unsync::Cache};
 
-use super::{shape::Shapes, sight::Sights};
 use crate::{
-    domain::{
-        event::{Event, size_in_memory},
-        id::LeadId,
-    },
-    store::{self, Store},
+    delivery::{current_leads::CurrentLeads, line::LogLine},
+    domain::{event::Event, id::LeadId},
+    store::{self, handle::Store},
 };
 
-/// The memory that kept lines may take, roughly.
+/// Approximate memory limit of the cached lines.
 const CAPACITY_BYTES: u64 = 32 * 1024 * 1024;
 const TYPICAL_LINE_BYTES: u64 = 16 * 1024;
 
-/// One line of the log, and what has been made of it.
-pub struct Line {
-    pub event: Event,
-    pub(super) shapes: Mutex<Shapes>,
-    weight: u64,
-}
-
-impl Line {
-    pub fn new(event: Event) -> Self {
-        // The event itself, and about as much again for each of two encoded forms.
-        let weight = 1024 + 3 * (size_in_memory(&event.payload) + size_in_memory(&event.context));
-        Self { event, shapes: Mutex::default(), weight }
-    }
-
-    /// The lead of which the line tells more than its id.
-    pub fn lead_in_content(&self) -> Option<LeadId> {
-        self.event.content().and(self.event.lead_id)
-    }
-}
-
 pub struct Replay {
     store: Arc<Store>,
-    sights: Sights,
-    lines: Mutex<Cache<u64, Arc<Line>, ByBytes>>,
-    /// How often everything was forgotten: what was read before that is not kept after it.
+    sights: CurrentLeads,
+    lines: Mutex<Cache<u64, Arc<LogLine>, LineWeighter>>,
+    /// Number of times that the cache was cleared: a line that was read before a clear is not cached after it.
     forgotten: AtomicU64,
-    /// Held by the one who reads the database: the others will find the lines in `lines`.
+    /// Locked by the one caller that reads the database: the others then find the lines in `lines`.
     reading: tokio::sync::Mutex<()>,
 }
 
 impl Replay {
     pub fn new(store: Arc<Store>) -> Self {
         let items = (CAPACITY_BYTES / TYPICAL_LINE_BYTES) as usize;
-        let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, ByBytes));
-        let sights = Sights::new(store.clone());
+        let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, LineWeighter));
+        let sights = CurrentLeads::new(store.clone());
         Self { store, sights, lines, forgotten: AtomicU64::new(0), reading: tokio::sync::Mutex::new(()) }
     }
 
-    /// Names the log that is read.
+    /// Returns the epoch of the log, which identifies it.
     pub fn epoch(&self) -> &str {
         self.store.epoch()
     }
 
-    /// Who sees the leads that lines are about now.
-    pub fn sights(&self) -> &Sights {
+    /// Returns the cache of current leads, by which lines about them are judged.
+    pub fn sights(&self) -> &CurrentLeads {
         &self.sights
     }
 
-    /// Some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.
+    /// Returns some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.
     ///
-    /// The first one is not `seq + 1` when the log is no longer kept that far back.
-    pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Arc<Line>>, store::Error> {
+    /// The first one is not `seq + 1` if the log is no longer kept that far back.
+    pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Arc<LogLine>>, store::Error> {
         let kept = self.kept_after(seq, limit);
         if !kept.is_empty() {
             return Ok(kept);
@@ -90,9 +67,14 @@ impl Replay {
         Ok(self.keep(events, forgotten))
     }
 
-    /// Some of the lines about a lead that follow `seq`, at most `limit`, oldest first; nothing when the log is no
+    /// Returns some of the lines about a lead that follow `seq`, at most `limit`, oldest first; `None` if the log is no
     /// longer kept that far back.
-    pub async fn about_lead(&self, lead: LeadId, seq: u64, limit: u32) -> Result<Option<Vec<Arc<Line>>>, store::Error> {
+    pub async fn about_lead(
+        &self,
+        lead: LeadId,
+        seq: u64,
+        limit: u32,
+    ) -> Result<Option<Vec<Arc<LogLine>>>, store::Error> {
         let forgotten = self.forgotten.load(Relaxed);
         let mut reader = self.store.read().await?;
         if reader.oldest().await? > seq + 1 {
@@ -103,44 +85,44 @@ impl Replay {
         Ok(Some(self.keep(events, forgotten)))
     }
 
-    /// Forgets all lines, because the log itself was changed; they are read again.
-    pub(super) fn forget(&self) {
+    /// Clears the cache, because the log itself was changed; the lines are read again.
+    pub(crate) fn forget(&self) {
         let mut lines = self.lines.lock();
         self.forgotten.fetch_add(1, Relaxed);
         lines.clear();
     }
 
-    /// Keeps what was read when `forgotten` was the count.
-    fn keep(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<Line>> {
+    /// Caches what was read, unless the cache was cleared meanwhile; `forgotten` is the count before the read.
+    fn keep(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<LogLine>> {
         if let Some(last) = events.last() {
             self.store.announce(last.seq);
         }
         let mut lines = self.lines.lock();
         if self.forgotten.load(Relaxed) != forgotten {
-            return events.into_iter().map(|event| Arc::new(Line::new(event))).collect();
+            return events.into_iter().map(|event| Arc::new(LogLine::new(event))).collect();
         }
         let keep = |event: Event| {
             let seq = event.seq;
             if let Some(line) = lines.get(&seq) {
                 return line.clone();
             }
-            let line = Arc::new(Line::new(event));
+            let line = Arc::new(LogLine::new(event));
             lines.insert(seq, line.clone());
             line
         };
         events.into_iter().map(keep).collect()
     }
 
-    fn kept_after(&self, seq: u64, limit: u32) -> Vec<Arc<Line>> {
+    fn kept_after(&self, seq: u64, limit: u32) -> Vec<Arc<LogLine>> {
         let lines = self.lines.lock();
         (seq + 1..=seq.saturating_add(limit.into())).map_while(|seq| lines.get(&seq).cloned()).collect()
     }
 }
 
-struct ByBytes;
+struct LineWeighter;
 
-impl Weighter<u64, Arc<Line>> for ByBytes {
-    fn weight(&self, _: &u64, line: &Arc<Line>) -> u64 {
+impl Weighter<u64, Arc<LogLine>> for LineWeighter {
+    fn weight(&self, _: &u64, line: &Arc<LogLine>) -> u64 {
         line.weight
     }
 }

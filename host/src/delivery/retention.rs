@@ -1,7 +1,7 @@
-//! How much of the log is kept: the task that takes away what is too old, or too much.
+//! Log retention: a task prunes lines that are too old, or too many.
 //!
-//! Whoever is behind what is kept finds a gap where it reads on, and is told to fetch again. The tail never does:
-//! nothing is taken away that it has not handed out, because what changes rights may be among it.
+//! A reader that is behind the oldest kept line finds a gap where it reads on, and has to fetch again. The tail never
+//! does: no line is pruned that it has not handed out, because the line may change somebody's rights.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +11,20 @@ use tracing::{debug, warn};
 
 use crate::{
     domain::time::Timestamp,
-    store::{self, Store},
+    store::{
+        self,
+        handle::{self, Store},
+    },
 };
 
-/// Lines that are taken away in one transaction: others write between two of them.
+/// Lines that are pruned per transaction; others can write between two of them.
 const BATCH: u32 = 256;
 const PAUSE: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What is kept: lines that are neither older nor further from the head than that.
+/// Retention limits: a line is kept if it is neither older nor further from the head than this.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct RetentionConfig {
     pub keep_for: Duration,
     pub keep_events: u32,
 }
@@ -29,14 +32,14 @@ pub struct Settings {
 /// Prunes one log.
 pub struct Retention {
     pub store: Arc<Store>,
-    pub settings: Settings,
+    pub settings: RetentionConfig,
     pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// How far the tail of this process is.
+    /// Returns the position of this process's tail.
     pub position: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Retention {
-    /// Runs until `stop`. A failing database is waited for.
+    /// Runs until `stop`. Retries while the database fails.
     pub async fn run(self, stop: CancellationToken) {
         let pruning = async {
             loop {
@@ -44,9 +47,9 @@ impl Retention {
                     Ok(0) => {}
                     Ok(pruned) => {
                         metrics::counter!("leadwire_log_pruned_total").increment(pruned);
-                        debug!(pruned, "lines of the log are no longer kept");
+                        debug!(pruned, "pruned old events from the log");
                     }
-                    Err(error) => warn!("cannot prune the log, trying again later: {error}"),
+                    Err(error) => warn!("cannot prune the log, retrying later: {error}"),
                 }
                 sleep(LOOK_EVERY).await;
             }
@@ -54,7 +57,8 @@ impl Retention {
         stop.run_until_cancelled(pruning).await;
     }
 
-    /// Takes away what need not be kept, and what was recorded for the sake of it; says how many lines that were.
+    /// Prunes the lines that need not be kept, and the generations that were recorded only for them; returns the number
+    /// of lines.
     async fn prune(&self) -> store::Result<u64> {
         let mut reader = self.store.read().await?;
         let (oldest, kept) = (reader.oldest().await?, self.first_kept(&mut reader).await?);
@@ -78,9 +82,9 @@ impl Retention {
         Ok(pruned)
     }
 
-    /// The seq of the first line that is to be kept.
-    async fn first_kept(&self, reader: &mut store::Reader) -> store::Result<u64> {
-        let Settings { keep_for, keep_events } = self.settings;
+    /// Returns the seq of the first line to keep.
+    async fn first_kept(&self, reader: &mut handle::Reader) -> store::Result<u64> {
+        let RetentionConfig { keep_for, keep_events } = self.settings;
         let head = reader.head().await?;
         let young = reader.first_seq_since((self.now)().minus(keep_for)).await?;
         let few = (head + 1).saturating_sub(keep_events.into());
@@ -93,29 +97,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::event::Draft;
+    use crate::domain::event::NewEvent;
 
     const MINUTE: i64 = 60_000;
 
-    /// A log of 1000 lines, one a minute, which is the last minute's age.
+    /// Creates a log of 1000 lines, one per minute; the number of a line is its minute.
     async fn log(dir: &tempfile::TempDir) -> Arc<Store> {
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let mut tx = store.write().await.expect("a transaction");
         for number in 1..=1000 {
             let (rooms, payload, context) = (Vec::new(), json!({}), json!({}));
             let at = Timestamp::from_millis(number * MINUTE).expect("in range");
-            let draft = Draft { name: "lead:created", rooms, lead_id: None, payload, context, at };
+            let draft = NewEvent { name: "lead:created", rooms, lead_id: None, payload, context, at };
             tx.append(&draft).await.expect("a line");
         }
         tx.commit().await.expect("commits");
         Arc::new(store)
     }
 
-    /// What the oldest line is, once the log of that store was pruned at that minute.
+    /// Prunes the log at the given minute and returns its oldest line.
     async fn pruned(store: &Arc<Store>, minute: i64, keep_minutes: u64, keep_events: u32, position: u64) -> u64 {
         let retention = Retention {
             store: store.clone(),
-            settings: Settings { keep_for: Duration::from_secs(60 * keep_minutes), keep_events },
+            settings: RetentionConfig { keep_for: Duration::from_secs(60 * keep_minutes), keep_events },
             now: Box::new(move || Timestamp::from_millis(minute * MINUTE).expect("in range")),
             position: Box::new(move || position),
         };

@@ -1,115 +1,44 @@
-//! What a role gets of a line of the log: plugins and `[visibility]` asked once, the payload encoded once.
+//! Shaping: computes the slice of a line of the log that each role gets. Plugins and `[visibility]` are asked once, and
+//! the payload is encoded once.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
-use super::{RESERVED, holds::Holds, replay::Line, sight::CurrentLead};
 use crate::{
+    delivery::{
+        current_leads::{AudienceVerdict, CurrentLead, HELD_FOR},
+        holds::Holds,
+        line::{LogLine, Message, Recalled, Revoked, Shapes, Slice},
+    },
     domain::{
-        event::{Audience, Content, Event, stamped},
+        audience::Audience,
+        event::{Event, EventContent, stamped},
+        event_name::{EventName, SOCKET_IO_RESERVED},
         lead::Lead,
         policy::Visibility,
         role::Role,
         user::User,
     },
-    plugin::{Pinned, Plugins, Shaped, Step, Unavailable},
+    plugin::{PinnedSet, Plugins, Shaped, TraceStep, Unavailable},
 };
 
-/// A failing plugin is asked again about a line after this long, however many sockets wait for it.
-pub(super) const HELD_FOR: Duration = Duration::from_millis(200);
-
-/// Something to send: encoded once, whoever gets it.
-#[derive(Clone, Debug)]
-pub struct Message {
-    pub name: Arc<str>,
-    pub body: Arc<RawValue>,
-}
-
-impl Message {
-    pub fn new(name: &str, body: &impl Serialize) -> Self {
-        let body = serde_json::value::to_raw_value(body).expect("what we send is plain JSON with text keys");
-        Self { name: name.into(), body: body.into() }
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.name.len() + self.body.get().len()
-    }
-}
-
-/// What one role gets of one line.
+/// Users of some roles who see a lead.
 #[derive(Debug)]
-pub enum Slice {
-    Sent {
-        message: Message,
-        audience: Audience,
-        revoked: Option<Revoked>,
-    },
-    /// A plugin gave no verdict: nobody of the role gets the line, nor any later one, until it does or there is a hold.
-    Held(Unavailable),
-    /// There is a hold: nobody of the role gets what is about the lead, and has to fetch again once it is released.
-    Withheld,
-}
+pub struct LeadAudience(Vec<(Role, Result<Audience, Unavailable>)>);
 
-/// A change took a lead out of the sight of some: they are told so in place of the change.
-#[derive(Debug)]
-pub struct Revoked {
-    pub(super) message: Message,
-    pub(super) saw_it: Audience,
-}
-
-impl Slice {
-    /// What a user of the role gets; nothing where the line is not for them.
-    pub fn message_for(&self, user: &User) -> Option<&Message> {
-        let Self::Sent { message, audience, revoked } = self else { return None };
-        if audience.includes(user.id) {
-            return Some(message);
-        }
-        revoked.as_ref().filter(|revoked| revoked.saw_it.includes(user.id)).map(|revoked| &revoked.message)
-    }
-
-    /// Whether a user of the role gets the line itself.
-    pub fn includes(&self, user: &User) -> bool {
-        matches!(self, Self::Sent { audience, .. } if audience.includes(user.id))
-    }
-}
-
-/// What a user gets of a line that is read again.
-#[derive(Debug)]
-pub enum Recalled {
-    Sent(Message),
-    Nothing,
-    /// A plugin gave no verdict on the line, or on who sees its lead now.
-    Held(Unavailable),
-}
-
-/// Who sees a lead, of some roles.
-#[derive(Debug)]
-pub struct Sight(Vec<(Role, Result<Audience, Unavailable>)>);
-
-impl Sight {
-    /// Whether the user is known to see the lead.
+impl LeadAudience {
+    /// Returns true if the user is known to see the lead.
     pub fn sees(&self, user: &User) -> bool {
         let audience =
             self.0.iter().find(|(role, _)| *role == user.role).and_then(|(_, audience)| audience.as_ref().ok());
         audience.is_some_and(|audience| audience.includes(user.id))
     }
 
-    /// Whether a plugin did not say who of some role sees the lead.
+    /// Returns true if a plugin gave no verdict on who of some role sees the lead.
     pub fn is_held(&self) -> bool {
         self.0.iter().any(|(_, audience)| audience.is_err())
     }
-}
-
-/// What has been made of a line: by role, for one generation of plugins.
-#[derive(Default)]
-pub(super) struct Shapes {
-    generation: u64,
-    slices: Vec<(Role, Arc<Slice>, Instant)>,
 }
 
 pub struct Shaper {
@@ -124,40 +53,41 @@ impl Shaper {
         Self { plugins, visibility, epoch: epoch.into(), holds: None }
     }
 
-    /// The same, which leaves out what is withheld.
+    /// Makes the shaper leave out what `holds` withholds.
     pub fn withholding(self, holds: Arc<Holds>) -> Self {
         Self { holds: Some(holds), ..self }
     }
 
-    /// Told whenever other plugins may be in force.
+    /// Signals whenever other plugins may be in force.
     pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
         self.plugins.changed()
     }
 
-    /// Takes note of a line that the tail passes.
-    pub(super) fn pass(&self, event: &Event) {
+    /// Applies a line that the tail passes to the holds.
+    pub(crate) fn pass(&self, event: &Event) {
         if let Some(holds) = &self.holds {
             holds.pass(event);
         }
     }
 
-    /// The plugins in force now.
-    pub fn pinned(&self) -> Pinned {
+    /// Returns the plugins in force now.
+    pub fn pinned(&self) -> PinnedSet {
         self.plugins.pinned()
     }
 
-    /// Which leads a role reads, whatever plugins say.
+    /// Returns the configured visibility: which leads a role reads, regardless of plugins.
     pub fn visibility(&self) -> Visibility {
         self.visibility
     }
 
-    /// What each of the roles gets of the line; what is known already is not made again.
-    pub fn slices(&self, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+    /// Returns the slice of the line for each of the roles; a slice that is known already is not made again.
+    pub fn slices(&self, line: &LogLine, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
         self.slices_by(&self.plugins.pinned(), line, roles)
     }
 
-    /// As [`Shaper::slices`], by these plugins.
-    pub fn slices_by(&self, plugins: &Pinned, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+    /// Same as [`Shaper::slices`], by these plugins.
+    pub fn slices_by(&self, plugins: &PinnedSet, line: &LogLine, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+        tracing::trace!(target: "leadwire::walk", file = file!(), "slices_by");
         let is_withheld = |role: &Role| match (&self.holds, line.event.lead_id) {
             (Some(holds), Some(lead)) => !line.event.is_about_rights() && holds.withholds(*role, lead),
             _ => false,
@@ -167,7 +97,7 @@ impl Shaper {
         self.known_slices(plugins, line, &roles).into_iter().chain(withheld).collect()
     }
 
-    fn known_slices(&self, plugins: &Pinned, line: &Line, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
+    fn known_slices(&self, plugins: &PinnedSet, line: &LogLine, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
         let generation = plugins.generation();
         let mut shapes = line.shapes.lock();
         if shapes.generation != generation {
@@ -185,44 +115,53 @@ impl Shaper {
         wanted.map(|(role, slice, _)| (*role, slice.clone())).collect()
     }
 
-    /// What one role gets of the event by these plugins, if anybody is ever sent such, and how that came about.
-    pub(super) fn explain(&self, plugins: &Pinned, event: &Event, role: Role) -> (Option<Slice>, Vec<Step>) {
-        if RESERVED.contains(&event.name.as_str()) {
+    /// Returns the slice of the event for one role by these plugins, if such events are sent to anybody, and the steps
+    /// that led to it.
+    pub(crate) fn explain(&self, plugins: &PinnedSet, event: &Event, role: Role) -> (Option<Slice>, Vec<TraceStep>) {
+        if SOCKET_IO_RESERVED.contains(&event.name.as_str()) {
             return (None, Vec::new());
         }
-        let (mut shaped, steps) = match event.is_about_rights() {
-            true => (vec![(role, whole(event))], Vec::new()),
-            false => plugins.explain(&event.name, &event.payload, &event.context, role),
+        let (mut shaped, steps) = if event.is_about_rights() {
+            (vec![(role, whole(event))], Vec::new())
+        } else {
+            plugins.explain(&event.name, &event.payload, &event.context, role)
         };
         let slice = shaped.pop().map(|(role, shaped)| self.slice(plugins, event, role, shaped, &mut Vec::new()));
         (slice, steps)
     }
 
-    /// Who of these roles sees the lead: what a read of it would answer.
-    pub fn sight(&self, plugins: &Pinned, lead: &Lead, roles: &[Role]) -> Sight {
+    /// Returns who of these roles sees the lead: the answer that a read of it would give.
+    pub fn lead_audience(&self, plugins: &PinnedSet, lead: &Lead, roles: &[Role]) -> LeadAudience {
         let payload = Arc::new(json!({"lead": lead}));
         let owner = lead.owner.as_ref().map(|owner| owner.id);
         let audience = |(role, shaped)| match shaped {
             Shaped::Sent { audience, .. } => (role, Ok(audience.intersect(self.visibility.audience(role, owner)))),
             Shaped::Held { plugin, reason, .. } => (role, Err(Unavailable { plugin, reason })),
         };
-        Sight(plugins.shape("lead:read", &payload, &payload, roles).into_iter().map(audience).collect())
+        LeadAudience(
+            plugins.shape(EventName::LeadRead.as_str(), &payload, &payload, roles).into_iter().map(audience).collect(),
+        )
     }
 
-    /// Who of a role sees the lead.
-    pub(super) fn sight_of_role(&self, plugins: &Pinned, lead: &Lead, role: Role) -> Result<Audience, Unavailable> {
+    /// Returns who of a role sees the lead.
+    pub(crate) fn audience_of_role(
+        &self,
+        plugins: &PinnedSet,
+        lead: &Lead,
+        role: Role,
+    ) -> Result<Audience, Unavailable> {
         let owner = lead.owner.as_ref().map(|owner| owner.id);
-        // Where `[visibility]` leaves nobody, no plugin can bring somebody back.
+        // Where `[visibility]` leaves nobody, no plugin can add anybody.
         if self.visibility.audience(role, owner) == Audience::Nobody {
             return Ok(Audience::Nobody);
         }
-        let Sight(mut audiences) = self.sight(plugins, lead, &[role]);
+        let LeadAudience(mut audiences) = self.lead_audience(plugins, lead, &[role]);
         audiences.pop().map_or(Ok(Audience::Nobody), |(_, audience)| audience)
     }
 
-    /// What a user gets of a line that is read again: judged as a line of today, and what it tells of a lead also by
-    /// who sees the lead as it is now: `current`, where the line has such content.
-    pub fn recall(&self, line: &Line, user: &User, current: Option<&CurrentLead>) -> Recalled {
+    /// Returns what a user gets of a replayed line. It is judged like a line of today; its content of a lead, if it has
+    /// any, is also judged by who sees the lead as it is now (`current`).
+    pub fn recall(&self, line: &LogLine, user: &User, current: Option<&CurrentLead>) -> Recalled {
         let (event, plugins) = (&line.event, self.plugins.pinned());
         let slices = self.slices_by(&plugins, line, &[user.role]);
         let Some((_, slice)) = slices.first() else { return Recalled::Nothing };
@@ -234,16 +173,16 @@ impl Shaper {
         let (Some(content), Some(current)) = (content, current) else { return Recalled::Sent(message.clone()) };
         match current.is_seen_by(user, self, &plugins) {
             Ok(true) => Recalled::Sent(message.clone()),
-            Ok(false) if content == Content::Lead => Recalled::Sent(self.revocation(event)),
+            Ok(false) if content == EventContent::Lead => Recalled::Sent(self.revocation(event)),
             Ok(false) => Recalled::Nothing,
             Err(unavailable) => Recalled::Held(unavailable),
         }
     }
 
-    /// What each of the roles gets of something about a lead that is in no log and bears no number.
-    pub fn passing(
+    /// Shapes an ephemeral message about a lead, which is in no log and has no seq, for each of the roles.
+    pub fn shape_ephemeral(
         &self,
-        plugins: &Pinned,
+        plugins: &PinnedSet,
         name: &str,
         lead: &Lead,
         payload: Value,
@@ -263,19 +202,20 @@ impl Shaper {
         shaped.into_iter().map(slice).collect()
     }
 
-    /// Lets plugins in shadow mode look at a live event; nothing waits for them.
+    /// Shows a live event to plugins in shadow mode; nothing waits for them.
     pub fn show_shadows(&self, event: &Event) {
         self.plugins.show_event(event);
     }
 
-    fn shape(&self, plugins: &Pinned, event: &Event, roles: &[Role]) -> Vec<(Role, Slice)> {
-        if RESERVED.contains(&event.name.as_str()) {
+    fn shape(&self, plugins: &PinnedSet, event: &Event, roles: &[Role]) -> Vec<(Role, Slice)> {
+        if SOCKET_IO_RESERVED.contains(&event.name.as_str()) {
             return Vec::new();
         }
-        let shaped = match event.is_about_rights() {
-            // Plugins decide about leads; that a right was taken is told whatever they think of it.
-            true => roles.iter().map(|role| (*role, whole(event))).collect(),
-            false => plugins.shape(&event.name, &event.payload, &event.context, roles),
+        let shaped = if event.is_about_rights() {
+            // Plugins decide about leads. A notice that a right was taken away is sent regardless of them.
+            roles.iter().map(|role| (*role, whole(event))).collect()
+        } else {
+            plugins.shape(&event.name, &event.payload, &event.context, roles)
         };
         let mut encoded: Vec<(Arc<Value>, Message)> = Vec::new();
         let slice = |(role, shaped)| (role, self.slice(plugins, event, role, shaped, &mut encoded));
@@ -284,7 +224,7 @@ impl Shaper {
 
     fn slice(
         &self,
-        plugins: &Pinned,
+        plugins: &PinnedSet,
         event: &Event,
         role: Role,
         shaped: Shaped,
@@ -303,12 +243,14 @@ impl Shaper {
         Slice::Sent { message: encode_once(encoded, payload, stamp), audience: seen, revoked }
     }
 
-    /// Whom a change leaves out although they saw the lead as it was before: by plugins and `[visibility]` together.
+    /// Computes which users saw the lead as it was before a change and do not see the change, by plugins and
+    /// `[visibility]` together.
     ///
-    /// `passed` is who passes the plugins of the lead as it is now, `seen` who of them `[visibility]` leaves.
+    /// `passed` is the audience that the plugins leave for the lead as it is now, `seen` what `[visibility]` leaves of
+    /// it.
     fn revoked(
         &self,
-        plugins: &Pinned,
+        plugins: &PinnedSet,
         event: &Event,
         role: Role,
         passed: &Audience,
@@ -339,14 +281,14 @@ impl Shaper {
         Ok(Some(Revoked { message: self.revocation(event), saw_it }))
     }
 
-    /// What is told in the place of an event of a lead that is out of sight.
+    /// Creates the message that replaces an event of a lead that is no longer visible.
     pub fn revocation(&self, event: &Event) -> Message {
         let payload = json!({"leadId": event.lead_id, "timestamp": event.at});
-        Message::new("lead:revoked", &stamped(&payload, event.seq, &self.epoch))
+        Message::new(EventName::LeadRevoked.as_str(), &stamped(&payload, event.seq, &self.epoch))
     }
 }
 
-/// Roles whose edits are equal share one payload, and so one encoding.
+/// Encodes each payload once: roles whose edits are equal share one payload, and so one encoding.
 fn encode_once(
     encoded: &mut Vec<(Arc<Value>, Message)>,
     payload: Arc<Value>,
@@ -362,4 +304,30 @@ fn encode_once(
 
 fn whole(event: &Event) -> Shaped {
     Shaped::Sent { payload: event.payload.clone(), audience: Audience::Everyone }
+}
+
+impl CurrentLead {
+    /// Returns true if the user sees the lead.
+    ///
+    /// # Errors
+    /// When a plugin that has to decide this gives no verdict.
+    pub fn is_seen_by(&self, user: &User, shaper: &Shaper, plugins: &PinnedSet) -> Result<bool, Unavailable> {
+        self.audience(user.role, shaper, plugins).map(|audience| audience.includes(user.id))
+    }
+
+    /// Returns who of a role sees the lead; a verdict is cached for its generation of plugins.
+    pub(crate) fn audience(&self, role: Role, shaper: &Shaper, plugins: &PinnedSet) -> Result<Audience, Unavailable> {
+        let Some(lead) = &self.lead else { return Ok(Audience::Nobody) };
+        let (generation, now) = (plugins.generation(), Instant::now());
+        let mut verdicts = self.verdicts.lock();
+        verdicts.retain(|verdict| {
+            verdict.generation == generation && (verdict.audience.is_ok() || now - verdict.at < HELD_FOR)
+        });
+        if let Some(known) = verdicts.iter().find(|verdict| verdict.role == role) {
+            return known.audience.clone();
+        }
+        let audience = shaper.audience_of_role(plugins, lead, role);
+        verdicts.push(AudienceVerdict { role, generation, audience: audience.clone(), at: now });
+        audience
+    }
 }

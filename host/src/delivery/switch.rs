@@ -1,7 +1,7 @@
-//! How another set of plugins takes force: at a line of the log, which the tail calls it in by as it passes.
+//! Switches: another set of plugins takes effect at a line of the log, when the tail passes that line.
 //!
-//! Who makes a set ready leaves it here before its line is appended, and waits until the tail took it. The tail waits
-//! for nobody. Before the tail runs, [`begin`] writes down what the process starts with.
+//! A reload leaves the set that it prepared here before the line is appended, and waits until the tail has taken it.
+//! The tail waits for nobody. Before the tail runs, [`begin`] records what the process starts with.
 
 use std::time::Duration;
 
@@ -12,25 +12,26 @@ use crate::{
     domain::{event::InForce, policy::Visibility, role::Role, time::Timestamp},
     plugin::Plugins,
     store::{
-        self, Store,
-        generation::{Generation, shapes_differ},
+        self,
+        generation::{StoredGeneration, shapes_differ},
+        handle::{self, Store},
     },
 };
 
-/// How long a reload waits for a server that is just starting.
+/// Time that a reload waits for a server that is just starting.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Puts a prepared set in force. Never blocks.
+/// Callback that puts a prepared set in force. Never blocks.
 pub type Swap = Box<dyn FnOnce() + Send>;
 
-/// Sets that were made ready and whose line the tail has not passed.
+/// Prepared sets whose line the tail has not passed yet.
 pub struct Switches {
     waiting: Mutex<Vec<(u64, Swap)>>,
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<SwitchStage>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum SwitchStage {
     Starting,
     Running,
     Stopped,
@@ -48,41 +49,42 @@ pub enum Error {
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), stage: watch::Sender::new(Stage::Starting) }
+        Self { waiting: Mutex::default(), stage: watch::Sender::new(SwitchStage::Starting) }
     }
 }
 
 impl Switches {
-    /// Appends the line with which `in_force` takes force, and leaves `swap` to the tail. `resets` says whether
-    /// clients have to fetch again.
+    /// Appends the line with which `in_force` takes effect, and leaves `swap` to the tail. With `resets`, clients have
+    /// to fetch again.
     ///
     /// # Errors
-    /// Nothing takes force.
+    /// Nothing takes effect.
     pub async fn announce(&self, store: &Store, in_force: InForce, resets: bool, swap: Swap) -> Result<(), Error> {
         let mut stage = self.stage.subscribe();
-        let begun = timeout(PATIENCE, stage.wait_for(|stage| *stage != Stage::Starting)).await;
+        let begun = timeout(PATIENCE, stage.wait_for(|stage| *stage != SwitchStage::Starting)).await;
         drop(begun.map_err(|_| Error::Starting)?);
         let mut tx = store.write().await?;
         let is_empty = tx.head().await? == 0;
-        match is_empty {
+        if is_empty {
             // Nobody has anything of an empty log, and nobody can append while this transaction is open.
-            true => tx.begin_delivery(in_force).await?,
-            false => drop(tx.switch_delivery(in_force, resets, Timestamp::now()).await?),
+            tx.begin_delivery(in_force).await?;
+        } else {
+            tx.switch_delivery(in_force, resets, Timestamp::now()).await?;
         }
         tx.forget_generations().await?;
         self.leave(in_force.generation, swap)?;
         if is_empty {
             self.pass(in_force.generation);
         }
-        // Whether or not this is known to have succeeded: the swap is done where the line is met.
+        // Even if the outcome of the commit is unknown: the swap is done where the line is met.
         tx.commit().await?;
         Ok(())
     }
 
-    /// Only the newest is waited for; those before it were given up.
+    /// Leaves a swap to the tail. Only the newest one is kept; those before it were given up.
     fn leave(&self, generation: u64, swap: Swap) -> Result<(), Error> {
         let mut waiting = self.waiting.lock();
-        if *self.stage.borrow() == Stage::Stopped {
+        if *self.stage.borrow() == SwitchStage::Stopped {
             return Err(Error::Stopping);
         }
         waiting.clear();
@@ -90,8 +92,8 @@ impl Switches {
         Ok(())
     }
 
-    /// Puts in force what a line says; false where it was not made ready here.
-    pub(super) fn pass(&self, generation: u64) -> bool {
+    /// Puts the set of a line in force; false if it was not prepared here.
+    pub(crate) fn pass(&self, generation: u64) -> bool {
         let mut waiting = self.waiting.lock();
         let Some(place) = waiting.iter().position(|(prepared, _)| *prepared == generation) else { return false };
         let (_, swap) = waiting.remove(place);
@@ -100,30 +102,30 @@ impl Switches {
         true
     }
 
-    pub(super) fn open(&self) {
-        self.stage.send_replace(Stage::Running);
+    pub(crate) fn open(&self) {
+        self.stage.send_replace(SwitchStage::Running);
     }
 
-    /// Nobody passes lines any more: who waits for that is told.
-    pub(super) fn close(&self) {
-        self.stage.send_replace(Stage::Stopped);
+    /// Ends all waiting: the tail passes no lines any more.
+    pub(crate) fn close(&self) {
+        self.stage.send_replace(SwitchStage::Stopped);
         self.waiting.lock().clear();
     }
 }
 
-/// What is in force at the start of a process is written down.
+/// Proof that the log records what is in force at the start of the process.
 #[derive(Debug)]
-pub struct Begun {
-    /// The newest reset line of each role.
-    pub(super) resets: Vec<(Role, u64)>,
+pub struct SwitchLog {
+    /// Newest reset line of each role.
+    pub(crate) resets: Vec<(Role, u64)>,
 }
 
-/// Writes down what is in force at the start of a process, where it is not what the log ends with.
+/// Records what is in force at the start of a process, if it is not what the log ends with.
 ///
-/// To be called before anybody can connect and before the tail begins.
-pub async fn begin(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<Begun> {
+/// Call it before anybody can connect and before the tail begins.
+pub async fn begin(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<SwitchLog> {
     note_start(store, plugins, visibility).await?;
-    Ok(Begun { resets: store.read().await?.resets().await? })
+    Ok(SwitchLog { resets: store.read().await?.resets().await? })
 }
 
 async fn note_start(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<()> {
@@ -144,7 +146,7 @@ async fn note_start(store: &Store, plugins: &Plugins, visibility: Visibility) ->
     tx.commit().await
 }
 
-async fn members_differ(reader: &mut store::Reader, before: Option<InForce>, after: InForce) -> store::Result<bool> {
+async fn members_differ(reader: &mut handle::Reader, before: Option<InForce>, after: InForce) -> store::Result<bool> {
     let Some(before) = before else { return Ok(true) };
     let (before, after) = (generation(reader, before).await?, generation(reader, after).await?);
     Ok(match (before, after) {
@@ -153,10 +155,10 @@ async fn members_differ(reader: &mut store::Reader, before: Option<InForce>, aft
     })
 }
 
-/// What was in force, if it is still known.
-async fn generation(reader: &mut store::Reader, in_force: InForce) -> store::Result<Option<Generation>> {
+/// Returns the plugin set that was in force, if it is still known.
+async fn generation(reader: &mut handle::Reader, in_force: InForce) -> store::Result<Option<StoredGeneration>> {
     match in_force.generation {
-        0 => Ok(Some(Generation { id: 0, at: Timestamp::now(), members: Vec::new() })),
+        0 => Ok(Some(StoredGeneration { id: 0, at: Timestamp::now(), members: Vec::new() })),
         id => reader.generation(id).await,
     }
 }
@@ -213,7 +215,7 @@ mod tests {
             let done = done.clone();
             Box::new(move || done.store(to, Relaxed))
         };
-        // In an empty log there is nothing to wait for.
+        // With an empty log, the swap is done at once.
         switches.open();
         switches.announce(&store, in_force(3), true, swap(3)).await.expect("announced");
         assert_eq!((head(&store).await, done.load(Relaxed)), ((0, vec![]), 3));
@@ -221,7 +223,7 @@ mod tests {
         tx.switch_delivery(in_force(3), false, Timestamp::now()).await.expect("a line");
         tx.commit().await.expect("commits");
 
-        switches.stage.send_replace(Stage::Starting);
+        switches.stage.send_replace(SwitchStage::Starting);
         done.store(0, Relaxed);
         let early = {
             let (store, switches, swap) = (store.clone(), switches.clone(), swap(7));

@@ -1,4 +1,7 @@
-//! Something done, or to be done, about a lead.
+//! Activity of a lead: something done, or to be done, about it.
+//!
+//! Clients write notes, calls, e-mails, meetings and tasks. The server writes records of status changes and
+//! assignments.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -24,7 +27,7 @@ pub enum ActivityType {
 }
 
 impl ActivityType {
-    /// The types that clients may write; the others are the server's.
+    /// Types that clients may write; only the server writes the others.
     pub const FROM_CLIENTS: [Self; 5] = [Self::Note, Self::Call, Self::Email, Self::Meeting, Self::Task];
     pub const ALL: [Self; 7] =
         [Self::Note, Self::Call, Self::Email, Self::Meeting, Self::Task, Self::StatusChange, Self::Assignment];
@@ -50,7 +53,7 @@ impl ActivityType {
     }
 }
 
-/// What a client may write.
+/// Fields of an activity that a client may write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityFields {
@@ -87,13 +90,13 @@ impl ActivityFields {
         Ok(Self { kind: kind.expect("finish fails without it"), body, due_at, completed_at, meta })
     }
 
-    /// The record of a lead's move from one status to another.
+    /// Record of a status change of a lead.
     pub fn status_change(from: LeadStatus, to: LeadStatus) -> Self {
         let body = format!("Status changed from {} to {}", from.as_str(), to.as_str());
         Self::written_by_server(ActivityType::StatusChange, body, json!({"from": from, "to": to}))
     }
 
-    /// The record of a lead's change of hands.
+    /// Record of an assignment of a lead.
     pub fn assignment(from: Option<&UserRef>, to: Option<&UserRef>) -> Self {
         let body = match to {
             Some(to) => format!("Assigned to {}", to.name),
@@ -103,12 +106,12 @@ impl ActivityFields {
         Self::written_by_server(ActivityType::Assignment, body, meta)
     }
 
-    /// The fields after a merge patch; the same ones when nothing changed.
+    /// Returns the fields after a merge patch; the same fields when nothing changed.
     pub fn update(&self, patch: &Map<String, Value>) -> Result<Self, Invalid> {
         let mut merged = serde_json::to_value(self).expect("fields are plain JSON");
         json_patch::merge(&mut merged, &Value::Object(patch.clone()));
         let Value::Object(mut members) = merged else { unreachable!("merging objects makes an object") };
-        // As for leads: a nulled member must still have a known name.
+        // Put the nulls back, as for leads: a nulled member must still have a known name.
         for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
             members.insert(key.clone(), Value::Null);
         }

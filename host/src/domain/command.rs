@@ -1,4 +1,6 @@
-//! Everything a user can ask for that changes something.
+//! Commands: everything a user can request that changes leads or activities.
+//!
+//! HTTP and socket requests become the same [`Command`].
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -12,14 +14,14 @@ use super::{
 
 /// A change to leads and activities, the same from HTTP and from sockets.
 ///
-/// Serialised, it tells one request from another.
+/// Its serialised form distinguishes one request from another (idempotency keys).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
     CreateLead {
         fields: LeadFields,
     },
-    /// `version` is the one the client has seen, where it cares.
+    /// `version` is the version that the client has seen; absent when the client does not care.
     UpdateLead {
         lead: LeadId,
         patch: Map<String, Value>,
@@ -27,7 +29,7 @@ pub enum Command {
     },
     DeleteLead {
         lead: LeadId,
-        // Left out where there is none: stored idempotency keys remember commands of before there were any.
+        // Omitted when absent: stored idempotency keys hold fingerprints of commands from before this field existed.
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<i64>,
     },
@@ -56,7 +58,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// What commands are called, in the order of the variants.
+    /// Names of the commands, in the order of the variants.
     pub const NAMES: [&str; 8] = [
         "lead:create",
         "lead:update",
@@ -81,7 +83,7 @@ impl Command {
         }
     }
 
-    /// The version of the lead that the client has seen, where it says so.
+    /// Version of the lead that the client has seen, if the client sent one.
     pub fn version(&self) -> Option<i64> {
         match self {
             Self::UpdateLead { version, .. }
@@ -95,7 +97,7 @@ impl Command {
         }
     }
 
-    /// What the client wants written: all fields of a new thing, the patch of a changed one, `ownerId`, or nothing.
+    /// Input of the client: all fields of a new item, the patch of a changed one, `ownerId`, or nothing.
     pub fn input(&self) -> Map<String, Value> {
         let input = match self {
             Self::CreateLead { fields } => serde_json::to_value(fields).expect("fields are plain JSON"),
@@ -108,10 +110,10 @@ impl Command {
         members
     }
 
-    /// The same command with another input, read as if a client had sent it.
+    /// Returns the same command with another input, parsed as if a client had sent it.
     ///
     /// # Errors
-    /// What is wrong with the input. A patch is only checked where it meets what it changes.
+    /// When the input is invalid. A patch is fully checked only when it is applied to the item that it changes.
     pub fn with_input(self, input: Map<String, Value>) -> Result<Self, Invalid> {
         Ok(match self {
             Self::CreateLead { .. } => Self::CreateLead { fields: LeadFields::parse(input)? },
@@ -127,7 +129,7 @@ impl Command {
     }
 }
 
-/// `ownerId` must be there: to take an owner away takes an explicit null.
+/// Reads `ownerId`, which is required: to remove an owner takes an explicit null.
 pub fn new_owner(mut input: Map<String, Value>) -> Result<Option<UserId>, Invalid> {
     let unassign = input.get("ownerId") == Some(&Value::Null);
     if unassign {

@@ -1,6 +1,8 @@
-//! What happened, as the log keeps it and as a client is told.
+//! Events: what happened, as the log stores it and as clients receive it.
+//!
+//! A [`DomainEvent`] becomes a [`NewEvent`], and an [`Event`] once the log has given it a seq.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -15,80 +17,19 @@ use super::{
     time::Timestamp,
     user::User,
 };
+use crate::domain::{
+    actor::{Actor, Cause},
+    audience::Audience,
+    event_name::EventName,
+};
 
-/// Who caused an event, as clients see them: `{id, email, role}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Actor {
-    pub id: UserId,
-    pub email: String,
-    pub role: Role,
-}
-
-impl From<&User> for Actor {
-    fn from(user: &User) -> Self {
-        Self { id: user.id, email: user.email.clone(), role: user.role }
-    }
-}
-
-/// How it came that a plugin's effect made an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
-    /// The plugins that answered one another; the last one's effect it was.
-    pub plugins: Vec<String>,
-    /// What the last one answered.
-    pub occasion: String,
-}
-
-impl Cause {
-    /// What an effect of `plugin` on that occasion bears. A plugin that goes on after a reminder of its own answers nobody new.
-    pub fn followed_by(&self, plugin: &str, occasion: &str) -> Self {
-        let mut plugins = self.plugins.clone();
-        if plugins.last().is_none_or(|last| last != plugin) {
-            plugins.push(plugin.into());
-        }
-        Self { plugins, occasion: occasion.into() }
-    }
-}
-
-/// Which sockets of a room get an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Audience {
-    #[default]
-    Everyone,
-    Only(BTreeSet<UserId>),
-    Nobody,
-}
-
-impl Audience {
-    pub fn includes(&self, user: UserId) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Only(users) => users.contains(&user),
-            Self::Nobody => false,
-        }
-    }
-
-    /// Those who are in both.
-    pub fn intersect(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Nobody, _) | (_, Self::Nobody) => Self::Nobody,
-            (Self::Everyone, audience) | (audience, Self::Everyone) => audience,
-            (Self::Only(mut left), Self::Only(right)) => {
-                left.retain(|user| right.contains(user));
-                if left.is_empty() { Self::Nobody } else { Self::Only(left) }
-            }
-        }
-    }
-}
-
-/// Why a user is told about a lead that changed hands.
+/// Reason why a user is notified about a lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
     LeadAssigned,
     LeadUnassigned,
-    /// A word of the plugin that notifies.
+    /// Kind defined by the plugin that notifies.
     #[serde(untagged)]
     Other(String),
 }
@@ -96,7 +37,7 @@ pub enum NotificationKind {
 impl NotificationKind {
     const MAX_CHARS: usize = 64;
 
-    /// A kind of a plugin's own: the server's two tell of what the server saw.
+    /// Parses a plugin's own kind. The server's two kinds are refused: they report what the server itself saw.
     pub fn of_plugin(text: &str) -> Option<Self> {
         let mut letters = text.chars();
         let is_word = letters.next().is_some_and(|first| first.is_ascii_lowercase())
@@ -106,11 +47,9 @@ impl NotificationKind {
     }
 }
 
-const DELIVERY_SWITCHED: &str = "delivery:switched";
-
-/// Something that happened, before the log has given it a number.
+/// Something that happened, before the log has given it a seq.
 #[derive(Clone, Debug)]
-pub enum Happening {
+pub enum DomainEvent {
     LeadCreated {
         lead: Lead,
         restored: bool,
@@ -123,7 +62,7 @@ pub enum Happening {
     LeadDeleted {
         lead: Lead,
     },
-    /// A lead was erased with everything that the log said of it. Clients drop it as if it were deleted.
+    /// A lead was erased, with all of its content in the log. Clients drop it as if it were deleted.
     LeadErased {
         lead: LeadId,
     },
@@ -148,22 +87,22 @@ pub enum Happening {
         kind: NotificationKind,
         lead: Lead,
     },
-    /// The user's role, name or standing changed; told to the user's own sockets.
+    /// The user's role, name or `active` flag changed; sent to the user's own sockets.
     SessionUpdated {
         user: User,
-        /// Whether another set of leads may be visible: the role or `active` changed.
+        /// Set when another set of leads may be visible: the role or `active` changed.
         resets: bool,
     },
-    /// Sessions ended: one, or all of the user's. An entry of the log without a room.
+    /// Sessions ended: one, or all of the user's. An event of the log without a room.
     SessionsEnded {
         user: UserId,
         session: Option<SessionId>,
     },
 }
 
-/// Whose lists events alone do not keep right past a line of the log: they are sent `sync:reset`.
+/// Users whose lists cannot be kept correct by events alone past this event: they are sent `sync:reset`.
 ///
-/// Any line can be such a *reset line*: its context says so. Most have no room.
+/// Any event can be such a *reset line*: its context says so. Most have no room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resets {
@@ -174,70 +113,84 @@ pub enum Resets {
 impl Resets {
     const MEMBER: &'static str = "resets";
 
-    /// What the context of a line says. What cannot be read concerns everybody.
+    /// Reads `resets` from the context of an event. An unreadable value concerns everybody.
     fn of(context: &Value) -> Option<Self> {
         let said = context.get(Self::MEMBER)?;
         Some(Self::deserialize(said).unwrap_or_else(|_| Self::Roles(Role::ALL.into())))
     }
 }
 
-/// The set of plugins and the `[visibility]` that lines are shaped with from some line on.
+/// Set of plugins and `[visibility]` that shape events from some event on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
-    /// The number of the set; 0 for a server without plugins.
+    /// Generation of the set; 0 for a server without plugins.
     pub generation: u64,
     pub visibility: Visibility,
 }
 
-/// One line of the log, without its number.
+/// One event of the log, before it has a seq.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct NewEvent {
     pub name: &'static str,
     pub rooms: Vec<Room>,
     pub lead_id: Option<LeadId>,
-    /// What a client would get, if nothing shaped it.
+    /// Payload as a client would get it if nothing shaped it.
     pub payload: Value,
-    /// What the server knows besides: `lead` as it is after the event, `before` where it changed.
+    /// Data for plugins and `[visibility]`, never sent: `lead` as it is after the event, `before` if it changed.
     pub context: Value,
     pub at: Timestamp,
 }
 
-/// One line of the log.
+/// One event of the log.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub seq: u64,
     pub name: String,
     pub rooms: Vec<Room>,
     pub lead_id: Option<LeadId>,
-    /// Shared, because what nobody edits leaves as it is.
+    /// Shared, because a payload that no plugin edits is sent unchanged.
     pub payload: Arc<Value>,
     pub context: Value,
     pub at: Timestamp,
 }
 
-impl Draft {
-    /// A set of plugins, or another `[visibility]`, takes force. `resets` says whether they may show other leads, or
-    /// other fields of them.
+impl NewEvent {
+    /// Event that puts a set of plugins or another `[visibility]` in force. `resets` is true when they may show other
+    /// leads, or other fields of them.
     pub fn delivery_switched(in_force: InForce, resets: bool, at: Timestamp) -> Self {
         let mut context = json!(in_force);
         if resets {
             context[Resets::MEMBER] = json!(Resets::Roles(Role::ALL.into()));
         }
-        Self { name: DELIVERY_SWITCHED, rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+        Self {
+            name: EventName::DeliverySwitched.as_str(),
+            rooms: Vec::new(),
+            lead_id: None,
+            payload: json!({}),
+            context,
+            at,
+        }
     }
 
-    /// What was withheld from these roles is there again: their lists may miss it.
+    /// Event that releases what was withheld from these roles: their lists may lack it.
     pub fn delivery_released(roles: &[Role], at: Timestamp) -> Self {
         let context = json!({Resets::MEMBER: Resets::Roles(roles.into())});
-        Self { name: "delivery:released", rooms: Vec::new(), lead_id: None, payload: json!({}), context, at }
+        Self {
+            name: EventName::DeliveryReleased.as_str(),
+            rooms: Vec::new(),
+            lead_id: None,
+            payload: json!({}),
+            context,
+            at,
+        }
     }
 
-    /// Who has to fetch again past the line.
+    /// Users who have to fetch again after this event.
     pub fn resets(&self) -> Option<Resets> {
         Resets::of(&self.context)
     }
 
-    /// The same line, telling what made it.
+    /// Adds the cause of the event to its context.
     pub fn caused_by(mut self, cause: Option<&Cause>) -> Self {
         if let (Some(cause), Some(context)) = (cause, self.context.as_object_mut()) {
             context.insert("cause".into(), json!(cause));
@@ -246,67 +199,68 @@ impl Draft {
     }
 }
 
-/// What a line tells beyond that something happened.
+/// Kind of content that an event carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum EventContent {
     Lead,
     Activity,
 }
 
 impl Event {
-    /// Which content of a lead the line bears: for whom the lead is out of sight by now, it is not for them any more.
-    /// Nothing where it tells of no more than the lead's id.
-    pub fn content(&self) -> Option<Content> {
+    /// Content of a lead that the event carries. A user who cannot see the lead any more must not get it.
+    /// `None` when the event contains only the lead's id.
+    pub fn content(&self) -> Option<EventContent> {
         match self.name.as_str() {
-            "lead:deleted" | "lead:revoked" => None,
-            name if name.starts_with("lead:") => Some(Content::Lead),
-            name if name.starts_with("activity:") => Some(Content::Activity),
+            name if *name == EventName::LeadDeleted || *name == EventName::LeadRevoked => None,
+            name if name.starts_with("lead:") => Some(EventContent::Lead),
+            name if name.starts_with("activity:") => Some(EventContent::Activity),
             _ => None,
         }
     }
 
-    /// Who has to fetch again past the line.
+    /// Users who have to fetch again after this event.
     pub fn resets(&self) -> Option<Resets> {
         Resets::of(&self.context)
     }
 
-    /// What takes force with the line.
+    /// Plugin set and `[visibility]` that take force with this event.
     pub fn switches_to(&self) -> Option<InForce> {
-        if self.name != DELIVERY_SWITCHED {
+        if self.name != EventName::DeliverySwitched {
             return None;
         }
         InForce::deserialize(&self.context).ok()
     }
 
-    /// A lead that is read, as plugins are asked about it. It is in no log.
+    /// Question to plugins about a lead that is read. It is not in the log.
     pub fn lead_read(lead: Lead) -> Self {
         let (lead_id, at) = (Some(lead.id), lead.updated_at);
         let payload = json!({"lead": lead});
-        let (name, context) = ("lead:read".to_owned(), payload.clone());
+        let (name, context) = (EventName::LeadRead.as_str().to_owned(), payload.clone());
         Self { seq: 0, name, rooms: Vec::new(), lead_id, payload: payload.into(), context, at }
     }
 
-    /// Whether plugins, who decide about leads, are not asked about it: it tells users of their own rights, or of a lead
-    /// that was erased, of which nothing is left to ask about.
-    /// `lead:revoked` is a line of older logs alone; what is sent under that name now is made at delivery.
+    /// True when plugins are not asked about the event: it concerns a user's own rights, or a lead that was erased, so
+    /// that nothing is left to ask about.
+    ///
+    /// `lead:revoked` is stored only in older logs; today's `lead:revoked` messages are made at delivery.
     pub fn is_about_rights(&self) -> bool {
-        matches!(self.name.as_str(), "lead:revoked" | "session:updated") || self.is_erasure()
+        self.name == EventName::LeadRevoked || self.name == EventName::SessionUpdated || self.is_erasure()
     }
 
-    /// Whether it tells that a lead was erased: what was read of the log before may hold more than there is now.
+    /// True when a lead was erased: events read from the log earlier may contain more than is stored now.
     pub fn is_erasure(&self) -> bool {
         self.context.get("erased").is_some_and(|erased| erased == true)
     }
 
-    /// The plugins that led to it; none where a user did it.
+    /// Plugins that led to the event; empty when a user caused it.
     pub fn cause(&self) -> Cause {
         let cause = self.context.get("cause").cloned();
         cause.and_then(|cause| serde_json::from_value(cause).ok()).unwrap_or_default()
     }
 
-    /// Who of a role may be told, before plugins narrow it further.
+    /// Users of a role who may get the event, before plugins narrow it further.
     pub fn audience(&self, visibility: &Visibility, role: Role) -> Audience {
-        // A note to one user is about that user, and tells of no more than a lead's id.
+        // A notification to one user is about that user, and contains nothing of the lead but its id.
         let about_lead = self.rooms.iter().any(|room| !matches!(room, Room::User(_)));
         match self.context.pointer("/lead/owner") {
             Some(owner) if about_lead => {
@@ -318,9 +272,9 @@ impl Event {
     }
 }
 
-impl Happening {
-    /// The line of the log that tells of it.
-    pub fn draft(self, actor: &Actor, at: Timestamp) -> Draft {
+impl DomainEvent {
+    /// Converts it to an event of the log.
+    pub fn draft(self, actor: &Actor, at: Timestamp) -> NewEvent {
         let everyone_and = |lead: &Lead| vec![Room::Everyone, Room::Lead(lead.id.to_string())];
         let followers = |lead: &Lead| vec![Room::Lead(lead.id.to_string())];
         match self {
@@ -330,8 +284,8 @@ impl Happening {
                     payload["restored"] = true.into();
                 }
                 let rooms = vec![Room::Everyone];
-                Draft {
-                    name: "lead:created",
+                NewEvent {
+                    name: EventName::LeadCreated.as_str(),
                     rooms,
                     lead_id: Some(lead.id),
                     payload,
@@ -339,33 +293,33 @@ impl Happening {
                     at,
                 }
             }
-            Self::LeadUpdated { before, lead, changes } => Draft {
-                name: "lead:updated",
+            Self::LeadUpdated { before, lead, changes } => NewEvent {
+                name: EventName::LeadUpdated.as_str(),
                 rooms: everyone_and(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({"lead": lead, "updatedBy": actor, "changes": changes, "timestamp": at}),
                 context: json!({"lead": lead, "before": before}),
                 at,
             },
-            Self::LeadDeleted { lead } => Draft {
-                name: "lead:deleted",
+            Self::LeadDeleted { lead } => NewEvent {
+                name: EventName::LeadDeleted.as_str(),
                 rooms: everyone_and(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({"leadId": lead.id, "deletedBy": actor, "timestamp": at}),
                 context: json!({"lead": lead}),
                 at,
             },
-            Self::LeadErased { lead } => Draft {
-                name: "lead:deleted",
+            Self::LeadErased { lead } => NewEvent {
+                name: EventName::LeadDeleted.as_str(),
                 rooms: vec![Room::Everyone, Room::Lead(lead.to_string())],
                 lead_id: Some(lead),
                 payload: json!({"leadId": lead, "deletedBy": actor, "erased": true, "timestamp": at}),
-                // Who saw the lead cannot be told any more, so that everybody is told an id that says nothing.
+                // It cannot be determined any more who saw the lead. So everybody gets the id, which reveals nothing.
                 context: json!({"erased": true}),
                 at,
             },
-            Self::LeadAssigned { before, lead } => Draft {
-                name: "lead:assigned",
+            Self::LeadAssigned { before, lead } => NewEvent {
+                name: EventName::LeadAssigned.as_str(),
                 rooms: everyone_and(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({
@@ -377,32 +331,32 @@ impl Happening {
                 context: json!({"lead": lead, "before": before}),
                 at,
             },
-            Self::ActivityCreated { activity, lead } => Draft {
-                name: "activity:created",
+            Self::ActivityCreated { activity, lead } => NewEvent {
+                name: EventName::ActivityCreated.as_str(),
                 rooms: followers(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({"activity": activity, "leadId": lead.id, "createdBy": actor, "timestamp": at}),
                 context: json!({"lead": lead}),
                 at,
             },
-            Self::ActivityUpdated { activity, lead } => Draft {
-                name: "activity:updated",
+            Self::ActivityUpdated { activity, lead } => NewEvent {
+                name: EventName::ActivityUpdated.as_str(),
                 rooms: followers(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({"activity": activity, "leadId": lead.id, "updatedBy": actor, "timestamp": at}),
                 context: json!({"lead": lead}),
                 at,
             },
-            Self::ActivityDeleted { activity, lead } => Draft {
-                name: "activity:deleted",
+            Self::ActivityDeleted { activity, lead } => NewEvent {
+                name: EventName::ActivityDeleted.as_str(),
                 rooms: followers(&lead),
                 lead_id: Some(lead.id),
                 payload: json!({"activityId": activity.id, "leadId": lead.id, "deletedBy": actor, "timestamp": at}),
                 context: json!({"lead": lead, "activity": activity}),
                 at,
             },
-            Self::Notification { to, kind, lead } => Draft {
-                name: "notification",
+            Self::Notification { to, kind, lead } => NewEvent {
+                name: EventName::Notification.as_str(),
                 rooms: vec![Room::User(to)],
                 lead_id: Some(lead.id),
                 payload: json!({"kind": kind, "leadId": lead.id, "timestamp": at}),
@@ -414,8 +368,8 @@ impl Happening {
                 if resets {
                     context[Resets::MEMBER] = json!(Resets::User(user.id));
                 }
-                Draft {
-                    name: "session:updated",
+                NewEvent {
+                    name: EventName::SessionUpdated.as_str(),
                     rooms: vec![Room::User(user.id)],
                     lead_id: None,
                     payload: json!({"userRole": user.role, "timestamp": at}),
@@ -423,8 +377,8 @@ impl Happening {
                     at,
                 }
             }
-            Self::SessionsEnded { user, session } => Draft {
-                name: "session:ended",
+            Self::SessionsEnded { user, session } => NewEvent {
+                name: EventName::SessionEnded.as_str(),
                 rooms: Vec::new(),
                 lead_id: None,
                 payload: json!({}),
@@ -435,7 +389,7 @@ impl Happening {
     }
 }
 
-/// The payload as it is sent: `seq` and `epoch` are the host's, whatever a plugin wrote there.
+/// Payload as it is sent: `seq` and `epoch` are set by the host, whatever a plugin wrote there.
 pub fn stamped(payload: &Value, seq: u64, epoch: &str) -> Map<String, Value> {
     let mut members = payload.as_object().cloned().unwrap_or_default();
     members.insert("seq".into(), seq.into());
@@ -443,7 +397,7 @@ pub fn stamped(payload: &Value, seq: u64, epoch: &str) -> Map<String, Value> {
     members
 }
 
-/// About what a value takes in memory, in bytes.
+/// Approximate size of a value in memory, in bytes.
 pub fn size_in_memory(value: &Value) -> u64 {
     const NODE: u64 = 64;
     match value {
@@ -460,8 +414,8 @@ pub fn size_in_memory(value: &Value) -> u64 {
 mod tests {
     use super::*;
 
-    fn event(draft: Draft) -> Event {
-        let Draft { name, rooms, lead_id, payload, context, at } = draft;
+    fn event(draft: NewEvent) -> Event {
+        let NewEvent { name, rooms, lead_id, payload, context, at } = draft;
         Event { seq: 1, name: name.into(), rooms, lead_id, payload: payload.into(), context, at }
     }
 
@@ -471,10 +425,10 @@ mod tests {
         let in_force = InForce { generation: 3, visibility: Visibility::default() };
         let everybody = Some(Resets::Roles(Role::ALL.into()));
         for (resets, expected) in [(true, everybody.clone()), (false, None)] {
-            let line = event(Draft::delivery_switched(in_force, resets, at));
+            let line = event(NewEvent::delivery_switched(in_force, resets, at));
             assert_eq!((line.switches_to(), line.resets()), (Some(in_force), expected));
         }
-        let mut released = event(Draft::delivery_released(&[Role::Sales], at));
+        let mut released = event(NewEvent::delivery_released(&[Role::Sales], at));
         assert_eq!((released.switches_to(), released.resets()), (None, Some(Resets::Roles(vec![Role::Sales]))));
         released.context = json!({"resets": {"teams": ["of a later version"]}});
         assert_eq!(released.resets(), everybody);

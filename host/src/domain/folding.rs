@@ -1,22 +1,22 @@
-//! Texts as people mean them: what looks alike is alike, whatever code points it is made of.
+//! Text folding for search and sorting: texts that look alike compare equal, whatever code points they consist of.
 //!
-//! Searching and sorting go by [`fold`]; passwords by [`opaque`]; what nobody can see counts as nothing.
+//! Search and sort keys use [`fold`], passwords use [`opaque`]. Text with no visible character counts as empty.
 
 use unicode_normalization::{UnicodeNormalization, char::canonical_combining_class};
 
-/// Counted up when [`fold`] or [`digits`] make something else of a text: what is stored is made anew then.
+/// Version of the folding. Increase it when [`fold`] or [`digits`] changes its result: stored keys are then recomputed.
 pub const FOLDING: i64 = 2;
 
-/// As few digits are a number that somebody may be looking for by its digits alone.
+/// Minimum number of digits for a search by phone number.
 const MIN_DIGITS: usize = 3;
 
-/// A text without case, accents and differences of form: `Łódź`, `LODZ` and `lo\u{301}dz` are one.
+/// Removes case, accents and differences of form: `Łódź`, `LODZ` and `lo\u{301}dz` become equal.
 pub fn fold(text: &str) -> String {
-    // Small letters of capitals of small letters: one of each family is left, and U+1E9E finds its way to `ss` as well.
+    // Lower, upper, lower: this leaves one letter of each case family, and U+1E9E becomes `ss` as well.
     let cased = text.nfkd().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     let mut plain = String::with_capacity(text.len());
     let mut is_behind_space = true;
-    // Once more, because letters that changed case may come apart.
+    // NFKD again, because letters that changed case may decompose.
     for char in cased.nfkd() {
         if char.is_whitespace() {
             if !is_behind_space {
@@ -35,12 +35,12 @@ pub fn fold(text: &str) -> String {
     plain
 }
 
-/// By its combining class. The marks of the classes 6 to 9 make other letters in Indic scripts and in kana.
+/// Classifies by combining class. Marks of classes 6 to 9 form distinct letters in Indic scripts and in kana.
 fn is_accent(class: u8) -> bool {
     class == 1 || class >= 10
 }
 
-/// Letters that Unicode does not take apart, as people type them who have not got them.
+/// Replacements for letters that Unicode does not decompose, as people type them without such a keyboard.
 fn without_stroke(char: char) -> Option<&'static str> {
     Some(match char {
         'æ' => "ae",
@@ -56,7 +56,7 @@ fn without_stroke(char: char) -> Option<&'static str> {
     })
 }
 
-/// The zeros of the scripts that people write phone numbers in; the other nine digits follow each (Unicode, Nd).
+/// Zeros of the scripts that people write phone numbers in; the other nine digits follow each (Unicode, Nd).
 const ZEROS: [char; 21] = [
     '0', '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}', '\u{c66}',
     '\u{ce6}', '\u{d66}', '\u{de6}', '\u{e50}', '\u{ed0}', '\u{f20}', '\u{1040}', '\u{17e0}', '\u{1810}', '\u{1946}',
@@ -68,27 +68,27 @@ fn digit(char: char) -> Option<char> {
     char::from_digit(value, 10)
 }
 
-/// The digits of a phone number.
+/// Digits of a phone number.
 pub fn digits(text: &str) -> String {
     text.nfkd().filter_map(digit).collect()
 }
 
-/// The digits that somebody searches for who types a phone number, or a part of one.
+/// Digits to search for when the text is a phone number or a part of one.
 pub fn phone_digits(text: &str) -> Option<String> {
     let is_phone = |char: char| digit(char).is_some() || " +-()./\u{2010}\u{2012}\u{2013}\u{2212}".contains(char);
     let digits = digits(text);
     (digits.len() >= MIN_DIGITS && fold(text).chars().all(is_phone)).then_some(digits)
 }
 
-/// Tells whether nothing of a text can be seen.
+/// True when no character of the text is visible.
 pub fn is_blank(text: &str) -> bool {
-    // The last two are a braille cell without a dot, and marks of annotations.
+    // The last two are a braille cell without a dot, and annotation marks.
     let is_unseen = |char: char| matches!(char, '\u{2800}' | '\u{fff9}'..='\u{fffb}');
     text.chars().all(|char| char.is_whitespace() || char.is_control() || is_ignorable(char) || is_unseen(char))
 }
 
-/// The code points that are shown as nothing where they are not understood (Default_Ignorable_Code_Point): Unicode
-/// keeps these blocks for such ones, so that the list does not age.
+/// Code points that are invisible where they are not supported (Default_Ignorable_Code_Point). Unicode reserves these
+/// blocks for such code points, so the list stays valid.
 fn is_ignorable(char: char) -> bool {
     matches!(
         char,
@@ -112,11 +112,11 @@ fn is_ignorable(char: char) -> bool {
     )
 }
 
-/// A password as it is compared (OpaqueString, RFC 8265): composed, each space a plain one.
+/// Normalises a password for comparison (OpaqueString, RFC 8265): composed (NFC), every space a plain one.
 ///
-/// Code points that the profile does not know because they are younger than it are taken as they are.
+/// Code points that are younger than the profile are accepted unchanged.
 pub fn opaque(password: &str) -> String {
-    // Space separators: white space but for controls and the separators of lines and paragraphs.
+    // Space separators: white space except controls and the line and paragraph separators.
     let is_space = |char: char| char.is_whitespace() && !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}');
     password.chars().map(|char| if is_space(char) { ' ' } else { char }).nfc().collect()
 }

@@ -1,4 +1,4 @@
-//! Identifiers: a type for each thing, all UUIDs in text form on every wire.
+//! Identifiers: one type per kind of item, all UUIDs in text form on every wire.
 
 use std::{fmt, str::FromStr};
 
@@ -35,10 +35,10 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A person who signs in.
+    /// User account.
     UserId
     LeadId
     ActivityId
-    /// One login: a family of refresh tokens, and the access tokens it gave out.
+    /// Login session: a family of refresh tokens, and the access tokens issued from them.
     SessionId
 }

@@ -1,5 +1,6 @@
-//! Reading a JSON object from outside: every problem is collected with the name of its field, and a
-//! member nobody asked for is a problem too.
+//! Validation of JSON objects from clients.
+//!
+//! All problems are collected, each with the name of its field. An unknown member is a problem too.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,11 +11,11 @@ use super::{folding::is_blank, time::Timestamp};
 /// One problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// The member's name; for nested data a path with dots.
+    /// Name of the member; for nested data, a path with dots.
     pub field: String,
-    /// Stable and snake_case.
+    /// Error code, stable and in snake_case.
     pub code: &'static str,
-    /// For people.
+    /// Message for people.
     pub message: String,
 }
 
@@ -24,7 +25,7 @@ impl FieldError {
     }
 }
 
-/// Everything that is wrong with an input; never empty.
+/// All problems of an input; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; "))]
 pub struct Invalid(pub Vec<FieldError>);
@@ -35,19 +36,19 @@ impl Invalid {
     }
 }
 
-/// A number that could not be told again as it was written.
+/// Error for a number that cannot be stored and returned exactly as it was written.
 pub fn inexact_number(field: String) -> Invalid {
     let message = format!("{field} is a number that cannot be kept exactly: send it as a text");
     Invalid::one(field, "inexact_number", message)
 }
 
-/// Integers above this are not exact in JavaScript.
+/// Largest integer that is exact in JavaScript.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 const MAX_JSON_BYTES: usize = 32 * 1024;
 const MAX_JSON_DEPTH: usize = 8;
 
-/// An object being read. Each reader takes a member out, so that what is left at the end is unknown.
+/// Object being read. Each reader removes a member, so whatever is left at the end is unknown.
 pub struct Input {
     members: Map<String, Value>,
     errors: Vec<FieldError>,
@@ -58,7 +59,7 @@ impl Input {
         Self { members, errors: Vec::new() }
     }
 
-    /// Ends the reading: everything that was wrong, with the members that nobody read.
+    /// Finishes reading: returns all problems, including the members that nobody read.
     pub fn finish(mut self) -> Result<(), Invalid> {
         for key in self.members.keys() {
             let field: String = key.chars().take(100).collect();
@@ -75,7 +76,7 @@ impl Input {
         self.errors.push(FieldError::new(field, code, message));
     }
 
-    /// Reads with `read` and complains when there is nothing and nothing was complained of so far.
+    /// Reads with `read`; adds a problem when the result is nothing and no problem was added so far.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -88,7 +89,7 @@ impl Input {
         value
     }
 
-    /// Complains when the member is there and null: it can be changed but not removed.
+    /// Refuses null for a member that can be changed but not removed.
     pub fn not_null(&mut self, key: &'static str) {
         if self.members.get(key) == Some(&Value::Null) {
             self.members.remove(key);
@@ -96,18 +97,18 @@ impl Input {
         }
     }
 
-    /// Refuses a member that has a way of its own.
+    /// Refuses a member that is changed by another command.
     pub fn refuse(&mut self, key: &'static str, code: &'static str, message: &str) {
         if self.members.remove(key).is_some() {
             self.error(key, code, message);
         }
     }
 
-    /// A text of `min` to `max` characters once trimmed; null and absent are nothing, and so is
-    /// an empty text where `min` is 0.
+    /// Text of `min` to `max` characters after trimming. Null and absent are `None`, and so is an empty text when `min`
+    /// is 0.
     pub fn text(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
         let text = self.string(key)?;
-        // What nobody can see is as good as nothing.
+        // Text with no visible character counts as empty.
         let text = if is_blank(&text) { "" } else { text.trim() };
         if text.is_empty() && min == 0 {
             return None;
@@ -115,7 +116,7 @@ impl Input {
         self.sized(key, text, min, max)
     }
 
-    /// A text that is taken as it is, spaces and all.
+    /// Text that is kept unchanged, spaces included.
     pub fn secret(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
         let text = self.string(key)?;
         self.sized(key, &text, min, max)
@@ -174,7 +175,7 @@ impl Input {
         found
     }
 
-    /// An object of the client's own making, bounded in size and depth.
+    /// Object with members of the client's choice, limited in size and depth.
     pub fn object(&mut self, key: &'static str) -> Option<Map<String, Value>> {
         let value = self.take(key)?;
         let Value::Object(members) = &value else { return self.wrong_type(key, "an object") };
@@ -197,7 +198,7 @@ impl Input {
         }
     }
 
-    pub(super) fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
+    pub(crate) fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
         let chars = text.chars().count();
         if chars < min {
             let message = if min == 1 {
@@ -217,7 +218,7 @@ impl Input {
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
-        // `shift_remove` keeps the rest in order, so that errors come in the order of the input.
+        // `shift_remove` preserves the order of the rest, so that errors come in the order of the input.
         self.members.shift_remove(key).filter(|value| !value.is_null())
     }
 
@@ -227,7 +228,7 @@ impl Input {
     }
 }
 
-/// `1e3` and `5.0` are whole numbers too.
+/// Reads a whole number; `1e3` and `5.0` are whole numbers too.
 fn whole(value: &Value) -> Option<i64> {
     let number = value.as_f64()?;
     let exact = number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER as f64;

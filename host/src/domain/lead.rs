@@ -1,4 +1,4 @@
-//! A lead: what a valid one is, and what a change makes of it.
+//! Lead: its fields, their validation, and the result of a merge patch.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -54,7 +54,7 @@ impl LeadStatus {
     }
 }
 
-/// What a client may write. Members are in the order in which a lead shows them.
+/// Fields of a lead that a client may write, in the order in which a lead shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeadFields {
@@ -71,7 +71,7 @@ pub struct LeadFields {
     pub custom: Map<String, Value>,
 }
 
-/// A lead as it is stored and, before plugins shape it, as clients see it.
+/// Lead as it is stored and, before plugins shape it, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lead {
@@ -81,16 +81,16 @@ pub struct Lead {
     pub owner: Option<UserRef>,
     pub created_by: UserRef,
     pub last_activity_at: Option<Timestamp>,
-    /// Counts what clients write.
+    /// Number of client writes.
     pub version: i64,
-    /// Counts every write to the row: of two texts of a lead, the one with the larger is the newer.
+    /// Number of writes to the row: of two copies of a lead, the one with the larger `rev` is newer.
     #[serde(default)]
     pub rev: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// One line of a lead's history.
+/// One changed field, for the history of a lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
     pub field: &'static str,
@@ -98,7 +98,7 @@ pub struct FieldChange {
     pub to: Value,
 }
 
-/// The members a lead must keep.
+/// Members that a lead must keep.
 const KEPT: [&str; 3] = ["title", "status", "currency"];
 
 impl LeadFields {
@@ -109,7 +109,7 @@ impl LeadFields {
         Ok(fields.expect("reading found no fault"))
     }
 
-    /// Reads the fields out of `input` and leaves the rest there; `None` when a fault was noted.
+    /// Reads the fields and leaves the rest in `input`; `None` when a problem was added.
     fn read(input: &mut Input) -> Option<Self> {
         input.refuse("ownerId", "read_only", "ownerId is changed by assigning the lead");
         let title = input.required("title", |input, key| input.text(key, 1, 200));
@@ -145,7 +145,7 @@ impl LeadFields {
         members
     }
 
-    /// What differs, in the order of the fields.
+    /// Differences, in the order of the fields.
     pub fn changes(&self, next: &Self) -> Vec<FieldChange> {
         const NAMES: [&str; 11] = [
             "title",
@@ -183,12 +183,13 @@ fn currency(input: &mut Input) -> Option<String> {
 }
 
 impl Lead {
-    /// The fields after a merge patch (RFC 7396), and what changed: nothing when nothing did.
+    /// Returns the fields after a merge patch (RFC 7396) and the changes; no changes when nothing differs.
     pub fn update(&self, patch: &Map<String, Value>) -> Result<(LeadFields, Vec<FieldChange>), Invalid> {
+        tracing::trace!(target: "leadwire::walk", file = file!(), "update");
         let mut merged = Value::Object(self.fields.members());
         json_patch::merge(&mut merged, &Value::Object(patch.clone()));
         let Value::Object(mut members) = merged else { unreachable!("merging objects makes an object") };
-        // Merging drops what the patch nulls; put the nulls back, so that their names are checked as well.
+        // Merging drops the members that the patch nulls. Put the nulls back, so that their names are checked as well.
         for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
             members.insert(key.clone(), Value::Null);
         }
@@ -216,7 +217,7 @@ mod tests {
 
     fn lead() -> Lead {
         let person = UserRef {
-            id: super::super::id::UserId(uuid::Uuid::nil()),
+            id: crate::domain::id::UserId(uuid::Uuid::nil()),
             name: "Ann".into(),
             email: "ann@example.com".into(),
         };

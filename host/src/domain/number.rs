@@ -1,26 +1,28 @@
-//! Numbers that JSON can write and a program cannot keep: found in the text, because a parsed one shows nothing.
+//! Detection of numbers that JSON can express but a program cannot store exactly.
+//!
+//! It works on the text, because a parsed number no longer shows the loss.
 
-/// The path of the first number in a JSON text that would not be told again as it was written.
+/// Path of the first number in a JSON text that would not be returned exactly as it was written.
 ///
-/// Integers survive up to 64 bits, with a sign or without; fractions where their digits are those of a double. The
-/// text has to be JSON; of anything else the answer means nothing.
+/// Integers are exact up to 64 bits, signed or unsigned; fractions, when their digits are those of a double.
+/// The text must be valid JSON; otherwise the result is meaningless.
 pub fn inexact(json: &str) -> Option<String> {
     let bytes = json.as_bytes();
-    let mut places: Vec<Place<'_>> = Vec::new();
+    let mut places: Vec<NumberPath<'_>> = Vec::new();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
-            b'{' => places.push(Place::Member { name: "", is_next: true }),
-            b'[' => places.push(Place::Item(0)),
+            b'{' => places.push(NumberPath::Member { name: "", is_next: true }),
+            b'[' => places.push(NumberPath::Item(0)),
             b'}' | b']' => drop(places.pop()),
             b',' => match places.last_mut() {
-                Some(Place::Member { is_next, .. }) => *is_next = true,
-                Some(Place::Item(index)) => *index += 1,
+                Some(NumberPath::Member { is_next, .. }) => *is_next = true,
+                Some(NumberPath::Item(index)) => *index += 1,
                 None => {}
             },
             b'"' => {
                 let end = end_of_text(bytes, at + 1);
-                if let Some(Place::Member { name, is_next: is_next @ true }) = places.last_mut() {
+                if let Some(NumberPath::Member { name, is_next: is_next @ true }) = places.last_mut() {
                     *name = json.get(at + 1..end).unwrap_or_default();
                     *is_next = false;
                 }
@@ -41,8 +43,8 @@ pub fn inexact(json: &str) -> Option<String> {
     None
 }
 
-enum Place<'j> {
-    /// The member that is being read, and whether the next text names another.
+enum NumberPath<'j> {
+    /// Member that is being read; `is_next` is set when the next text is a member name.
     Member {
         name: &'j str,
         is_next: bool,
@@ -50,15 +52,15 @@ enum Place<'j> {
     Item(usize),
 }
 
-fn path(places: &[Place<'_>]) -> String {
-    let segment = |place: &Place<'_>| match place {
-        Place::Member { name, .. } => name.chars().take(100).collect(),
-        Place::Item(index) => index.to_string(),
+fn path(places: &[NumberPath<'_>]) -> String {
+    let segment = |place: &NumberPath<'_>| match place {
+        NumberPath::Member { name, .. } => name.chars().take(100).collect(),
+        NumberPath::Item(index) => index.to_string(),
     };
     places.iter().map(segment).collect::<Vec<String>>().join(".")
 }
 
-/// Where the quote stands that ends a text.
+/// Position of the quote that ends a text.
 fn end_of_text(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -79,7 +81,7 @@ fn survives(number: &str) -> bool {
     decimal(number) == decimal(&written) && serde_json::from_str::<f64>(&written).is_ok_and(|again| again == value)
 }
 
-/// Significant digits and the exponent of the last one. Zeroes are all alike.
+/// Significant digits and the exponent of the last one. All zeros are equal.
 fn decimal(number: &str) -> Option<(String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -1,63 +1,61 @@
-//! Who may do what, and who may see what: pure tables, asked before anything is touched.
+//! Access policy: who may do what, and who may see what.
+//!
+//! Pure tables, checked before anything is changed.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    activity::Activity,
-    event::{Actor, Audience},
-    id::UserId,
-    lead::Lead,
-    role::Role,
-};
+use crate::domain::{activity::Activity, actor::Actor, audience::Audience, id::UserId, lead::Lead, role::Role};
 
-/// A command, as far as rights are concerned.
+/// A command, reduced to what permissions depend on.
 #[derive(Clone, Copy, Debug)]
-pub enum Deed<'a> {
+pub enum Action<'a> {
     CreateLead,
     UpdateLead(&'a Lead),
     DeleteLead,
     RestoreLead,
-    /// The lead, and who shall own it.
+    /// The lead, and its new owner.
     AssignLead(&'a Lead, Option<UserId>),
     CreateActivity,
-    /// To change or delete an activity.
+    /// Change or deletion of an activity.
     ChangeActivity(&'a Activity),
     Administer,
 }
 
-/// Why not, for people.
+/// Reason of a refusal, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Forbidden(pub &'static str);
 
-/// The table of rights. That the actor may read the lead is for [`Visibility`] to say, beforehand.
-pub fn may(actor: &Actor, deed: Deed<'_>) -> Result<(), Forbidden> {
+/// Permission table. Whether the actor may read the lead is checked beforehand, by [`Visibility`].
+pub fn may(actor: &Actor, deed: Action<'_>) -> Result<(), Forbidden> {
     use Role::{Admin, Manager, Plugin, Sales, Viewer};
 
     let unless = |allowed: bool, why| if allowed { Ok(()) } else { Err(Forbidden(why)) };
     match (deed, actor.role) {
-        (Deed::Administer, role) => unless(role == Admin, "only an administrator may do this"),
-        (Deed::ChangeActivity(activity), _) if activity.fields.kind.is_servers() => {
+        (Action::Administer, role) => unless(role == Admin, "only an administrator may do this"),
+        (Action::ChangeActivity(activity), _) if activity.fields.kind.is_servers() => {
             Err(Forbidden("an activity written by the server cannot be changed"))
         }
         (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
-        // Which of these a plugin may want is granted by its operator, before an effect of it comes this far.
-        (Deed::UpdateLead(_) | Deed::AssignLead(..) | Deed::CreateActivity, Plugin) => Ok(()),
+        // The operator grants which of these a plugin may request; that was checked before its effect gets here.
+        (Action::UpdateLead(_) | Action::AssignLead(..) | Action::CreateActivity, Plugin) => Ok(()),
         (_, Plugin) => Err(Forbidden("a plugin may change and assign leads and add activities, and nothing else")),
         (_, Admin | Manager) => Ok(()),
-        (Deed::CreateLead | Deed::CreateActivity, Sales) => Ok(()),
-        (Deed::UpdateLead(lead), Sales) => unless(
+        (Action::CreateLead | Action::CreateActivity, Sales) => Ok(()),
+        (Action::UpdateLead(lead), Sales) => unless(
             owner_is(lead, actor) || lead.owner.is_none(),
             "a sales user may change only own and unassigned leads",
         ),
-        (Deed::DeleteLead | Deed::RestoreLead, Sales) => Err(Forbidden("a sales user may not delete or restore leads")),
-        (Deed::AssignLead(lead, owner), Sales) => unless(
+        (Action::DeleteLead | Action::RestoreLead, Sales) => {
+            Err(Forbidden("a sales user may not delete or restore leads"))
+        }
+        (Action::AssignLead(lead, owner), Sales) => unless(
             (lead.owner.is_none() || owner_is(lead, actor)) && owner == Some(actor.id),
             "a sales user may only take unassigned leads",
         ),
-        (Deed::ChangeActivity(activity), Sales) => {
+        (Action::ChangeActivity(activity), Sales) => {
             unless(activity.creator.id == actor.id, "a sales user may change only own activities")
         }
     }
@@ -67,7 +65,7 @@ fn owner_is(lead: &Lead, actor: &Actor) -> bool {
     lead.owner.as_ref().is_some_and(|owner| owner.id == actor.id)
 }
 
-/// Which leads a role reads.
+/// Set of leads that a role can read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     #[default]
@@ -79,7 +77,7 @@ pub enum Scope {
     OwnAndUnassigned,
 }
 
-/// `[visibility]` of the configuration: a scope a role.
+/// `[visibility]` of the configuration: one scope per role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE", default, deny_unknown_fields)]
 pub struct Visibility {
@@ -96,17 +94,18 @@ impl Visibility {
             Role::Manager => self.manager,
             Role::Sales => self.sales,
             Role::Viewer => self.viewer,
-            // What its operator lets it read is asked for in its manifest; what it wants done is for the policy.
+            // A plugin's manifest requests what it may read and its operator grants it; its writes are checked by the
+            // policy.
             Role::Plugin => Scope::All,
         }
     }
 
-    /// Whether a user sees a lead with that owner.
+    /// True if a user sees a lead with that owner.
     pub fn sees(&self, user: UserId, role: Role, owner: Option<UserId>) -> bool {
         self.audience(role, owner).includes(user)
     }
 
-    /// Who, of a role, sees a lead with that owner.
+    /// Users of a role who see a lead with that owner.
     pub fn audience(&self, role: Role, owner: Option<UserId>) -> Audience {
         match (self.scope(role), owner) {
             (Scope::All, _) | (Scope::OwnAndUnassigned, None) => Audience::Everyone,
@@ -168,38 +167,38 @@ mod tests {
     fn a_plugin_may_do_what_effects_do_and_nothing_else() {
         let (others, note) = (lead(Some(2)), activity(ActivityType::Note, 1));
         let allowed = |deed| may(&actor(Role::Plugin), deed).is_ok();
-        for deed in [Deed::UpdateLead(&others), Deed::AssignLead(&others, None), Deed::CreateActivity] {
+        for deed in [Action::UpdateLead(&others), Action::AssignLead(&others, None), Action::CreateActivity] {
             assert!(allowed(deed), "{deed:?}");
         }
-        let forbidden = [Deed::CreateLead, Deed::DeleteLead, Deed::RestoreLead, Deed::Administer];
-        for deed in forbidden.into_iter().chain([Deed::ChangeActivity(&note)]) {
+        let forbidden = [Action::CreateLead, Action::DeleteLead, Action::RestoreLead, Action::Administer];
+        for deed in forbidden.into_iter().chain([Action::ChangeActivity(&note)]) {
             assert!(!allowed(deed), "{deed:?}");
         }
         assert!("PLUGIN".parse::<Role>().is_err(), "nobody can be given the role");
     }
 
-    /// One row a deed; the columns are ADMIN, MANAGER, SALES, VIEWER.
+    /// One row per action; the columns are ADMIN, MANAGER, SALES, VIEWER.
     #[test]
     fn the_table_of_rights_is_the_contracts() {
         let (own, free, others) = (lead(Some(1)), lead(None), lead(Some(2)));
         let (mine, theirs) = (activity(ActivityType::Note, 1), activity(ActivityType::Note, 2));
         let servers = activity(ActivityType::StatusChange, 1);
         let rows = [
-            (Deed::CreateLead, [true, true, true, false]),
-            (Deed::UpdateLead(&own), [true, true, true, false]),
-            (Deed::UpdateLead(&free), [true, true, true, false]),
-            (Deed::UpdateLead(&others), [true, true, false, false]),
-            (Deed::DeleteLead, [true, true, false, false]),
-            (Deed::RestoreLead, [true, true, false, false]),
-            (Deed::AssignLead(&free, Some(id(1))), [true, true, true, false]),
-            (Deed::AssignLead(&free, Some(id(2))), [true, true, false, false]),
-            (Deed::AssignLead(&own, None), [true, true, false, false]),
-            (Deed::AssignLead(&others, Some(id(1))), [true, true, false, false]),
-            (Deed::CreateActivity, [true, true, true, false]),
-            (Deed::ChangeActivity(&mine), [true, true, true, false]),
-            (Deed::ChangeActivity(&theirs), [true, true, false, false]),
-            (Deed::ChangeActivity(&servers), [false; 4]),
-            (Deed::Administer, [true, false, false, false]),
+            (Action::CreateLead, [true, true, true, false]),
+            (Action::UpdateLead(&own), [true, true, true, false]),
+            (Action::UpdateLead(&free), [true, true, true, false]),
+            (Action::UpdateLead(&others), [true, true, false, false]),
+            (Action::DeleteLead, [true, true, false, false]),
+            (Action::RestoreLead, [true, true, false, false]),
+            (Action::AssignLead(&free, Some(id(1))), [true, true, true, false]),
+            (Action::AssignLead(&free, Some(id(2))), [true, true, false, false]),
+            (Action::AssignLead(&own, None), [true, true, false, false]),
+            (Action::AssignLead(&others, Some(id(1))), [true, true, false, false]),
+            (Action::CreateActivity, [true, true, true, false]),
+            (Action::ChangeActivity(&mine), [true, true, true, false]),
+            (Action::ChangeActivity(&theirs), [true, true, false, false]),
+            (Action::ChangeActivity(&servers), [false; 4]),
+            (Action::Administer, [true, false, false, false]),
         ];
         for (deed, expected) in rows {
             let allowed = Role::ALL.map(|role| may(&actor(role), deed).is_ok());

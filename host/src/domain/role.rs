@@ -1,4 +1,4 @@
-//! What a user is allowed in general; `policy` says what that means for each command.
+//! Roles of users; `policy` defines what a role means for each command.
 
 use std::{fmt, str::FromStr};
 
@@ -11,12 +11,12 @@ pub enum Role {
     Manager,
     Sales,
     Viewer,
-    /// A plugin in whose name an effect is done; nobody can be given this role.
+    /// Actor of a plugin's effect. This role cannot be assigned to a user.
     Plugin,
 }
 
 impl Role {
-    /// The roles that people have.
+    /// Roles that users can have.
     pub const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
 
     pub fn as_str(self) -> &'static str {
@@ -41,11 +41,34 @@ impl fmt::Display for Role {
 pub struct Roles(u8);
 
 impl Roles {
-    /// Every role that people have.
-    pub const ALL: Self = Self(u8::MAX);
+    pub const ALL: Self = Self(0b1111);
+    pub const NONE: Self = Self(0);
+
+    /// Parses role names; an empty list means all roles.
+    ///
+    /// # Errors
+    /// When a name is not a role; the error contains it.
+    pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Self, UnknownRole> {
+        if names.is_empty() {
+            return Ok(Self::ALL);
+        }
+        names.iter().map(|name| name.as_ref().parse::<Role>()).collect()
+    }
 
     pub fn contains(self, role: Role) -> bool {
         self.0 & Self::bit(role) != 0
+    }
+
+    pub fn insert(&mut self, role: Role) {
+        self.0 |= Self::bit(role);
+    }
+
+    pub fn remove(&mut self, role: Role) {
+        self.0 &= !Self::bit(role);
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.contains(*role))
     }
 
     fn bit(role: Role) -> u8 {

@@ -1,10 +1,10 @@
-//! Where events go: everyone, one user, or those who follow one lead.
+//! Rooms: the addresses of events. A room is everyone, one user, or the followers of one lead.
 
 use std::{fmt, str::FromStr};
 
 use super::id::{LeadId, UserId};
 
-/// A lead's room takes any text, because a room tells nothing about the database.
+/// Maximum length of a lead room's name. Any text is accepted, so that a room reveals nothing about the database.
 pub const MAX_LEAD_ROOM_CHARS: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +15,7 @@ pub enum Room {
 }
 
 impl Room {
-    /// The lead whose room it is, if it can be one's.
+    /// Lead of the room, if the room is a lead's and its text is an id.
     pub fn lead(&self) -> Option<LeadId> {
         match self {
             Self::Lead(lead) => lead.parse().ok(),

@@ -1,25 +1,31 @@
-//! A moment in UTC with millisecond precision: what every client sees and every table stores.
+//! UTC timestamp with millisecond precision, as every client sees it and every table stores it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment, printed as `2023-12-01T00:00:00.000Z`; its text sorts as it does.
+/// Timestamp, printed as `2023-12-01T00:00:00.000Z`; its text sorts like the time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// Reads the system clock; only `app::SystemClock` and the command line do so.
+    /// Reads the system clock; only `SystemClock` and the command line call it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn now() -> Self {
         Self(Utc::now().trunc_subsecs(3))
+    }
+
+    /// Formats it for the name of a file: `20231201T000000000Z`.
+    pub fn compact(self) -> String {
+        self.0.format("%Y%m%dT%H%M%S%3fZ").to_string()
     }
 
     pub fn from_millis(millis: i64) -> Option<Self> {
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
-    /// Whether its text sorts as it does: outside of the years 1970 to 9999 it would not.
+    /// True if its text sorts like the time; outside the years 1970 to 9999 it would not.
     pub fn is_storable(self) -> bool {
         (0..=253_402_300_799_999).contains(&self.millis())
     }
@@ -32,19 +38,19 @@ impl Timestamp {
         self.0.timestamp()
     }
 
-    /// The moment `span` later; the last one that can be told apart when there is none.
+    /// Returns the time `span` later, or the latest representable one.
     pub fn plus(self, span: Duration) -> Self {
         let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Self::from_millis(self.millis().saturating_add(millis)).unwrap_or(Self(DateTime::<Utc>::MAX_UTC))
     }
 
-    /// The moment `span` earlier.
+    /// Returns the time `span` earlier, or the earliest representable one.
     pub fn minus(self, span: Duration) -> Self {
         let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
         Self::from_millis(self.millis().saturating_sub(millis)).unwrap_or(Self(DateTime::<Utc>::MIN_UTC))
     }
 
-    /// How long ago `earlier` was; zero when it was not.
+    /// Time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.millis() - earlier.millis()).unwrap_or(0))
     }
@@ -65,7 +71,7 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = chrono::ParseError;
 
-    /// Reads any RFC 3339 time and drops what is finer than a millisecond.
+    /// Parses any RFC 3339 time and truncates it to milliseconds.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         DateTime::parse_from_rfc3339(text).map(|time| Self(time.with_timezone(&Utc).trunc_subsecs(3)))
     }

@@ -1,4 +1,4 @@
-//! People who sign in, and what a valid account is.
+//! User accounts and their validation.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use super::{
     time::Timestamp,
 };
 
-/// An account, as an administrator sees it.
+/// Account, as an administrator sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
@@ -25,7 +25,7 @@ pub struct User {
     pub updated_at: Timestamp,
 }
 
-/// A user as leads and activities mention them.
+/// Reference to a user, as leads and activities contain it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRef {
     pub id: UserId,
@@ -42,7 +42,7 @@ impl From<&User> for UserRef {
 pub const MIN_PASSWORD_CHARS: usize = 10;
 pub const MAX_PASSWORD_CHARS: usize = 256;
 
-/// A checked request for an account. The password is still in clear: hash it, then drop it.
+/// Validated request for a new account. The password is still in plain text: hash it, then drop it.
 #[derive(Clone)]
 pub struct NewUser {
     pub email: String,
@@ -71,7 +71,7 @@ impl NewUser {
     }
 }
 
-/// A checked change of an account: absent members stay as they are.
+/// Validated change of an account: absent members stay as they are.
 #[derive(Clone, Default)]
 pub struct UserPatch {
     pub email: Option<String>,
@@ -99,13 +99,14 @@ impl UserPatch {
     }
 }
 
-/// What plugins that act have in the place of an address, behind their name.
+/// Suffix that replaces an e-mail address for plugins that act, after their name.
 pub const PLUGIN_DOMAIN: &str = "@plugins";
 
-/// Returns the one spelling under which an address is stored and looked up: NFC, with ASCII letters in lower case.
+/// Returns the canonical spelling under which an address is stored and looked up: NFC, with ASCII letters in lower
+/// case.
 ///
-/// No other letter is folded, and no letter becomes an ASCII one: lower case as Unicode has it and NFC both take U+212A
-/// (the Kelvin sign) for a `k`, and so one person's address for another's.
+/// No other letter is folded, and no letter becomes an ASCII one. Unicode lower case and NFC both turn U+212A (the
+/// Kelvin sign) into `k`, so one person's address would become another's.
 pub fn canonical_email(email: &str) -> String {
     let becomes_ascii = |letter: char| !letter.is_ascii() && std::iter::once(letter).nfc().all(|nfc| nfc.is_ascii());
     let mut canonical = String::with_capacity(email.len());
@@ -117,7 +118,7 @@ pub fn canonical_email(email: &str) -> String {
     canonical.to_ascii_lowercase()
 }
 
-/// Reads an account's address.
+/// Reads the address of an account.
 fn email(input: &mut Input) -> Option<String> {
     let email = canonical_email(&input.email("email")?);
     if email.ends_with(PLUGIN_DOMAIN) {
@@ -131,8 +132,8 @@ fn role(input: &mut Input, key: &'static str) -> Option<Role> {
     input.one_of(key, &Role::ALL, Role::as_str)
 }
 
-/// Reads a new password; any text of 10 to 256 characters will do, but for control characters, which not every
-/// keyboard and form lets somebody type again.
+/// Reads a new password of 10 to 256 characters. Control characters are refused, because not every keyboard and form
+/// lets a person type them again.
 pub fn password(input: &mut Input, key: &'static str) -> Option<String> {
     let password = opaque(&input.string(key)?);
     if password.contains(|char: char| char.is_control() && char != '\0') {

@@ -1,4 +1,5 @@
-//! `[effects]` of the configuration.
+//! `[effects]` of the configuration: retries and back-off, limits of webhooks, and the time for which finished effects
+//! are kept.
 
 use std::time::Duration;
 
@@ -6,25 +7,26 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// After so many failures an effect, or the question to a plugin, is parked.
+pub struct EffectsConfig {
+    /// Number of failures after which an effect, or the question to a plugin, is parked (dead letter).
     pub attempts: u32,
-    /// What is waited after the first failure; each later one doubles it, and up to as much again is added at random.
+    /// Delay after the first failure (back-off). Each later failure doubles it, and up to as much again is added at
+    /// random.
     #[serde(with = "humantime_serde")]
     pub first_delay: Duration,
     #[serde(with = "humantime_serde")]
     pub longest_delay: Duration,
-    /// How long one attempt to send a webhook may take, from the name's lookup to the answer.
+    /// Time limit of one attempt to send a webhook, from the name's lookup to the response.
     #[serde(with = "humantime_serde")]
     pub webhook_timeout: Duration,
-    /// How many webhooks of one plugin are sent at a time.
+    /// Number of webhooks of one plugin that are sent at a time.
     pub parallel_webhooks: usize,
-    /// Effects that were done are forgotten after this.
+    /// Time after which finished effects are forgotten.
     #[serde(with = "humantime_serde")]
     pub keep_done: Duration,
 }
 
-impl Default for Settings {
+impl Default for EffectsConfig {
     fn default() -> Self {
         Self {
             attempts: 8,

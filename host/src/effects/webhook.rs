@@ -1,10 +1,12 @@
-//! Messages to other systems, on behalf of plugins: only to hosts that the operator granted, only to addresses that
-//! are public or granted, and signed. What cannot be sent says why, and whether it is worth another attempt.
+//! Webhooks on behalf of plugins: sent only to hosts that the operator granted, only to addresses that are public or
+//! granted, and signed. The error of a message that cannot be sent gives the reason, and says if a retry is worthwhile.
 
 mod address;
-mod answer;
+pub(crate) mod answer;
 mod names;
 mod signature;
+
+pub use answer::SendError;
 
 use std::{error::Error, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,69 +19,49 @@ pub use self::names::{Lookup, Names};
 use self::{
     address::Reach,
     names::{Checked, OutOfReach, SystemNames},
-    signature::Key,
+    signature::SigningSecret,
 };
 use crate::{app::Clock, domain::time::Timestamp, plugin::WebhookGrant};
 
 /// One message to one receiver.
 #[derive(Clone, Copy, Debug)]
 pub struct WebhookMessage<'a> {
-    /// Whose message it is; settings that are lacking are named after it.
+    /// Plugin that sends the message; errors about missing settings name its file.
     pub plugin: &'a str,
-    /// The same at each attempt, so that a receiver can tell a second one from a second message.
+    /// Same at each attempt, so that a receiver can tell a retry from a second message.
     pub id: &'a str,
     pub url: &'a str,
-    /// The body's `type`.
+    /// `type` in the body.
     pub kind: &'a str,
-    /// When that happened which the message tells of.
+    /// Time of what the message reports.
     pub at: Timestamp,
     pub data: &'a Value,
 }
 
-/// Why a message was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct SendError {
-    pub reason: String,
-    /// Whether the same message might be taken later.
-    pub retry: bool,
-    /// When to try it again, if the receiver said so.
-    pub retry_after: Option<Duration>,
-}
-
-impl SendError {
-    fn refused(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: false, retry_after: None }
-    }
-
-    fn passing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), retry: true, retry_after: None }
-    }
-}
-
-/// How many clients are kept: one for each set of granted networks, with and without encryption.
+/// Maximum number of HTTP clients that are kept: one per set of granted networks, with and without encryption.
 const MAX_CLIENTS: usize = 64;
-/// Receivers close idle connections; one that was idle for long is not worth the risk.
+/// Time after which an idle connection is closed: receivers close idle connections, and reusing one that was idle for
+/// long is not worth the risk.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends messages.
+/// Sends webhooks.
 pub struct Sender {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     names: Arc<dyn Names>,
-    /// Connections that were made under one grant are not used under another.
+    /// HTTP clients by reach: connections that were made under one grant are not used under another.
     clients: Cache<Reach, Client>,
 }
 
 impl Sender {
-    /// `timeout` is for a whole attempt, from the name's lookup to the answer.
+    /// Creates a sender; `timeout` is for a whole attempt, from the name's lookup to the response.
     pub fn new(timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with_names(timeout, clock, Arc::new(SystemNames))
     }
 
-    /// Looks names up elsewhere than in the operating system.
+    /// Creates a sender that looks names up in `names` instead of the operating system.
     pub fn with_names(timeout: Duration, clock: Arc<dyn Clock>, names: Arc<dyn Names>) -> Self {
-        // The process has one answer to which cryptography to use; somebody else may have given it.
+        // The crypto provider is global to the process; other code may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { timeout, clock, names, clients: Cache::new(MAX_CLIENTS) }
     }
@@ -87,7 +69,7 @@ impl Sender {
     /// Makes one attempt.
     ///
     /// # Errors
-    /// When the grant does not cover the message, nobody takes it in time, or it is refused.
+    /// When the grant does not cover the message, nobody accepts it in time, or it is refused.
     pub async fn send(&self, grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<(), SendError> {
         let url = granted_url(grant, message)?;
         let key = key(grant, message)?;
@@ -115,23 +97,23 @@ impl Sender {
             let builder = if reach.is_public() {
                 Client::builder()
             } else {
-                // Nothing will be encrypted, and so nobody needs the system to have certificates.
+                // Nothing will be encrypted, so the system need not have certificates.
                 Client::builder().tls_certs_only([])
             };
             builder
                 .user_agent(concat!("leadwire/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::none())
-                // A proxy would look the name up itself, and nobody would check what it found.
+                // A proxy would look the name up itself, and nobody would check the address.
                 .no_proxy()
                 .timeout(self.timeout)
-                // Time is left for another address when the first one is silent.
+                // Leaves time for another address if the first one is silent.
                 .connect_timeout(self.timeout / 2)
                 .pool_idle_timeout(IDLE_TIMEOUT)
                 .dns_resolver(Arc::new(Checked { names: Arc::clone(&self.names), reach: reach.clone() }))
                 .build()
         };
         let made = self.clients.get_or_insert_with(&reach, build);
-        made.map_err(|error| SendError::passing(format!("no HTTP client could be made: {}", root(&error))))
+        made.map_err(|error| SendError::passing(format!("cannot create an HTTP client: {}", root(&error))))
     }
 
     fn failure(&self, host: &str, error: &reqwest::Error, message: &WebhookMessage<'_>) -> SendError {
@@ -139,7 +121,7 @@ impl Sender {
             return out_of_reach(&found.to_string(), &found.addresses, message);
         }
         if error.is_builder() {
-            return SendError::refused(format!("no request can be made of the message: {}", root(error)));
+            return SendError::refused(format!("cannot build a request from the message: {}", root(error)));
         }
         if error.is_timeout() {
             return SendError::passing(format!(
@@ -151,7 +133,7 @@ impl Sender {
     }
 }
 
-/// Reads the URL, and holds it against the hosts that were granted.
+/// Parses the URL and checks it against the granted hosts.
 fn granted_url(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<Url, SendError> {
     let url = Url::parse(message.url)
         .ok()
@@ -174,9 +156,9 @@ fn granted_url(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<Url
     Ok(url)
 }
 
-/// Whether a granted host, with its port if it names one, is the URL's.
+/// Returns true if a granted host, with its port if it names one, is that of the URL.
 fn names(entry: &str, url: &Url) -> bool {
-    // A URL leaves out the port that its scheme has anyway, so that only both together tell whether one was written.
+    // A URL drops the default port of its scheme, so only parsing with both schemes shows if a port was written.
     let [Ok(https), Ok(http)] = ["https", "http"].map(|scheme| Url::parse(&format!("{scheme}://{entry}"))) else {
         return false;
     };
@@ -188,13 +170,13 @@ fn names(entry: &str, url: &Url) -> bool {
     is_bare && https.host_str() == url.host_str() && same_port
 }
 
-/// The host, and the port where it is not the usual one.
+/// Returns the host, and the port if it is not the default one.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn key(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<Key, SendError> {
+fn key(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<SigningSecret, SendError> {
     let expected = "24 to 64 random bytes in base64 behind whsec_ (openssl rand -base64 32)";
     let plugin = message.plugin;
     let Some(secret) = &grant.secret else {
@@ -202,11 +184,11 @@ fn key(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<Key, SendEr
             "{plugin} has no secret to sign with: add webhook_secret = \"whsec_...\" to the top of {plugin}.toml, {expected}"
         )));
     };
-    Key::parse(secret)
+    SigningSecret::parse(secret)
         .ok_or_else(|| SendError::refused(format!("webhook_secret in {plugin}.toml: expected {expected}")))
 }
 
-/// An address in a URL is looked up by nobody, so it is checked here. However it was spelled, it was read by now.
+/// Checks an address in a URL, which no lookup would check. However it was spelled, it is parsed by now.
 fn check_literal(reach: &Reach, url: &Url, message: &WebhookMessage<'_>) -> Result<(), SendError> {
     let host = url.host_str().unwrap_or_default();
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -232,7 +214,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// What is at the bottom of it. URLs, which may bear tokens, are told further up.
+/// Returns the innermost cause of an error. URLs, which may contain tokens, are only in the errors further up.
 fn root(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }

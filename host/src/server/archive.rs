@@ -1,4 +1,4 @@
-//! Sets of plugins in the database: what the plugins, which do not know it, are given to be recorded in.
+//! Archive of plugin sets in the database, behind a trait, because the plugin module does not know the database.
 
 use std::sync::Arc;
 
@@ -9,24 +9,25 @@ use crate::{
     domain::{event::InForce, policy::Visibility, time::Timestamp},
     plugin,
     store::{
-        self, Store,
-        generation::{Generation, Member},
+        self,
+        generation::{GenerationMember, StoredGeneration},
+        handle::Store,
     },
 };
 
-pub(super) struct Archive {
-    pub(super) runtime: Handle,
-    pub(super) store: Arc<Store>,
-    pub(super) switches: Arc<Switches>,
-    pub(super) visibility: Visibility,
+pub(crate) struct StoreArchive {
+    pub(crate) runtime: Handle,
+    pub(crate) store: Arc<Store>,
+    pub(crate) switches: Arc<Switches>,
+    pub(crate) visibility: Visibility,
 }
 
-impl plugin::Archive for Archive {
-    fn last(&self) -> Result<Option<Generation>, String> {
+impl plugin::Archive for StoreArchive {
+    fn last(&self) -> Result<Option<StoredGeneration>, String> {
         self.block_on::<_, store::Error>(async { self.store.read().await?.last_generation().await })
     }
 
-    fn record(&self, members: &[Member], files: &[(&str, &[u8])]) -> Result<u64, String> {
+    fn record(&self, members: &[GenerationMember], files: &[(&str, &[u8])]) -> Result<u64, String> {
         self.block_on::<_, store::Error>(async {
             let mut tx = self.store.write().await?;
             let id = tx.record_generation(members, files, Timestamp::now()).await?;
@@ -42,7 +43,7 @@ impl plugin::Archive for Archive {
     }
 }
 
-impl Archive {
+impl StoreArchive {
     fn block_on<T, E: std::error::Error>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
         self.runtime.block_on(work).map_err(|error| match error.source() {
             Some(source) => format!("{error}: {source}"),

@@ -1,7 +1,7 @@
-//! Claims a database and a data directory for one process, and finds out whether they belong to each other.
+//! Claims a database and a data directory for one process, and checks that they belong together.
 //!
-//! `serve` holds both for as long as it runs. A command that writes takes the database for as long as it works; beside
-//! a server it only appends, which SQLite makes safe, and leaves the rest to the server.
+//! `serve` holds both for as long as it runs. A writing command takes the database for as long as it works. Beside a
+//! server, a command only appends, which SQLite makes safe, and leaves the rest to the server.
 
 use std::{
     fs,
@@ -19,26 +19,27 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::note::{Known, Log, Note, Verdict};
 use crate::{
     config::Config,
     domain::time::Timestamp,
+    server::epoch_note::{EpochNote, EpochVerdict, KnownLog, LogIdentity},
     store::{
-        self, Outage, Store,
+        self, Outage,
+        handle::Store,
         lock::{self, Lock, LockError},
-        place::{self, FileId},
+        open_files::{self, FileId},
     },
 };
 
-/// How soon it is noticed that the database went away, at the latest.
+/// Interval of the checks that the database is still in place.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often it is told again.
+/// Interval of repeated error messages.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// The locks of a server that is about to open its database.
-pub(super) struct Claim {
+/// Locks of a server that is about to open its database.
+pub(crate) struct Claim {
     data_dir: PathBuf,
-    known: Known,
+    known: KnownLog,
     is_new_database: bool,
     locks: [Lock; 2],
 }
@@ -48,7 +49,7 @@ impl Claim {
     ///
     /// # Errors
     /// When another process has one of them, or the data directory knows a log and the database is empty.
-    pub(super) async fn take(config: &Config, data_dir: &Path) -> Result<Self> {
+    pub(crate) async fn take(config: &Config, data_dir: &Path) -> Result<Self> {
         let database = config.database_file()?;
         let locks = lock_all(data_dir, &database, lock::SERVE).await?;
         let known = read_note(data_dir)?;
@@ -59,26 +60,26 @@ impl Claim {
         Ok(claim)
     }
 
-    /// Finds out whether the log in the database goes on where it was; else it gets another epoch. From here on the
+    /// Checks that the log in the database continues where it was; otherwise the log gets a new epoch. From here on the
     /// note follows the log, and the locks are held until the store is closed.
     ///
     /// # Errors
-    /// When it is another database than the one that the data directory belongs to.
-    pub(super) async fn settle(self, store: &mut Store) -> Result<Arc<Note>> {
+    /// When the data directory belongs to another database.
+    pub(crate) async fn settle(self, store: &mut Store) -> Result<Arc<EpochNote>> {
         let head = *store.appended().borrow();
         match self.known.judge(&log_of(store)?, head) {
-            _ if self.is_new_database => renew(store, "it is begun with --new-database", head).await?,
-            Verdict::Fits => {}
-            Verdict::Renew(reason) => renew(store, &reason, head).await?,
-            Verdict::Other => {
+            _ if self.is_new_database => renew(store, "started with --new-database", head).await?,
+            EpochVerdict::Fits => {}
+            EpochVerdict::Renew(reason) => renew(store, &reason, head).await?,
+            EpochVerdict::Other => {
                 if let Err(refusal) = self.refuse_other(store.path(), "is another one") {
                     store.close().await;
                     return Err(refusal);
                 }
-                renew(store, "it takes the place of one without events", head).await?;
+                renew(store, "it replaces a database without events", head).await?;
             }
         }
-        let note = Note::begin(&self.data_dir, log_of(store)?, head);
+        let note = EpochNote::begin(&self.data_dir, log_of(store)?, head);
         let note = note.with_context(|| format!("cannot write to the data directory {}", self.data_dir.display()))?;
         let note = Arc::new(note);
         let witness = Arc::clone(&note);
@@ -99,7 +100,7 @@ impl Claim {
     }
 }
 
-/// Opens the database for the subcommand `command`, which changes it: alone, or beside a server that runs.
+/// Opens the database for the writing subcommand `command`, alone or beside a running server.
 ///
 /// # Errors
 /// When it cannot be opened.
@@ -127,8 +128,8 @@ async fn open_alone(config: &Config, lock: Lock) -> Result<Store> {
     let known = read_note(&config.data_dir()?)?;
     let mut store = Store::open(&config.database_url()?).await?;
     store.hold([lock]);
-    // What it appends must not continue a copy under the name of the original.
-    if known.judge(&log_of(&store)?, *store.appended().borrow()) != Verdict::Fits {
+    // Appended events must not continue a copy under the epoch of the original.
+    if known.judge(&log_of(&store)?, *store.appended().borrow()) != EpochVerdict::Fits {
         store.renew_epoch().await?;
     }
     Ok(store)
@@ -141,10 +142,10 @@ pub(crate) fn data_dir_lock(data_dir: &Path) -> PathBuf {
 
 /// Path of the lock file of a database.
 pub(crate) fn database_lock(database: &Path) -> PathBuf {
-    place::beside(database, "-lock")
+    open_files::beside(database, "-lock")
 }
 
-/// Takes a data directory and a database, as a server does, for the subcommand `command`.
+/// Takes a data directory and a database, like a server, for the subcommand `command`.
 ///
 /// # Errors
 /// When another process has one of them, or the data directory does not exist.
@@ -163,27 +164,28 @@ async fn lock_database(database: &Path, command: &str) -> Result<Lock, LockError
     Lock::take(&database_lock(database), &what, command).await
 }
 
-fn read_note(data_dir: &Path) -> Result<Known> {
-    Known::read(data_dir).with_context(|| format!("cannot read log.json in the data directory {}", data_dir.display()))
+fn read_note(data_dir: &Path) -> Result<KnownLog> {
+    KnownLog::read(data_dir)
+        .with_context(|| format!("cannot read log.json in the data directory {}", data_dir.display()))
 }
 
-fn log_of(store: &Store) -> Result<Log> {
+fn log_of(store: &Store) -> Result<LogIdentity> {
     let found = fs::metadata(store.path()).with_context(|| format!("cannot find {}", store.path().display()))?;
     let (lineage, epoch) = (store.lineage().to_owned(), store.epoch().to_owned());
-    Ok(Log { lineage, epoch, database: FileId::of(&found) })
+    Ok(LogIdentity { lineage, epoch, database: FileId::of(&found) })
 }
 
 async fn renew(store: &mut Store, reason: &str, head: u64) -> Result<(), store::Error> {
     store.renew_epoch().await?;
     // Nobody can have seen an event of an empty log.
     if head > 0 {
-        info!(epoch = store.epoch(), "the log gets another epoch, and clients fetch again: {reason}");
+        info!(epoch = store.epoch(), "new log epoch, clients will resync: {reason}");
     }
     Ok(())
 }
 
-/// Looks after the database and the note until `stop`: what went away is told, and its content saved.
-pub(super) async fn look_after(store: Arc<Store>, note: Arc<Note>, data_dir: PathBuf, stop: CancellationToken) {
+/// Monitors the database and the note until `stop`: a displaced database is reported, and its content saved.
+pub(crate) async fn look_after(store: Arc<Store>, note: Arc<EpochNote>, data_dir: PathBuf, stop: CancellationToken) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut told, mut told_of_locks): (Option<Instant>, Option<Instant>) = (None, None);
@@ -191,23 +193,21 @@ pub(super) async fn look_after(store: Arc<Store>, note: Arc<Note>, data_dir: Pat
         if let Err(error) = store.renew_locks()
             && told_of_locks.is_none_or(|told| told.elapsed() > REMIND)
         {
-            error!("a lock file was deleted and cannot be made again: {:#}", anyhow::Error::from(error));
+            error!("a lock file was deleted and cannot be recreated: {:#}", anyhow::Error::from(error));
             told_of_locks = Some(Instant::now());
         }
-        let displaced = match store.check_log().await {
-            Err(store::Error::Unavailable { outage: Outage::Replaced, source }) => source,
-            _ => {
-                told = None;
-                let note = Arc::clone(&note);
-                // It waits for the disk.
-                let _ = spawn_blocking(move || note.renew()).await;
-                continue;
-            }
+        let Err(store::Error::Unavailable { outage: Outage::Replaced, source: displaced }) = store.check_log().await
+        else {
+            told = None;
+            let note = Arc::clone(&note);
+            // It waits for the disk.
+            let _ = spawn_blocking(move || note.renew()).await;
+            continue;
         };
         if told.is_none() {
             save(&store, &data_dir).await;
         } else if told.is_some_and(|told| told.elapsed() > REMIND) {
-            error!("nothing is written to the database: {displaced}; stop the server and put it right");
+            error!("database writes are still stopped: {displaced}; stop the server and restore the file");
         } else {
             continue;
         }
@@ -215,18 +215,18 @@ pub(super) async fn look_after(store: Arc<Store>, note: Arc<Note>, data_dir: Pat
     }
 }
 
-/// Saves what the open database has, as long as this process still can read it.
+/// Saves the content of the open database, as long as this process can still read it.
 async fn save(store: &Store, data_dir: &Path) {
     let now = Timestamp::now().to_string().replace([':', '.'], "-");
     let file = data_dir.join(format!("saved-{now}.db"));
-    let saved = match place::make(&file) {
+    let saved = match open_files::make(&file) {
         Ok(()) => store.save(&file).await.map_err(anyhow::Error::from),
         Err(error) => Err(error.into()),
     };
     match saved {
         Ok(()) => {
-            warn!("all that the database had is saved in {}: stop the server, and put it in place", file.display())
+            warn!("the database is saved in {}: stop the server and move that file into place", file.display());
         }
-        Err(error) => error!("cannot save what the database had in {}: {error:#}", file.display()),
+        Err(error) => error!("cannot save the database to {}: {error:#}", file.display()),
     }
 }

@@ -1,5 +1,5 @@
-//! What this process leaves to the next one in the data directory, however it ends: how many sockets there are, so
-//! that they can be let in at a pace, and which leads they follow, because a stock client subscribes once.
+//! Handover to the next process in the data directory, however this one ends: the number of sockets, so that the next
+//! process can admit them at a pace, and the leads that they follow, because a stock client subscribes only once.
 
 use std::{
     io,
@@ -11,71 +11,75 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     fs, select,
+    task::spawn_blocking,
     time::{Instant, sleep},
 };
 use tracing::warn;
 
-use crate::transport::socket::Followed;
+use crate::{
+    files::{self, FileAccess},
+    transport::socket::session::resume::ResumeSnapshot,
+};
 
 const FILE: &str = "sockets.json";
-/// A process that falls over forgets what is newer.
+/// Interval of writes: a process that crashes loses newer changes.
 const EVERY: Duration = Duration::from_secs(2);
-/// More than one process serves.
+/// Maximum number of sockets that is trusted; more than one process serves.
 const MAX_SOCKETS: usize = 1_000_000;
-/// It may work for one part in so many of the time.
+/// Limits the work to one part in this many of the time.
 const SHARE: u32 = 20;
-/// How long those of the process before may take to come back. Until then fewer than there were count for nothing:
-/// a process that falls over again at once has not lost them.
-pub(super) const RETURN: Duration = Duration::from_secs(60);
+/// Time that sockets of the previous process may take to return. Until then a smaller number is ignored: a process that
+/// crashes again at once has not lost them.
+pub(crate) const RETURN: Duration = Duration::from_secs(60);
 
-pub(super) struct Handover {
+pub(crate) struct Handover {
     path: PathBuf,
-    /// As it stands in the file.
-    note: Note,
+    /// Content of the file.
+    note: HandoverFile,
     every: Duration,
     settled: Duration,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct Note {
+struct HandoverFile {
     sockets: usize,
-    /// The log that the numbers in `followed` belong to.
+    /// Epoch of the log that the seqs in `followed` belong to.
     epoch: String,
-    followed: Followed,
+    followed: ResumeSnapshot,
 }
 
-/// What there is to keep at a moment.
-pub(super) struct Look {
-    /// None where fewer than there were say nothing.
-    pub(super) sockets: Option<usize>,
-    pub(super) followed: Followed,
+/// State to keep at a moment.
+pub(crate) struct HandoverSnapshot {
+    /// `None` when a smaller number would be meaningless.
+    pub(crate) sockets: Option<usize>,
+    pub(crate) followed: ResumeSnapshot,
 }
 
 impl Handover {
-    /// Reads what the process before has left; what cannot be read, or is about another log, is nothing.
-    pub(super) async fn open(dir: &Path, epoch: &str) -> Self {
+    /// Reads the handover of the previous process; an unreadable one, or one for another log, counts as empty.
+    pub(crate) async fn open(dir: &Path, epoch: &str) -> Self {
         let path = dir.join(FILE);
         let mut note = read(&path).await;
         note.sockets = note.sockets.min(MAX_SOCKETS);
         if note.epoch != epoch {
-            note = Note { epoch: epoch.to_owned(), sockets: note.sockets, ..Note::default() };
+            note = HandoverFile { epoch: epoch.to_owned(), sockets: note.sockets, ..HandoverFile::default() };
         }
         Self { path, note, every: EVERY, settled: RETURN }
     }
 
-    /// How many sockets the process before had.
-    pub(super) fn sockets(&self) -> usize {
+    /// Number of sockets that the previous process had.
+    pub(crate) fn sockets(&self) -> usize {
         self.note.sockets
     }
 
-    /// What they followed.
-    pub(super) fn followed(&self) -> Followed {
+    /// Subscriptions of these sockets.
+    pub(crate) fn followed(&self) -> ResumeSnapshot {
         self.note.followed.clone()
     }
 
-    /// Keeps both until `end`, as `look` finds them then; the number of sockets only while it says one.
-    pub(super) async fn keep(mut self, look: impl Fn() -> Look, end: impl Future<Output = ()>) {
+    /// Writes the state that `look` returns until `end`; the number of sockets only while it returns one.
+    pub(crate) async fn keep(mut self, look: impl Fn() -> HandoverSnapshot, end: impl Future<Output = ()>) {
         let (begin, mut end) = (Instant::now(), pin!(end));
         let (mut is_over, mut pause, mut is_told) = (false, self.every, false);
         while !is_over {
@@ -84,50 +88,49 @@ impl Handover {
                 () = &mut end => true,
             };
             let looked = Instant::now();
-            let Look { sockets, followed } = look();
+            let HandoverSnapshot { sockets, followed } = look();
             let fewest = if begin.elapsed() < self.settled { self.note.sockets } else { 0 };
             let sockets = sockets.map_or(self.note.sockets, |sockets| sockets.max(fewest));
-            let note = Note { sockets, epoch: self.note.epoch.clone(), followed };
+            let note = HandoverFile { sockets, epoch: self.note.epoch.clone(), followed };
             if note != self.note {
                 match self.write(&note).await {
                     Ok(()) => (self.note, is_told) = (note, false),
-                    // Tried again, but told once.
+                    // Retried, but logged once.
                     Err(error) if !is_told => {
-                        warn!(%error, "cannot keep which sockets there are in {}", self.path.display());
+                        warn!(%error, "cannot write the socket handover to {}", self.path.display());
                         is_told = true;
                     }
                     Err(_) => {}
                 }
             }
-            // However many there are, this is a small part of what the server does.
+            // However many sockets there are, this stays a small part of the server's work.
             pause = self.every.max(looked.elapsed() * SHARE);
         }
     }
 
-    async fn write(&self, note: &Note) -> io::Result<()> {
-        let aside = self.path.with_extension("partial");
-        fs::write(&aside, serde_json::to_vec(note)?).await?;
-        fs::rename(aside, &self.path).await
+    async fn write(&self, note: &HandoverFile) -> io::Result<()> {
+        let (path, bytes) = (self.path.clone(), serde_json::to_vec(note)?);
+        spawn_blocking(move || files::replace_unsynced(&path, &bytes, FileAccess::Owner)).await?
     }
 }
 
-/// What is damaged is put aside, because the next note takes its place.
-async fn read(path: &Path) -> Note {
-    let nothing = "clients come back as if there had been none";
+/// Reads the file. A damaged one is moved aside, because the next write would replace it.
+async fn read(path: &Path) -> HandoverFile {
+    let nothing = "starting without a handover";
     let json = match fs::read(path).await {
         Ok(json) => json,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Note::default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return HandoverFile::default(),
         Err(error) => {
             warn!(%error, "cannot read {}: {nothing}", path.display());
-            return Note::default();
+            return HandoverFile::default();
         }
     };
     serde_json::from_slice(&json).unwrap_or_else(|error| {
         let aside = path.with_extension("damaged");
-        let kept = std::fs::rename(path, &aside).map(|()| format!("it is kept as {}", aside.display()));
-        let kept = kept.unwrap_or_else(|error| format!("it cannot be kept: {error}"));
-        warn!(%error, "{} is damaged, expected what a server wrote there: {nothing}; {kept}", path.display());
-        Note::default()
+        let kept = std::fs::rename(path, &aside).map(|()| format!("moved aside to {}", aside.display()));
+        let kept = kept.unwrap_or_else(|error| format!("cannot move it aside: {error}"));
+        warn!(%error, "{} is damaged: {nothing}; {kept}", path.display());
+        HandoverFile::default()
     })
 }
 
@@ -148,7 +151,7 @@ mod tests {
         let run = async |sockets, settled| {
             let every = Duration::from_millis(5);
             let handover = Handover { every, settled, ..open(dir.path()).await };
-            let look = || Look { sockets, followed: Followed::default() };
+            let look = || HandoverSnapshot { sockets, followed: ResumeSnapshot::default() };
             handover.keep(look, sleep(4 * every)).await;
         };
         assert_eq!(sockets().await, 0);
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(aside, "many");
     }
 
-    fn followed() -> Followed {
+    fn followed() -> ResumeSnapshot {
         let session = "018f3f3e-0000-7000-8000-000000000001";
         serde_json::from_value(json!({session: {"sockets": 1, "leads": {"a": 7}}})).expect("followed")
     }
@@ -179,10 +182,10 @@ mod tests {
     #[tokio::test]
     async fn what_was_followed_counts_for_the_same_log_alone() {
         let dir = tempfile::tempdir().expect("a directory");
-        let look = || Look { sockets: Some(1), followed: followed() };
+        let look = || HandoverSnapshot { sockets: Some(1), followed: followed() };
         open(dir.path()).await.keep(look, async {}).await;
         assert_eq!(open(dir.path()).await.followed(), followed());
         let opened = Handover::open(dir.path(), "another").await;
-        assert_eq!((opened.sockets(), opened.followed()), (1, Followed::default()));
+        assert_eq!((opened.sockets(), opened.followed()), (1, ResumeSnapshot::default()));
     }
 }

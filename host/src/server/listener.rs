@@ -1,7 +1,7 @@
-//! Takes connections and serves HTTP on them, until told to stop.
+//! Accepts connections and serves HTTP on them until stopped.
 //!
-//! `axum::serve` would do but for three things: it sets no timer for a client that sends its head slowly, gives
-//! no hold on a connection once it is a WebSocket, and cannot set options on the accepted socket.
+//! `axum::serve` lacks three things: it has no timeout for a client that sends its request head slowly, gives no handle
+//! on a connection once it is a WebSocket, and cannot set options on the accepted socket.
 
 use std::{
     io::ErrorKind,
@@ -27,60 +27,60 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::line::Line;
 use crate::{
     auth,
     transport::{
         address::Proxies,
-        connection::Connection,
-        http,
-        socket::limits::{self, Place, Places},
+        http::settings,
+        limits::{self, SlotGuard, Slots},
+        tcp::{connection::ConnectionHandle, stream::GuardedStream},
     },
 };
 
-/// The longest head of a request in bytes. Beyond it the answer is 431.
+/// Maximum size of a request head in bytes; a larger one is answered with 431.
 const MAX_HEAD: usize = 64 * 1024;
-/// How long requests under way may take to finish once the server stops.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
-/// How long to leave the listener alone when the process is out of file descriptors.
+/// Time that requests in progress have to finish once the server stops.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// Pause after a failed accept, for example when the process is out of file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
-/// What one connection too many is answered, unread. Its client may have to try again to see it.
+/// Response to a connection over the limit, sent without reading a request. Its client may have to retry to see it.
 const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\n\
     X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n";
 
-/// The address has as many connections as it may.
+/// The address has reached its connection limit.
 struct TooMany;
 
-pub(super) struct Listener {
+pub(crate) struct Listener {
     tcp: TcpListener,
     header_timeout: Duration,
     tcp_user_timeout: Duration,
     proxies: Arc<Proxies>,
-    /// The connections of each address, but for trusted proxies, which speak for many.
-    addresses: Places<IpAddr>,
+    /// Connections per address, except those of trusted proxies, which speak for many.
+    addresses: Slots<IpAddr>,
     per_address: usize,
 }
 
 impl Listener {
-    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings, per_address: usize) -> Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, settings: &settings::HttpConfig, per_address: usize) -> Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         Ok(Self {
             tcp,
             header_timeout: settings.header_timeout,
             tcp_user_timeout: settings.tcp_user_timeout,
             proxies: Arc::new(settings.proxies()),
-            addresses: Places::default(),
+            addresses: Slots::default(),
             per_address,
         })
     }
 
-    pub(super) fn address(&self) -> Result<SocketAddr> {
-        self.tcp.local_addr().context("cannot tell the address that was bound")
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        self.tcp.local_addr().context("cannot read the bound address")
     }
 
-    /// Serves until `stop`, then lets requests under way finish and cuts what is left, WebSockets included.
-    pub(super) async fn serve(self, router: Router, stop: CancellationToken) {
+    /// Serves until `stop`, then lets requests in progress finish and cuts the remaining connections, including
+    /// WebSockets.
+    pub(crate) async fn serve(self, router: Router, stop: CancellationToken) {
         let cut = CancellationToken::new();
         let graceful = GracefulShutdown::new();
         while let Some((stream, peer)) = self.accept(&stop).await {
@@ -88,13 +88,14 @@ impl Listener {
             let place = match self.count(peer.ip()) {
                 Ok(place) => place,
                 Err(TooMany) => {
-                    debug!(%peer, "refused a connection: its address has too many");
+                    debug!(%peer, "connection refused: too many connections from this address");
                     send_away(&stream);
                     continue;
                 }
             };
-            let connection = Connection::new(cut.child_token());
-            let line = Line::new(stream, connection.clone(), self.header_timeout, self.tcp_user_timeout, place);
+            let connection = ConnectionHandle::new(cut.child_token());
+            let line =
+                GuardedStream::new(stream, connection.clone(), self.header_timeout, self.tcp_user_timeout, place);
             let proxies = self.proxies.clone();
             let service = router.clone().map_request(move |mut request: Request<Incoming>| {
                 let client = proxies.client(peer.ip(), request.headers());
@@ -108,19 +109,19 @@ impl Listener {
                 let served =
                     builder.serve_connection_with_upgrades(TokioIo::new(line), TowerToHyperService::new(service));
                 if let Err(error) = watcher.watch(served.into_owned()).await {
-                    debug!(%peer, error, "a connection ended early");
+                    debug!(%peer, error, "connection closed early");
                 }
             });
         }
         // Closed before the wait, so that clients turn elsewhere at once.
         drop(self);
         if timeout(GRACE, graceful.shutdown()).await.is_err() {
-            debug!("some requests did not finish in time");
+            debug!("graceful shutdown timed out, closing the remaining connections");
         }
         cut.cancel();
     }
 
-    /// The next connection; nothing once the server stops.
+    /// Next connection; `None` once the server stops.
     async fn accept(&self, stop: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
         loop {
             let accepted = tokio::select! {
@@ -129,10 +130,10 @@ impl Listener {
             };
             match accepted {
                 Ok(connection) => return Some(connection),
-                // The client was gone before it was taken.
+                // The client was gone before its connection was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
                 Err(error) => {
-                    // Most likely out of file descriptors: connections that end give some back.
+                    // Most likely out of file descriptors; connections that end release some.
                     warn!(%error, "cannot accept a connection");
                     sleep(BACK_OFF).await;
                 }
@@ -141,14 +142,15 @@ impl Listener {
     }
 
     /// Counts a connection for its address.
-    fn count(&self, peer: IpAddr) -> Result<Option<Place<IpAddr>>, TooMany> {
+    fn count(&self, peer: IpAddr) -> Result<Option<SlotGuard<IpAddr>>, TooMany> {
         if self.proxies.trust(peer.to_canonical()) {
             return Ok(None);
         }
         self.addresses.take(auth::network(peer.to_canonical()), self.per_address).map(Some).ok_or(TooMany)
     }
 
-    /// Small packets leave at once, and a peer that takes nothing is not waited for.
+    /// Sets the socket options: small packets are sent at once (no Nagle delay), and a peer that acknowledges nothing
+    /// is dropped.
     fn set_options(&self, stream: &TcpStream) {
         let millis = u32::try_from(self.tcp_user_timeout.as_millis()).unwrap_or(u32::MAX);
         let set = set_tcp_nodelay(stream, true).and_then(|()| set_tcp_user_timeout(stream, millis));
@@ -160,14 +162,14 @@ impl Listener {
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(MAX_HEAD);
-        // WebSocket needs HTTP/1, and no timer of hyper's bounds an idle or half-said HTTP/2 connection.
+        // WebSocket needs HTTP/1, and hyper has no timeout for an idle or half-sent HTTP/2 connection.
         builder.http1_only()
     }
 }
 
-/// Closes a connection that nothing was read from.
+/// Closes a connection from which nothing was read.
 fn send_away(stream: &TcpStream) {
     limits::hit("tcp_connections_per_address");
-    // A new connection has room for this; where it has none, the client sees that it is closed.
+    // The send buffer of a new connection has space for this; otherwise the client only sees that it is closed.
     let _ = stream.try_write(CROWDED);
 }

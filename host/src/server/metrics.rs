@@ -1,4 +1,4 @@
-//! The listener for `/metrics`: a port of its own, so that who may ask is a matter of the network.
+//! Listener for `/metrics`: a separate port, so that access is controlled by the network.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,44 +9,44 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::listener::Listener;
 use crate::{
-    plugin::{Breaker, PluginStatus, Plugins, State as PluginState},
-    store::{Store, effect::EffectState, follower::Standing},
+    plugin::{Breaker, PluginState, PluginStatus, Plugins},
+    server::listener::Listener,
+    store::{effect::EffectState, follower::FollowerStats, handle::Store},
     telemetry,
-    transport::{front, http, socket::Sockets},
+    transport::{front, http::settings, socket::Sockets},
 };
 
-/// The version 0.0.4 is that of the format.
+/// 0.0.4 is the version of the format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Those who may ask are few.
+/// Few clients scrape metrics.
 const MAX_CONNECTIONS: usize = 256;
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// A port that was taken; nothing is answered before [`Port::serve`].
-pub(super) struct Port(Listener);
+/// Bound port; requests are answered only after [`Port::serve`] was called.
+pub(crate) struct Port(Listener);
 
-/// What is looked up when somebody asks.
-pub(super) struct Looks {
-    pub(super) sockets: Sockets,
-    pub(super) store: Arc<Store>,
-    pub(super) plugins: Plugins,
+/// Sources of the gauges, looked up on each request.
+pub(crate) struct Looks {
+    pub(crate) sockets: Sockets,
+    pub(crate) store: Arc<Store>,
+    pub(crate) plugins: Plugins,
 }
 
 impl Port {
-    /// Takes the port, and begins to count: what is to be counted is made after this.
-    pub(super) async fn bind(address: SocketAddr, settings: &http::Settings) -> Result<Self> {
+    /// Binds the port and starts counting. Create everything that is to be counted after this.
+    pub(crate) async fn bind(address: SocketAddr, settings: &settings::HttpConfig) -> Result<Self> {
         let listener = Listener::bind(address, settings, MAX_CONNECTIONS).await.context("metrics.listen")?;
         telemetry::metrics::start();
         Ok(Self(listener))
     }
 
-    pub(super) fn address(&self) -> Result<SocketAddr> {
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
         self.0.address()
     }
 
-    /// Answers until `stop`.
-    pub(super) async fn serve(self, looks: Looks, stop: CancellationToken) {
+    /// Answers requests until `stop`.
+    pub(crate) async fn serve(self, looks: Looks, stop: CancellationToken) {
         let router = Router::new().route("/metrics", get(answer)).with_state(Arc::new(looks));
         let router = front::without_sniffing(router);
         let tidying = async {
@@ -71,18 +71,18 @@ async fn answer(State(looks): State<Arc<Looks>>) -> impl IntoResponse {
 }
 
 impl Looks {
-    /// How the plugins that follow the log stand. Without the database, the rest is told all the same.
-    async fn standings(&self) -> Vec<Standing> {
+    /// Progress of the plugins that follow the log. Without the database, the other metrics are still rendered.
+    async fn standings(&self) -> Vec<FollowerStats> {
         let standings = async { self.store.read().await?.standings().await };
         standings.await.unwrap_or_else(|error| {
-            warn!("/metrics is without the effects of plugins: {error}");
+            warn!("/metrics omits plugin effects: {error}");
             Vec::new()
         })
     }
 
-    fn set(&self, standings: &[Standing]) {
+    fn set(&self, standings: &[FollowerStats]) {
         gauge!("leadwire_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
-        let now = self.sockets.look();
+        let now = self.sockets.stats();
         for (transport, count) in now.by_transport {
             set("leadwire_sockets", "transport", transport, count);
         }
@@ -102,7 +102,7 @@ impl Looks {
         for plugin in self.plugins.status() {
             tell(&plugin);
         }
-        for Standing { plugin, pending, parked, reminders, .. } in standings {
+        for FollowerStats { plugin, pending, parked, reminders, .. } in standings {
             for (state, count) in [(EffectState::Pending, *pending), (EffectState::Parked, *parked)] {
                 let labels = [("plugin", plugin.clone()), ("state", state.as_str().into())];
                 gauge!("leadwire_plugin_effects", &labels).set(count as f64);
@@ -126,7 +126,7 @@ fn tell(status: &PluginStatus) {
         set("leadwire_plugin_dropped_log_lines", dropped.log_lines as f64);
         set("leadwire_plugin_dropped_metrics", dropped.metrics as f64);
     }
-    // The host bounds how many names there are: `plugins.limits.metrics`.
+    // The host limits the number of names: `plugins.limits.metrics`.
     for (name, value) in &status.metrics {
         gauge!("leadwire_plugin_metric", "plugin" => status.name.clone(), "name" => name.clone()).set(*value);
     }

@@ -1,4 +1,4 @@
-//! The secret that signs tokens where the operator gave none: made once, kept in the data directory.
+//! Secret that signs tokens if the operator configured none: created once, and kept in the data directory.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -15,10 +15,10 @@ use crate::auth::settings::{MIN_SECRET_BYTES, Secret};
 
 const FILE: &str = "jwt-secret";
 
-/// Makes the data directory where there is none, and takes the rights of everybody but its owner away.
-pub(super) fn make_data_dir(dir: &Path) -> Result<()> {
+/// Creates the data directory if it does not exist, and restricts it to its owner.
+pub(crate) fn make_data_dir(dir: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    made.with_context(|| format!("cannot create the data directory {}", dir.display()))?;
     let found = fs::metadata(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mode = found.mode() & 0o777;
     if mode & 0o077 == 0 {
@@ -26,22 +26,20 @@ pub(super) fn make_data_dir(dir: &Path) -> Result<()> {
     }
     fs::set_permissions(dir, Permissions::from_mode(0o700)).with_context(|| {
         let name = dir.display();
-        format!(
-            "the data directory {name} holds secrets and has mode {mode:04o}, expected 0700, and that cannot be mended"
-        )
+        format!("the data directory {name} holds secrets and has mode {mode:04o}, expected 0700, and chmod failed")
     })?;
-    warn!("the data directory {} had mode {mode:04o}, open to others than its owner: it has 0700 now", dir.display());
+    warn!("the data directory {} had mode {mode:04o}, accessible to other users: changed to 0700", dir.display());
     Ok(())
 }
 
-/// The secret kept in `dir`; where there is none, a new one, and the file it went to.
-pub(super) fn keep(dir: &Path) -> Result<(Secret, Option<PathBuf>)> {
+/// Returns the secret kept in `dir`; if there is none, creates one and also returns the path of its file.
+pub(crate) fn keep(dir: &Path) -> Result<(Secret, Option<PathBuf>)> {
     let path = dir.join(FILE);
     if let Some(secret) = read(&path)? {
         return Ok((secret, None));
     }
     let made = make(dir, &path).with_context(|| format!("cannot write {}", path.display()))?;
-    let secret = read(&path)?.with_context(|| format!("{} went away", path.display()))?;
+    let secret = read(&path)?.with_context(|| format!("{} disappeared", path.display()))?;
     Ok((secret, made.then_some(path)))
 }
 
@@ -65,8 +63,8 @@ fn read(path: &Path) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text)))
 }
 
-/// Writes a new secret aside and links it into place, so that nobody ever reads half of one and two servers that
-/// start at once agree. False when another was faster.
+/// Writes a new secret under a temporary name and links it into place, so that nobody ever reads half of one, and two
+/// servers that start at once agree on one. False when another process was faster.
 fn make(dir: &Path, path: &Path) -> std::io::Result<bool> {
     let aside = dir.join(format!(".{FILE}.{}", uuid::Uuid::new_v4()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;

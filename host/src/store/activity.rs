@@ -1,18 +1,21 @@
-//! Activities.
+//! Activities of leads: queries and writes.
 
 use sqlx::sqlite::SqliteRow;
 
-use super::{
-    Reader, Result, Tx,
-    row::{Columns, json},
-};
-use crate::domain::{
-    activity::{Activity, ActivityFields, ActivityType},
-    id::{ActivityId, LeadId},
-    time::Timestamp,
+use crate::{
+    domain::{
+        activity::{Activity, ActivityFields, ActivityType},
+        id::{ActivityId, LeadId},
+        time::Timestamp,
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json},
+    },
 };
 
-/// A place in a list that is sorted newest first: behind this activity.
+/// Position in a list that is sorted newest first: after this activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ActivityPosition {
     pub created_at: Timestamp,
@@ -26,41 +29,45 @@ impl From<&Activity> for ActivityPosition {
 }
 
 impl Reader {
-    /// The activity, unless its lead is deleted.
+    /// Returns the activity, unless its lead is deleted.
     pub async fn activity(&mut self, id: ActivityId) -> Result<Option<Activity>> {
-        let row = sqlx::query(
-            "SELECT a.*, coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(activities as a),
+            ", coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
                  coalesce(u.email, p.name || '@plugins') AS by_email
              FROM activities a JOIN leads l ON l.id = a.lead_id
                  LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
-             WHERE a.id = ? AND l.deleted_at IS NULL",
-        )
+             WHERE a.id = $1 AND l.deleted_at IS NULL"
+        ))
         .bind(id.to_string())
         .fetch_optional(&mut *self.tx)
         .await?;
         row.as_ref().map(activity).transpose()
     }
 
-    /// At most `limit` of a lead's activities, newest first, behind `after`.
+    /// Returns at most `limit` activities of a lead, newest first, after the position `after`.
     pub async fn activities(
         &mut self,
         lead: LeadId,
         after: Option<ActivityPosition>,
         limit: u32,
     ) -> Result<Vec<Activity>> {
-        // '~' sorts behind every time and every id.
+        // '~' sorts after every time and every id.
         let (created_at, id) = match after {
             Some(after) => (after.created_at.to_string(), after.id.to_string()),
             None => ("~".to_owned(), "~".to_owned()),
         };
-        let rows = sqlx::query(
-            "SELECT a.*, coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(activities as a),
+            ", coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
                  coalesce(u.email, p.name || '@plugins') AS by_email
              FROM activities a
                  LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
-             WHERE a.lead_id = ? AND (a.created_at, a.id) < (?, ?)
-             ORDER BY a.created_at DESC, a.id DESC LIMIT ?",
-        )
+             WHERE a.lead_id = $1 AND (a.created_at, a.id) < ($2, $3)
+             ORDER BY a.created_at DESC, a.id DESC LIMIT $4"
+        ))
         .bind(lead.to_string())
         .bind(created_at)
         .bind(id)
@@ -72,13 +79,13 @@ impl Reader {
 }
 
 impl Tx<'_> {
-    /// Its creator is a user or a plugin, whichever has the id.
+    /// Inserts an activity. Its creator is the user or the plugin that has the id.
     pub async fn insert_activity(&mut self, activity: &Activity) -> Result<()> {
         sqlx::query(
             "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, created_at,
                  creator_id, plugin_id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,
-                 (SELECT id FROM users WHERE id = ?10), (SELECT id FROM plugin_actors WHERE id = ?10))",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                 (SELECT id FROM users WHERE id = $10), (SELECT id FROM plugin_actors WHERE id = $10))",
         )
         .bind(activity.fields.kind.as_str())
         .bind(&activity.fields.body)
@@ -97,7 +104,7 @@ impl Tx<'_> {
 
     pub async fn save_activity(&mut self, activity: &Activity) -> Result<()> {
         sqlx::query(
-            "UPDATE activities SET type = ?, body = ?, due_at = ?, completed_at = ?, meta = ?, updated_at = ? WHERE id = ?",
+            "UPDATE activities SET type = $1, body = $2, due_at = $3, completed_at = $4, meta = $5, updated_at = $6 WHERE id = $7",
         )
         .bind(activity.fields.kind.as_str())
         .bind(&activity.fields.body)
@@ -112,7 +119,7 @@ impl Tx<'_> {
     }
 
     pub async fn delete_activity(&mut self, id: ActivityId) -> Result<()> {
-        sqlx::query("DELETE FROM activities WHERE id = ?").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
+        sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
         Ok(())
     }
 }

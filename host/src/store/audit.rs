@@ -1,7 +1,8 @@
-//! The audit table: who did what to accounts, sessions and plugins, and who failed to sign in.
+//! Audit table: who changed accounts, sessions and plugins, and who failed to sign in.
 //!
-//! What changes something is recorded in the transaction that changes it ([`Tx::audit`]). What anybody can cause is
-//! coalesced by the caller and has a retention limit of its own, so that a flood cannot push out what administrators did.
+//! A change is recorded in the transaction that makes it ([`Tx::audit`]). Events that anybody can cause are coalesced
+//! by the caller and have a retention limit of their own, so that a flood cannot displace the records of
+//! administrators' actions.
 
 use std::net::IpAddr;
 
@@ -9,15 +10,21 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::sqlite::SqliteRow;
 
-use super::{Reader, Result, Tx, row::Columns, row::json as to_text};
-use crate::domain::time::Timestamp;
+use crate::{
+    domain::time::Timestamp,
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json as to_text},
+    },
+};
 
 /// Kind of an audit entry, by its name in the table, in the log and in `GET /api/audit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum AuditKind {
     /// A login with a wrong password, of an unknown or of an inactive account.
     LoginFailed,
-    /// A login or a password change that was refused untried.
+    /// A login or a password change that a rate limit refused before the password was verified.
     LoginLimited,
     /// A password change with a wrong current password.
     PasswordRefused,
@@ -27,9 +34,9 @@ pub enum Kind {
     RefreshTokenReused,
     UserCreated,
     UserChanged,
-    /// An account is an active administrator now and was none before.
+    /// An account that became an active administrator.
     AdministratorAdded,
-    /// The user's own change of the password.
+    /// A user's change of their own password.
     PasswordChanged,
     /// All sessions of a user ended at once.
     SessionsEnded,
@@ -39,15 +46,15 @@ pub enum Kind {
     PluginEnabled,
     PluginDisabled,
     PluginRemoved,
-    /// An order about a plugin that was given, recorded and then not carried out.
+    /// An order about a plugin that was accepted and recorded, but then not carried out.
     PluginOrderFailed,
     EffectRetried,
     EffectDropped,
-    /// A lead that was erased for good; the subject is its id.
+    /// A lead that was permanently erased; the subject is its id.
     LeadErased,
 }
 
-impl Kind {
+impl AuditKind {
     pub const ALL: [Self; 20] = [
         Self::LoginFailed,
         Self::LoginLimited,
@@ -100,32 +107,32 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Whether it can be caused without having signed in, and so as often as somebody likes.
+    /// True if it can be caused without being signed in, and so any number of times.
     pub fn is_anonymous(self) -> bool {
         matches!(self, Self::LoginFailed | Self::LoginLimited | Self::PasswordRefused | Self::ConnectDenied)
     }
 }
 
-/// One thing that happened, to be recorded.
+/// Audit entry to be recorded.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub kind: Kind,
-    /// A user's id, or `operator`.
+    pub kind: AuditKind,
+    /// Id of a user, or `operator`.
     pub actor: Option<String>,
-    /// The id of a user or of a lead, or a plugin's name.
+    /// Id of a user or of a lead, or name of a plugin.
     pub subject: Option<String>,
     pub address: Option<IpAddr>,
     pub request: Option<String>,
-    /// No secrets and no e-mail addresses: it goes to the log as well.
+    /// Contains no secrets and no e-mail addresses, because it is logged as well.
     pub detail: Map<String, Value>,
 }
 
 impl Entry {
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: AuditKind) -> Self {
         Self { kind, actor: None, subject: None, address: None, request: None, detail: Map::new() }
     }
 
-    /// Names what it was done to.
+    /// Sets the subject of the entry.
     #[must_use]
     pub fn about(mut self, subject: impl ToString) -> Self {
         self.subject = Some(subject.to_string());
@@ -138,7 +145,7 @@ impl Entry {
         self
     }
 
-    /// Writes it to the log of the process, in the form that docs/SECURITY.md describes.
+    /// Writes the entry to the process log, in the form that docs/SECURITY.md describes.
     pub fn log(&self) {
         let Self { kind, actor, subject, address, request, detail } = self;
         log(kind.as_str(), &[&address.map(|address| address.to_string()), request, actor, subject], detail);
@@ -158,7 +165,7 @@ fn log(kind: &str, [client, request, actor, subject]: &[&Option<String>; 4], det
     );
 }
 
-/// One row of the table.
+/// Row of the audit table.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRow {
@@ -175,10 +182,10 @@ pub struct AuditRow {
     pub detail: Map<String, Value>,
 }
 
-/// Which rows a reader asks for.
+/// Filter for rows of the audit table.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AuditFilter {
-    /// All kinds when empty.
+    /// Kinds to return; all when empty.
     pub kinds: Vec<&'static str>,
     /// Actor or subject.
     pub user: Option<String>,
@@ -186,15 +193,17 @@ pub struct AuditFilter {
 }
 
 impl Reader {
-    /// At most `limit` rows, newest first, from the one before `before`.
+    /// Returns at most `limit` rows, newest first, older than `before`.
     pub async fn audit_rows(&mut self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditRow>> {
         let kinds = (!filter.kinds.is_empty()).then(|| to_text(&filter.kinds));
-        let rows = sqlx::query(
-            "SELECT * FROM audit
-             WHERE id < ?1 AND (?2 IS NULL OR kind IN (SELECT value FROM json_each(?2)))
-               AND (?3 IS NULL OR actor = ?3 OR subject = ?3) AND (?4 IS NULL OR last_at >= ?4)
-             ORDER BY id DESC LIMIT ?5",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(audit),
+            " FROM audit
+             WHERE id < $1 AND ($2 IS NULL OR kind IN (SELECT value FROM json_each($2)))
+               AND ($3 IS NULL OR actor = $3 OR subject = $3) AND ($4 IS NULL OR last_at >= $4)
+             ORDER BY id DESC LIMIT $5"
+        ))
         .bind(before.unwrap_or(i64::MAX))
         .bind(kinds)
         .bind(&filter.user)
@@ -205,33 +214,37 @@ impl Reader {
         rows.iter().map(audit_row).collect()
     }
 
-    /// The newest row, 0 where there is none.
+    /// Id of the newest row; 0 when the table is empty.
     pub async fn newest_audit_row(&mut self) -> Result<i64> {
         let newest = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM audit");
         Ok(newest.fetch_one(&mut *self.tx).await?)
     }
 
-    /// What operators did from the command line: some of the rows that follow `after`, oldest first.
+    /// Returns some of the rows after `after` that operators caused from the command line, oldest first.
     pub async fn operators_rows(&mut self, after: i64) -> Result<Vec<AuditRow>> {
-        let rows = sqlx::query("SELECT * FROM audit WHERE id > ? AND actor = 'operator' ORDER BY id LIMIT 100")
-            .bind(after)
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(audit),
+            " FROM audit WHERE id > $1 AND actor = 'operator' ORDER BY id LIMIT 100"
+        ))
+        .bind(after)
+        .fetch_all(&mut *self.tx)
+        .await?;
         rows.iter().map(audit_row).collect()
     }
 }
 
 impl Tx<'_> {
-    /// Records something in the transaction that does it.
+    /// Records an entry in the transaction that makes the change.
     pub async fn audit(&mut self, entry: &Entry, at: Timestamp) -> Result<()> {
         self.insert_audit(entry, at, at, 1).await.map(drop)
     }
 
-    /// Records what happened `count` times; the row's id.
+    /// Records an entry that occurred `count` times and returns the id of its row.
     pub async fn insert_audit(&mut self, entry: &Entry, at: Timestamp, last_at: Timestamp, count: u32) -> Result<i64> {
         let done = sqlx::query(
             "INSERT INTO audit (at, last_at, count, kind, anonymous, actor, subject, address, request_id, detail)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(at.to_string())
         .bind(last_at.to_string())
@@ -248,9 +261,9 @@ impl Tx<'_> {
         Ok(done.last_insert_rowid())
     }
 
-    /// Adds to a row of something that goes on.
+    /// Adds repetitions to a row.
     pub async fn repeat_audit(&mut self, id: i64, last_at: Timestamp, more: u32) -> Result<()> {
-        sqlx::query("UPDATE audit SET count = count + ?, last_at = ? WHERE id = ?")
+        sqlx::query("UPDATE audit SET count = count + $1, last_at = $2 WHERE id = $3")
             .bind(more)
             .bind(last_at.to_string())
             .bind(id)
@@ -259,15 +272,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deletes at most `limit` rows that are older than `since`, or not among the newest `keep` of their class; how many.
+    /// Deletes at most `limit` rows per class that are older than `since` or not among the newest `keep` of their
+    /// class. Returns how many.
     pub async fn prune_audit(&mut self, since: Timestamp, keep: u32, limit: u32) -> Result<u64> {
         let mut pruned = 0;
         for anonymous in [false, true] {
             let done = sqlx::query(
                 "DELETE FROM audit WHERE id IN (
-                     SELECT id FROM audit WHERE anonymous = ?1 AND (last_at < ?2 OR id <= COALESCE(
-                         (SELECT id FROM audit WHERE anonymous = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3), -1))
-                     ORDER BY id LIMIT ?4)",
+                     SELECT id FROM audit WHERE anonymous = $1 AND (last_at < $2 OR id <= COALESCE(
+                         (SELECT id FROM audit WHERE anonymous = $1 ORDER BY id DESC LIMIT 1 OFFSET $3), -1))
+                     ORDER BY id LIMIT $4)",
             )
             .bind(anonymous)
             .bind(since.to_string())
@@ -298,12 +312,12 @@ fn audit_row(row: &SqliteRow) -> Result<AuditRow> {
 }
 
 impl AuditRow {
-    /// As [`Entry::log`], for what another process did.
+    /// Writes the row to the process log like [`Entry::log`], for an action of another process.
     pub fn log(&self) {
         log(&self.kind, &[&self.address, &self.request_id, &self.actor, &self.subject], &self.detail);
     }
 
-    /// As administrators see it.
+    /// Row as administrators see it.
     pub fn to_json(&self) -> Value {
         let mut row = json!(self);
         row["id"] = self.id.to_string().into();

@@ -1,4 +1,4 @@
-//! One connection to SQLite: how it is opened, and what may stop a statement of it.
+//! Connections to SQLite: how one is opened, and the deadline that interrupts its statements.
 
 use std::{
     sync::{
@@ -10,25 +10,25 @@ use std::{
 
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{Result, file::DatabaseFile};
+use crate::store::{error::Result, file::DatabaseFile};
 
-/// Virtual machine steps between two looks at the deadline: about a millisecond.
+/// Virtual machine steps between two checks of the deadline: about a millisecond.
 const STEPS: i32 = 20_000;
 
 /// Opens connections to one database, always with the same settings.
-pub(super) struct Opener {
-    pub(super) options: SqliteConnectOptions,
-    pub(super) file: DatabaseFile,
+pub(crate) struct Opener {
+    pub(crate) options: SqliteConnectOptions,
+    pub(crate) file: DatabaseFile,
 }
 
-/// A connection of our own. When in doubt it is dropped, which rolls back, and another one is opened.
-pub(super) struct Connection {
-    pub(super) sqlite: SqliteConnection,
-    pub(super) watch: Arc<Watch>,
+/// Connection of a pool. When in doubt it is dropped, which rolls back, and another one is opened.
+pub(crate) struct PooledConnection {
+    pub(crate) sqlite: SqliteConnection,
+    pub(crate) watch: Arc<Deadline>,
 }
 
-/// What the callbacks of a connection share with its user.
-pub(super) struct Watch {
+/// State that the callbacks of a connection share with its user.
+pub(crate) struct Deadline {
     base: Instant,
     /// Milliseconds after `base` at which a running statement is interrupted.
     deadline: AtomicU64,
@@ -36,19 +36,21 @@ pub(super) struct Watch {
 }
 
 impl Opener {
+    /// Opens a connection.
+    ///
     /// # Errors
-    /// Also when the file is not the one that was opened first: nothing may be read from or written to another one.
-    pub(super) async fn open(&self) -> Result<Connection> {
+    /// Also when the file is not the one that was opened first: another file must not be read or written.
+    pub(crate) async fn open(&self) -> Result<PooledConnection> {
         self.file.check()?;
         let opened = self.options.connect().await;
         self.file.check()?;
-        Connection::new(opened?).await
+        PooledConnection::new(opened?).await
     }
 }
 
-impl Connection {
-    pub(super) async fn new(mut sqlite: SqliteConnection) -> Result<Self> {
-        let watch = Arc::new(Watch {
+impl PooledConnection {
+    pub(crate) async fn new(mut sqlite: SqliteConnection) -> Result<Self> {
+        let watch = Arc::new(Deadline {
             base: Instant::now(),
             deadline: AtomicU64::new(u64::MAX),
             has_rolled_back: AtomicBool::new(false),
@@ -57,22 +59,23 @@ impl Connection {
 
         let mut handle = sqlite.lock_handle().await?;
         handle.set_progress_handler(STEPS, move || timer.elapsed() < timer.deadline.load(Ordering::Relaxed));
-        // SQLite rolls back by itself when the disk is full, for instance. What follows would run alone then, and last.
+        // SQLite rolls back by itself, for example when the disk is full. Later statements would then run outside the
+        // transaction and be committed one by one.
         handle.set_rollback_hook(move || undone.has_rolled_back.store(true, Ordering::Release));
         drop(handle);
         Ok(Self { sqlite, watch })
     }
 }
 
-impl Watch {
-    /// Lets statements run for `limit` from now on, and forgets earlier rollbacks.
-    pub(super) fn begin(&self, limit: Option<Duration>) {
+impl Deadline {
+    /// Sets the deadline of statements to `limit` from now on, and clears earlier rollbacks.
+    pub(crate) fn begin(&self, limit: Option<Duration>) {
         let deadline = limit.map_or(u64::MAX, |limit| self.elapsed() + millis(limit));
         self.deadline.store(deadline, Ordering::Relaxed);
         self.has_rolled_back.store(false, Ordering::Release);
     }
 
-    pub(super) fn has_rolled_back(&self) -> bool {
+    pub(crate) fn has_rolled_back(&self) -> bool {
         self.has_rolled_back.load(Ordering::Acquire)
     }
 

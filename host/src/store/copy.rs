@@ -1,4 +1,4 @@
-//! Copies of a database: made while others write, checked, and given an epoch of their own.
+//! Copies of a database: made while others write, verified, and given an epoch of their own.
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -8,35 +8,40 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 
-use super::{Error, MIGRATIONS, PATIENCE, Result, Store};
+use crate::store::{
+    error::{Error, Result},
+    handle::Store,
+    pool::PATIENCE,
+    upgrade::MIGRATIONS,
+};
 
-/// What is in a copy.
+/// Summary of a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
     pub epoch: String,
     pub head: u64,
-    /// The newest migration.
+    /// Version of the newest migration.
     pub migration: i64,
     pub leads: u64,
     pub users: u64,
 }
 
-/// Writes a snapshot of the database to `into`, where nothing may be yet. Others go on writing meanwhile.
+/// Writes a snapshot of the database to `into`, which must not exist. Others continue to write meanwhile.
 ///
 /// # Errors
 /// When the database cannot be read or the copy cannot be written.
 pub async fn copy(database: &Path, into: &Path) -> Result<()> {
     let failed = |source| Error::Open { path: into.to_owned(), source: sqlx::Error::Io(source) };
-    // SQLite fills an empty file; made here, nobody else can read it.
+    // SQLite fills an empty file. It is created here, so that nobody else can read it.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(into).map_err(failed)?;
     let mut connection = open(database, false).await?;
-    sqlx::query("VACUUM INTO ?").bind(into.to_string_lossy()).execute(&mut connection).await?;
+    sqlx::query("VACUUM INTO $1").bind(into.to_string_lossy()).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }
 
-/// Checks a copy page by page, and tells what is in it.
+/// Verifies a copy page by page and returns its summary.
 ///
 /// # Errors
 /// When it is damaged, or was written by a newer program.
@@ -69,25 +74,25 @@ pub async fn check(copy: &Path) -> Result<Contents> {
     Ok(Contents { epoch, head: head as u64, migration, leads: leads as u64, users: users as u64 })
 }
 
-/// Names the log of a copy anew, because the original may issue the same seqs.
+/// Gives the log of a copy a new epoch, because the original may issue the same seqs.
 ///
 /// # Errors
 /// When the copy cannot be written.
 pub async fn renew_epoch(copy: &Path) -> Result<()> {
-    // A rollback journal, so that the copy is one file that can be moved.
+    // Journal mode DELETE, so that the copy is a single file that can be moved.
     let options = options(copy, false).journal_mode(SqliteJournalMode::Delete);
     let mut connection = options.connect().await?;
     let epoch = uuid::Uuid::now_v7().to_string();
-    sqlx::query("UPDATE log SET epoch = ?").bind(&epoch).execute(&mut connection).await?;
+    sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
 }
 
 impl Store {
-    /// Rebuilds the file from what is in it. Takes as long as copying it, and others cannot write meanwhile.
+    /// Rebuilds the file from its content. It takes as long as a copy, and others cannot write meanwhile.
     ///
     /// # Errors
-    /// When others keep it busy, or the disk has no room for a second copy.
+    /// When others keep the database busy, or the disk has no space for a second copy.
     pub async fn vacuum(&self) -> Result<()> {
         let mut connection = open(self.opener.file.path(), false).await?;
         sqlx::query("VACUUM").execute(&mut connection).await?;

@@ -1,53 +1,65 @@
-//! What plugins want done: staged with the answer, done once, or parked with the reason why not.
+//! Effects of plugins (outbox): staged with the plugin's answer, executed once, or parked with the reason of the
+//! failure.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
-use super::{
-    Reader, Result, Tx,
-    row::{Columns, json},
+use crate::{
+    domain::{actor::Cause, time::Timestamp},
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json},
+    },
 };
-use crate::domain::{event::Cause, time::Timestamp};
 
-/// An occasion that a plugin could not be asked about; not an effect, but parked and tried again like one.
+/// Name of a failed question to a plugin about an occasion. It is not an effect, but parked and retried like one.
 pub const QUESTION: &str = "after";
-/// Lines that the log no longer had when their turn came. A note for people.
+/// Name of a note for people about events that retention deleted before the plugin was asked about them.
 pub const GAP: &str = "gap";
-/// Effects of this name are sent beside the others, in no order.
+/// Name of webhook effects, which are sent concurrently with other effects, in no order.
 pub const WEBHOOK: &str = "webhook";
 
 const NO_POSITION: i64 = -1;
 
-/// Each says of the state what its partial index says, word for word: no other index spares what was done long ago.
-const NEXT: &str = "SELECT * FROM effects
-    WHERE plugin = ? AND state = 'pending' AND name NOT IN ('webhook', 'after') ORDER BY id LIMIT 1";
-const DUE: &str =
-    "SELECT * FROM effects WHERE plugin = ? AND state = 'pending' AND name = ? ORDER BY due_at, id LIMIT ?";
-const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = ?, finished_at = NULL
-    WHERE plugin = ? AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
+/// Each statement repeats the condition of its partial index on `state` literally: without that index, completed
+/// effects would be scanned too.
+const NEXT: &str = concat!(
+    "SELECT ",
+    columns!(effects),
+    " FROM effects
+    WHERE plugin = $1 AND state = 'pending' AND name NOT IN ('webhook', 'after') ORDER BY id LIMIT 1"
+);
+const DUE: &str = concat!(
+    "SELECT ",
+    columns!(effects),
+    " FROM effects WHERE plugin = $1 AND state = 'pending' AND name = $2 ORDER BY due_at, id LIMIT $3"
+);
+const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
+    WHERE plugin = $2 AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
 const COUNT_OPEN: &str = "SELECT count(*) FROM
-    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = ? AND state IN ('pending', 'parked') LIMIT ?)";
-const OPEN: &str = "SELECT * FROM effects WHERE state <> 'done' AND plugin = ";
+    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = $1 AND state IN ('pending', 'parked') LIMIT $2)";
+const OPEN: &str = concat!("SELECT ", columns!(effects), " FROM effects WHERE state <> 'done' AND plugin = ");
 
-/// One thing to be done for a plugin.
+/// Effect to be executed for a plugin.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Effect {
+pub struct StoredEffect {
     pub id: i64,
     pub plugin: String,
     pub occasion: String,
-    /// In the answer; none for what is no effect.
+    /// Position in the answer; `None` for a row that is not an effect.
     pub position: Option<u32>,
     pub name: String,
     pub input: Map<String, Value>,
     pub cause: Cause,
-    /// When the occasion was.
+    /// Time of the occasion.
     pub happened_at: Timestamp,
     pub state: EffectState,
     pub attempts: u32,
-    /// Not to be tried before.
+    /// Earliest time of the next attempt.
     pub due_at: Timestamp,
-    /// Why the last attempt failed.
+    /// Reason why the last attempt failed.
     pub reason: Option<String>,
     pub created_at: Timestamp,
 }
@@ -77,20 +89,23 @@ impl EffectState {
 }
 
 impl Reader {
-    /// The effect of a plugin with that id.
-    pub async fn effect(&mut self, plugin: &str, id: i64) -> Result<Option<Effect>> {
-        let row = sqlx::query("SELECT * FROM effects WHERE plugin = ? AND id = ?").bind(plugin).bind(id);
+    /// Returns the effect of a plugin with that id.
+    pub async fn effect(&mut self, plugin: &str, id: i64) -> Result<Option<StoredEffect>> {
+        let row = sqlx::query(concat!("SELECT ", columns!(effects), " FROM effects WHERE plugin = $1 AND id = $2"))
+            .bind(plugin)
+            .bind(id);
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(effect).transpose()
     }
 
-    /// At most `limit` of a plugin's effects that are open and in one of the states, oldest first, behind `after`.
+    /// Returns at most `limit` open effects of a plugin in one of the states, oldest first, with ids greater than
+    /// `after`.
     pub async fn effects(
         &mut self,
         plugin: &str,
         states: &[EffectState],
         after: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<Effect>> {
+    ) -> Result<Vec<StoredEffect>> {
         let mut query = QueryBuilder::<Sqlite>::new(OPEN);
         query.push_bind(plugin).push(" AND state IN (");
         let mut names = query.separated(", ");
@@ -101,28 +116,28 @@ impl Reader {
         query.build().fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
     }
 
-    /// How many of a plugin's effects are pending or parked. Nobody counts further than `most`.
+    /// Number of pending and parked effects of a plugin, counted up to `most`.
     pub async fn open_effects(&mut self, plugin: &str, most: u64) -> Result<u64> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let count: i64 = sqlx::query_scalar(COUNT_OPEN).bind(plugin).bind(most).fetch_one(&mut *self.tx).await?;
         Ok(count as u64)
     }
 
-    /// What is to be done next for a plugin, webhooks aside.
-    pub async fn next_effect(&mut self, plugin: &str) -> Result<Option<Effect>> {
+    /// Next effect to execute for a plugin, excluding webhooks.
+    pub async fn next_effect(&mut self, plugin: &str) -> Result<Option<StoredEffect>> {
         let row = sqlx::query(NEXT);
         row.bind(plugin).fetch_optional(&mut *self.tx).await?.as_ref().map(effect).transpose()
     }
 
-    /// Pending effects of that name, those that are due first, first.
-    pub async fn pending_effects(&mut self, plugin: &str, name: &str, limit: u32) -> Result<Vec<Effect>> {
+    /// Pending effects with that name, earliest due first.
+    pub async fn pending_effects(&mut self, plugin: &str, name: &str, limit: u32) -> Result<Vec<StoredEffect>> {
         let rows = sqlx::query(DUE);
         rows.bind(plugin).bind(name).bind(limit).fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
     }
 }
 
 impl Tx<'_> {
-    /// Leaves an answer's effects to be done; those of an occasion that were staged before stay as they are.
+    /// Stages the effects of an answer; effects of the same occasion that were staged before are left unchanged.
     pub async fn stage<'e>(
         &mut self,
         plugin: &str,
@@ -135,7 +150,7 @@ impl Tx<'_> {
             self.staged = true;
             sqlx::query(
                 "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, due_at, created_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', ?8, ?8) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $8) ON CONFLICT (plugin, occasion, position) DO NOTHING",
             )
             .bind(plugin)
             .bind(&cause.occasion)
@@ -151,7 +166,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Notes what is no effect, [`QUESTION`] or [`GAP`], as parked.
+    /// Parks a row that is not an effect: [`QUESTION`] or [`GAP`].
     #[expect(clippy::too_many_arguments, reason = "each is a column")]
     pub async fn park(
         &mut self,
@@ -166,7 +181,7 @@ impl Tx<'_> {
         sqlx::query(
             "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, reason, due_at, created_at,
                  finished_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, 'parked', ?, ?9, ?9, ?9) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'parked', $8, $9, $9, $9) ON CONFLICT (plugin, occasion, position) DO NOTHING",
         )
         .bind(plugin)
         .bind(&cause.occasion)
@@ -182,15 +197,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Marks a pending effect as done; false when it is pending no more.
+    /// Marks a pending effect as done; false when it is no longer pending.
     pub async fn finish_effect(&mut self, id: i64, at: Timestamp) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE effects SET state = 'done', reason = NULL, finished_at = ? WHERE id = ? AND state = 'pending'",
+            "UPDATE effects SET state = 'done', reason = NULL, finished_at = $1 WHERE id = $2 AND state = 'pending'",
         );
         Ok(done.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
     }
 
-    /// Notes a failed attempt: the effect is to be tried again, or parked where there is no time for that.
+    /// Records a failed attempt. The effect is due again at the given time; without a time, it is parked.
     pub async fn fail_effect(
         &mut self,
         id: i64,
@@ -200,8 +215,8 @@ impl Tx<'_> {
     ) -> Result<()> {
         let state = if again_at.is_some() { EffectState::Pending } else { EffectState::Parked };
         sqlx::query(
-            "UPDATE effects SET state = ?, reason = ?, attempts = attempts + 1, due_at = coalesce(?, due_at), finished_at = ?
-             WHERE id = ? AND state = 'pending'",
+            "UPDATE effects SET state = $1, reason = $2, attempts = attempts + 1, due_at = coalesce($3, due_at), finished_at = $4
+             WHERE id = $5 AND state = 'pending'",
         )
         .bind(state.as_str())
         .bind(reason)
@@ -213,43 +228,43 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Lets a parked or waiting effect be tried at once; false when there is none.
+    /// Makes a parked or waiting effect due at once; false when there is none.
     pub async fn retry_effect(&mut self, plugin: &str, id: i64, at: Timestamp) -> Result<bool> {
         self.staged = true;
         let done = sqlx::query(
-            "UPDATE effects SET state = 'pending', attempts = 0, due_at = ?, finished_at = NULL
-             WHERE plugin = ? AND id = ? AND state <> 'done' AND name <> 'gap'",
+            "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
+             WHERE plugin = $2 AND id = $3 AND state <> 'done' AND name <> 'gap'",
         );
         Ok(done.bind(at.to_string()).bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
     }
 
-    /// Lets all that is parked be tried at once, and says how many that are.
+    /// Makes all parked effects due at once and returns their number.
     pub async fn retry_effects(&mut self, plugin: &str, at: Timestamp) -> Result<u64> {
         self.staged = true;
         let done = sqlx::query(RETRY_PARKED);
         Ok(done.bind(at.to_string()).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected())
     }
 
-    /// Gives an effect up that is not done; false when there is none.
+    /// Drops an effect that is not done; false when there is none.
     pub async fn drop_effect(&mut self, plugin: &str, id: i64) -> Result<bool> {
         self.staged = true;
-        let done = sqlx::query("DELETE FROM effects WHERE plugin = ? AND id = ? AND state <> 'done'");
+        let done = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
         Ok(done.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
     }
 
-    /// Forgets effects that were done before `since`: at most `limit`, and says how many.
+    /// Deletes at most `limit` effects that were done before `since`, and returns their number.
     pub async fn prune_effects(&mut self, since: Timestamp, limit: u32) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM effects WHERE id IN
-                 (SELECT id FROM effects WHERE state = 'done' AND finished_at < ? ORDER BY finished_at LIMIT ?)",
+                 (SELECT id FROM effects WHERE state = 'done' AND finished_at < $1 ORDER BY finished_at LIMIT $2)",
         );
         Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.rows_affected())
     }
 }
 
-fn effect(row: &SqliteRow) -> Result<Effect> {
+fn effect(row: &SqliteRow) -> Result<StoredEffect> {
     let columns = Columns { table: "effects", row };
-    Ok(Effect {
+    Ok(StoredEffect {
         id: columns.integer("id")?,
         plugin: columns.text("plugin")?,
         occasion: columns.text("occasion")?,
@@ -270,8 +285,9 @@ fn effect(row: &SqliteRow) -> Result<Effect> {
 mod tests {
     use sqlx::{AssertSqlSafe, Row};
 
-    use super::{super::follower::STANDINGS, *};
-    use crate::store::Store;
+    use super::*;
+    use crate::store::follower::STANDINGS;
+    use crate::store::handle::Store;
 
     #[tokio::test]
     async fn what_is_next_is_found_without_a_look_at_what_was_done() {

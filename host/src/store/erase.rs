@@ -1,7 +1,7 @@
-//! Erasing a person: rows are deleted, lines of the log are blanked where they stand, so that no seq is missing.
+//! Erasure of a person: rows are deleted, events of the log are blanked in place, so that no seq is missing.
 //!
-//! Every connection deletes securely, so that pages keep nothing of it; what is left then is the write-ahead log, which
-//! [`Store::truncate_wal`] empties.
+//! Every connection uses `secure_delete`, so that pages retain nothing. Only the write-ahead log still contains old
+//! versions of pages; [`Store::truncate_wal`] empties it.
 
 use std::time::Duration;
 
@@ -11,18 +11,24 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, sleep};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{PATIENCE, Reader, Result, Store, Tx};
-use crate::domain::{
-    folding::fold,
-    id::{LeadId, UserId},
-    lead::Lead,
-    user::User,
+use crate::{
+    domain::{
+        folding::fold,
+        id::{LeadId, UserId},
+        lead::Lead,
+        user::User,
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Store, Tx},
+        pool::PATIENCE,
+    },
 };
 
-/// Name of a blanked line of the log. It has no room, so nobody is sent it.
+/// Name of a blanked event. It has no room, so it is sent to nobody.
 pub const BLANKED: &str = "log:blanked";
 
-/// Columns that may hold a copy of a user's name and address, as JSON.
+/// Columns that may contain a copy of a user's name and address, as JSON.
 const COPIES: [(&str, &str); 10] = [
     ("events", "payload"),
     ("events", "context"),
@@ -36,7 +42,7 @@ const COPIES: [(&str, &str); 10] = [
     ("audit", "detail"),
 ];
 
-/// Columns in which a person may be mentioned, each with what finds the lead that it belongs to.
+/// Columns that may mention a person, each with the expression for the id of its lead.
 const MENTIONS: [(&str, &str, &str); 13] = [
     ("leads", "title", "id"),
     ("leads", "contact_name", "id"),
@@ -52,8 +58,8 @@ const MENTIONS: [(&str, &str, &str); 13] = [
     ("followers", "state", "NULL"),
     ("audit", "detail", "NULL"),
 ];
-/// More are counted but not named.
-const MAX_NAMED: i64 = 100;
+/// Maximum number of mentions listed per column.
+pub const MAX_NAMED: usize = 100;
 
 /// Counts of what was erased with leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,7 +68,7 @@ pub struct Erased {
     pub leads: u64,
     pub activities: u64,
     pub changes: u64,
-    /// Lines of the log that were blanked.
+    /// Blanked events of the log.
     pub events: u64,
     pub idempotency_outcomes: u64,
     pub effects: u64,
@@ -72,7 +78,7 @@ pub struct Erased {
 }
 
 impl Erased {
-    /// Both together.
+    /// Adds two counts.
     pub fn and(self, other: Self) -> Self {
         Self {
             leads: self.leads + other.leads,
@@ -87,7 +93,7 @@ impl Erased {
     }
 }
 
-/// A place that still mentions a person.
+/// Place that still mentions a person.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mention {
@@ -96,7 +102,7 @@ pub struct Mention {
     pub lead_id: Option<String>,
 }
 
-/// A text as it may stand where SQLite has lowered it, which it does to ASCII alone: a list in JSON.
+/// Possible spellings of a text after SQLite's `lower`, which changes only ASCII, as a JSON list.
 fn spellings(text: &str) -> String {
     let cases = [text.to_owned(), text.to_lowercase(), text.to_uppercase()];
     let forms = cases.iter().flat_map(|text| [text.nfc().collect::<String>(), text.nfd().collect()]);
@@ -107,13 +113,13 @@ fn spellings(text: &str) -> String {
 }
 
 impl Reader {
-    /// The leads with this e-mail address, letters' case and ways of composing them aside, deleted ones as well.
+    /// Leads with this e-mail address, including deleted ones. Case and Unicode normal form are ignored.
     pub async fn leads_with_email(&mut self, email: &str) -> Result<Vec<LeadId>> {
         let same = |text: &str| -> String { text.nfc().flat_map(char::to_lowercase).collect() };
-        // What folds alike may still be another's: accents count.
+        // Equal folded texts may still be different addresses: accents count.
         let rows: Vec<(String, String)> = sqlx::query_as(
             "SELECT leads.id, leads.email FROM leads JOIN lead_search s ON s.lead_id = leads.id
-             WHERE s.email = ? AND leads.email IS NOT NULL ORDER BY leads.id",
+             WHERE s.email = $1 AND leads.email IS NOT NULL ORDER BY leads.id",
         )
         .bind(fold(email))
         .fetch_all(&mut *self.tx)
@@ -122,7 +128,7 @@ impl Reader {
         Ok(theirs.filter_map(|(id, _)| id.parse().ok()).collect())
     }
 
-    /// The lead, whether or not it is deleted.
+    /// Returns the lead, deleted or not.
     pub async fn any_lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
         match self.lead(id).await? {
             Some(lead) => Ok(Some(lead)),
@@ -131,14 +137,14 @@ impl Reader {
     }
 
     async fn has_table(&mut self, name: &str) -> Result<bool> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?")
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1")
             .bind(name)
             .fetch_one(&mut *self.tx)
             .await?;
         Ok(count > 0)
     }
 
-    /// Where a text still stands, letters' case aside.
+    /// Places that still contain a text, ignoring case.
     pub async fn mentions(&mut self, text: &str) -> Result<Vec<Mention>> {
         let spellings = spellings(text);
         let mut found = Vec::new();
@@ -148,7 +154,7 @@ impl Reader {
             }
             let query = format!(
                 "SELECT DISTINCT {lead} FROM {table}
-                 WHERE EXISTS (SELECT 1 FROM json_each(?) WHERE instr(lower({column}), value) > 0) LIMIT {MAX_NAMED}"
+                 WHERE EXISTS (SELECT 1 FROM json_each($1) WHERE instr(lower({column}), value) > 0) LIMIT {MAX_NAMED}"
             );
             let rows = sqlx::query(AssertSqlSafe(query)).bind(&spellings).fetch_all(&mut *self.tx).await?;
             for row in rows {
@@ -160,54 +166,54 @@ impl Reader {
 }
 
 impl Tx<'_> {
-    /// Erases a lead with everything that belongs to it or was made of it.
+    /// Erases a lead with everything that belongs to it or was derived from it.
     pub async fn erase_lead(&mut self, id: LeadId) -> Result<Erased> {
         let id = id.to_string();
-        let of_lead = "(instr(input, ?1) > 0
-            OR occasion IN (SELECT l.epoch || ':' || e.seq FROM events e, log l WHERE e.lead_id = ?1))";
+        let of_lead = "(instr(input, $1) > 0
+            OR occasion IN (SELECT l.epoch || ':' || e.seq FROM events e, log l WHERE e.lead_id = $1))";
         let done = format!("UPDATE effects SET input = '{{}}', reason = NULL WHERE state = 'done' AND {of_lead}");
         let open = format!("DELETE FROM effects WHERE state <> 'done' AND {of_lead}");
         let effects = self.of(&done, &id).await? + self.of(&open, &id).await?;
-        let reminders = "DELETE FROM reminders WHERE lead_id = ?1 OR instr(data, ?1) > 0 OR instr(key, ?1) > 0";
+        let reminders = "DELETE FROM reminders WHERE lead_id = $1 OR instr(data, $1) > 0 OR instr(key, $1) > 0";
         let reminders = self.of(reminders, &id).await?;
 
-        // The key stays, or a repeated request would make the lead again.
-        let outcomes = "UPDATE idempotency_keys SET outcome = '\"deleted\"' WHERE instr(outcome, ?1) > 0";
+        // The key stays, or a repeated request would create the lead again.
+        let outcomes = "UPDATE idempotency_keys SET outcome = '\"deleted\"' WHERE instr(outcome, $1) > 0";
         let idempotency_outcomes = self.of(outcomes, &id).await?;
         let blank = format!(
             "UPDATE events SET name = '{BLANKED}', rooms = '[]', payload = '{{}}', context = '{{}}', lead_id = NULL
-             WHERE lead_id = ?1"
+             WHERE lead_id = $1"
         );
         let events = self.of(&blank, &id).await?;
 
-        let activities = self.of("DELETE FROM activities WHERE lead_id = ?1", &id).await?;
-        let changes = self.of("DELETE FROM lead_changes WHERE lead_id = ?1", &id).await?;
+        let activities = self.of("DELETE FROM activities WHERE lead_id = $1", &id).await?;
+        let changes = self.of("DELETE FROM lead_changes WHERE lead_id = $1", &id).await?;
         let mut others = 0;
         for table in self.tables_about_leads().await? {
             let delete = match table.as_str() {
-                // One that stands for every lead of a role outlives the lead that it is judged by; its reason may quote it.
+                // A hold of all leads of a role outlives the lead that it is judged by; its reason may quote that lead.
                 "holds" => {
-                    self.of("UPDATE holds SET reason = '' WHERE lead_id = ?1", &id).await?;
-                    "DELETE FROM holds WHERE lead_id = ?1 AND NOT is_all".to_owned()
+                    self.of("UPDATE holds SET reason = '' WHERE lead_id = $1", &id).await?;
+                    "DELETE FROM holds WHERE lead_id = $1 AND NOT is_all".to_owned()
                 }
-                table => format!("DELETE FROM \"{table}\" WHERE lead_id = ?1"),
+                table => format!("DELETE FROM \"{table}\" WHERE lead_id = $1"),
             };
             others += self.of(&delete, &id).await?;
         }
-        let leads = self.of("DELETE FROM leads WHERE id = ?1", &id).await?;
+        let leads = self.of("DELETE FROM leads WHERE id = $1", &id).await?;
         self.staged = true;
         Ok(Erased { leads, activities, changes, events, idempotency_outcomes, effects, reminders, others })
     }
 
-    /// Replaces the name and address of a user, as `old` has them, wherever a copy of them is kept, and says in how
-    /// many values.
+    /// Replaces the name and address of a user, as given by `old`, in every stored copy. Returns the number of changed
+    /// values.
     pub async fn scrub_user(&mut self, old: &User, email: &str, name: &str) -> Result<u64> {
         let (id, old_email) = (old.id.to_string(), &old.email);
         let scrub = Scrub { id: &id, old_email, old_name: &old.name, email, name };
-        // What the server wrote of an assignment names the owner.
+        // The server's text about an assignment contains the name of the owner.
         let bodies = sqlx::query(
-            "UPDATE activities SET body = replace(body, ?1, ?2)
-             WHERE type = 'ASSIGNMENT' AND instr(meta, ?3) > 0 AND instr(body, ?1) > 0",
+            "UPDATE activities SET body = replace(body, $1, $2)
+             WHERE type = 'ASSIGNMENT' AND instr(meta, $3) > 0 AND instr(body, $1) > 0",
         );
         let bodies = bodies.bind(&old.name).bind(name).bind(&id).execute(&mut *self.reader.tx).await?;
         let mut scrubbed = bodies.rows_affected();
@@ -217,8 +223,8 @@ impl Tx<'_> {
             }
             let query = format!(
                 "SELECT rowid, {column} FROM {table}
-                 WHERE instr({column}, ?1) > 0
-                    OR EXISTS (SELECT 1 FROM json_each(?2) WHERE instr(lower({column}), value) > 0)"
+                 WHERE instr({column}, $1) > 0
+                    OR EXISTS (SELECT 1 FROM json_each($2) WHERE instr(lower({column}), value) > 0)"
             );
             let query = sqlx::query(AssertSqlSafe(query)).bind(&id).bind(spellings(old_email));
             let rows = query.fetch_all(&mut *self.reader.tx).await?;
@@ -228,7 +234,7 @@ impl Tx<'_> {
                 if !scrub.run(&mut value) {
                     continue;
                 }
-                let update = format!("UPDATE {table} SET {column} = ? WHERE rowid = ?");
+                let update = format!("UPDATE {table} SET {column} = $1 WHERE rowid = $2");
                 let update = sqlx::query(AssertSqlSafe(update)).bind(value.to_string()).bind(rowid);
                 update.execute(&mut *self.reader.tx).await?;
                 scrubbed += 1;
@@ -237,17 +243,17 @@ impl Tx<'_> {
         Ok(scrubbed)
     }
 
-    /// Forgets the sessions of a user, and from where they signed in.
+    /// Deletes the sessions of a user, and the networks that they signed in from.
     pub async fn delete_sessions(&mut self, user: UserId) -> Result<()> {
         for table in ["sessions", "known_networks"] {
             if self.has_table(table).await? {
-                self.of(&format!("DELETE FROM {table} WHERE user_id = ?1"), &user.to_string()).await?;
+                self.of(&format!("DELETE FROM {table} WHERE user_id = $1"), &user.to_string()).await?;
             }
         }
         Ok(())
     }
 
-    /// Tables with a column that names a lead, beside those that are dealt with one by one.
+    /// Tables with a `lead_id` column, except those that are handled individually.
     async fn tables_about_leads(&mut self) -> Result<Vec<String>> {
         let tables = sqlx::query_scalar(
             "SELECT DISTINCT m.name FROM sqlite_schema m, pragma_table_info(m.name) c
@@ -263,7 +269,7 @@ impl Tx<'_> {
     }
 }
 
-/// Replaces one user's name and address in JSON.
+/// Replacement of one user's name and address in JSON.
 struct Scrub<'a> {
     id: &'a str,
     old_email: &'a str,
@@ -273,7 +279,7 @@ struct Scrub<'a> {
 }
 
 impl Scrub<'_> {
-    /// Whether something was replaced.
+    /// Returns true if something was replaced.
     fn run(&self, value: &mut Value) -> bool {
         match value {
             Value::String(text) if text.eq_ignore_ascii_case(self.old_email) => {
@@ -296,7 +302,7 @@ impl Scrub<'_> {
         found
     }
 
-    /// An object that is about the user.
+    /// Scrubs an object that represents the user.
     fn user(&self, members: &mut Map<String, Value>) -> bool {
         if members.get("id").is_none_or(|id| id != self.id) {
             return false;
@@ -311,7 +317,7 @@ impl Scrub<'_> {
         found
     }
 
-    /// An activity that says to whom a lead was assigned.
+    /// Scrubs an activity that records an assignment from or to the user.
     fn assignment(&self, members: &mut Map<String, Value>) -> bool {
         let is_theirs = members.get("type").is_some_and(|kind| kind == "ASSIGNMENT")
             && ["fromOwnerId", "toOwnerId"]
@@ -328,8 +334,8 @@ impl Scrub<'_> {
 }
 
 impl Store {
-    /// Empties the write-ahead log, so that no earlier version of a page is left in it. False when somebody kept
-    /// reading it for too long.
+    /// Empties the write-ahead log, so that it contains no earlier version of a page. False when a reader used it for
+    /// too long.
     pub async fn truncate_wal(&self) -> Result<bool> {
         let options = SqliteConnectOptions::new().filename(self.opener.file.path()).busy_timeout(PATIENCE);
         let mut connection = options.connect().await?;

@@ -1,4 +1,4 @@
-//! What can go wrong between us and the database, by what somebody can do about it.
+//! Errors of the database, by what a caller or an operator can do about them.
 
 use std::{fmt, path::PathBuf};
 
@@ -12,18 +12,18 @@ pub enum Error {
     Newer(i64),
     #[error("the database is older than this program: bring it up to date with `leadwire migrate`")]
     Older,
-    #[error("cannot bring the database up to date")]
+    #[error("cannot migrate the database")]
     Migrate(#[source] sqlx::migrate::MigrateError),
-    /// Something else has this value already.
+    /// The value must be unique and exists already.
     #[error("{0} is taken")]
     Taken(&'static str),
-    /// All connections are in use: trying again later may help.
+    /// All connections are in use; a retry may succeed.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
     /// The database cannot be used for the moment. Nothing was changed; it works again once the reason is gone.
     #[error("the database cannot be used at the moment: {outage}")]
     Unavailable { outage: Outage, source: sqlx::Error },
-    /// A page of the file or a value in it is not what was written: a disk fault, or an edit by hand.
+    /// A page of the file, or a value in it, is not what was written: a disk fault, or a manual edit.
     #[error("the database is damaged, {table} cannot be read: {reason}")]
     Corrupt { table: &'static str, reason: String },
     #[error("the database failed")]
@@ -38,16 +38,16 @@ pub enum Outage {
     Io,
     OutOfMemory,
     CannotOpen,
-    /// Another process has held the write lock for longer than anybody waits.
+    /// Another process has held the write lock for longer than the busy timeout.
     Locked,
-    /// The file that was opened is not the one at that path any more.
+    /// The file at that path is not the one that was opened.
     Replaced,
-    /// A read was open for longer than reads may be.
+    /// A read was open for longer than the limit.
     TookTooLong,
 }
 
 impl Outage {
-    /// Stable and snake_case: for readiness, metrics and logs.
+    /// Stable name in snake_case, for readiness, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DiskFull => "disk_full",
@@ -61,7 +61,7 @@ impl Outage {
         }
     }
 
-    pub(super) fn error(self, detail: &str) -> Error {
+    pub(crate) fn error(self, detail: &str) -> Error {
         Error::Unavailable { outage: self, source: sqlx::Error::Protocol(detail.into()) }
     }
 
@@ -97,9 +97,9 @@ impl fmt::Display for Outage {
     }
 }
 
-/// A statement that failed with its reason looked into, on its way through sqlx's error type.
+/// Failure of a statement after its reason was determined, passed through sqlx's error type.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Explained {
+pub(crate) enum Explained {
     #[error("{outage}")]
     Outage { outage: Outage, source: sqlx::Error },
     #[error("{table} is damaged")]
@@ -143,8 +143,8 @@ impl From<Explained> for Error {
     }
 }
 
-/// The outage behind a failed statement, if it is one.
-pub(super) fn outage(error: &sqlx::Error) -> Option<Outage> {
+/// Outage behind a failed statement, if it is one.
+pub(crate) fn outage(error: &sqlx::Error) -> Option<Outage> {
     match error {
         sqlx::Error::AnyDriverError(inner) => match inner.downcast_ref::<Explained>()? {
             Explained::Outage { outage, .. } => Some(*outage),
@@ -154,20 +154,27 @@ pub(super) fn outage(error: &sqlx::Error) -> Option<Outage> {
     }
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB.
-pub(super) fn is_corrupt(error: &sqlx::Error) -> bool {
+/// True for SQLITE_CORRUPT and SQLITE_NOTADB.
+pub(crate) fn is_corrupt(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(11 | 26))
 }
 
-/// SQLITE_CONSTRAINT: the statement was undone, the transaction is as before.
-pub(super) fn is_constraint(error: &sqlx::Error) -> bool {
+/// True for SQLITE_CONSTRAINT: the statement was undone, the transaction is unchanged.
+pub(crate) fn is_constraint(error: &sqlx::Error) -> bool {
     primary_code(error) == Some(19)
 }
 
-/// SQLite's code without what extends it.
+/// SQLite's primary result code, without the extended part.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let sqlx::Error::Database(inner) = error else { return None };
     inner.code()?.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+pub(crate) fn taken(error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Database(inner) if inner.is_unique_violation() => Error::Taken("email"),
+        _ => error.into(),
+    }
+}

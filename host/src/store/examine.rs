@@ -1,32 +1,36 @@
-//! Examination of a database file, beside a server or none: what is wrong with it is found, and nothing is changed.
+//! Examination of a database file, with or without a running server: it finds damage and changes nothing.
 
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{Error, MIGRATIONS, PATIENCE, Result};
+use crate::store::{
+    error::{Error, Result},
+    pool::PATIENCE,
+    upgrade::MIGRATIONS,
+};
 
-/// More problems are not listed.
+/// Maximum number of problems listed.
 const MAX_LISTED: usize = 10;
 
-/// What an examination found.
+/// Result of an examination.
 #[derive(Clone, Debug)]
 pub struct Examination {
-    /// What SQLite says is damaged.
+    /// Damage that SQLite reports.
     pub damage: Vec<String>,
-    /// Tables with rows that refer to rows that do not exist, and how many.
+    /// Tables with rows that refer to missing rows, and the number of these rows.
     pub orphans: Vec<(String, u64)>,
     pub migrations: Migrations,
-    /// Epoch and head of the log; None where there is no log.
+    /// Epoch and head of the log; `None` when there is no log.
     pub log: Option<(String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Migrations {
     UpToDate,
-    /// So many are still to be made.
+    /// Number of migrations that have not been applied yet.
     Behind(usize),
-    /// One that this program does not know.
+    /// Migration that this program does not know.
     Newer(i64),
 }
 
@@ -46,9 +50,10 @@ pub async fn examine(path: &Path) -> Result<Examination> {
             .fetch_all(&mut connection)
             .await?;
     let migrations = migrations(&mut connection).await?;
-    let log: Option<(String, i64)> = match has_table(&mut connection, "log").await? {
-        true => sqlx::query_as("SELECT epoch, head FROM log").fetch_optional(&mut connection).await?,
-        false => None,
+    let log: Option<(String, i64)> = if has_table(&mut connection, "log").await? {
+        sqlx::query_as("SELECT epoch, head FROM log").fetch_optional(&mut connection).await?
+    } else {
+        None
     };
     connection.close().await?;
     let orphans = orphans.into_iter().map(|(table, count)| (table, count as u64)).collect();
@@ -56,11 +61,10 @@ pub async fn examine(path: &Path) -> Result<Examination> {
 }
 
 async fn migrations(connection: &mut SqliteConnection) -> Result<Migrations> {
-    let applied: Vec<i64> = match has_table(connection, "_sqlx_migrations").await? {
-        true => {
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut *connection).await?
-        }
-        false => Vec::new(),
+    let applied: Vec<i64> = if has_table(connection, "_sqlx_migrations").await? {
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(&mut *connection).await?
+    } else {
+        Vec::new()
     };
     if let Some(newer) = applied.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
         return Ok(Migrations::Newer(*newer));
@@ -70,7 +74,7 @@ async fn migrations(connection: &mut SqliteConnection) -> Result<Migrations> {
 }
 
 async fn has_table(connection: &mut SqliteConnection, name: &str) -> Result<bool> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?")
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1")
         .bind(name)
         .fetch_one(connection)
         .await?;

@@ -1,4 +1,4 @@
-//! The database file itself: which one was opened, and how much there is of it.
+//! Database file: its identity when it was opened, and the size of its write-ahead log.
 
 use std::{
     fs,
@@ -7,36 +7,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Outage, Result, custody::Place};
+use crate::store::{
+    error::{Error, Outage, Result},
+    open_files::OpenPlace,
+};
 
-/// The file that was opened.
-pub(super) struct DatabaseFile {
+/// File that was opened.
+pub(crate) struct DatabaseFile {
     path: PathBuf,
-    identity: Identity,
-    /// It and those beside it, where something is written.
-    place: Place,
+    identity: FileIdentity,
+    /// The file and those beside it, when the database is writable.
+    place: OpenPlace,
 }
 
 /// Device and inode.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 impl DatabaseFile {
-    /// Notes which file there is at `path`.
-    pub(super) fn note(path: PathBuf, place: Place) -> Result<Self> {
+    /// Records the identity of the file at `path`.
+    pub(crate) fn note(path: PathBuf, place: OpenPlace) -> Result<Self> {
         let identity =
             identity(&path).map_err(|source| Error::Open { path: path.clone(), source: sqlx::Error::Io(source) })?;
         Ok(Self { path, identity, place })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Checks that the file at the path is still the one that was opened.
     ///
     /// # Errors
-    /// [`Outage::Replaced`] when it was deleted or another one is in its place.
-    pub(super) fn check(&self) -> Result<()> {
+    /// [`Outage::Replaced`] when it was deleted or replaced.
+    pub(crate) fn check(&self) -> Result<()> {
         self.place.check()?;
         match identity(&self.path) {
             Ok(found) if found == self.identity => Ok(()),
@@ -46,15 +49,16 @@ impl DatabaseFile {
         }
     }
 
-    /// Bytes of the write-ahead log.
-    pub(super) fn wal_bytes(&self) -> u64 {
+    /// Size of the write-ahead log in bytes.
+    pub(crate) fn wal_bytes(&self) -> u64 {
         let mut path = self.path.clone().into_os_string();
         path.push("-wal");
         fs::metadata(path).map_or(0, |found| found.len())
     }
 
-    /// The better word for an I/O error, which SQLite does not tell apart: a file beside is tried.
-    pub(super) fn look_into(&self, outage: Outage) -> Outage {
+    /// Determines the precise outage behind an I/O error, which SQLite does not distinguish, by writing to a file
+    /// beside the database.
+    pub(crate) fn look_into(&self, outage: Outage) -> Outage {
         if !matches!(outage, Outage::Io | Outage::CannotOpen) {
             return outage;
         }
@@ -74,7 +78,7 @@ fn try_to_write_beside(path: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileIdentity> {
     let found = fs::metadata(path)?;
     Ok((found.dev(), found.ino()))
 }

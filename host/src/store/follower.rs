@@ -1,35 +1,38 @@
-//! Plugins that follow the log: who they are, how far they are, what they keep and what to remind them of.
+//! Followers: plugins that follow the log, with their position, their state and their reminders.
 
 use serde_json::{Map, Value};
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{
-    Reader, Result, Tx,
-    row::{Columns, json},
-};
-use crate::domain::{
-    event::Cause,
-    id::{LeadId, UserId},
-    role::Role,
-    time::Timestamp,
-    user::{PLUGIN_DOMAIN, User},
+use crate::{
+    domain::{
+        actor::Cause,
+        id::{LeadId, UserId},
+        role::Role,
+        time::Timestamp,
+        user::{PLUGIN_DOMAIN, User},
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json},
+    },
 };
 
-/// How far a plugin has followed the log.
+/// Position of a plugin in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Follower {
-    /// The last line that it needs not be asked about any more.
+pub struct FollowerPosition {
+    /// Last event that it need not be asked about any more.
     pub seq: u64,
-    /// What it asked to be kept.
+    /// State that the plugin asked to keep.
     pub state: Option<String>,
 }
 
-/// What a plugin asked to be told later.
+/// Reminder that a plugin requested for later.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reminder {
     pub key: String,
-    /// Another one each time the key is used.
+    /// A new id each time the key is used.
     pub id: Uuid,
     pub due_at: Timestamp,
     pub lead_id: Option<LeadId>,
@@ -37,59 +40,67 @@ pub struct Reminder {
     pub cause: Cause,
 }
 
-/// What there is to tell of a follower.
+/// Progress of a follower, and the number of its open effects and reminders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct FollowerStats {
     pub plugin: String,
     pub seq: u64,
-    /// How far the log was at that moment.
+    /// Head of the log at the time of the query.
     pub head: u64,
-    /// Lines that it was not asked about because a chain of plugins was too long.
+    /// Number of events that it was not asked about because the chain of plugins was too long.
     pub stopped: u64,
     pub pending: u64,
     pub parked: u64,
     pub reminders: u64,
 }
 
-/// `state <> 'done'` is what the partial index of open effects says, without which those that were done are counted over.
-pub(super) const STANDINGS: &str = "SELECT f.plugin, f.seq, f.stopped, (SELECT head FROM log) AS head,
+/// `state <> 'done'` is the condition of the partial index of open effects; without it, completed effects would be
+/// scanned too.
+pub(crate) const STANDINGS: &str = "SELECT f.plugin, f.seq, f.stopped, (SELECT head FROM log) AS head,
     (SELECT count(*) FROM effects WHERE plugin = f.plugin AND state = 'pending' AND state <> 'done') AS pending,
     (SELECT count(*) FROM effects WHERE plugin = f.plugin AND state = 'parked' AND state <> 'done') AS parked,
     (SELECT count(*) FROM reminders WHERE plugin = f.plugin) AS reminders
     FROM followers f ORDER BY f.plugin";
 
 impl Reader {
-    /// The plugin as an actor, if it ever followed the log.
+    /// Returns the plugin as an actor, if it ever followed the log.
     pub async fn plugin_actor(&mut self, id: UserId) -> Result<Option<User>> {
-        let row = sqlx::query("SELECT * FROM plugin_actors WHERE id = ?").bind(id.to_string());
+        let row = sqlx::query(concat!("SELECT ", columns!(plugin_actors), " FROM plugin_actors WHERE id = $1"))
+            .bind(id.to_string());
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(actor).transpose()
     }
 
     pub async fn plugin_actor_named(&mut self, name: &str) -> Result<Option<User>> {
-        let row = sqlx::query("SELECT * FROM plugin_actors WHERE name = ?").bind(name);
+        let row =
+            sqlx::query(concat!("SELECT ", columns!(plugin_actors), " FROM plugin_actors WHERE name = $1")).bind(name);
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(actor).transpose()
     }
 
-    /// None when the plugin never followed the log, or was removed since.
-    pub async fn follower(&mut self, plugin: &str) -> Result<Option<Follower>> {
-        let row = sqlx::query("SELECT seq, state FROM followers WHERE plugin = ?").bind(plugin);
+    /// `None` when the plugin never followed the log, or was removed since.
+    pub async fn follower(&mut self, plugin: &str) -> Result<Option<FollowerPosition>> {
+        let row = sqlx::query("SELECT seq, state FROM followers WHERE plugin = $1").bind(plugin);
         let Some(row) = row.fetch_optional(&mut *self.tx).await? else { return Ok(None) };
         let columns = Columns { table: "followers", row: &row };
-        Ok(Some(Follower { seq: columns.integer("seq")? as u64, state: columns.maybe_text("state")? }))
+        Ok(Some(FollowerPosition { seq: columns.integer("seq")? as u64, state: columns.maybe_text("state")? }))
     }
 
-    /// The reminder that comes due first.
+    /// Reminder that comes due first.
     pub async fn next_reminder(&mut self, plugin: &str) -> Result<Option<Reminder>> {
-        let row = sqlx::query("SELECT * FROM reminders WHERE plugin = ? ORDER BY due_at, id LIMIT 1").bind(plugin);
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(reminders),
+            " FROM reminders WHERE plugin = $1 ORDER BY due_at, id LIMIT 1"
+        ))
+        .bind(plugin);
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(reminder).transpose()
     }
 
-    /// Whether a reminder can be set without more than `most` of the plugin's waiting: one takes the place of another
-    /// with its key.
+    /// True if a reminder can be set without exceeding `most` waiting ones: a reminder replaces another one with its
+    /// key.
     pub async fn has_room_for_reminder(&mut self, plugin: &str, key: &str, most: u64) -> Result<bool> {
         let has_room: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM reminders WHERE plugin = ?1 AND key = ?2)
-             OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = ?1 LIMIT ?3)) < ?3",
+            "SELECT EXISTS (SELECT 1 FROM reminders WHERE plugin = $1 AND key = $2)
+             OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = $1 LIMIT $3)) < $3",
         )
         .bind(plugin)
         .bind(key)
@@ -99,34 +110,34 @@ impl Reader {
         Ok(has_room != 0)
     }
 
-    /// Every plugin that follows the log, by name.
-    pub async fn standings(&mut self) -> Result<Vec<Standing>> {
+    /// Statistics of every plugin that follows the log, by name.
+    pub async fn standings(&mut self) -> Result<Vec<FollowerStats>> {
         let rows = sqlx::query(STANDINGS).fetch_all(&mut *self.tx).await?;
         rows.iter().map(standing).collect()
     }
 }
 
 impl Tx<'_> {
-    /// Lets a plugin follow the log from here on, unless it does so already.
+    /// Makes a plugin follow the log from here on, unless it does so already.
     ///
-    /// `id` is for one that never did.
+    /// `id` becomes the id of its actor if it never followed the log before.
     pub async fn begin_following(&mut self, plugin: &str, id: UserId, at: Timestamp) -> Result<()> {
-        sqlx::query("INSERT INTO plugin_actors (id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO plugin_actors (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(id.to_string())
             .bind(plugin)
             .bind(at.to_string())
             .execute(&mut *self.reader.tx)
             .await?;
-        sqlx::query("INSERT INTO followers (plugin, seq) SELECT ?, head FROM log WHERE true ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO followers (plugin, seq) SELECT $1, head FROM log WHERE true ON CONFLICT DO NOTHING")
             .bind(plugin)
             .execute(&mut *self.reader.tx)
             .await?;
         Ok(())
     }
 
-    /// Moves a plugin's place in the log; false when it is not at `from`, and somebody else moved it.
+    /// Advances a plugin's position in the log; false when it is not at `from`, because somebody else moved it.
     pub async fn advance(&mut self, plugin: &str, from: u64, to: u64, stopped: u64) -> Result<bool> {
-        let done = sqlx::query("UPDATE followers SET seq = ?, stopped = stopped + ? WHERE plugin = ? AND seq = ?")
+        let done = sqlx::query("UPDATE followers SET seq = $1, stopped = stopped + $2 WHERE plugin = $3 AND seq = $4")
             .bind(to as i64)
             .bind(stopped as i64)
             .bind(plugin)
@@ -137,7 +148,7 @@ impl Tx<'_> {
     }
 
     pub async fn keep_state(&mut self, plugin: &str, state: &str) -> Result<()> {
-        sqlx::query("UPDATE followers SET state = ? WHERE plugin = ?")
+        sqlx::query("UPDATE followers SET state = $1 WHERE plugin = $2")
             .bind(state)
             .bind(plugin)
             .execute(&mut *self.reader.tx)
@@ -145,11 +156,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes the place of an earlier reminder with the same key.
+    /// Sets a reminder; it replaces an earlier one with the same key.
     pub async fn set_reminder(&mut self, plugin: &str, reminder: &Reminder) -> Result<()> {
         self.staged = true;
         sqlx::query(
-            "INSERT OR REPLACE INTO reminders (plugin, key, id, due_at, lead_id, data, cause) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO reminders (plugin, key, id, due_at, lead_id, data, cause) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(plugin)
         .bind(&reminder.key)
@@ -163,9 +174,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Ends a reminder that came due; false when another one took its place.
+    /// Removes a reminder that came due; false when another one has replaced it.
     pub async fn take_reminder(&mut self, plugin: &str, id: Uuid) -> Result<bool> {
-        let done = sqlx::query("DELETE FROM reminders WHERE plugin = ? AND id = ?")
+        let done = sqlx::query("DELETE FROM reminders WHERE plugin = $1 AND id = $2")
             .bind(plugin)
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
@@ -173,13 +184,14 @@ impl Tx<'_> {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Forgets what a plugin followed, kept and wanted; what it did stays. False when there was nothing.
+    /// Deletes a plugin's position, state, effects and reminders; changes that it made stay. False when there was
+    /// nothing.
     pub async fn forget_follower(&mut self, plugin: &str) -> Result<bool> {
         let mut forgotten = 0;
         for statement in [
-            "DELETE FROM reminders WHERE plugin = ?",
-            "DELETE FROM effects WHERE plugin = ?",
-            "DELETE FROM followers WHERE plugin = ?",
+            "DELETE FROM reminders WHERE plugin = $1",
+            "DELETE FROM effects WHERE plugin = $1",
+            "DELETE FROM followers WHERE plugin = $1",
         ] {
             forgotten += sqlx::query(statement).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected();
         }
@@ -188,7 +200,7 @@ impl Tx<'_> {
 }
 
 impl Reminder {
-    /// What is kept of it once it came due and could not be told.
+    /// Stored form of a reminder that came due and could not be delivered.
     pub fn to_input(&self) -> Map<String, Value> {
         let Self { key, id, due_at, lead_id, data, .. } = self;
         let input = serde_json::json!({"key": key, "id": id, "at": due_at, "leadId": lead_id, "data": data});
@@ -196,7 +208,7 @@ impl Reminder {
         input
     }
 
-    /// What `to_input` kept.
+    /// Restores a reminder from the form of `to_input`.
     pub fn from_input(input: &Map<String, Value>, cause: Cause) -> Option<Self> {
         let member = |name: &str| input.get(name).cloned().unwrap_or_default();
         Some(Self {
@@ -236,9 +248,9 @@ fn reminder(row: &SqliteRow) -> Result<Reminder> {
     })
 }
 
-fn standing(row: &SqliteRow) -> Result<Standing> {
+fn standing(row: &SqliteRow) -> Result<FollowerStats> {
     let count = |column: &str| -> Result<u64> { Ok(row.try_get::<i64, _>(column)? as u64) };
-    Ok(Standing {
+    Ok(FollowerStats {
         plugin: row.try_get("plugin")?,
         seq: count("seq")?,
         head: count("head")?,

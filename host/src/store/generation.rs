@@ -1,5 +1,5 @@
-//! What shaped the events of the log: sets of plugins, the files they were made of, and the lines with which they
-//! took force. It is kept for as long as the log has an event that needs it to be explained.
+//! Generations: the plugin sets that shaped the events of the log, their files, and the events with which they took
+//! force. Each is kept for as long as an event of the log needs it for an explanation.
 
 use std::collections::BTreeMap;
 
@@ -7,69 +7,72 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 
-use super::{
-    Reader, Result, Tx,
-    row::{Columns, json},
-};
-use crate::domain::{
-    event::{Draft, InForce},
-    time::Timestamp,
+use crate::{
+    domain::{
+        event::{InForce, NewEvent},
+        time::Timestamp,
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json},
+    },
 };
 
-/// A set of plugins that was in force.
+/// Set of plugins that was in force.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Generation {
+pub struct StoredGeneration {
     pub id: u64,
     pub at: Timestamp,
     /// In the order in which they are asked.
-    pub members: Vec<Member>,
+    pub members: Vec<GenerationMember>,
 }
 
 /// One plugin of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Member {
+pub struct GenerationMember {
     pub name: String,
     pub version: String,
-    /// SHA-256 of its file, by which the file is kept.
+    /// SHA-256 of its file; the key of the stored file.
     pub hash: String,
-    /// `<name>.toml` as it was, without secrets and comments.
+    /// `<name>.toml` without secrets and comments.
     pub settings: String,
-    /// The generation in which this file and these settings were loaded.
+    /// Generation in which this file and these settings were loaded.
     pub generation: u64,
-    /// Whether it has a hook that decides what somebody sees: `filter` or `enrich`. Not known of older records.
+    /// True if it has a hook that decides what somebody sees: `filter` or `enrich`. Unknown for older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shapes: Option<bool>,
-    /// For a plugin whose file was missing or refused, and which held back what it would have decided.
+    /// Set when the plugin's file was missing or refused, so that the plugin held back what it would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absence>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Absence {
-    /// What was known of the plugin; the plugins' to read.
+    /// Record of the plugin; its format belongs to the plugin module.
     pub record: Value,
     pub reason: String,
-    /// Whether all that it would have shaped is held back, so that nobody sees it otherwise meanwhile.
+    /// True if everything that it would have shaped is held back, so that nobody sees it unshaped meanwhile.
     #[serde(default)]
     pub is_held: bool,
 }
 
-/// What took force with the line `seq`: lines behind it are shaped so, up to the next switch.
+/// Switch that took force with the event `seq`: later events are shaped by it, up to the next switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
     pub seq: u64,
     pub in_force: InForce,
 }
 
-/// Whether two sets may make something else of the same payload: another plugin with `filter` or `enrich`, or the
-/// same one from another file or with other settings, grants among them. One that is missing and held back meanwhile
+/// True if two sets may shape the same payload differently: another plugin with `filter` or `enrich`, or the same
+/// plugin from another file or with other settings, including grants. A plugin that is missing and held back meanwhile
 /// makes no difference.
-pub fn shapes_differ(before: &[Member], after: &[Member]) -> bool {
-    fn shaping(members: &[Member]) -> Vec<(&str, &str, &str, bool)> {
+pub fn shapes_differ(before: &[GenerationMember], after: &[GenerationMember]) -> bool {
+    fn shaping(members: &[GenerationMember]) -> Vec<(&str, &str, &str, bool)> {
         let shaping = members.iter().filter(|member| member.shapes != Some(false));
         let mut shaping: Vec<_> = shaping
-            .map(|Member { name, hash, settings, absent, .. }| {
+            .map(|GenerationMember { name, hash, settings, absent, .. }| {
                 let is_there = absent.as_ref().is_none_or(|absence| absence.is_held);
                 (name.as_str(), hash.as_str(), settings.as_str(), is_there)
             })
@@ -81,30 +84,35 @@ pub fn shapes_differ(before: &[Member], after: &[Member]) -> bool {
 }
 
 impl Reader {
-    /// The generation that was recorded last.
-    pub async fn last_generation(&mut self) -> Result<Option<Generation>> {
-        let row = sqlx::query("SELECT * FROM plugin_generations ORDER BY id DESC LIMIT 1")
-            .fetch_optional(&mut *self.tx)
-            .await?;
+    /// Generation that was recorded last.
+    pub async fn last_generation(&mut self) -> Result<Option<StoredGeneration>> {
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(plugin_generations),
+            " FROM plugin_generations ORDER BY id DESC LIMIT 1"
+        ))
+        .fetch_optional(&mut *self.tx)
+        .await?;
         row.as_ref().map(generation).transpose()
     }
 
-    pub async fn generation(&mut self, id: u64) -> Result<Option<Generation>> {
-        let row = sqlx::query("SELECT * FROM plugin_generations WHERE id = ?")
-            .bind(i64::try_from(id).unwrap_or(i64::MAX))
-            .fetch_optional(&mut *self.tx)
-            .await?;
+    pub async fn generation(&mut self, id: u64) -> Result<Option<StoredGeneration>> {
+        let row =
+            sqlx::query(concat!("SELECT ", columns!(plugin_generations), " FROM plugin_generations WHERE id = $1"))
+                .bind(i64::try_from(id).unwrap_or(i64::MAX))
+                .fetch_optional(&mut *self.tx)
+                .await?;
         row.as_ref().map(generation).transpose()
     }
 
-    /// The file with that SHA-256.
+    /// Plugin file with that SHA-256.
     pub async fn plugin_file(&mut self, hash: &str) -> Result<Option<Vec<u8>>> {
-        let bytes = sqlx::query_scalar("SELECT bytes FROM plugin_files WHERE hash = ?").bind(hash);
+        let bytes = sqlx::query_scalar("SELECT bytes FROM plugin_files WHERE hash = $1").bind(hash);
         Ok(bytes.fetch_optional(&mut *self.tx).await?)
     }
 
-    /// The files that a set was made of, by hash, as far as they were kept.
-    pub async fn plugin_files(&mut self, generation: &Generation) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// Plugin files of a set by hash, as far as they are stored.
+    pub async fn plugin_files(&mut self, generation: &StoredGeneration) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut files = BTreeMap::new();
         for member in generation.members.iter().filter(|member| member.absent.is_none()) {
             if let Some(bytes) = self.plugin_file(&member.hash).await? {
@@ -114,12 +122,16 @@ impl Reader {
         Ok(files)
     }
 
-    /// What delivery shaped the event `seq` with.
+    /// Switch by which delivery shaped the event `seq`.
     pub async fn switch_before(&mut self, seq: u64) -> Result<Option<Switch>> {
-        let row = sqlx::query("SELECT * FROM delivery_switches WHERE seq < ? ORDER BY seq DESC LIMIT 1")
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-            .fetch_optional(&mut *self.tx)
-            .await?;
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(delivery_switches),
+            " FROM delivery_switches WHERE seq < $1 ORDER BY seq DESC LIMIT 1"
+        ))
+        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .fetch_optional(&mut *self.tx)
+        .await?;
         let Some(row) = row else { return Ok(None) };
         let columns = Columns { table: "delivery_switches", row: &row };
         let (generation, visibility) = (columns.integer("generation")? as u64, columns.json("visibility")?);
@@ -128,15 +140,15 @@ impl Reader {
 }
 
 impl Tx<'_> {
-    /// Records a set of plugins with the files it is made of, by hash, and returns its number.
+    /// Records a set of plugins with its files, by hash, and returns its generation.
     pub async fn record_generation(
         &mut self,
-        members: &[Member],
+        members: &[GenerationMember],
         files: &[(&str, &[u8])],
         at: Timestamp,
     ) -> Result<u64> {
         for (hash, bytes) in files {
-            sqlx::query("INSERT INTO plugin_files (hash, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            sqlx::query("INSERT INTO plugin_files (hash, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(*hash)
                 .bind(*bytes)
                 .execute(&mut *self.reader.tx)
@@ -144,7 +156,7 @@ impl Tx<'_> {
         }
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO plugin_generations (id, at, members)
-             SELECT COALESCE(MAX(id), 0) + 1, ?, ? FROM plugin_generations RETURNING id",
+             SELECT COALESCE(MAX(id), 0) + 1, $1, $2 FROM plugin_generations RETURNING id",
         )
         .bind(at.to_string())
         .bind(json(&members))
@@ -153,21 +165,21 @@ impl Tx<'_> {
         Ok(id as u64)
     }
 
-    /// Lets what is given take force with the next line of the log, and returns its number. `resets` as in
-    /// [`Draft::delivery_switched`].
+    /// Puts `in_force` into force with the next event of the log, and returns the seq of that event. `resets` as in
+    /// [`NewEvent::delivery_switched`].
     pub async fn switch_delivery(&mut self, in_force: InForce, resets: bool, at: Timestamp) -> Result<u64> {
-        let seq = self.append(&Draft::delivery_switched(in_force, resets, at)).await?;
+        let seq = self.append(&NewEvent::delivery_switched(in_force, resets, at)).await?;
         self.note_switch(seq, in_force).await?;
         Ok(seq)
     }
 
-    /// What a log without lines begins with.
+    /// Records what is in force at the start of an empty log.
     pub async fn begin_delivery(&mut self, in_force: InForce) -> Result<()> {
         self.note_switch(0, in_force).await
     }
 
     async fn note_switch(&mut self, seq: u64, in_force: InForce) -> Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES (?, ?, ?)")
+        sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)")
             .bind(i64::try_from(seq).unwrap_or(i64::MAX))
             .bind(i64::try_from(in_force.generation).unwrap_or(i64::MAX))
             .bind(json(&in_force.visibility))
@@ -176,15 +188,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Lets go of the switches, generations and files that no event of the log needs any more.
+    /// Deletes switches, generations and files that no event of the log needs any more.
     ///
-    /// To be called whenever something of that kind was added or events were taken away.
+    /// Call it whenever one of these was added or events were deleted.
     pub async fn forget_generations(&mut self) -> Result<()> {
-        // The last one before the oldest event is the one that it was shaped under.
+        // The last switch before the oldest event is the one that this event was shaped by.
         const SWITCHES: &str = "DELETE FROM delivery_switches WHERE seq < (
             SELECT MAX(seq) FROM delivery_switches
             WHERE seq < (SELECT COALESCE(MIN(seq), (SELECT head + 1 FROM log)) FROM events))";
-        // One that is newer than every switch is about to take force.
+        // A generation newer than every switch is about to take force.
         const GENERATIONS: &str = "DELETE FROM plugin_generations
             WHERE id NOT IN (SELECT generation FROM delivery_switches)
             AND id < (SELECT MAX(generation) FROM delivery_switches)";
@@ -198,9 +210,13 @@ impl Tx<'_> {
     }
 }
 
-fn generation(row: &SqliteRow) -> Result<Generation> {
+fn generation(row: &SqliteRow) -> Result<StoredGeneration> {
     let columns = Columns { table: "plugin_generations", row };
-    Ok(Generation { id: columns.integer("id")? as u64, at: columns.parsed("at")?, members: columns.json("members")? })
+    Ok(StoredGeneration {
+        id: columns.integer("id")? as u64,
+        at: columns.parsed("at")?,
+        members: columns.json("members")?,
+    })
 }
 
 #[cfg(test)]
@@ -218,17 +234,17 @@ mod tests {
             policy::Visibility,
             role::Role,
         },
-        store::{MIGRATIONS, Store},
+        store::{handle::Store, upgrade::MIGRATIONS},
     };
 
     fn at() -> Timestamp {
         Timestamp::from_millis(0).expect("in range")
     }
 
-    fn member(name: &str, hash: &str) -> Member {
+    fn member(name: &str, hash: &str) -> GenerationMember {
         let (name, hash) = (name.into(), hash.into());
         let (version, settings) = ("1.0.0".into(), String::new());
-        Member { name, version, hash, settings, generation: 1, shapes: Some(true), absent: None }
+        GenerationMember { name, version, hash, settings, generation: 1, shapes: Some(true), absent: None }
     }
 
     async fn store(dir: &tempfile::TempDir) -> Store {
@@ -236,7 +252,7 @@ mod tests {
     }
 
     async fn append(tx: &mut Tx<'_>) -> u64 {
-        let draft = Draft {
+        let draft = NewEvent {
             name: "lead:created",
             rooms: Vec::new(),
             lead_id: None,
@@ -258,20 +274,20 @@ mod tests {
     #[test]
     fn sets_differ_by_what_decides_who_sees_what_and_by_nothing_else() {
         let both = [member("a", "h1"), member("b", "h2")];
-        let follower = Member { shapes: Some(false), ..member("c", "h3") };
+        let follower = GenerationMember { shapes: Some(false), ..member("c", "h3") };
         let turned = [both[1].clone(), follower, both[0].clone()];
         assert!(!shapes_differ(&both, &turned));
-        let set = |member: Member| [both[0].clone(), member];
+        let set = |member: GenerationMember| [both[0].clone(), member];
         assert!(shapes_differ(&both, &both[..1]));
         assert!(shapes_differ(&both, &set(member("b", "h3"))));
-        assert!(shapes_differ(&both, &set(Member { settings: "order = 1\n".into(), ..member("b", "h2") })));
+        assert!(shapes_differ(&both, &set(GenerationMember { settings: "order = 1\n".into(), ..member("b", "h2") })));
         let missing = |is_held| {
             let absent = Some(Absence { record: json!({}), reason: "gone".into(), is_held });
-            set(Member { absent, ..member("b", "h2") })
+            set(GenerationMember { absent, ..member("b", "h2") })
         };
         assert!(shapes_differ(&both, &missing(false)), "what it added is left out");
         assert!(!shapes_differ(&both, &missing(true)), "nobody is shown anything else");
-        assert!(shapes_differ(&[], &[Member { shapes: None, ..member("c", "h3") }]), "an older record");
+        assert!(shapes_differ(&[], &[GenerationMember { shapes: None, ..member("c", "h3") }]), "an older record");
     }
 
     #[tokio::test]
@@ -305,7 +321,7 @@ mod tests {
         append(&mut tx).await;
         assert_eq!(tx.resets().await.expect("reads"), []);
         switch(&mut tx, 1).await;
-        tx.append(&Draft::delivery_released(&[Role::Sales], at())).await.expect("a line");
+        tx.append(&NewEvent::delivery_released(&[Role::Sales], at())).await.expect("a line");
         tx.switch_delivery(in_force(2), false, at()).await.expect("switched");
         sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
         let mut resets = tx.resets().await.expect("reads");
@@ -322,7 +338,7 @@ mod tests {
             let members = [member("a", hash), member("b", shared)];
             tx.record_generation(&members, &[(hash, b"a"), (shared, b"b")], at()).await.expect("recorded");
         }
-        // The second generation was replaced before it took force, the fifth has not taken it yet.
+        // The second generation was replaced before it took force, the fifth has not taken force yet.
         tx.begin_delivery(in_force(1)).await.expect("begun");
         for generation in [1, 3, 4] {
             if generation > 1 {
@@ -334,7 +350,7 @@ mod tests {
         tx.forget_generations().await.expect("forgets");
         assert_eq!(kept(&mut tx).await, (vec![0, 3, 6], vec![1, 3, 4, 5], "h1 h3 h4 h5 s1 s2".into()));
 
-        // The third generation shaped one of the events that stay.
+        // The third generation shaped one of the remaining events.
         sqlx::query("DELETE FROM events WHERE seq <= 4").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
         assert_eq!(kept(&mut tx).await, (vec![3, 6], vec![3, 4, 5], "h3 h4 h5 s2".into()));
@@ -385,7 +401,7 @@ mod tests {
         assert_eq!(event.payload.to_string(), r#"{"lead":{"version":7,"custom":{"n":1.5},"rev":7}}"#);
     }
 
-    /// The seqs of switches, the numbers of generations and the hashes of files.
+    /// Seqs of switches, numbers of generations and hashes of files.
     async fn kept(tx: &mut Tx<'_>) -> (Vec<i64>, Vec<i64>, String) {
         let tx = &mut *tx.reader.tx;
         let switches = sqlx::query_scalar("SELECT seq FROM delivery_switches ORDER BY 1");

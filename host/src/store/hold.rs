@@ -1,16 +1,22 @@
-//! Holds: events of leads that sockets of a role went past, because a filter gave no verdict on them.
+//! Holds: events of leads that a role's sockets were moved past, because a filter gave no verdict on them.
 
-use super::{Reader, Result, Tx, row::Columns};
-use crate::domain::{id::LeadId, role::Role, time::Timestamp};
+use crate::{
+    domain::{id::LeadId, role::Role, time::Timestamp},
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::Columns,
+    },
+};
 
-/// What is withheld from a role until a filter answers.
+/// Lead, or all leads, withheld from a role until a filter answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub role: Role,
-    /// The lead; of a hold of all leads, the one that it is judged by.
+    /// The withheld lead; for a hold of all leads, the lead that it is judged by.
     pub lead: LeadId,
     pub is_all: bool,
-    /// The first event that was held back.
+    /// First event that was held back.
     pub first_seq: u64,
     pub plugin: String,
     pub reason: String,
@@ -18,10 +24,11 @@ pub struct Hold {
 }
 
 impl Reader {
-    /// Every hold, oldest first.
+    /// All holds, oldest first.
     pub async fn holds(&mut self) -> Result<Vec<Hold>> {
-        let rows =
-            sqlx::query("SELECT * FROM holds ORDER BY first_seq, role, lead_id").fetch_all(&mut *self.tx).await?;
+        let rows = sqlx::query(concat!("SELECT ", columns!(holds), " FROM holds ORDER BY first_seq, role, lead_id"))
+            .fetch_all(&mut *self.tx)
+            .await?;
         let hold = |row| {
             let columns = Columns { table: "holds", row };
             Ok(Hold {
@@ -39,16 +46,16 @@ impl Reader {
 }
 
 impl Tx<'_> {
-    /// Adds a hold. One of all leads takes the place of the role's others.
+    /// Adds a hold. A hold of all leads replaces the role's other holds.
     pub async fn hold(&mut self, hold: &Hold) -> Result<()> {
         if hold.is_all {
-            sqlx::query("DELETE FROM holds WHERE role = ?")
+            sqlx::query("DELETE FROM holds WHERE role = $1")
                 .bind(hold.role.as_str())
                 .execute(&mut *self.reader.tx)
                 .await?;
         }
         sqlx::query(
-            "INSERT INTO holds (role, lead_id, is_all, first_seq, plugin, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO holds (role, lead_id, is_all, first_seq, plugin, reason, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT DO NOTHING",
         )
         .bind(hold.role.as_str())
@@ -63,9 +70,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes a hold away.
+    /// Removes a hold.
     pub async fn release(&mut self, role: Role, lead: LeadId) -> Result<()> {
-        sqlx::query("DELETE FROM holds WHERE role = ? AND lead_id = ?")
+        sqlx::query("DELETE FROM holds WHERE role = $1 AND lead_id = $2")
             .bind(role.as_str())
             .bind(lead.to_string())
             .execute(&mut *self.reader.tx)
@@ -77,7 +84,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::handle::Store;
 
     fn hold(role: Role, lead: u128, is_all: bool) -> Hold {
         let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());

@@ -1,38 +1,42 @@
-//! Leads, their lists and their history.
+//! Leads: queries, lists and history.
 
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 
-pub use super::search::SEARCHED;
-use super::{
-    Reader, Result, Tx,
-    row::{Columns, json},
-    search,
-};
-use crate::domain::{
-    event::Actor,
-    id::{LeadId, UserId},
-    lead::{FieldChange, Lead, LeadFields, LeadStatus},
-    policy::Scope,
-    time::Timestamp,
+use crate::{
+    domain::{
+        actor::Actor,
+        id::{LeadId, UserId},
+        lead::{FieldChange, Lead, LeadFields, LeadStatus},
+        policy::Scope,
+        time::Timestamp,
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::{Columns, json},
+        search,
+    },
 };
 
-/// Which leads a list has, and in what order.
+pub use crate::store::search::SEARCHED;
+
+/// Filter and order of a list of leads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeadFilter {
-    /// The deleted leads and no others.
+    /// Set to list only deleted leads; otherwise they are left out.
     pub deleted: bool,
-    /// Any of these; all when empty.
+    /// Accepted statuses; all when empty.
     pub statuses: Vec<LeadStatus>,
     pub owner: Option<OwnerFilter>,
     pub source: Option<String>,
     pub created_after: Option<Timestamp>,
-    // Left out where there is none: cursors that were given out before there was one stay good.
+    // Omitted when absent, so that cursors issued before this field existed stay valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
-    /// A text that one of the fields contains, case, accents and forms aside.
+    /// Text that one of the fields contains, ignoring case, accents and Unicode forms.
     pub text: Option<String>,
     pub sort: LeadSort,
 }
@@ -71,7 +75,7 @@ impl LeadSortKey {
         Self::ValueCents,
     ];
 
-    /// The lead's member that it sorts by.
+    /// Member of the lead that the list is sorted by.
     pub fn field(self) -> &'static str {
         match self {
             Self::UpdatedAt => "updatedAt",
@@ -84,7 +88,7 @@ impl LeadSortKey {
         }
     }
 
-    /// What the database sorts by; never null, so that positions compare.
+    /// SQL sort expression; never null, so that positions compare.
     fn expression(self) -> &'static str {
         match self {
             Self::UpdatedAt => "l.updated_at",
@@ -98,7 +102,7 @@ impl LeadSortKey {
     }
 }
 
-/// A place in a sorted list: behind the lead with this key and id.
+/// Position in a sorted list: after the lead with this key and id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadPosition {
     pub key: SortValue,
@@ -112,23 +116,23 @@ pub enum SortValue {
     Text(String),
 }
 
-/// Whose eyes a list is for.
+/// User whose view of the leads a list shows.
 pub struct Viewpoint {
     pub user: UserId,
     pub scope: Scope,
-    /// The lead's members that `text` may look into.
+    /// Members of the lead that `text` may search.
     pub searchable: Vec<&'static str>,
 }
 
-/// A lead of a list.
+/// Lead of a list.
 pub struct FoundLead {
     pub position: LeadPosition,
     pub lead: Lead,
-    /// Whether the filter lets it through.
+    /// True if the filter accepts it.
     pub matches: bool,
 }
 
-/// One line of a lead's history.
+/// One entry of a lead's history.
 pub struct HistoryEntry {
     pub id: i64,
     pub field: String,
@@ -138,17 +142,20 @@ pub struct HistoryEntry {
     pub at: Timestamp,
 }
 
-const SELECT: &str =
-    "SELECT l.*, o.name AS owner_name, o.email AS owner_email, c.name AS creator_name, c.email AS creator_email";
+const SELECT: &str = concat!(
+    "SELECT ",
+    columns!(leads as l),
+    ", o.name AS owner_name, o.email AS owner_email, c.name AS creator_name, c.email AS creator_email"
+);
 const FROM: &str = " FROM leads l LEFT JOIN users o ON o.id = l.owner_id JOIN users c ON c.id = l.created_by";
 
 impl Reader {
-    /// The lead, unless it is deleted.
+    /// Returns the lead, unless it is deleted.
     pub async fn lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
         self.lead_where(id, "l.deleted_at IS NULL").await
     }
 
-    /// The lead, if it is deleted.
+    /// Returns the lead, if it is deleted.
     pub async fn deleted_lead(&mut self, id: LeadId) -> Result<Option<Lead>> {
         self.lead_where(id, "l.deleted_at IS NOT NULL").await
     }
@@ -160,7 +167,7 @@ impl Reader {
         row.as_ref().map(lead).transpose()
     }
 
-    /// Those of the leads that are there and not deleted, in no order.
+    /// Returns those of the leads that exist and are not deleted, in no order.
     pub async fn leads_of(&mut self, ids: &[LeadId]) -> Result<Vec<Lead>> {
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
         query.push(FROM).push(" WHERE l.deleted_at IS NULL AND l.id IN (");
@@ -173,11 +180,11 @@ impl Reader {
         rows.iter().map(lead).collect()
     }
 
-    /// At most `limit` leads behind `after`, and whether there are no more behind them. Fewer, where those would take
-    /// more than `max_bytes` of text.
+    /// Returns at most `limit` leads after the position `after`, and true if no more follow. It returns fewer when they
+    /// would take more than `max_bytes` of text.
     ///
-    /// Those that the filter lets through, or all in the viewpoint's scope, where `all` is set: each says whether it
-    /// matches, and takes as long either way.
+    /// With `all`, it returns all leads in the viewpoint's scope, each marked whether it matches, so that the duration
+    /// reveals nothing; otherwise only those that the filter accepts.
     pub async fn leads(
         &mut self,
         filter: &LeadFilter,
@@ -191,7 +198,7 @@ impl Reader {
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
         query.push(format_args!(", {key} AS sort_key, "));
         if all {
-            // A comparison with nothing has no outcome.
+            // A comparison with NULL yields NULL.
             query.push("coalesce(");
             matching(&mut query, filter, viewpoint);
             query.push(", 0)");
@@ -200,7 +207,7 @@ impl Reader {
         }
         query.push(" AS matches").push(FROM);
         if filter.text.is_some() || matches!(filter.sort.key, LeadSortKey::Title | LeadSortKey::Company) {
-            // Left, so that a lead that was written past this program is still listed.
+            // LEFT JOIN, so that a lead that was written without this program is still listed.
             query.push(" LEFT JOIN lead_search s ON s.lead_id = l.id");
         }
         query.push(if filter.deleted { " WHERE l.deleted_at IS NOT NULL" } else { " WHERE l.deleted_at IS NULL" });
@@ -233,7 +240,7 @@ impl Reader {
         Ok((leads, is_last))
     }
 
-    /// About `limit` leads at most, from all over the table.
+    /// Sample of about `limit` leads at most, spread over the table.
     pub async fn sample_leads(&mut self, limit: u32) -> Result<Vec<Lead>> {
         let last: Option<i64> = sqlx::query_scalar("SELECT max(rowid) FROM leads").fetch_one(&mut *self.tx).await?;
         let every = last.unwrap_or(0) / i64::from(limit.max(1)) + 1;
@@ -243,19 +250,23 @@ impl Reader {
         query.build().fetch_all(&mut *self.tx).await?.iter().map(lead).collect()
     }
 
-    /// At most `limit` lines of history, newest first, older than `before`.
+    /// Returns at most `limit` history entries, newest first, older than `before`.
     pub async fn history(&mut self, id: LeadId, before: Option<i64>, limit: u32) -> Result<Vec<HistoryEntry>> {
-        let rows = sqlx::query("SELECT * FROM lead_changes WHERE lead_id = ? AND id < ? ORDER BY id DESC LIMIT ?")
-            .bind(id.to_string())
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(limit)
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(lead_changes),
+            " FROM lead_changes WHERE lead_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+        ))
+        .bind(id.to_string())
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&mut *self.tx)
+        .await?;
         rows.iter().map(history_entry).collect()
     }
 }
 
-/// Adds to a condition that `[visibility]` lets the lead be seen.
+/// Adds the condition that `[visibility]` lets the lead be seen.
 fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
     match viewpoint.scope {
         Scope::All => {}
@@ -268,7 +279,7 @@ fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
     }
 }
 
-/// Whether the filter lets a lead through, as an expression.
+/// Adds an expression that is true if the filter accepts a lead.
 fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
     query.push("(1");
     if !filter.statuses.is_empty() {
@@ -308,7 +319,7 @@ impl Tx<'_> {
         sqlx::query(
             "INSERT INTO leads (title, status, contact_name, company, email, phone, source, value_cents, currency,
                  description, custom, owner_id, last_activity_at, version, rev, updated_at, id, created_by, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         )
         .bind(&lead.fields.title)
         .bind(lead.fields.status.as_str())
@@ -334,13 +345,14 @@ impl Tx<'_> {
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
-    /// Writes everything that can change about a lead, and raises its `rev`.
+    /// Updates all mutable columns of a lead and increments its `rev`.
     pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
+        tracing::trace!(target: "leadwire::walk", file = file!(), "save_lead");
         lead.rev = sqlx::query_scalar(
-            "UPDATE leads SET title = ?, status = ?, contact_name = ?, company = ?, email = ?, phone = ?, source = ?,
-                 value_cents = ?, currency = ?, description = ?, custom = ?, owner_id = ?, last_activity_at = ?,
-                 version = ?, updated_at = ?, rev = rev + 1
-             WHERE id = ? RETURNING rev",
+            "UPDATE leads SET title = $1, status = $2, contact_name = $3, company = $4, email = $5, phone = $6, source = $7,
+                 value_cents = $8, currency = $9, description = $10, custom = $11, owner_id = $12, last_activity_at = $13,
+                 version = $14, updated_at = $15, rev = rev + 1
+             WHERE id = $16 RETURNING rev",
         )
         .bind(&lead.fields.title)
         .bind(lead.fields.status.as_str())
@@ -363,9 +375,9 @@ impl Tx<'_> {
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
-    /// Hides the lead, or shows it again, and raises its `rev`.
+    /// Deletes (hides) the lead or restores it, and increments its `rev`.
     pub async fn set_lead_deleted(&mut self, lead: &mut Lead, at: Option<Timestamp>) -> Result<()> {
-        lead.rev = sqlx::query_scalar("UPDATE leads SET deleted_at = ?, rev = rev + 1 WHERE id = ? RETURNING rev")
+        lead.rev = sqlx::query_scalar("UPDATE leads SET deleted_at = $1, rev = rev + 1 WHERE id = $2 RETURNING rev")
             .bind(at.map(|time| time.to_string()))
             .bind(lead.id.to_string())
             .fetch_one(&mut *self.reader.tx)
@@ -373,12 +385,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Adds lines to a lead's history.
+    /// Adds entries to a lead's history.
     pub async fn record(&mut self, id: LeadId, changes: &[FieldChange], actor: &Actor, at: Timestamp) -> Result<()> {
         for change in changes {
             sqlx::query(
                 "INSERT INTO lead_changes (lead_id, field, from_value, to_value, actor, changed_at)
-                 VALUES (?, ?, ?, ?, ?, ?)",
+                 VALUES ($1, $2, $3, $4, $5, $6)",
             )
             .bind(id.to_string())
             .bind(change.field)
@@ -421,7 +433,7 @@ fn lead(row: &SqliteRow) -> Result<Lead> {
     })
 }
 
-/// How long the texts of a lead are that can be long.
+/// Length of the lead's texts that can be long.
 fn long_texts(row: &SqliteRow) -> Result<usize> {
     let custom: &str = row.try_get("custom")?;
     let description: Option<&str> = row.try_get("description")?;

@@ -1,7 +1,7 @@
-//! Lock files: one process at a time serves a database, and one a data directory.
+//! Lock files: one process at a time serves a database, and one uses a data directory.
 //!
-//! A lock is the kernel's (`flock`), so that it ends with its process, however that ends. The file says who holds it. It
-//! stands beside the database, because a lock on the database itself could meet SQLite's own.
+//! A lock is a kernel lock (`flock`), so it ends with its process, however that ends. The file names the holder. It is
+//! a separate file beside the database, because a lock on the database itself could conflict with SQLite's own.
 
 use std::{
     fmt,
@@ -17,15 +17,15 @@ use rustix::fs::OFlags;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::place::give_away;
+use crate::store::open_files::give_away;
 
-/// The command that holds its locks for as long as it runs; others are done soon.
+/// Command that holds its locks for as long as it runs; other commands finish soon.
 pub const SERVE: &str = "serve";
-/// How long is waited for another command.
+/// Maximum wait for another command.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A lock that is held until it is dropped.
+/// Lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -34,7 +34,7 @@ pub struct Lock {
     command: String,
 }
 
-/// The process that holds a lock, in words of its own.
+/// Process that holds a lock, as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub pid: u32,
@@ -45,19 +45,19 @@ pub struct Holder {
 pub enum LockError {
     #[error("{what} is in use by {holder}")]
     Held { what: String, holder: Holder },
-    #[error("{what} has {links} names: expected one, because what SQLite keeps beside a database goes by its name")]
+    #[error("{what} has {links} hard links: expected one, because SQLite finds the write-ahead log by file name")]
     Linked { what: String, links: u64 },
     #[error("cannot lock {}", path.display())]
     Lock { path: PathBuf, source: io::Error },
 }
 
 impl Lock {
-    /// Takes the lock file at `path` for the subcommand `command`; `what` is named when another process has it.
+    /// Takes the lock file at `path` for the subcommand `command`; an error names `what` is locked.
     ///
-    /// A server is not waited for. A command is, for some seconds.
+    /// It does not wait for a server. It waits some seconds for another command.
     ///
     /// # Errors
-    /// When another process holds it, or the file cannot be made or locked.
+    /// When another process holds it, or the file cannot be created or locked.
     pub async fn take(path: &Path, what: &str, command: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Lock { path: path.to_owned(), source };
         let end = Instant::now() + PATIENCE;
@@ -75,9 +75,10 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // Whoever has just taken it may not have written who it is.
+            // A process that has just taken the lock may not have written its name yet.
             let holder = read_holder(&mut file).map_err(failed)?;
-            // Only when it is seen twice: the lock may be held for a moment by who looks at it, beside an old name.
+            // Only if it is seen twice: a process that only looks may hold the lock for a moment, while the file still
+            // has an old name.
             let is_server = holder.as_ref().is_some_and(|holder| holder.command == SERVE);
             if is_server && holder == server || Instant::now() > end {
                 let holder = holder.unwrap_or_else(|| Holder { pid: 0, command: "?".into() });
@@ -90,11 +91,11 @@ impl Lock {
 }
 
 impl Lock {
-    /// Takes it again, at once, if its file is no longer at its path.
+    /// Takes the lock again, without waiting, if its file is no longer at its path.
     ///
     /// # Errors
-    /// When another process has taken it meanwhile, or the file cannot be made or locked.
-    pub(super) fn renew(&mut self) -> Result<(), LockError> {
+    /// When another process has taken it meanwhile, or the file cannot be created or locked.
+    pub(crate) fn renew(&mut self) -> Result<(), LockError> {
         let failed = |source| LockError::Lock { path: self.path.clone(), source };
         if is_at(&self.file, &self.path).map_err(failed)? {
             return Ok(());
@@ -104,7 +105,7 @@ impl Lock {
             Ok(()) => {
                 write_holder(&mut file, &self.command).map_err(failed)?;
                 warn!(
-                    "{} was deleted, and is made again: it keeps other processes from the same files",
+                    "lock file {} was deleted and has been recreated: it keeps other processes away from the same files",
                     self.path.display()
                 );
                 self.file = file;
@@ -121,10 +122,10 @@ impl Lock {
 }
 
 impl Holder {
-    /// Tells who holds the lock file at `path`, if anybody does. Nothing is made or changed.
+    /// Returns the holder of the lock file at `path`, if any. Nothing is created or changed.
     ///
     /// # Errors
-    /// When there is a file that cannot be opened or locked.
+    /// When the file exists and cannot be opened or locked.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match open_with(OpenOptions::new().read(true), path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -146,7 +147,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Opens the file, makes it where there is none, and leaves what it says.
+/// Opens the file, creates it if it does not exist, and leaves its content unchanged.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);

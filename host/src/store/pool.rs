@@ -1,8 +1,8 @@
-//! Connections that are lent for a transaction each: one for writing, some for reading.
+//! Connection pool: lends a connection per transaction, one for writing and several for reading.
 //!
-//! A connection is taken back only when its transaction has ended cleanly; any other is thrown away, and the next
-//! borrower opens a new one. So no fault outlives the transaction that met it. Begin and end are plain SQL, because
-//! sqlx counts the depth of transactions by itself and goes wrong when SQLite rolls back on its own.
+//! A connection is taken back only if its transaction ended cleanly; any other is discarded, and the next borrower
+//! opens a new one. So no fault outlives the transaction that met it. Begin and end are plain SQL, because sqlx counts
+//! the depth of transactions itself and goes wrong when SQLite rolls back on its own.
 
 use std::{
     panic::Location,
@@ -18,165 +18,120 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    Error, Outage, PATIENCE, Result,
-    connection::{Connection, Opener},
-    error::{self, Explained},
-    health::Health,
-    transaction::Transaction,
+use crate::store::{
+    connection::{Opener, PooledConnection},
+    error::{self, Error, Explained, Outage, Result},
+    health::DatabaseHealth,
 };
 
+/// Maximum wait of a caller for a free connection.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Connections of one kind.
-pub(super) struct Pool {
-    kind: Kind,
+pub(crate) struct ConnectionPool {
+    pub(crate) kind: PoolKind,
     size: u32,
-    opener: Arc<Opener>,
-    health: Arc<Health>,
+    pub(crate) opener: Arc<Opener>,
+    health: Arc<DatabaseHealth>,
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
-    leases: Mutex<Vec<Weak<Lease>>>,
+    pub(crate) idle: Mutex<Vec<PooledConnection>>,
+    pub(crate) leases: Mutex<Vec<Weak<OpenTransaction>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Each transaction is a snapshot, and may be open for so long.
+pub(crate) enum PoolKind {
+    /// Each transaction is a snapshot, with this maximum duration.
     Reader(Duration),
     /// Each transaction holds the write lock.
     Writer,
 }
 
-/// A transaction that is open.
-pub(super) struct Lease {
-    /// None once it has ended.
-    pub(super) lent: tokio::sync::Mutex<Option<Lent>>,
+/// Open transaction.
+pub(crate) struct OpenTransaction {
+    /// `None` once it has ended.
+    pub(crate) lent: tokio::sync::Mutex<Option<CheckedOut>>,
     /// Set when a statement failed in a way that may have ended the transaction.
-    pub(super) broken: OnceLock<Option<Outage>>,
-    since: Instant,
-    origin: &'static Location<'static>,
+    pub(crate) broken: OnceLock<Option<Outage>>,
+    pub(crate) since: Instant,
+    pub(crate) origin: &'static Location<'static>,
 }
 
-/// A connection that is in use, and its place in the pool.
-pub(super) struct Lent {
-    pub(super) connection: Connection,
-    /// Whether a transaction may be open.
-    pub(super) is_open: bool,
-    _permit: OwnedSemaphorePermit,
+/// Connection in use, with its place in the pool.
+pub(crate) struct CheckedOut {
+    pub(crate) connection: PooledConnection,
+    /// True if a transaction may be open.
+    pub(crate) is_open: bool,
+    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
-impl Pool {
-    pub(super) fn new(kind: Kind, size: u32, opener: Arc<Opener>, health: Arc<Health>) -> Arc<Self> {
+impl ConnectionPool {
+    pub(crate) fn new(kind: PoolKind, size: u32, opener: Arc<Opener>, health: Arc<DatabaseHealth>) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(size as usize));
         Arc::new(Self { kind, size, opener, health, permits, idle: Mutex::default(), leases: Mutex::default() })
     }
 
     /// Adds a connection that is open already.
-    pub(super) fn adopt(&self, connection: Connection) {
+    pub(crate) fn adopt(&self, connection: PooledConnection) {
         self.idle.lock().push(connection);
     }
 
-    /// Begins a transaction, once a connection is free.
-    pub(super) async fn begin(self: &Arc<Self>, origin: &'static Location<'static>) -> Result<Transaction> {
-        let mut permit = self.permit(PATIENCE).await?;
-        if self.kind == Kind::Writer {
-            self.opener.file.check().inspect_err(|error| self.note(error))?;
-        }
-        loop {
-            let idle = self.idle.lock().pop();
-            let is_new = idle.is_none();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => self.opener.open().await.inspect_err(|error| self.note(error))?,
-            };
-
-            let mut transaction = self.lend(connection, permit, origin);
-            let error = match transaction.begin().await {
-                Ok(()) => return Ok(transaction),
-                Err(error) => error,
-            };
-            let is_locked = error::outage(&error) == Some(Outage::Locked);
-            if is_locked || is_new {
-                return Err(error.into());
-            }
-            // It went bad while nobody used it; a new one decides.
-            drop(transaction);
-            permit = self.permit(PATIENCE).await?;
-        }
-    }
-
     /// Waits for a place in the pool, without a connection.
-    pub(super) async fn permit(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn permit(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
         match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(sqlx::Error::PoolClosed.into()),
-            Err(_) => Err(match self.health.outage().filter(|_| self.kind == Kind::Writer) {
-                // Who is at the front of the queue waits for it.
+            Err(_) => Err(match self.health.outage().filter(|_| self.kind == PoolKind::Writer) {
+                // The caller at the front of the queue is waiting because of this outage.
                 Some(outage) => outage.error("no connection became free"),
                 None => sqlx::Error::PoolTimedOut.into(),
             }),
         }
     }
 
-    fn lend(
-        self: &Arc<Self>,
-        connection: Connection,
-        permit: OwnedSemaphorePermit,
-        origin: &'static Location<'static>,
-    ) -> Transaction {
-        let lent = Lent { connection, is_open: false, _permit: permit };
-        let lent = tokio::sync::Mutex::new(Some(lent));
-        let lease = Arc::new(Lease { lent, broken: OnceLock::new(), since: Instant::now(), origin });
-        if let Kind::Reader(_) = self.kind {
-            let mut leases = self.leases.lock();
-            leases.retain(|lease| lease.strong_count() > 0);
-            leases.push(Arc::downgrade(&lease));
-        }
-        Transaction::new(lease, Arc::clone(self))
-    }
-
-    /// The statement that begins a transaction.
-    pub(super) fn opening(&self) -> &'static str {
+    /// Statement that begins a transaction.
+    pub(crate) fn opening(&self) -> &'static str {
         match self.kind {
-            Kind::Reader(_) => "BEGIN",
+            PoolKind::Reader(_) => "BEGIN",
             // A deferred transaction starts as a reader; once another writer commits it can no longer write.
-            Kind::Writer => "BEGIN IMMEDIATE",
+            PoolKind::Writer => "BEGIN IMMEDIATE",
         }
     }
 
-    pub(super) fn limit(&self) -> Option<Duration> {
+    pub(crate) fn limit(&self) -> Option<Duration> {
         match self.kind {
-            Kind::Reader(limit) => Some(limit),
-            Kind::Writer => None,
+            PoolKind::Reader(limit) => Some(limit),
+            PoolKind::Writer => None,
         }
     }
 
     /// Takes a connection back whose transaction has ended.
-    pub(super) fn take_back(&self, lent: Lent) {
-        let Lent { connection, _permit, .. } = lent;
+    pub(crate) fn take_back(&self, lent: CheckedOut) {
+        let CheckedOut { connection, _permit, .. } = lent;
         if !self.permits.is_closed() {
             self.idle.lock().push(connection);
         }
     }
 
-    /// Ends the transaction of a connection that nobody uses any more: beside, because the user may be gone.
-    pub(super) fn release(self: &Arc<Self>, lent: Lent) {
+    /// Ends the transaction of an abandoned connection, in a separate task, because its user may be gone.
+    pub(crate) fn release(self: &Arc<Self>, lent: CheckedOut) {
         if !lent.is_open {
             return self.take_back(lent);
         }
-        // Without a runtime it is dropped, which rolls back too.
+        // Without a runtime the connection is dropped, which rolls back too.
         let Ok(runtime) = Handle::try_current() else { return };
         let pool = Arc::clone(self);
         runtime.spawn(async move { pool.roll_back(lent).await });
     }
 
-    async fn roll_back(&self, mut lent: Lent) {
+    async fn roll_back(&self, mut lent: CheckedOut) {
         lent.connection.watch.begin(None);
         if sqlx::query("ROLLBACK").execute(&mut lent.connection.sqlite).await.is_ok() {
             self.take_back(lent);
         }
     }
 
-    /// Makes the transaction of a connection last.
-    pub(super) async fn commit(&self, mut lent: Lent) -> std::result::Result<(), sqlx::Error> {
+    /// Commits the transaction of a connection.
+    pub(crate) async fn commit(&self, mut lent: CheckedOut) -> std::result::Result<(), sqlx::Error> {
         match sqlx::query("COMMIT").execute(&mut lent.connection.sqlite).await {
             Ok(_) => {
                 self.health.committed();
@@ -187,8 +142,8 @@ impl Pool {
         }
     }
 
-    /// Looks into a failure, and notes it for readiness, metrics and the log.
-    pub(super) fn explain(&self, sql: &str, error: sqlx::Error) -> sqlx::Error {
+    /// Determines the reason of a failure, and records it for readiness, metrics and the log.
+    pub(crate) fn explain(&self, sql: &str, error: sqlx::Error) -> sqlx::Error {
         if error::is_corrupt(&error) {
             let table = table_of(sql);
             self.health.damaged(table, &error);
@@ -196,26 +151,26 @@ impl Pool {
         }
         let Some(outage) = error::outage(&error) else { return error };
         let outage = self.opener.file.look_into(outage);
-        self.health.failed(outage, self.kind == Kind::Writer, &error);
+        self.health.failed(outage, self.kind == PoolKind::Writer, &error);
         Explained::Outage { outage, source: error }.into()
     }
 
-    fn note(&self, error: &Error) {
+    pub(crate) fn note(&self, error: &Error) {
         if let Error::Unavailable { outage, source } = error {
-            self.health.failed(*outage, self.kind == Kind::Writer, source);
+            self.health.failed(*outage, self.kind == PoolKind::Writer, source);
         }
     }
 
-    /// Ends transactions that are open for longer than they may be, though nobody runs a statement in them: as long as
-    /// one is open, the write-ahead log cannot be emptied.
-    pub(super) async fn end_overdue(&self) {
-        let Kind::Reader(limit) = self.kind else { return };
-        let overdue: Vec<Arc<Lease>> = {
+    /// Ends transactions that exceeded their maximum duration while no statement runs in them: as long as one is open,
+    /// the write-ahead log cannot be emptied.
+    pub(crate) async fn end_overdue(&self) {
+        let PoolKind::Reader(limit) = self.kind else { return };
+        let overdue: Vec<Arc<OpenTransaction>> = {
             let leases = self.leases.lock();
             leases.iter().filter_map(Weak::upgrade).filter(|lease| lease.since.elapsed() > limit).collect()
         };
         for lease in overdue {
-            // A statement that runs is interrupted by its connection.
+            // A running statement is interrupted by its connection.
             let Some(lent) = lease.lent.try_lock().ok().and_then(|mut lent| lent.take()) else { continue };
             warn!(origin = %lease.origin, "ended a read that was open for longer than {limit:?}");
             metrics::counter!("leadwire_database_reads_ended_total").increment(1);
@@ -223,8 +178,8 @@ impl Pool {
         }
     }
 
-    /// Waits for transactions that are open, and closes all connections.
-    pub(super) async fn close(&self) {
+    /// Waits for open transactions, then closes all connections.
+    pub(crate) async fn close(&self) {
         let everybody = Arc::clone(&self.permits).acquire_many_owned(self.size);
         let _ = timeout(PATIENCE, everybody).await;
         self.permits.close();
@@ -235,7 +190,7 @@ impl Pool {
     }
 }
 
-/// The first table that a statement names.
+/// First table that a statement names.
 fn table_of(sql: &str) -> &'static str {
     const TABLES: [&str; 15] = [
         "leads",
@@ -268,7 +223,7 @@ mod tests {
     fn a_damaged_table_is_named_by_the_statement_that_met_it() {
         assert_eq!(table_of("SELECT l.* FROM leads l LEFT JOIN users o ON o.id = l.owner_id"), "leads");
         assert_eq!(table_of("UPDATE log SET head = head + 1 RETURNING head"), "log");
-        assert_eq!(table_of("INSERT INTO events (seq, name) VALUES (?, ?)"), "events");
+        assert_eq!(table_of("INSERT INTO events (seq, name) VALUES ($1, $2)"), "events");
         assert_eq!(table_of("COMMIT"), "a table");
     }
 }

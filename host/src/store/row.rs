@@ -1,71 +1,73 @@
-//! From columns to domain types: text that should parse and does not is a corrupt row, never a panic.
+//! Conversion of columns to domain types: text that should parse and does not is a corrupt row, never a panic.
 
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 
-use super::{Error, Result};
-use crate::domain::user::UserRef;
+use crate::{
+    domain::user::UserRef,
+    store::error::{Error, Result},
+};
 
-/// A row of a table, for messages.
-pub(super) struct Columns<'r> {
-    pub(super) table: &'static str,
-    pub(super) row: &'r SqliteRow,
+/// Row with the name of its table, for error messages.
+pub(crate) struct Columns<'r> {
+    pub(crate) table: &'static str,
+    pub(crate) row: &'r SqliteRow,
 }
 
 impl Columns<'_> {
-    pub(super) fn text(&self, column: &str) -> Result<String> {
+    pub(crate) fn text(&self, column: &str) -> Result<String> {
         self.get(column)
     }
 
-    pub(super) fn maybe_text(&self, column: &str) -> Result<Option<String>> {
+    pub(crate) fn maybe_text(&self, column: &str) -> Result<Option<String>> {
         self.get(column)
     }
 
-    pub(super) fn integer(&self, column: &str) -> Result<i64> {
+    pub(crate) fn integer(&self, column: &str) -> Result<i64> {
         self.get(column)
     }
 
-    pub(super) fn maybe_integer(&self, column: &str) -> Result<Option<i64>> {
+    pub(crate) fn maybe_integer(&self, column: &str) -> Result<Option<i64>> {
         self.get(column)
     }
 
-    pub(super) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
         self.parse(column, &self.text(column)?)
     }
 
-    pub(super) fn maybe<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>> {
+    pub(crate) fn maybe<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>> {
         self.maybe_text(column)?.map(|text| self.parse(column, &text)).transpose()
     }
 
-    pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
         serde_json::from_str(&self.text(column)?).map_err(|error| self.corrupt(column, &error))
     }
 
-    /// A name of a closed set, by its serde name.
-    pub(super) fn named<T>(&self, column: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
+    /// Item of a closed set, by its serde name.
+    pub(crate) fn named<T>(&self, column: &str, from_name: impl Fn(&str) -> Option<T>) -> Result<T> {
         let name = self.text(column)?;
         from_name(&name).ok_or_else(|| self.corrupt(column, &format!("{name:?} is unknown")))
     }
 
-    /// A user mentioned through a join that names its columns `<prefix>_name` and `<prefix>_email`.
-    pub(super) fn user(&self, id: &str, prefix: &str) -> Result<Option<UserRef>> {
+    /// User from a join whose columns are named `<prefix>_name` and `<prefix>_email`.
+    pub(crate) fn user(&self, id: &str, prefix: &str) -> Result<Option<UserRef>> {
         let Some(id) = self.maybe(id)? else { return Ok(None) };
         let name = self.text(&format!("{prefix}_name"))?;
         let email = self.text(&format!("{prefix}_email"))?;
         Ok(Some(UserRef { id, name, email }))
     }
 
-    pub(super) fn required_user(&self, id: &str, prefix: &str) -> Result<UserRef> {
+    pub(crate) fn required_user(&self, id: &str, prefix: &str) -> Result<UserRef> {
         self.user(id, prefix)?.ok_or_else(|| self.corrupt(id, &"it is null"))
     }
 
-    pub(super) fn corrupt(&self, column: &str, reason: &dyn Display) -> Error {
+    pub(crate) fn corrupt(&self, column: &str, reason: &dyn Display) -> Error {
         Error::Corrupt { table: self.table, reason: format!("{column}: {reason}") }
     }
 
-    /// A value of another type than the column has is damage; a column that is not there is a fault of ours.
+    /// A value whose type differs from the column's is damage; a missing column is a bug of ours.
     fn get<'a, T: Decode<'a, Sqlite> + Type<Sqlite>>(&'a self, column: &str) -> Result<T> {
         self.row.try_get(column).map_err(|error| match error {
             sqlx::Error::ColumnDecode { source, .. } => self.corrupt(column, &source),
@@ -79,6 +81,6 @@ impl Columns<'_> {
 }
 
 /// JSON text for a column.
-pub(super) fn json(value: &impl Serialize) -> String {
+pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("domain values are plain JSON")
 }

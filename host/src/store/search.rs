@@ -1,21 +1,23 @@
-//! What leads are searched and sorted by: a row of folded texts beside each lead, written in the same transaction.
+//! Search index of leads: a row of folded texts per lead, for search and sorting, written in the same transaction.
 
 use sqlx::{Connection, Executor, QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use tracing::info;
 
-use super::Result;
-use crate::domain::{
-    folding::{FOLDING, digits, fold, phone_digits},
-    id::LeadId,
-    lead::LeadFields,
+use crate::{
+    domain::{
+        folding::{FOLDING, digits, fold, phone_digits},
+        id::LeadId,
+        lead::LeadFields,
+    },
+    store::error::Result,
 };
 
-/// Leads that one transaction fills in.
+/// Number of leads that one transaction fills in.
 const BATCH: u32 = 1000;
-/// Rows of one statement.
+/// Number of rows per statement.
 const ROWS: usize = 200;
 
-/// The fields that a search looks into, by the lead's member and by the column that has it folded.
+/// Searchable fields: the lead's member, and the column with the folded text.
 pub const SEARCHED: [(&str, &str); 6] = [
     ("title", "s.title"),
     ("contactName", "s.contact_name"),
@@ -25,7 +27,7 @@ pub const SEARCHED: [(&str, &str); 6] = [
     ("description", "s.description"),
 ];
 
-/// The texts of one lead, folded.
+/// Folded texts of one lead.
 struct Folded {
     lead: String,
     title: String,
@@ -60,8 +62,8 @@ impl Folded {
     }
 }
 
-/// Writes what a lead is searched by.
-pub(super) async fn save<'e>(
+/// Writes the search row of a lead.
+pub(crate) async fn save<'e>(
     executor: impl Executor<'e, Database = Sqlite>,
     id: LeadId,
     fields: &LeadFields,
@@ -84,7 +86,7 @@ async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folde
             .push_bind(&row.phone_digits)
             .push_bind(&row.description);
     });
-    // Most changes are of something else, and the page of an equal row need not be written.
+    // Most changes do not affect these texts, and the page of an equal row need not be written.
     query.push(
         " ON CONFLICT (lead_id) DO UPDATE SET title = excluded.title, contact_name = excluded.contact_name,
              company = excluded.company, email = excluded.email, phone = excluded.phone,
@@ -97,8 +99,8 @@ async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folde
     Ok(())
 }
 
-/// Narrows a query to leads of which a field contains the text; `searchable` has the fields that may be looked into.
-pub(super) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &[&'static str]) {
+/// Restricts a query to leads of which a field contains the text; `searchable` lists the fields that may be searched.
+pub(crate) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &[&'static str]) {
     let (folded, digits) = (fold(text), phone_digits(text));
     query.push(" AND (0");
     for (field, column) in SEARCHED.iter().filter(|(field, _)| searchable.contains(field)) {
@@ -110,10 +112,10 @@ pub(super) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &
     query.push(")");
 }
 
-/// Makes the rows of leads that have none, or have them from a program that folded in another way.
+/// Creates the search rows of leads that have none, or have one from a program with another folding version.
 ///
-/// It goes on where it was broken off.
-pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
+/// It can be interrupted and continues where it stopped.
+pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
     let mut filled = 0;
     loop {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -126,8 +128,8 @@ pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
         }
         let done = if target == FOLDING { done } else { String::new() };
         let leads = sqlx::query(
-            "SELECT id, title, contact_name, company, email, phone, description FROM leads WHERE id > ?
-             ORDER BY id LIMIT ?",
+            "SELECT id, title, contact_name, company, email, phone, description FROM leads WHERE id > $1
+             ORDER BY id LIMIT $2",
         )
         .bind(&done)
         .bind(BATCH)
@@ -138,11 +140,11 @@ pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
             write(&mut *tx, rows).await?;
         }
         if filled == 0 && rows.len() == BATCH as usize {
-            info!("making what leads are searched by");
+            info!("building the lead search index");
         }
         filled += rows.len();
         let is_last = rows.len() < BATCH as usize;
-        sqlx::query("UPDATE lead_search_state SET folding = ?, target = ?, done = ? WHERE id = 1")
+        sqlx::query("UPDATE lead_search_state SET folding = $1, target = $2, done = $3 WHERE id = 1")
             .bind(if is_last { FOLDING } else { folding })
             .bind(FOLDING)
             .bind(rows.last().filter(|_| !is_last).map(|row| row.lead.as_str()).unwrap_or_default())
@@ -151,7 +153,7 @@ pub(super) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
         tx.commit().await?;
     }
     if filled > 0 {
-        info!(leads = filled, "made what leads are searched by");
+        info!(leads = filled, "built the lead search index");
     }
     Ok(())
 }

@@ -1,14 +1,21 @@
-//! Logins and their refresh tokens, which are stored only as hashes.
+//! Login sessions and their refresh tokens, which are stored only as hashes.
 
-use super::{Reader, Result, Tx, row::Columns, user::user};
-use crate::domain::{
-    id::{SessionId, UserId},
-    time::Timestamp,
-    user::User,
+use crate::{
+    domain::{
+        id::{SessionId, UserId},
+        time::Timestamp,
+        user::User,
+    },
+    store::{
+        error::Result,
+        handle::{Reader, Tx},
+        row::Columns,
+        user::user,
+    },
 };
 
-/// A refresh token, with the session it belongs to.
-pub struct RefreshToken {
+/// Stored refresh token, with the session it belongs to.
+pub struct StoredRefreshToken {
     pub session: SessionId,
     pub user: User,
     pub expires_at: Timestamp,
@@ -17,12 +24,14 @@ pub struct RefreshToken {
 }
 
 impl Reader {
-    /// Whose session it is, unless it has ended or run out.
+    /// User of a session, unless the session has ended or expired.
     pub async fn session_user(&mut self, id: SessionId, now: Timestamp) -> Result<Option<User>> {
-        let row = sqlx::query(
-            "SELECT u.* FROM sessions s JOIN users u ON u.id = s.user_id
-             WHERE s.id = ? AND s.ended_at IS NULL AND s.expires_at > ?",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(users as u),
+            " FROM sessions s JOIN users u ON u.id = s.user_id
+             WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > $2"
+        ))
         .bind(id.to_string())
         .bind(now.to_string())
         .fetch_optional(&mut *self.tx)
@@ -30,18 +39,20 @@ impl Reader {
         row.as_ref().map(user).transpose()
     }
 
-    pub async fn refresh_token(&mut self, hash: &str) -> Result<Option<RefreshToken>> {
-        let row = sqlx::query(
-            "SELECT u.*, t.session_id, t.expires_at, t.used_at, s.ended_at
+    pub async fn refresh_token(&mut self, hash: &str) -> Result<Option<StoredRefreshToken>> {
+        let row = sqlx::query(concat!(
+            "SELECT ",
+            columns!(users as u),
+            ", t.session_id, t.expires_at, t.used_at, s.ended_at
              FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id JOIN users u ON u.id = s.user_id
-             WHERE t.hash = ?",
-        )
+             WHERE t.hash = $1"
+        ))
         .bind(hash)
         .fetch_optional(&mut *self.tx)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let columns = Columns { table: "refresh_tokens", row: &row };
-        Ok(Some(RefreshToken {
+        Ok(Some(StoredRefreshToken {
             session: columns.parsed("session_id")?,
             user: user(&row)?,
             expires_at: columns.parsed("expires_at")?,
@@ -52,8 +63,8 @@ impl Reader {
 }
 
 impl Tx<'_> {
-    /// Begins a session that lasts as long as its first refresh token, and drops the user's sessions
-    /// whose tokens are all past their time.
+    /// Begins a session that lasts as long as its first refresh token, and deletes the user's sessions whose tokens
+    /// have all expired.
     pub async fn insert_session(
         &mut self,
         id: SessionId,
@@ -62,12 +73,12 @@ impl Tx<'_> {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<()> {
-        sqlx::query("DELETE FROM sessions WHERE user_id = ? AND expires_at <= ?")
+        sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND expires_at <= $2")
             .bind(user.to_string())
             .bind(now.to_string())
             .execute(&mut *self.reader.tx)
             .await?;
-        sqlx::query("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(id.to_string())
             .bind(user.to_string())
             .bind(now.to_string())
@@ -77,7 +88,8 @@ impl Tx<'_> {
         self.insert_refresh_token(id, refresh_hash, now, expires_at).await
     }
 
-    /// Marks a refresh token as used and lets `successor_hash` follow it; the session lasts as long as that.
+    /// Refresh token rotation: marks a token as used and adds its successor; the session lasts as long as the
+    /// successor.
     pub async fn rotate_refresh_token(
         &mut self,
         hash: &str,
@@ -86,18 +98,18 @@ impl Tx<'_> {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<()> {
-        // Used tokens are kept for as long as they could have been used: that is how reuse is noticed.
-        sqlx::query("DELETE FROM refresh_tokens WHERE session_id = ? AND expires_at <= ?")
+        // Used tokens are kept until they would have expired: this is how reuse is detected.
+        sqlx::query("DELETE FROM refresh_tokens WHERE session_id = $1 AND expires_at <= $2")
             .bind(session.to_string())
             .bind(now.to_string())
             .execute(&mut *self.reader.tx)
             .await?;
-        sqlx::query("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")
+        sqlx::query("UPDATE refresh_tokens SET used_at = $1 WHERE hash = $2")
             .bind(now.to_string())
             .bind(hash)
             .execute(&mut *self.reader.tx)
             .await?;
-        sqlx::query("UPDATE sessions SET expires_at = ? WHERE id = ?")
+        sqlx::query("UPDATE sessions SET expires_at = $1 WHERE id = $2")
             .bind(expires_at.to_string())
             .bind(session.to_string())
             .execute(&mut *self.reader.tx)
@@ -107,7 +119,7 @@ impl Tx<'_> {
 
     /// Ends one session; false if it had ended before.
     pub async fn end_session(&mut self, id: SessionId, now: Timestamp) -> Result<bool> {
-        let done = sqlx::query("UPDATE sessions SET ended_at = ? WHERE id = ? AND ended_at IS NULL")
+        let done = sqlx::query("UPDATE sessions SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL")
             .bind(now.to_string())
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
@@ -123,7 +135,7 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<Vec<SessionId>> {
         let rows = sqlx::query(
-            "UPDATE sessions SET ended_at = ? WHERE user_id = ? AND id <> ? AND ended_at IS NULL RETURNING id",
+            "UPDATE sessions SET ended_at = $1 WHERE user_id = $2 AND id <> $3 AND ended_at IS NULL RETURNING id",
         )
         .bind(now.to_string())
         .bind(user.to_string())
@@ -140,7 +152,7 @@ impl Tx<'_> {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<()> {
-        sqlx::query("INSERT INTO refresh_tokens (hash, session_id, issued_at, expires_at) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO refresh_tokens (hash, session_id, issued_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(hash)
             .bind(session.to_string())
             .bind(now.to_string())

@@ -1,6 +1,14 @@
-//! A transaction that is open, as the queries of this module use it: everything they run passes through here.
+//! Open transaction, as the queries of this module use it: every statement passes through here.
+//!
+//! A statement that fails with anything but a constraint violation marks the transaction as broken; no further
+//! statement runs in it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::Location,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use futures_util::{
     FutureExt, StreamExt, TryFutureExt,
@@ -12,32 +20,81 @@ use sqlx::{
     error::BoxDynError,
     sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo},
 };
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    Error, Outage, Result,
-    error::{self, Explained},
-    pool::{Lease, Lent, Pool},
+use crate::store::{
+    connection::PooledConnection,
+    error::{self, Error, Explained, Outage, Result},
+    pool::{CheckedOut, ConnectionPool, OpenTransaction, PATIENCE, PoolKind},
 };
 
-type Step = Either<SqliteQueryResult, SqliteRow>;
+impl ConnectionPool {
+    /// Begins a transaction, once a connection is free.
+    pub(crate) async fn begin(self: &Arc<Self>, origin: &'static Location<'static>) -> Result<Transaction> {
+        let mut permit = self.permit(PATIENCE).await?;
+        if self.kind == PoolKind::Writer {
+            self.opener.file.check().inspect_err(|error| self.note(error))?;
+        }
+        loop {
+            let idle = self.idle.lock().pop();
+            let is_new = idle.is_none();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => self.opener.open().await.inspect_err(|error| self.note(error))?,
+            };
+
+            let mut transaction = self.lend(connection, permit, origin);
+            let error = match transaction.begin().await {
+                Ok(()) => return Ok(transaction),
+                Err(error) => error,
+            };
+            let is_locked = error::outage(&error) == Some(Outage::Locked);
+            if is_locked || is_new {
+                return Err(error.into());
+            }
+            // An idle connection that went bad; retry with another one, a new one decides.
+            drop(transaction);
+            permit = self.permit(PATIENCE).await?;
+        }
+    }
+
+    fn lend(
+        self: &Arc<Self>,
+        connection: PooledConnection,
+        permit: OwnedSemaphorePermit,
+        origin: &'static Location<'static>,
+    ) -> Transaction {
+        let lent = CheckedOut { connection, is_open: false, _permit: permit };
+        let lent = tokio::sync::Mutex::new(Some(lent));
+        let lease = Arc::new(OpenTransaction { lent, broken: OnceLock::new(), since: Instant::now(), origin });
+        if let PoolKind::Reader(_) = self.kind {
+            let mut leases = self.leases.lock();
+            leases.retain(|lease| lease.strong_count() > 0);
+            leases.push(Arc::downgrade(&lease));
+        }
+        Transaction::new(lease, Arc::clone(self))
+    }
+}
+
+type QueryItem = Either<SqliteQueryResult, SqliteRow>;
 type SqlxResult<T> = std::result::Result<T, sqlx::Error>;
 
-/// A transaction; dropped without [`Transaction::commit`], it is rolled back.
-pub(super) struct Transaction {
-    lease: Arc<Lease>,
-    pool: Arc<Pool>,
+/// Transaction; dropped without [`Transaction::commit`], it is rolled back.
+pub(crate) struct Transaction {
+    lease: Arc<OpenTransaction>,
+    pool: Arc<ConnectionPool>,
 }
 
 impl Transaction {
-    pub(super) fn new(lease: Arc<Lease>, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(lease: Arc<OpenTransaction>, pool: Arc<ConnectionPool>) -> Self {
         Self { lease, pool }
     }
 
-    pub(super) async fn begin(&mut self) -> SqlxResult<()> {
+    pub(crate) async fn begin(&mut self) -> SqlxResult<()> {
         let mut lent = self.lease.lent.lock().await;
         let Some(lent) = lent.as_mut() else { return Err(overdue()) };
         lent.connection.watch.begin(self.pool.limit());
-        // Noted first: this future may be dropped while SQLite still waits for the lock.
+        // Set first: this future may be dropped while SQLite still waits for the lock.
         lent.is_open = true;
         let begun = sqlx::query(self.pool.opening()).execute(&mut lent.connection.sqlite).await;
         let Err(error) = begun else { return Ok(()) };
@@ -49,8 +106,8 @@ impl Transaction {
         Err(self.pool.explain(self.pool.opening(), error))
     }
 
-    /// Makes the changes last, also when the caller goes away meanwhile; then runs `then`.
-    pub(super) async fn commit(self, then: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Commits, also when the caller goes away meanwhile; then runs `then`.
+    pub(crate) async fn commit(self, then: impl FnOnce() + Send + 'static) -> Result<()> {
         if let Some(outage) = self.lease.broken.get() {
             return Err(failed_before(*outage).into());
         }
@@ -71,16 +128,16 @@ impl Transaction {
         }
     }
 
-    /// Runs one statement and notes how it failed.
-    async fn run(&mut self, mut statement: Statement, limit: usize) -> SqlxResult<Vec<SqlxResult<Step>>> {
+    /// Runs one statement and records its failure.
+    async fn run(&mut self, mut statement: Statement, limit: usize) -> SqlxResult<Vec<SqlxResult<QueryItem>>> {
         if let Some(outage) = self.lease.broken.get() {
             return Err(failed_before(*outage));
         }
         let mut lent = self.lease.lent.lock().await;
-        let Some(Lent { connection, .. }) = lent.as_mut() else { return Err(overdue()) };
+        let Some(CheckedOut { connection, .. }) = lent.as_mut() else { return Err(overdue()) };
         let sql = statement.sql.clone();
         statement.is_prepared = statement.arguments.is_some();
-        let steps: Vec<SqlxResult<Step>> = if limit == 1 {
+        let steps: Vec<SqlxResult<QueryItem>> = if limit == 1 {
             let row = connection.sqlite.fetch_optional(statement).await.transpose();
             row.map(|row| row.map(Either::Right)).into_iter().collect()
         } else {
@@ -88,11 +145,11 @@ impl Transaction {
         };
         let undone = connection.watch.has_rolled_back();
         drop(lent);
-        let note = |step: SqlxResult<Step>| step.map_err(|error| self.note(sql.as_str(), error, undone));
+        let note = |step: SqlxResult<QueryItem>| step.map_err(|error| self.note(sql.as_str(), error, undone));
         Ok(steps.into_iter().map(note).collect())
     }
 
-    /// Only a constraint that is not kept leaves the transaction as it was.
+    /// Only a constraint violation leaves the transaction unchanged.
     fn note(&self, sql: &str, error: sqlx::Error, undone: bool) -> sqlx::Error {
         if error::is_constraint(&error) && !undone {
             return error;
@@ -105,9 +162,9 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        // Nobody else has it but who ends it because it is overdue.
+        // The only other holder is the task that ends it because it is overdue.
         let Some(lent) = self.lease.lent.try_lock().ok().and_then(|mut lent| lent.take()) else { return };
-        // Dropped with its connection, a transaction is rolled back as well.
+        // A broken transaction is dropped with its connection, which rolls back as well.
         if self.lease.broken.get().is_none() {
             self.pool.release(lent);
         }
@@ -133,7 +190,7 @@ fn failed_before(outage: Option<Outage>) -> sqlx::Error {
     }
 }
 
-/// A statement, taken from sqlx and given back to it.
+/// Statement, taken from sqlx and passed back to it.
 struct Statement {
     sql: SqlStr,
     arguments: Option<SqliteArguments>,
@@ -168,8 +225,8 @@ impl Execute<'_, Sqlite> for Statement {
 impl<'c> Executor<'c> for &'c mut Transaction {
     type Database = Sqlite;
 
-    /// The rows are collected first: a slow reader of them must not keep the statement open.
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, SqlxResult<Step>>
+    /// Collects the rows first: a slow reader of them must not keep the statement open.
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, SqlxResult<QueryItem>>
     where
         'c: 'e,
         E: 'q + Execute<'q, Sqlite>,
@@ -235,15 +292,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{event::Draft, time::Timestamp},
-        store::{Store, Tx, upkeep::SMALL_WAL},
+        domain::{event::NewEvent, time::Timestamp},
+        store::{
+            handle::{Store, Tx},
+            maintenance::SMALL_WAL,
+        },
     };
 
     async fn open(dir: &tempfile::TempDir) -> Store {
         Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
     }
 
-    /// Another process, as far as SQLite can tell.
+    /// Connection of another process, as far as SQLite can tell.
     async fn stranger(dir: &tempfile::TempDir) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(dir.path().join("test.db"));
         options.busy_timeout(Duration::from_millis(1)).connect().await.expect("opens")
@@ -252,7 +312,7 @@ mod tests {
     async fn append(tx: &mut Tx<'_>, bytes: usize) -> Result<u64> {
         let at = Timestamp::from_millis(0).expect("in range");
         let (rooms, payload, context) = (Vec::new(), json!("x".repeat(bytes)), json!({}));
-        tx.append(&Draft { name: "lead:created", rooms, lead_id: None, payload, context, at }).await
+        tx.append(&NewEvent { name: "lead:created", rooms, lead_id: None, payload, context, at }).await
     }
 
     async fn write(store: &Store) -> Result<u64> {
@@ -261,7 +321,7 @@ mod tests {
         tx.commit().await.map(|()| seq)
     }
 
-    /// Waits for what is bound to happen soon.
+    /// Waits for a condition that must become true soon.
     async fn soon<T>(what: &str, mut is_so: impl AsyncFnMut() -> Option<T>) -> T {
         let begin = Instant::now();
         loop {
@@ -281,12 +341,12 @@ mod tests {
 
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx, 10).await.expect("a line");
-        // For this connection alone, as if the disk were full.
+        // For this connection only, as if the disk were full.
         let full = sqlx::query("PRAGMA max_page_count = 1").fetch_one(&mut *tx.reader.tx).await;
         full.expect("sets how many pages there may be");
         let error = append(&mut tx, 1 << 20).await.expect_err("has no room");
         assert!(matches!(error, Error::Unavailable { outage: Outage::DiskFull, .. }), "{error:?}");
-        // On its own, it would last.
+        // Outside the transaction, this would be committed.
         let error = sqlx::query("UPDATE log SET head = 77").execute(&mut *tx.reader.tx).await.expect_err("is refused");
         assert_eq!(error::outage(&error), Some(Outage::DiskFull));
         let error = tx.commit().await.expect_err("cannot last");
@@ -303,7 +363,7 @@ mod tests {
         let store = open(&dir).await;
         for seq in 1..=20 {
             let mut reader = store.read().await.expect("a reader");
-            // What an I/O error does to a transaction.
+            // Same effect as an I/O error on a transaction.
             sqlx::query("ROLLBACK").execute(&mut *reader.tx).await.expect("ends");
             drop(reader);
             assert_eq!(write(&store).await.expect("writes"), seq);

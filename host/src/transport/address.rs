@@ -1,7 +1,7 @@
-//! Where a request comes from: the TCP peer or, when that is a proxy we trust, whom the proxy says it speaks for.
+//! Client address of a request: the TCP peer or, if that is a trusted proxy, the client that the proxy names.
 //!
-//! A header is only a claim. Each proxy adds the peer that it saw at the right; so the list is read from the right
-//! for as long as trusted proxies vouch for it, and whatever a client wrote further left counts for nothing.
+//! A header is only a claim. Each proxy adds the peer that it saw at the right, so the list is read from the right for
+//! as long as trusted proxies vouch for it; whatever a client wrote further left counts for nothing.
 
 use std::{
     fmt,
@@ -14,32 +14,32 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing::field::DisplayValue;
 
-/// The client of a request; the listener puts it into the extensions of every request.
+/// Client of a request; the listener puts it into the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// The client's address as a field of the log.
-    pub(super) fn field(extensions: &Extensions) -> Option<DisplayValue<IpAddr>> {
+    /// Returns the client's address as a field of the log.
+    pub(crate) fn field(extensions: &Extensions) -> Option<DisplayValue<IpAddr>> {
         extensions.get::<Self>().map(|client| tracing::field::display(client.0))
     }
 }
 
-/// The proxies in front of us, and the header in which they tell for whom they speak.
+/// Trusted proxies in front of the server, and the header in which they name the client.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     pub trusted: Vec<Network>,
     pub header: ForwardedHeader,
 }
 
-/// Addresses that begin alike: `10.0.0.0/8`, or a single one without the length.
+/// Network such as `10.0.0.0/8`, or a single address without the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
-    /// What most proxies write: `X-Forwarded-For: 203.0.113.7, 10.0.0.2`.
+    /// Header that most proxies write: `X-Forwarded-For: 203.0.113.7, 10.0.0.2`.
     #[default]
     XForwardedFor,
     /// RFC 7239: `Forwarded: for=203.0.113.7;proto=https, for="[2001:db8::1]:4711"`.
@@ -47,14 +47,14 @@ pub enum ForwardedHeader {
 }
 
 impl Proxies {
-    /// Who sent a request with these headers, which came from `peer`.
+    /// Returns the client of a request that has these headers and came from `peer`.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let mut client = peer.to_canonical();
         if !self.trust(client) {
             return ClientAddress(client);
         }
         for hop in self.header.hops(headers).into_iter().rev() {
-            // `unknown`, a made-up name or nonsense: what stands left of it, nobody vouches for.
+            // `unknown`, a made-up name or nonsense: nobody vouches for what is left of it.
             let Some(address) = hop else { break };
             client = address;
             if !self.trust(address) {
@@ -64,7 +64,7 @@ impl Proxies {
         ClientAddress(client)
     }
 
-    /// Returns whether an address is one of a proxy that is believed.
+    /// Returns true if an address is that of a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|Network(network)| network.contains(&address))
     }
@@ -78,13 +78,13 @@ impl ForwardedHeader {
         }
     }
 
-    /// Every hop that is named, in the order in which they stand; `None` is one that is no address.
+    /// Returns every hop that is named, in the order of the header; `None` is one that is not an address.
     fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let mut hops = Vec::new();
         // Several lines are one list (RFC 9110, 5.3).
         for line in headers.get_all(self.name()) {
             match line.to_str() {
-                // A quote that a client leaves open would swallow what the proxy writes behind it.
+                // A quote that a client leaves open would swallow what the proxy writes after it.
                 Ok(line) if self == Self::Forwarded && line.matches('"').count() % 2 != 0 => hops.push(None),
                 Ok(line) if self == Self::Forwarded => hops.extend(elements(line).map(forwarded_for)),
                 Ok(line) => hops.extend(line.split(',').map(|hop| node(hop.trim()))),
@@ -95,12 +95,12 @@ impl ForwardedHeader {
     }
 }
 
-/// The elements of a list, whose quoted texts may have commas in them.
+/// Splits a list into its elements; quoted texts in them may have commas.
 fn elements(line: &str) -> impl Iterator<Item = &str> {
     split_unquoted(line, ',').into_iter().filter(|element| !element.trim().is_empty())
 }
 
-/// The address in the `for` of an element such as `for=192.0.2.1;proto=http`.
+/// Returns the address in the `for` of an element such as `for=192.0.2.1;proto=http`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = split_unquoted(element, ';').into_iter().filter_map(|pair| pair.trim().split_once('='));
     let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
@@ -128,7 +128,7 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// An address with or without a port, IPv6 with or without brackets.
+/// Parses an address with or without a port, IPv6 with or without brackets.
 fn node(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));

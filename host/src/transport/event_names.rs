@@ -1,45 +1,47 @@
 //! Event names that socketioxide cannot read: numbers, and texts that JSON has to escape.
 //!
 //! It ends the transport of a client that sends one, where the reference server hands the event on. So such an event
-//! gets a stand-in for a name before the engine sees it, `["=",7,{}]` in the place of `[7,{}]`, and the handler reads
-//! the element behind it. The stand-in has four bytes, so that the mask of a WebSocket frame still fits what follows.
+//! gets a stand-in for a name before the engine sees it, `["=",7,{}]` in the place of `[7,{}]`, and `IncomingEvent`
+//! reads the element after it. The stand-in has four bytes, so that the mask of a WebSocket frame still fits what
+//! follows.
 
-/// The name that says: the next element is the name.
-pub(super) const STAND_IN: &str = "=";
-pub(super) const INSERTED: [u8; 4] = *b"\"=\",";
-/// The array of an event begins no later than this: behind the types, a namespace, attachments and an ack id.
+/// Stand-in name, which means: the next element is the name.
+pub(crate) const STAND_IN: &str = "=";
+pub(crate) const INSERTED: [u8; 4] = *b"\"=\",";
+/// Position at which the array of an event begins at the latest: after the types, a namespace, attachments and an ack
+/// id.
 const MAX_HEAD: usize = 256;
-/// Between the packets of one polling payload.
-pub(super) const SEPARATOR: u8 = 0x1e;
+/// Separator between the packets of one polling payload.
+pub(crate) const SEPARATOR: u8 = 0x1e;
 
-/// An Engine.IO packet, as far as it matters here.
+/// Kind of an Engine.IO packet, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packet {
+pub(crate) enum PacketName {
     /// The client ends the session.
     Close,
     /// An event whose name needs a stand-in, ahead of this byte.
     Unreadable(usize),
     Other,
-    /// More bytes are needed to say so.
+    /// More bytes are needed to decide.
     Unclear,
 }
 
-/// Looks at the first bytes of a packet; `byte` gives them one by one, as many as there are yet.
-pub(super) fn look(byte: impl Fn(usize) -> Option<u8>, is_whole: bool) -> Packet {
-    let incomplete = if is_whole { Packet::Other } else { Packet::Unclear };
+/// Inspects the first bytes of a packet; `byte` returns them one by one, as many as there are yet.
+pub(crate) fn look(byte: impl Fn(usize) -> Option<u8>, is_whole: bool) -> PacketName {
+    let incomplete = if is_whole { PacketName::Other } else { PacketName::Unclear };
     match (byte(0), byte(1)) {
-        (Some(b'1'), _) => return Packet::Close,
+        (Some(b'1'), _) => return PacketName::Close,
         (None, _) | (Some(b'4'), None) => return incomplete,
         (Some(b'4'), Some(b'2' | b'5')) => {}
-        _ => return Packet::Other,
+        _ => return PacketName::Other,
     }
     let mut at = 2;
     loop {
         match byte(at) {
             Some(b'[') => break,
             None => return incomplete,
-            Some(b'{' | b'"') => return Packet::Other,
-            Some(_) if at >= MAX_HEAD => return Packet::Other,
+            Some(b'{' | b'"') => return PacketName::Other,
+            Some(_) if at >= MAX_HEAD => return PacketName::Other,
             Some(_) => at += 1,
         }
     }
@@ -47,52 +49,52 @@ pub(super) fn look(byte: impl Fn(usize) -> Option<u8>, is_whole: bool) -> Packet
     let mut at = first;
     while matches!(byte(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
         if at >= first + MAX_HEAD {
-            return Packet::Other;
+            return PacketName::Other;
         }
         at += 1;
     }
     match byte(at) {
         None => incomplete,
-        // An array without a name is no event, here as with the reference server.
-        Some(b']') => Packet::Other,
+        // An array without a name is not an event, here as with the reference server.
+        Some(b']') => PacketName::Other,
         Some(b'"') => loop {
             at += 1;
             match byte(at) {
-                Some(b'"') => return Packet::Other,
-                Some(b'\\') => return Packet::Unreadable(first),
+                Some(b'"') => return PacketName::Other,
+                Some(b'\\') => return PacketName::Unreadable(first),
                 Some(_) => {}
-                // A stand-in harms no name, so the rest of a long one is not waited for.
-                None if is_whole => return Packet::Other,
-                None => return Packet::Unreadable(first),
+                // A stand-in does no harm to any name, so the rest of a long one is not waited for.
+                None if is_whole => return PacketName::Other,
+                None => return PacketName::Unreadable(first),
             }
         },
-        Some(_) => Packet::Unreadable(first),
+        Some(_) => PacketName::Unreadable(first),
     }
 }
 
-/// What a client posted, packet by packet.
-pub(super) struct Payload {
-    pub(super) packets: u32,
-    pub(super) ends_session: bool,
-    /// With the stand-ins that its events need; nothing where none does.
-    pub(super) changed: Option<Vec<u8>>,
+/// Polling payload that a client posted, packet by packet.
+pub(crate) struct Payload {
+    pub(crate) packets: u32,
+    pub(crate) ends_session: bool,
+    /// Payload with the stand-ins that its events need; `None` if none does.
+    pub(crate) changed: Option<Vec<u8>>,
 }
 
-pub(super) fn look_at_payload(payload: &[u8]) -> Payload {
+pub(crate) fn look_at_payload(payload: &[u8]) -> Payload {
     let mut seen = Payload { packets: 0, ends_session: false, changed: None };
     let mut copied = 0;
     let mut begin = 0;
     for packet in payload.split(|byte| *byte == SEPARATOR) {
         seen.packets = seen.packets.saturating_add(1);
         match look(|at| packet.get(at).copied(), true) {
-            Packet::Unreadable(at) => {
+            PacketName::Unreadable(at) => {
                 let changed = seen.changed.get_or_insert_default();
                 changed.extend_from_slice(&payload[copied..begin + at]);
                 changed.extend_from_slice(&INSERTED);
                 copied = begin + at;
             }
-            Packet::Close => seen.ends_session = true,
-            Packet::Other | Packet::Unclear => {}
+            PacketName::Close => seen.ends_session = true,
+            PacketName::Other | PacketName::Unclear => {}
         }
         begin += packet.len() + 1;
     }
@@ -106,28 +108,28 @@ pub(super) fn look_at_payload(payload: &[u8]) -> Payload {
 mod tests {
     use super::*;
 
-    fn packet(text: &str, is_whole: bool) -> Packet {
+    fn packet(text: &str, is_whole: bool) -> PacketName {
         look(|at| text.as_bytes().get(at).copied(), is_whole)
     }
 
     #[test]
     fn numbers_and_escaped_names_are_unreadable_and_plain_names_are_not() {
         for (text, expected) in [
-            ("42[\"lead:subscribe\",{}]", Packet::Other),
-            ("42[7,{}]", Packet::Unreadable(3)),
-            ("4212[ -7]", Packet::Unreadable(5)),
-            ("42[null]", Packet::Unreadable(3)),
-            (r#"42["a\"b"]"#, Packet::Unreadable(3)),
-            ("451-/,7[7,{\"_placeholder\":true,\"num\":0}]", Packet::Unreadable(8)),
-            (r#"42["name",{"a":"\""}]"#, Packet::Other),
-            ("42[]", Packet::Other),
-            ("42{\"a\":[7]}", Packet::Other),
-            ("437[7]", Packet::Other),
-            ("2probe", Packet::Other),
-            ("1", Packet::Close),
-            ("", Packet::Other),
-            ("42", Packet::Other),
-            ("42[\"name", Packet::Other),
+            ("42[\"lead:subscribe\",{}]", PacketName::Other),
+            ("42[7,{}]", PacketName::Unreadable(3)),
+            ("4212[ -7]", PacketName::Unreadable(5)),
+            ("42[null]", PacketName::Unreadable(3)),
+            (r#"42["a\"b"]"#, PacketName::Unreadable(3)),
+            ("451-/,7[7,{\"_placeholder\":true,\"num\":0}]", PacketName::Unreadable(8)),
+            (r#"42["name",{"a":"\""}]"#, PacketName::Other),
+            ("42[]", PacketName::Other),
+            ("42{\"a\":[7]}", PacketName::Other),
+            ("437[7]", PacketName::Other),
+            ("2probe", PacketName::Other),
+            ("1", PacketName::Close),
+            ("", PacketName::Other),
+            ("42", PacketName::Other),
+            ("42[\"name", PacketName::Other),
         ] {
             assert_eq!(packet(text, true), expected, "{text}");
         }
@@ -136,12 +138,12 @@ mod tests {
     #[test]
     fn what_is_not_all_there_is_unclear_until_it_can_be_told() {
         for begin in ["", "4", "42", "4217", "42[", "42[  "] {
-            assert_eq!(packet(begin, false), Packet::Unclear, "{begin:?}");
+            assert_eq!(packet(begin, false), PacketName::Unclear, "{begin:?}");
         }
-        assert_eq!(packet("42[7", false), Packet::Unreadable(3));
-        assert_eq!(packet("42[\"lead:sub", false), Packet::Unreadable(3), "which harms no name");
-        assert_eq!(packet(&format!("42{}", "7".repeat(MAX_HEAD)), false), Packet::Other);
-        assert_eq!(packet(&format!("42[{}", " ".repeat(2 * MAX_HEAD)), false), Packet::Other);
+        assert_eq!(packet("42[7", false), PacketName::Unreadable(3));
+        assert_eq!(packet("42[\"lead:sub", false), PacketName::Unreadable(3), "which harms no name");
+        assert_eq!(packet(&format!("42{}", "7".repeat(MAX_HEAD)), false), PacketName::Other);
+        assert_eq!(packet(&format!("42[{}", " ".repeat(2 * MAX_HEAD)), false), PacketName::Other);
     }
 
     #[test]

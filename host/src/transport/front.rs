@@ -1,7 +1,7 @@
-//! The front: what every request meets first, whether it is for HTTP or for Socket.IO.
+//! Front: the checks that every request passes first, for HTTP and for Socket.IO.
 //!
-//! Requests that can be read in two ways are refused here, and pages from elsewhere are told so. What no answer may
-//! be without is added to each.
+//! It refuses requests that can be read in two ways, tells pages of other origins that they may not call, and adds the
+//! headers that no response may lack.
 #![allow(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
 
 use std::{sync::Arc, time::Duration};
@@ -20,28 +20,35 @@ use super::{
     origin::Origins,
     socket,
 };
+use crate::transport::request_id;
 
-/// What each request may have one of. Two are two opinions, and who is in front of us may have heard the other one.
+/// Headers that a request may have only once. Two are two opinions, and a proxy in front of the server may have used
+/// the other one.
 const SINGLE: [HeaderName; 4] = [header::HOST, header::AUTHORIZATION, header::CONTENT_TYPE, header::ORIGIN];
-/// Headers that pages may send whatever is configured, because calls need them.
+/// Headers that pages may send regardless of the configuration, because calls need them.
 const CALL_HEADERS: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_MATCH,
     HeaderName::from_static("idempotency-key"),
-    http::REQUEST_ID,
+    request_id::REQUEST_ID,
 ];
-const EXPOSED_HEADERS: [HeaderName; 5] =
-    [header::ETAG, header::LOCATION, header::RETRY_AFTER, http::REQUEST_ID, HeaderName::from_static("leadwire-seq")];
+const EXPOSED_HEADERS: [HeaderName; 5] = [
+    header::ETAG,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    request_id::REQUEST_ID,
+    HeaderName::from_static("leadwire-seq"),
+];
 
 /// Puts the front before all routes.
-pub fn before(router: Router, settings: &http::Settings) -> Router {
+pub fn before(router: Router, settings: &http::HttpConfig) -> Router {
     let origins = Arc::new(Origins::new(&settings.cors_origins, settings.any_origin_is_loopback));
     let cors = cors(settings, &origins);
     router.layer(cors).layer(middleware::from_fn_with_state(origins, front))
 }
 
-/// Tells browsers to take each answer for what it says it is.
+/// Forbids content sniffing: browsers must take each response for what it says it is.
 pub fn without_sniffing(router: Router) -> Router {
     router.layer(middleware::map_response(async |mut response: Response| {
         forbid_sniffing(&mut response);
@@ -53,12 +60,14 @@ fn forbid_sniffing(response: &mut Response) {
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
-/// Lets pages of the configured origins call; those that are named may send cookies of a proxy in front as well.
-fn cors(settings: &http::Settings, origins: &Arc<Origins>) -> CorsLayer {
+/// Lets pages of the configured origins call; those that are configured by name may also send cookies of a proxy in
+/// front.
+fn cors(settings: &http::HttpConfig, origins: &Arc<Origins>) -> CorsLayer {
     let (named, trusted) = (origins.clone(), origins.clone());
-    let allowed = match origins.is_open() {
-        true => AllowOrigin::any(),
-        false => AllowOrigin::predicate(move |origin, _| named.admit(origin)),
+    let allowed = if origins.is_open() {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::predicate(move |origin, _| named.admit(origin))
     };
     let configured = settings.cors_headers.iter().filter_map(|name| name.parse().ok());
     CorsLayer::new()
@@ -71,8 +80,8 @@ fn cors(settings: &http::Settings, origins: &Arc<Origins>) -> CorsLayer {
 }
 
 async fn front(State(origins): State<Arc<Origins>>, mut request: Request, next: Next) -> Response {
-    let is_socket = socket::is_for_engine(request.uri().path());
-    let id = http::request_id(&request);
+    let is_socket = socket::conn::query::is_for_engine(request.uri().path());
+    let id = request_id::request_id(&request);
     let is_allowed = origins.allow(request.headers());
     if let Some(origin) = request.headers().get(header::ORIGIN).filter(|_| !is_allowed) {
         origins.note_refused(origin);
@@ -80,39 +89,39 @@ async fn front(State(origins): State<Arc<Origins>>, mut request: Request, next: 
 
     let named = HeaderValue::from_str(&id).expect("ids are visible ASCII");
     if is_socket {
-        // The handshake, which comes later, names the request that it belongs to.
-        request.headers_mut().insert(http::REQUEST_ID, named.clone());
+        // The handshake, which comes later, reads from here the id of the request that it belongs to.
+        request.headers_mut().insert(request_id::REQUEST_ID, named.clone());
     }
 
     let mut response = match check(&request) {
         Err(problem) => {
             let mut response = http::problem::write_out(problem.into_response(), &id);
-            response.headers_mut().insert(http::REQUEST_ID, named.clone());
+            response.headers_mut().insert(request_id::REQUEST_ID, named.clone());
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
-        // A page that may not read answers over HTTP could read them by a WebSocket, to which CORS does not apply.
+        // A page that may not read responses over HTTP could read them over a WebSocket, to which CORS does not apply.
         Ok(()) if is_socket && !is_allowed => forbidden(),
         Ok(()) => next.run(request).await,
     };
 
     forbid_sniffing(&mut response);
     if is_socket {
-        response.headers_mut().entry(http::REQUEST_ID).or_insert(named);
+        response.headers_mut().entry(request_id::REQUEST_ID).or_insert(named);
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
     }
     response
 }
 
-/// In the words of Engine.IO.
+/// Refusal in the form that Engine.IO uses.
 fn forbidden() -> Response {
     let body = r#"{"code":4,"message":"Forbidden: the origin of this page is not allowed"}"#;
     (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Checks what HTTP says a request must have, and have once.
+/// Checks the headers that HTTP requires, and those that may be there only once.
 fn check(request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
     for name in SINGLE {

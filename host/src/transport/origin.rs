@@ -1,6 +1,6 @@
-//! Origins: which pages may call, by HTTP and by Socket.IO.
+//! Origin check (CORS): which web pages may call, over HTTP and over Socket.IO.
 //!
-//! Browsers name the page behind a request in `Origin`, in one spelling only. So what is configured must have that
+//! Browsers name the page behind a request in `Origin`, in one spelling only. So a configured origin must have that
 //! spelling, and is compared byte by byte.
 
 use std::collections::HashSet;
@@ -10,23 +10,24 @@ use parking_lot::Mutex;
 use tracing::info;
 use url::{Host, Url};
 
-/// How many refused origins are remembered, and so logged: who makes them up must not fill memory or the log.
+/// Maximum number of refused origins that are remembered, and so logged: a client that makes them up must not fill
+/// memory or the log.
 const MAX_REMEMBERED: usize = 256;
-/// The longest part of an origin that is logged.
+/// Longest part of an origin that is logged.
 const MAX_LOGGED_CHARS: usize = 200;
 
-/// The origins that may call.
+/// Origins that may call.
 #[derive(Debug, Default)]
 pub struct Origins {
     is_open: bool,
-    /// Whether pages of this machine may call, whatever their port.
+    /// Set if pages of this machine may call, whatever their port.
     is_open_to_loopback: bool,
     named: Vec<String>,
     refused: Mutex<HashSet<String>>,
 }
 
 impl Origins {
-    /// Of those that are configured; `any_is_loopback` makes `*` mean the pages of this machine alone.
+    /// Creates the check of the configured origins; `any_is_loopback` makes `*` mean only the pages of this machine.
     pub fn new(configured: &[String], any_is_loopback: bool) -> Self {
         let is_any = configured.iter().any(|origin| origin == "*");
         Self {
@@ -37,22 +38,22 @@ impl Origins {
         }
     }
 
-    /// Returns whether any page may call.
+    /// Returns true if any page may call.
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// Returns whether the origin is one of those that are named.
+    /// Returns true if the origin is configured by name.
     pub fn names(&self, origin: &HeaderValue) -> bool {
         self.named.iter().any(|named| named.as_bytes() == origin.as_bytes())
     }
 
-    /// Returns whether pages of the origin may read answers, where not any page may.
+    /// Returns true if pages of the origin may read responses, in case not any page may.
     pub fn admit(&self, origin: &HeaderValue) -> bool {
         self.names(origin) || (self.is_open_to_loopback && origin.to_str().is_ok_and(is_loopback))
     }
 
-    /// Returns whether a request comes from no page, from a page of this server, or from one that may call.
+    /// Returns true if a request comes from no page, from a page of this server, or from a page that may call.
     pub fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         self.is_open || self.admit(origin) || is_same(origin, headers.get(header::HOST))
@@ -78,7 +79,7 @@ impl Origins {
 /// Checks one of the configured origins.
 ///
 /// # Errors
-/// When browsers never send it: what to write instead.
+/// When browsers never send it: the error says what to write instead.
 pub fn check(origin: &str) -> Result<(), String> {
     match (origin, as_sent(origin)) {
         ("*", _) => Ok(()),
@@ -89,7 +90,7 @@ pub fn check(origin: &str) -> Result<(), String> {
     }
 }
 
-/// The origin of a URL, as browsers send it; `None` for what is no URL of a page.
+/// Returns the origin of a URL, as browsers send it; `None` if it is not the URL of a page.
 fn as_sent(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let is_name =
@@ -106,7 +107,7 @@ fn as_sent(text: &str) -> Option<String> {
     }
 }
 
-/// Returns whether pages of that origin come from this machine.
+/// Returns true if pages of that origin come from this machine.
 fn is_loopback(origin: &str) -> bool {
     let Ok(url) = Url::parse(origin) else { return false };
     let is_page = matches!(url.scheme(), "http" | "https") && as_sent(origin).as_deref() == Some(origin);
@@ -119,11 +120,11 @@ fn is_loopback(origin: &str) -> bool {
         }
 }
 
-/// Returns whether a page comes from the host that the request is for.
+/// Returns true if a page comes from the host that the request is for.
 fn is_same(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
     let (Ok(origin), Some(Ok(host))) = (origin.to_str(), host.map(HeaderValue::to_str)) else { return false };
     let Some((scheme @ ("http" | "https"), authority)) = origin.split_once("://") else { return false };
-    // By way of the page's scheme, which says what port is left out.
+    // Parsed with the page's scheme, which determines the port that is left out.
     as_sent(&format!("{scheme}://{host}")).is_some_and(|sent| sent == format!("{scheme}://{authority}"))
 }
 

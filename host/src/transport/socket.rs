@@ -1,23 +1,24 @@
-//! The Socket.IO interface: who may connect, what a socket may say, and what it is sent.
+//! Socket.IO interface: who may connect, what a socket may ask for, and what it is sent.
 //!
-//! `handshake` lets a client in, `handler` does what it asks, `fanout` offers it what delivery hands out,
-//! and `outbox` sends. socketioxide carries the packets; no type of its leaves this module.
+//! `session::handshake` admits a client, `commands` does what it asks for, `registry` offers it what delivery hands
+//! out (fan-out), and `writer` sends. socketioxide carries the packets; none of its types leaves this module.
 
+mod catch_up;
 mod client;
-mod fanout;
-mod flow;
-mod handler;
-mod handshake;
-mod hangup;
-mod kept;
-pub mod limits;
-mod outbox;
+mod commands;
+pub(crate) mod conn;
+mod context;
+mod error;
+mod follow;
+mod inbox;
+mod intake;
+mod packet;
 pub mod presence;
-mod query;
-mod refusal;
-mod returns;
-mod session;
+mod queue;
+pub(crate) mod registry;
+pub(crate) mod session;
 pub mod settings;
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,108 +28,83 @@ use socketioxide::{ParserConfig, SocketIo, TransportType, handler::ConnectHandle
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use fanout::Registry;
-pub use kept::Followed;
-pub use settings::Settings;
-
-use self::{
-    client::Output,
-    flow::{Flow, Flows},
-    handshake::Caller,
-    limits::Places,
-    outbox::Source,
-    presence::{Presence, Viewers},
-};
 use crate::{
     app::App,
     auth::Auth,
     delivery::{
         Delivery,
         holds::Holds,
+        line::Message,
         replay::Replay,
-        shape::{Message, Shaper},
-        switch::{Begun, Switches},
+        shape::Shaper,
+        switch::{SwitchLog, Switches},
     },
-    domain::{id::UserId, policy::Visibility, role::Role},
+    domain::{event_name::EventName, id::UserId, policy::Visibility, role::Role},
     store::Store,
+    transport::{
+        limits::{self, Slots},
+        socket::{
+            conn::{backpressure, sessions::EngineSessions},
+            context::{HandshakeContext, SocketContext},
+            packet::OutgoingPacket,
+            presence::{Presence, viewers::Viewers},
+            registry::Registry,
+            session::{
+                handshake::{self, ConnectRequest},
+                resume::{self, ResumeSnapshot},
+            },
+            settings::SocketConfig,
+        },
+    },
 };
 
-/// Between two clients that are sent away, unless there are too many for that.
+/// Pause between two clients that are sent away at shutdown, unless there are too many for that.
 const GAP: Duration = Duration::from_millis(10);
 
-/// Returns whether a request is for the engine, by its path as the engine looks at it.
-pub(super) fn is_for_engine(path: &str) -> bool {
-    path.strip_prefix("/socket.io").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The Socket.IO server. Clones share one.
+/// Socket.IO server. Clones share one.
 #[derive(Clone)]
 pub struct Sockets {
     layer: SocketIoLayer,
     io: SocketIo,
     registry: Arc<Registry>,
     viewers: Viewers,
-    flows: Flows,
-    source: Arc<Source>,
-    users: Places<UserId>,
+    engine_sessions: EngineSessions,
+    context: Arc<SocketContext>,
+    users: Slots<UserId>,
 }
 
-/// How things stand with all sockets.
+/// Snapshot of all sockets, for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Look {
+pub struct SocketStats {
     pub by_transport: [(&'static str, usize); 2],
     pub behind: usize,
-    /// With a handshake or without.
+    /// Number of connections, with a handshake or without.
     pub connections: usize,
     pub queued_packets: usize,
     pub queued_bytes: usize,
     pub rooms: usize,
-    /// How many holds there are of each role.
+    /// Number of holds per role.
     pub holds: [(&'static str, usize); Role::ALL.len()],
-    /// The newest event that was handed out.
+    /// Newest event that was handed out.
     pub position: u64,
-}
-
-/// What every socket shares.
-struct Door {
-    app: App,
-    auth: Auth,
-    settings: Settings,
-    limits: limits::Settings,
-    /// The sockets of each user.
-    users: Places<UserId>,
-    source: Arc<Source>,
 }
 
 /// State of the log that delivery starts from.
 pub struct Feed {
     pub switches: Arc<Switches>,
-    pub begun: Begun,
+    pub begun: SwitchLog,
     pub holds: Arc<Holds>,
 }
 
-impl Door {
-    /// Whether a session is one that a client that is back has most likely given up. The heartbeat has yet to miss it.
-    fn is_given_up(&self, flow: &Flow) -> bool {
-        let is_overdue = || flow.last_heard().is_some_and(|heard| heard.elapsed() > self.overdue());
-        flow.has_failed() || flow.is_ending() || is_overdue()
-    }
-
-    /// Every client answers a ping, or polls, once in an interval.
-    fn overdue(&self) -> Duration {
-        self.settings.ping_interval + self.settings.ping_timeout / 2
-    }
-}
-
 impl Sockets {
-    /// Makes the server and the delivery that feeds it, which the caller has to run, as well as [`Sockets::viewers`].
+    /// Creates the server and the delivery that feeds it. The caller has to run the delivery, and [`Sockets::viewers`].
     pub fn new(
         app: App,
         auth: Auth,
         visibility: Visibility,
-        settings: Settings,
-        limits: limits::Settings,
-        presence: &presence::Settings,
+        settings: SocketConfig,
+        limits: limits::LimitsConfig,
+        presence: &presence::settings::PresenceConfig,
         feed: Feed,
     ) -> (Self, Delivery<Registry>) {
         let Feed { switches, begun, holds } = feed;
@@ -144,16 +120,16 @@ impl Sockets {
             .ping_timeout(settings.ping_timeout)
             .connect_timeout(settings.connect_timeout)
             .max_payload(settings.max_frame as u64)
-            // `max_payload` does not bind WebSocket frames.
+            // `max_payload` does not limit WebSocket frames.
             .ws_max_message_size(settings.max_frame)
             .ws_max_frame_size(settings.max_frame)
             .with_parser(ParserConfig::common().max_incoming_binary_buf_size(settings.max_frame))
             .build_layer();
-        let source = Source {
+        let source = SocketContext {
             app: app.clone(),
             registry: registry.clone(),
-            kept: kept::Kept::default(),
-            kept_for_resumed: kept::Kept::default(),
+            lost_subscriptions: resume::LostSubscriptions::default(),
+            unclear_subscriptions: resume::LostSubscriptions::default(),
             presence,
             replay,
             shaper,
@@ -161,58 +137,62 @@ impl Sockets {
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
-        let flows = Flows::new(limits.clone(), settings.max_frame);
-        let (source, users) = (Arc::new(source), Places::default());
-        let door = Arc::new(Door { app, auth, settings, limits, users: users.clone(), source: source.clone() });
+        let flows = EngineSessions::new(limits.clone(), settings.max_frame);
+        let (source, users) = (Arc::new(source), Slots::default());
+        let context =
+            Arc::new(HandshakeContext { app, auth, settings, limits, users: users.clone(), source: source.clone() });
         let judge = {
-            let door = door.clone();
-            async move |caller: Caller| handshake::judge(door, caller).await
+            let context = context.clone();
+            async move |caller: ConnectRequest| handshake::judge(context, caller).await
         };
-        io.ns("/", ConnectHandler::with(async move |caller: Caller| handshake::begin(door, caller).await, judge));
-        (Self { layer, io, registry, viewers, flows, users, source }, delivery)
+        io.ns(
+            "/",
+            ConnectHandler::with(async move |caller: ConnectRequest| handshake::begin(context, caller).await, judge),
+        );
+        (Self { layer, io, registry, viewers, engine_sessions: flows, users, context: source }, delivery)
     }
 
-    /// Answers `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
+    /// Serves `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
     pub fn attach(&self, router: axum::Router) -> axum::Router {
         let router = router.layer(self.layer.clone());
-        router.layer(middleware::from_fn_with_state(self.flows.clone(), flow::watch))
+        router.layer(middleware::from_fn_with_state(self.engine_sessions.clone(), backpressure::watch))
     }
 
-    /// Who is connected.
+    /// Returns the registry of connected sockets.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// Who is here, and who looks at which lead.
+    /// Returns presence: who is online, and who looks at which lead.
     pub fn viewers(&self) -> &Viewers {
         &self.viewers
     }
 
-    /// Asks again about what is withheld, until `stop`.
+    /// Asks the plugins again about withheld leads, until `stop`.
     pub fn look_after_holds(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-        self.source.holds.clone().run(self.source.shaper.clone(), stop)
+        self.context.holds.clone().run(self.context.shaper.clone(), stop)
     }
 
-    /// How many sessions that began with polling there are, connected or not.
+    /// Returns the number of sessions that began with polling, connected or not.
     pub fn polling_sessions(&self) -> usize {
-        self.flows.len()
+        self.engine_sessions.len()
     }
 
-    /// How many of them had a request that broke off or was refused.
+    /// Returns the number of those sessions that had a request which broke off or was refused.
     pub fn failed_sessions(&self) -> usize {
-        self.flows.failed()
+        self.engine_sessions.failed()
     }
 
-    /// Lets so many clients of the process before come back at a pace, for as long as `span`.
+    /// Starts admission control for `clients` clients of the previous process, for as long as `span`.
     pub fn expect_back(&self, clients: usize, span: Duration) {
-        self.flows.expect_back(clients, span);
+        self.engine_sessions.expect_back(clients, span);
     }
 
-    /// Which leads the sockets follow, and those that were lost and are not back, for the next process.
-    pub fn followed(&self) -> Followed {
-        // Who comes back is in the registry before it is taken from what is kept: that is looked at first.
-        // The next process takes whoever may have been lost for lost.
-        let begin = || self.source.kept.followed().and(self.source.kept_for_resumed.followed());
+    /// Returns the leads that sockets follow, including sockets that were lost and are not back, for the next process.
+    pub fn followed(&self) -> ResumeSnapshot {
+        // A client that comes back enters the registry before it is removed from the lost ones, so those are read
+        // first. The next process takes a socket that may have been lost for lost.
+        let begin = || self.context.lost_subscriptions.followed().and(self.context.unclear_subscriptions.followed());
         self.registry.survey(begin, |followed, client| {
             if let Some(session) = client.lease().and_then(|lease| lease.session) {
                 client.look_at_rooms(|rooms| followed.add(session, rooms));
@@ -220,22 +200,22 @@ impl Sockets {
         })
     }
 
-    /// Lets the sockets that come back follow what they followed in the process before.
+    /// Restores the subscriptions of the previous process: sockets that come back follow what they followed there.
     ///
     /// `head` is the newest seq.
-    pub fn restore(&self, followed: Followed, head: u64) {
-        self.source.kept.restore(followed, self.source.max_subscriptions, head);
+    pub fn restore(&self, followed: ResumeSnapshot, head: u64) {
+        self.context.lost_subscriptions.restore(followed, self.context.max_subscriptions, head);
     }
 
-    /// What can be told of them all at this moment.
-    pub fn look(&self) -> Look {
-        let mut look = Look {
+    /// Returns a snapshot of all sockets at this moment.
+    pub fn stats(&self) -> SocketStats {
+        let mut look = SocketStats {
             by_transport: [("websocket", 0), ("polling", 0)],
-            connections: self.flows.counted(),
+            connections: self.engine_sessions.counted(),
             rooms: self.registry.rooms(),
-            holds: self.source.holds.count().map(|(role, count)| (role.as_str(), count)),
+            holds: self.context.holds.count().map(|(role, count)| (role.as_str(), count)),
             position: self.registry.position(),
-            ..Look::default()
+            ..SocketStats::default()
         };
         for socket in self.io.sockets() {
             let place = usize::from(socket.transport_type() == TransportType::Polling);
@@ -250,28 +230,29 @@ impl Sockets {
         look
     }
 
-    /// How many connections count towards the limits of their addresses, and how many sockets towards those of their
-    /// users.
+    /// Returns the number of connections that count towards the limits of their addresses, and the number of sockets
+    /// that count towards those of their users.
     pub fn counted(&self) -> (usize, usize) {
-        (self.flows.counted(), self.users.taken())
+        (self.engine_sessions.counted(), self.users.taken())
     }
 
-    /// Sends every client away to the next process, in `limit` at most: stock clients come back by themselves.
+    /// Graceful shutdown: sends every client away to the next process, in `limit` at most. Stock clients reconnect by
+    /// themselves.
     ///
-    /// One after the other, so that the next process is not met by all of them at once. Whoever comes back here
-    /// is answered 503 and tries again.
+    /// Clients are sent away one after the other, so that the next process is not met by all of them at once. A client
+    /// that comes back here is answered 503 and tries again.
     pub async fn drain(&self, store: &Store, limit: Duration) {
-        self.flows.shut();
+        self.engine_sessions.shut();
         let until = Instant::now() + limit;
         let clients = self.registry.everyone();
         let count = u32::try_from(clients.len()).unwrap_or(u32::MAX);
         let span = (GAP * count).min(limit.mul_f64(0.7));
         let draining = json!({"retryAfterMs": span.as_millis() as u64});
-        let draining = Output::Event(Message::new("server:draining", &draining));
+        let draining = OutgoingPacket::Event(Message::new(EventName::ServerDraining.as_str(), &draining));
         for client in &clients {
             client.try_reply(&draining);
         }
-        // Everything that was answered is in the log: it goes out before the sockets do.
+        // Everything that was acknowledged is in the log; it is sent before the sockets are closed.
         let head = *store.appended().borrow();
         let _ = timeout_at(until, async {
             while self.registry.position() < head {
@@ -284,7 +265,7 @@ impl Sockets {
             sleep(gap.mul_f64(rand::random_range(0.5..1.5))).await;
             client.dismiss();
         }
-        // Those who connected meanwhile are sent away as well.
+        // Clients that connected meanwhile are sent away as well.
         let _ = timeout_at(until, async {
             while self.registry.clients() > 0 {
                 self.registry.everyone().iter().for_each(|client| client.dismiss());
@@ -294,18 +275,19 @@ impl Sockets {
         .await;
     }
 
-    /// Releases what would keep all this in memory after the server was dropped.
+    /// Breaks the references that would keep all this in memory after the server was dropped.
     pub fn release(&self) {
-        self.flows.release_engine();
-        // Sockets that nobody disconnected hold the engine, and it holds them. Closing them takes a runtime.
+        self.engine_sessions.release_engine();
+        // Sockets that nobody disconnected hold the engine, and it holds them. Closing them needs a runtime.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.io.delete_ns("/");
         }
     }
 
-    /// Ends what is left. Clients that come back are told `Invalid namespace` and strand: drain first.
+    /// Closes the sockets that are left. Clients that reconnect get `Invalid namespace` and never try again: drain
+    /// first.
     pub async fn close(&self) {
-        // It waits for each transport, also for one that does not end.
+        // `close` waits for each transport, also for one that does not end.
         let _ = timeout(Duration::from_secs(1), self.io.close()).await;
     }
 }

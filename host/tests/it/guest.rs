@@ -375,18 +375,18 @@ impl Guest {
         export("lifecycle", "init", "(param i32 i32)", &self.init.0, Some(init));
         const EVENT: &str = "(param i32 i32 i32 i32 i32 i32 i32)";
         if let Some((code, answer)) = &self.enrich {
-            let (answer, copies) = data.list_result(answer, 20, |data, at, edit| data.edit(at, edit));
+            let (answer, copies) = data.list_result(answer, 20, Data::edit);
             export("enrich", "enrich", EVENT, &format!("{code} {copies}"), Some(answer));
         }
         if let Some((code, answer)) = &self.filter {
-            let (answer, copies) = data.list_result(answer, 28, |data, at, verdict| data.verdict(at, verdict));
+            let (answer, copies) = data.list_result(answer, 28, Data::verdict);
             let params = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32)";
             export("filter", "filter", params, &format!("{code} {copies}"), Some(answer));
             let hides = data.hides(&self.hides);
             export("filter", "hides", "", "", Some(hides));
         }
         if let Some((code, answer)) = &self.filter_lines {
-            let (answer, copies) = data.list_result(answer, 20, |data, at, verdict| data.decided(at, verdict));
+            let (answer, copies) = data.list_result(answer, 20, Data::decided);
             let params = "(param i32 i32 i32 i32 i32)";
             export("filter-lines", "filter", params, &format!("{code} {copies}"), Some(answer));
             let hides = data.hides(&self.hides);

@@ -1,13 +1,33 @@
-//! The house plan, kept true: who may import whom, and whose types stay at home.
+//! The house plan, kept true: who may import whom, whose types stay at home, no circles, names that are unique.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+mod graph;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use graph::{Graph, Names, Source, sources};
+use leadwire::domain::event_name::EventName;
+use syn::visit::{self, Visit};
 
 /// Each module uses what stands behind it and nothing before it.
-const ORDER: [&str; 12] =
-    ["main", "cli", "server", "config", "transport", "delivery", "effects", "app", "auth", "plugin", "store", "domain"];
+const ORDER: [&str; 14] = [
+    "main",
+    "cli",
+    "server",
+    "config",
+    "transport",
+    "delivery",
+    "effects",
+    "app",
+    "auth",
+    "plugin",
+    "store",
+    "telemetry",
+    "files",
+    "domain",
+];
+
+/// The rooms of `plugin`: each uses what stands behind it and nothing before it.
+const PLUGIN_ROOMS: [&str; 7] = ["testkit", "report", "reload", "hooks", "active", "wasm", "contract"];
 
 /// A crate whose types must not leave one module.
 const AT_HOME: [(&str, &str); 5] = [
@@ -18,97 +38,63 @@ const AT_HOME: [(&str, &str); 5] = [
     ("axum", "transport"),
 ];
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a folder of sources") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
+/// Names that several modules have, because each is always written with its module.
+const COMMON_NAMES: [&str; 2] = ["Error", "Result"];
+
+/// Lines that a file may have, but for tables.
+const MAX_LINES: usize = 500;
+
+fn place(order: &[&str], name: Option<&String>) -> Option<usize> {
+    order.iter().position(|known| Some(*known) == name.map(String::as_str))
 }
 
-/// The top-level module a file belongs to, and its text.
-fn modules() -> Vec<(String, PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    sources(&root, &mut files);
-    let module = |path: &Path| {
-        let first = path.strip_prefix(&root).expect("below the root").iter().next().expect("a name");
-        Path::new(first).file_stem().expect("a name").to_string_lossy().into_owned()
-    };
-    files.into_iter().map(|path| (module(&path), path.clone(), fs::read_to_string(&path).expect("utf-8"))).collect()
-}
-
-/// The modules that a text names behind `crate::`, also inside of braces.
-fn imports(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        let (mut depth, mut word, mut skip) = (0, String::new(), false);
-        for letter in rest.chars() {
-            match letter {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                ',' if depth == 1 => skip = false,
-                _ if letter.is_alphanumeric() || letter == '_' => {
-                    if !skip && depth <= 1 {
-                        word.push(letter);
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            if !word.is_empty() {
-                found.push(std::mem::take(&mut word));
-                skip = true;
-            }
-            if depth <= 0 && !(letter == '{' || letter.is_whitespace()) {
-                break;
-            }
-        }
+#[test]
+fn every_top_module_has_its_place_in_the_order() {
+    for source in sources() {
+        let top = source.top();
+        assert!(ORDER.contains(&top), "{}: add {top} to ORDER", source.path.display());
     }
-    found
 }
 
 #[test]
 fn a_module_uses_only_what_is_to_its_right() {
-    let place = |module: &str| ORDER.iter().position(|name| *name == module);
     let mut offences = Vec::new();
-    for (module, path, text) in modules() {
-        let Some(here) = place(&module) else { continue };
-        for import in imports(&text) {
-            if place(&import).is_some_and(|there| there < here) {
-                offences.push(format!("{}: {module} uses {import}", path.display()));
+    for (module, used) in Graph::of(&sources()).edges {
+        let here = module.first().map_or(0, |_| place(&ORDER, module.first()).expect("a place"));
+        for other in used {
+            if place(&ORDER, other.first()).is_some_and(|there| there < here) {
+                offences.push(format!("{} uses {}", module.join("::"), other.join("::")));
             }
-        }
-    }
-    // And those that are documented, wherever they come from: `| 500 | `code` | …`.
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
-    let page = fs::read_to_string(page).expect("a page");
-    for line in page.lines() {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let ["", status, codes, ..] = cells[..] else { continue };
-        if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) {
-            for code in codes.split('`').skip(1).step_by(2).filter(|code| !leadwire::plugin::before::is_own_code(code))
+            let rooms = (place(&PLUGIN_ROOMS, module.get(1)), place(&PLUGIN_ROOMS, other.get(1)));
+            if let (Some(here), Some(there)) = rooms
+                && there < here
             {
-                offences.push(format!("docs/PROTOCOL.md: add {code:?} to OWN_CODES in plugin/before.rs"));
+                offences.push(format!("{} uses {}", module.join("::"), other.join("::")));
             }
         }
     }
     assert!(offences.is_empty(), "{}", offences.join("\n"));
+}
+
+#[test]
+fn no_files_of_a_module_use_each_other_in_a_circle() {
+    let show = |circle: Vec<Names>| circle.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(", ");
+    let circles: Vec<String> = Graph::of(&sources()).circles().into_iter().map(show).collect();
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]
 fn what_belongs_to_one_module_is_named_in_no_other() {
     let mut offences = Vec::new();
-    for (module, path, text) in modules() {
+    for Source { path, text, module, .. } in sources() {
         for (guest, home) in AT_HOME {
             let named =
                 text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(&format!("{guest}::")));
-            if named && module != home && module != "server" {
+            if named && module.first().is_none_or(|top| top != home && top != "server") {
                 offences.push(format!("{}: {guest} belongs to {home}", path.display()));
+            }
+            if named && guest == "wasmtime" && module.get(1).is_none_or(|room| room != "wasm") {
+                offences.push(format!("{}: wasmtime belongs to plugin/wasm", path.display()));
             }
         }
     }
@@ -116,18 +102,96 @@ fn what_belongs_to_one_module_is_named_in_no_other() {
 }
 
 #[test]
-fn imports_are_found_alone_and_in_braces() {
-    let text = "use crate::store::Store;\nuse crate::{\n    app::{App, Error},\n    domain::id::LeadId,\n};\nlet x = crate::plugin::Plugins::none();";
-    assert_eq!(imports(text), ["store", "app", "domain", "plugin"]);
-}
-
-#[test]
 fn the_domain_is_pure() {
-    for (_, path, text) in modules().into_iter().filter(|(module, ..)| module == "domain") {
+    for Source { path, text, .. } in sources().into_iter().filter(|source| source.top() == "domain") {
         for word in ["async fn", "tokio::", "std::fs", "std::net", "Instant::now"] {
             assert!(!text.contains(word), "{} has {word}", path.display());
         }
     }
+}
+
+#[test]
+fn a_statement_names_the_columns_that_it_reads() {
+    for Source { path, text, .. } in sources().into_iter().filter(|source| source.top() == "store") {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!code.contains("SELECT *") && !code.contains(".*,"), "{}: use `columns!`", path.display());
+    }
+}
+
+#[test]
+fn the_name_of_an_event_is_written_in_one_place() {
+    for Source { path, text, .. } in sources() {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let has_own = path.ends_with("event_name.rs") || path.ends_with("tests.rs");
+        for name in EventName::ALL.into_iter().map(EventName::as_str).filter(|_| !has_own) {
+            assert!(!code.contains(&format!("\"{name}\"")), "{}: use EventName for {name}", path.display());
+        }
+    }
+}
+
+/// Types that a file declares outside of its tests.
+#[derive(Default)]
+struct Types(Vec<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        match item {
+            syn::Item::Struct(item) => self.0.push(item.ident.to_string()),
+            syn::Item::Enum(item) => self.0.push(item.ident.to_string()),
+            syn::Item::Trait(item) => self.0.push(item.ident.to_string()),
+            syn::Item::Type(item) => self.0.push(item.ident.to_string()),
+            syn::Item::Mod(_) => return,
+            _ => {}
+        }
+        visit::visit_item(self, item);
+    }
+}
+
+#[test]
+fn a_type_name_stands_in_one_file_alone() {
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.path.ends_with("tests.rs")) {
+        let mut types = Types::default();
+        types.visit_file(&source.file);
+        for name in types.0 {
+            files.entry(name).or_default().push(source.path.display().to_string());
+        }
+    }
+    files.retain(|name, files| files.len() > 1 && !COMMON_NAMES.contains(&name.as_str()));
+    assert!(files.is_empty(), "{files:#?}");
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_can_keep_in_mind() {
+    let lines = |source: &Source| source.text.lines().count();
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|source| lines(source) > MAX_LINES)
+        .map(|source| format!("{}: {} lines", source.path.display(), lines(source)))
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn a_doc_comment_begins_with_the_noun_that_it_defines_or_with_a_verb() {
+    let (mut all, mut questions) = (0, Vec::new());
+    for source in sources() {
+        let mut before = "";
+        for (number, line) in source.text.lines().enumerate() {
+            let line = line.trim_start();
+            if let Some(doc) = line.strip_prefix("/// ")
+                && !before.starts_with("///")
+            {
+                all += 1;
+                let first = doc.split_whitespace().next().unwrap_or_default();
+                if ["What", "How", "Whether", "Who", "Those"].contains(&first) {
+                    questions.push(format!("{}:{}: {doc}", source.path.display(), number + 1));
+                }
+            }
+            before = line;
+        }
+    }
+    assert!(questions.len() * 50 < all, "{} of {all}:\n{}", questions.len(), questions.join("\n"));
 }
 
 /// Where a code of the server's own stands in the sources: behind one of these, as the next text.
@@ -135,7 +199,7 @@ const ANSWERS: [&str; 6] = [
     "Problem::new(StatusCode",
     "problem(StatusCode",
     "Self::new(StatusCode",
-    "Refusal::new(\"",
+    "SocketError::new(\"",
     "Self::new(\"",
     "code: \"",
 ];
@@ -143,10 +207,10 @@ const ANSWERS: [&str; 6] = [
 #[test]
 fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
     let mut offences = Vec::new();
-    for (module, path, text) in modules() {
-        // What readiness answers is no refusal.
-        if !["app", "transport"].contains(&module.as_str()) || path.ends_with("tests.rs") || path.ends_with("health.rs")
-        {
+    for Source { path, text, module, .. } in sources() {
+        // Readiness answers with codes that refuse nothing.
+        let is_asked = module.first().is_some_and(|top| ["app", "transport"].contains(&top.as_str()));
+        if !is_asked || path.ends_with("tests.rs") || path.ends_with("health.rs") {
             continue;
         }
         for answer in ANSWERS {
@@ -154,11 +218,22 @@ fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
                 let line = text[at..].lines().next().unwrap_or_default();
                 let Some(code) = line.split('"').nth(1).filter(|code| !code.is_empty()) else { continue };
                 let is_code = code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-                if is_code && !leadwire::plugin::before::is_own_code(code) {
-                    offences.push(format!("{}: add {code:?} to OWN_CODES in plugin/before.rs", path.display()));
+                if is_code && !leadwire::plugin::is_own_code(code) {
+                    offences.push(format!("{}: {code:?}", path.display()));
                 }
             }
         }
     }
-    assert!(offences.is_empty(), "{}", offences.join("\n"));
+    // And those that are documented, wherever they come from: `| 500 | `code` | …`.
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
+    for line in fs::read_to_string(page).expect("a page").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", status, codes, ..] = cells[..] else { continue };
+        if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) {
+            for code in codes.split('`').skip(1).step_by(2).filter(|code| !leadwire::plugin::is_own_code(code)) {
+                offences.push(format!("docs/PROTOCOL.md: {code:?}"));
+            }
+        }
+    }
+    assert!(offences.is_empty(), "add to OWN_CODES in plugin/contract/refusal.rs:\n{}", offences.join("\n"));
 }

@@ -1,59 +1,13 @@
-//! One binary for all integration tests: a file a topic.
-#![allow(unreachable_pub, clippy::print_stdout, reason = "tests have no outside, and tell what they measured")]
+//! One binary for all integration tests: five folders, a file per topic.
+#![allow(unreachable_pub, clippy::print_stdout, reason = "tests have no outside, and print what they measured")]
 
-mod activities;
-mod after;
-mod after_hook;
-mod audit;
-mod auth;
-mod backup;
-mod before;
-mod cli;
-mod crash;
-mod delivery;
-mod doctor;
-mod effects_crash;
-mod erase;
-mod explain;
-mod faults;
-mod first_wit;
-mod fixed;
-mod front;
-mod generations;
-mod golden;
+mod effects;
 mod guest;
-mod hidden;
-mod hostile;
-mod hostile_plugins;
 mod house;
 mod http;
-mod identity;
-mod langs;
-mod lead_search;
-mod leads;
-mod limits;
-mod listener;
-mod live;
-mod load;
-mod logins;
-mod metrics;
-mod plugin_cli;
-mod plugin_files;
-mod plugin_host;
-mod plugin_tools;
-mod presence;
+mod ops;
+mod plugin;
 mod process;
-mod recall;
-mod replay;
-mod resets;
-mod retention;
-mod rights;
-mod samples;
-mod shadow;
 mod socket;
 mod socket_client;
 pub mod support;
-mod swaps;
-mod users;
-mod webhook;
-mod withheld;

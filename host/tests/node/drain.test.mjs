@@ -51,7 +51,7 @@ test(`${SOCKETS} sockets come back after SIGTERM, a tenth of them in a second at
     assert.equal(told, 1, 'server:draining');
   }
   const returns = peak(sockets.map(({ greetings }) => Date.parse(greetings[1].timestamp)));
-  const partings = peak([...stopped.matchAll(/^(\S+Z) .*the server stops/gm)].map(([, moment]) => Date.parse(moment)));
+  const partings = peak([...stopped.matchAll(/^(\S+Z) .*server shutting down/gm)].map(([, moment]) => Date.parse(moment)));
   console.log(`${SOCKETS} sockets: at most ${partings} left and ${returns} came back in a second`);
   assert.ok(returns <= MOST, `${returns} came back in a second`);
   assert.ok(partings > 0 && partings <= MOST, `${partings} left in a second`);

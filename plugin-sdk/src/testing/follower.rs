@@ -1,4 +1,4 @@
-//! A plugin that follows a log, natively: asked as the host asks it, with a state and reminders that are kept.
+//! Native follower for tests: asks a plugin like the host does, and keeps its state and reminders.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::{
     After, Effect, Event, Occasion, Outcome, Reminder, Timestamp, after::REMINDER, command::names, event::owned, host,
 };
 
-/// A plugin with the hook `after`, and what the host keeps for it.
+/// Plugin with the hook `after`, and the state and reminders that the host keeps for it.
 ///
 /// ```
 /// use leadwire_plugin_sdk::{*, json, testing::{self, Follower}};
@@ -50,24 +50,24 @@ pub struct Follower<P> {
 
 struct Pending {
     at: Timestamp,
-    /// The input of the effect that set it.
+    /// Input of the effect that set it.
     input: Value,
 }
 
 impl<P: After> Follower<P> {
-    /// One for which nothing is kept yet.
+    /// Creates a follower without state.
     pub fn new(plugin: P) -> Self {
         Self { plugin, asked: 0, state: None, reminders: Vec::new() }
     }
 
-    /// Tells of an event, if the plugin wants to be told, and keeps what it says; what it wants done, to be looked at.
+    /// Passes an event to the plugin, if it wants it, and keeps the state of its answer. Returns the effects for
+    /// inspection.
     ///
-    /// `context` is what the host knows besides: `{"lead": …, "before": …}`.
+    /// `context` is the data that the host adds: `{"lead": …, "before": …}`.
     ///
     /// # Errors
     ///
-    /// What the plugin said went wrong; or, as the host would say, that it wants something done that `wants` does not
-    /// list.
+    /// The plugin's own error; or, as the host would report it, that it requests an effect that `wants` does not list.
     pub fn tell(&mut self, name: &str, payload: &Value, context: &Value) -> Result<Vec<Effect>, String> {
         if !self.plugin.wants().events.iter().any(|pattern| names(pattern, name)) {
             return Ok(Vec::new());
@@ -79,17 +79,17 @@ impl<P: After> Follower<P> {
         self.keep(outcome)
     }
 
-    /// When the next reminder comes due, if one was set.
+    /// Time when the next reminder comes due, if one was set.
     pub fn next_reminder(&self) -> Option<Timestamp> {
         self.reminders.iter().map(|pending| pending.at).min()
     }
 
-    /// Stops the clock at `now`, and reminds the plugin of all that has come due, with `lead` as it is then; what it
-    /// wants done, to be looked at.
+    /// Stops the clock at `now`, and passes all reminders that have come due to the plugin, with `lead` as it is then.
+    /// Returns the effects for inspection.
     ///
     /// # Errors
     ///
-    /// As for [`tell`](Self::tell).
+    /// Same as for [`tell`](Self::tell).
     pub fn wait_until(&mut self, now: Timestamp, lead: Option<&Value>) -> Result<Vec<Effect>, String> {
         at(now);
         self.reminders.sort_by_key(|pending| pending.at);
@@ -111,11 +111,11 @@ impl<P: After> Follower<P> {
         Ok(effects)
     }
 
-    /// What the plugin last kept; the default where it has kept nothing.
+    /// State that the plugin last kept; the default if it has kept none.
     ///
     /// # Errors
     ///
-    /// When something else was kept.
+    /// When the kept state has another type.
     pub fn state<T: DeserializeOwned + Default>(&self) -> Result<T, String> {
         crate::after::read_state(self.state.as_deref())
     }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::{Manifest, NoConfig, Plugin, Wants, testing::lead};
 
-    /// Sets one reminder for each lead, and pushes it back each time that it is told of the lead.
+    /// Sets one reminder per lead, and postpones it each time that it gets an event of the lead.
     struct Snooze;
 
     impl Plugin for Snooze {

@@ -1,5 +1,5 @@
-//! What has to hold for every filter, looked at with many events: recorded ones, and these again with a member that is
-//! missing, empty or of another kind than it should be.
+//! Laws that hold for every filter, checked with many events: recorded ones, and variants in which a member is missing,
+//! empty or of another type.
 
 use serde_json::{Value, json};
 
@@ -11,13 +11,13 @@ use crate::{Audience, Filter, command::names};
 
 const ROLES: [&str; 4] = ["ADMIN", "MANAGER", "SALES", "VIEWER"];
 
-/// Asks a filter about what a real server [recorded](super::recorded), for every role that it wants to be asked about,
-/// and about each kind of event again with one member changed.
+/// Asks a filter about the events that a real server [recorded](super::recorded), for every role that it wants to be
+/// asked about, and about variants of each kind of event with one member changed.
 ///
 /// # Errors
 ///
-/// When the filter fails to answer, gives two answers to one question, or edits what the host would not let it edit:
-/// the text names the event, the role and what was wrong.
+/// When the filter fails to answer, gives two answers to one question, or makes an edit that the host would refuse. The
+/// text names the event, the role and the problem.
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{*, json, testing};
@@ -53,12 +53,12 @@ pub fn check_filter<P: Filter>(plugin: &P) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that a role is never shown the value at a pointer, whatever the event and whatever stands beside it.
+/// Checks that a role is never shown the value at a pointer, whatever the event and its other members.
 ///
 /// # Errors
 ///
-/// When somebody of the role would be sent the value as it is, or inside of a text that stands in its place; and
-/// what [`check_filter`] finds.
+/// When somebody of the role would be sent the value itself, or a text in its place that contains it; and every error
+/// of [`check_filter`].
 ///
 /// ```
 /// # use leadwire_plugin_sdk::{*, json, testing};
@@ -109,7 +109,7 @@ pub fn check_hidden<P: Filter>(plugin: &P, role: &str, pointer: &str) -> Result<
 }
 
 fn wants<P: Filter>(name: &str) -> bool {
-    // Who wants any event that tells of a lead is asked about its reads as well.
+    // A plugin that wants any event about a lead is asked about its reads as well.
     let noun = name.strip_suffix("read");
     let tells = |pattern: &str| pattern != "lead:viewers" && noun.is_some_and(|noun| pattern.starts_with(noun));
     P::manifest().events.iter().any(|pattern| names(pattern, name) || tells(pattern))
@@ -120,7 +120,7 @@ fn roles<P: Filter>() -> Vec<String> {
     if asked.is_empty() { ROLES.map(str::to_owned).to_vec() } else { asked }
 }
 
-/// Everything recorded as it is, and the first of each kind with a lead or an activity of every shape.
+/// All recorded events, and the first of each kind with every variant of its lead or activity.
 fn cases() -> Vec<Recorded> {
     let mut cases: Vec<Recorded> = recorded();
     let mut kinds: Vec<Recorded> = Vec::new();
@@ -144,7 +144,7 @@ fn cases() -> Vec<Recorded> {
     cases
 }
 
-/// For each member the object without it, and with a value of each kind in its place.
+/// For each member: the object without it, and with a value of each type in its place.
 fn variants(item: Value) -> Vec<Value> {
     let keys: Vec<String> = item.as_object().map(|members| members.keys().cloned().collect()).unwrap_or_default();
     let mut variants = Vec::new();

@@ -1,10 +1,10 @@
-//! What a real server asked plugins about, as it was recorded.
+//! Questions that a real server asked plugins, as recorded.
 
 use serde_json::Value;
 
 const GOLDEN: &str = include_str!("../../fixtures/golden.json");
 
-/// An event of a real server, with what the host knows besides; made by [`recorded`].
+/// Event of a real server, with the context that the host added; created by [`recorded`].
 ///
 /// ```
 /// use leadwire_plugin_sdk::testing;
@@ -15,15 +15,15 @@ const GOLDEN: &str = include_str!("../../fixtures/golden.json");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
-    /// What it is called, such as `lead:updated`.
+    /// Name of the event, such as `lead:updated`.
     pub name: String,
-    /// What clients are sent, before any plugin looks.
+    /// Payload before any plugin edits it.
     pub payload: Value,
-    /// What the host knows besides: `{"lead": …, "before": …}`, as far as there are such.
+    /// Context that the host adds: `{"lead": …, "before": …}`, as far as these exist.
     pub context: Value,
 }
 
-/// What plugins are asked about a morning's work, in its order: every kind of event, and the answers to reads.
+/// Returns the questions about a morning's work, in order: every kind of event, and the answers to reads.
 ///
 /// ```
 /// use leadwire_plugin_sdk::testing;

@@ -1,7 +1,8 @@
-//! Format of a backup: a tar archive, compressed with zstd, whose last file is a manifest with the checksums of all others.
+//! Format of a backup: a tar archive, compressed with zstd, whose last file is a manifest with the checksums of all
+//! others.
 //!
-//! Only files that a backup can have are taken out of an archive, each at its one place: whatever else somebody put into
-//! it, a path that leads elsewhere or a link, makes the whole archive refused.
+//! Only files that belong to a backup are extracted, each to its one place. Any other entry, such as a path that leads
+//! elsewhere or a link, makes the whole archive refused.
 
 use std::{
     collections::BTreeMap,
@@ -22,29 +23,29 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const MAX_MANIFEST: u64 = 64 << 20;
 
-/// What a backup says of itself.
+/// Manifest of a backup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
-    pub(super) format: u32,
-    /// Version of the program that made it.
-    pub(super) leadwire: String,
-    pub(super) created_at: Timestamp,
-    pub(super) database: Contents,
-    pub(super) files: Vec<Content>,
+pub(crate) struct BackupManifest {
+    pub(crate) format: u32,
+    /// Version of the program that wrote it.
+    pub(crate) leadwire: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) database: Contents,
+    pub(crate) files: Vec<ArchivedFile>,
 }
 
 /// One file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Content {
-    pub(super) path: String,
-    pub(super) size: u64,
-    pub(super) sha256: String,
+pub(crate) struct ArchivedFile {
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) sha256: String,
 }
 
-/// Where a file of a backup belongs.
+/// Place of a file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum ArchivePlace {
     Database,
     Config,
     /// Below the data directory.
@@ -53,12 +54,14 @@ pub(super) enum Place {
     Plugin(String),
 }
 
-impl Place {
-    pub(super) const SECRET: &str = "data/jwt-secret";
+impl ArchivePlace {
+    pub(crate) const SECRET: &str = "data/jwt-secret";
 
+    /// Parses the path of an archive entry.
+    ///
     /// # Errors
     /// When no file of a backup has such a path.
-    pub(super) fn parse(path: &str) -> Result<Self> {
+    pub(crate) fn parse(path: &str) -> Result<Self> {
         let parts: Vec<&str> = path.split('/').collect();
         let place = match parts[..] {
             ["database.db"] => Self::Database,
@@ -69,7 +72,7 @@ impl Place {
             ["plugins", name] if is_named(name, "wasm", is_plugin) || is_named(name, "toml", is_plugin) => {
                 Self::Plugin(name.into())
             }
-            _ => bail!("{path:?} is no file of a backup"),
+            _ => bail!("{path:?} does not belong in a backup"),
         };
         Ok(place)
     }
@@ -91,7 +94,7 @@ fn is_plugin(stem: &str) -> bool {
     check_name(stem).is_ok()
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ArchivePlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Database => formatter.write_str("database.db"),
@@ -102,35 +105,35 @@ impl fmt::Display for Place {
     }
 }
 
-/// An archive that is being written.
-pub(super) struct Writer {
+/// Archive that is being written.
+pub(crate) struct ArchiveWriter {
     tar: tar::Builder<zstd::Encoder<'static, File>>,
-    files: Vec<Content>,
+    files: Vec<ArchivedFile>,
 }
 
-impl Writer {
-    pub(super) fn new(file: File) -> Result<Self> {
+impl ArchiveWriter {
+    pub(crate) fn new(file: File) -> Result<Self> {
         let mut encoder = zstd::Encoder::new(file, zstd::DEFAULT_COMPRESSION_LEVEL)?;
         encoder.include_checksum(true)?;
         Ok(Self { tar: tar::Builder::new(encoder), files: Vec::new() })
     }
 
-    pub(super) fn add(&mut self, place: &Place, content: &mut dyn Read, size: u64) -> Result<()> {
+    pub(crate) fn add(&mut self, place: &ArchivePlace, content: &mut dyn Read, size: u64) -> Result<()> {
         let path = place.to_string();
         let mut hashing = Hashing::new(content);
         append(&mut self.tar, &path, &mut hashing, size).with_context(|| format!("cannot write {path}"))?;
         let (read, sha256) = hashing.finish();
         if read != size {
-            bail!("{path} changed its size while it was read");
+            bail!("{path} changed size while it was being read");
         }
-        self.files.push(Content { path, size, sha256 });
+        self.files.push(ArchivedFile { path, size, sha256 });
         Ok(())
     }
 
-    /// Adds the manifest and makes all of it last.
-    pub(super) fn finish(mut self, database: Contents, created_at: Timestamp) -> Result<()> {
+    /// Adds the manifest and syncs the archive.
+    pub(crate) fn finish(mut self, database: Contents, created_at: Timestamp) -> Result<()> {
         let leadwire = env!("CARGO_PKG_VERSION").to_owned();
-        let manifest = Manifest { format: FORMAT, leadwire, created_at, database, files: self.files };
+        let manifest = BackupManifest { format: FORMAT, leadwire, created_at, database, files: self.files };
         let bytes = serde_json::to_vec_pretty(&manifest)?;
         append(&mut self.tar, MANIFEST, &mut bytes.as_slice(), bytes.len() as u64)?;
         self.tar.into_inner()?.finish()?.sync_all()?;
@@ -151,11 +154,14 @@ fn append(
     tar.append_data(&mut header, path, content)
 }
 
-/// Hands each file of an archive to `take`, in order, and checks all of it against the manifest.
+/// Passes each file of an archive to `take`, in order, and verifies the whole archive against the manifest.
 ///
 /// # Errors
-/// When the archive is damaged or is not one of ours. `take` may have been called before: what it wrote is not to be used.
-pub(super) fn read(archive: &Path, mut take: impl FnMut(&Place, &mut dyn Read) -> Result<()>) -> Result<Manifest> {
+/// When the archive is damaged or has another format. `take` may have been called before: its output must not be used.
+pub(crate) fn read(
+    archive: &Path,
+    mut take: impl FnMut(&ArchivePlace, &mut dyn Read) -> Result<()>,
+) -> Result<BackupManifest> {
     let unread = || format!("cannot read {}", archive.display());
     if !fs::metadata(archive).with_context(unread)?.is_file() {
         bail!("{} is not a file", archive.display());
@@ -164,40 +170,40 @@ pub(super) fn read(archive: &Path, mut take: impl FnMut(&Place, &mut dyn Read) -
     let mut tar = tar::Archive::new(decoder);
     let (mut found, mut manifest) = (BTreeMap::new(), None);
     for entry in tar.entries().with_context(unread)? {
-        let mut entry = entry.with_context(|| format!("{} is damaged, or no backup", archive.display()))?;
+        let mut entry = entry.with_context(|| format!("{} is damaged or not a backup", archive.display()))?;
         let path = String::from_utf8(entry.path_bytes().into_owned()).context("a path in it is not UTF-8")?;
         if entry.header().entry_type() != tar::EntryType::Regular {
-            bail!("{path:?} is no regular file: a backup has no others");
+            bail!("{path:?} is not a regular file");
         }
         if manifest.is_some() {
-            bail!("{path:?} stands behind the manifest");
+            bail!("{path:?} comes after the manifest, expected the manifest last");
         }
         if path == MANIFEST {
             let mut text = String::new();
             entry.take(MAX_MANIFEST).read_to_string(&mut text).context("cannot read its manifest")?;
-            manifest = Some(serde_json::from_str::<Manifest>(&text).context("cannot understand its manifest")?);
+            manifest = Some(serde_json::from_str::<BackupManifest>(&text).context("cannot parse its manifest")?);
             continue;
         }
-        let place = Place::parse(&path)?;
+        let place = ArchivePlace::parse(&path)?;
         let mut hashing = Hashing::new(&mut entry);
         take(&place, &mut hashing)?;
         io::copy(&mut hashing, &mut io::sink()).with_context(unread)?;
         let (size, sha256) = hashing.finish();
-        if found.insert(path.clone(), Content { path: path.clone(), size, sha256 }).is_some() {
-            bail!("{path:?} is in it twice");
+        if found.insert(path.clone(), ArchivedFile { path: path.clone(), size, sha256 }).is_some() {
+            bail!("{path:?} appears twice");
         }
     }
-    // The checksum of the compressed stream stands at its end.
+    // The checksum of the compressed stream is at its end.
     io::copy(&mut tar.into_inner(), &mut io::sink()).with_context(unread)?;
-    let manifest = manifest.context("it has no manifest: it was not written to its end")?;
+    let manifest = manifest.context("it has no manifest: the backup is incomplete")?;
     if manifest.format != FORMAT {
         bail!("it has format {}: expected {FORMAT}; it was made by leadwire {}", manifest.format, manifest.leadwire);
     }
     for content in &manifest.files {
         match found.remove(&content.path) {
             Some(read) if read == *content => {}
-            Some(_) => bail!("{:?} is damaged: its checksum is another", content.path),
-            None => bail!("{:?} is missing from it", content.path),
+            Some(_) => bail!("{:?} is damaged: checksum mismatch", content.path),
+            None => bail!("{:?} is missing", content.path),
         }
     }
     if let Some(path) = found.keys().next() {
@@ -206,7 +212,7 @@ pub(super) fn read(archive: &Path, mut take: impl FnMut(&Place, &mut dyn Read) -
     Ok(manifest)
 }
 
-/// Counts and hashes what is read through it.
+/// Reader that counts and hashes what is read through it.
 struct Hashing<'a> {
     content: &'a mut dyn Read,
     digest: Sha256,
@@ -219,7 +225,7 @@ impl<'a> Hashing<'a> {
     }
 
     fn finish(self) -> (u64, String) {
-        (self.size, self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.size, hex::encode(self.digest.finalize()))
     }
 }
 
@@ -240,13 +246,13 @@ mod tests {
         Contents { epoch: "e".into(), head: 7, migration: 1, leads: 2, users: 1 }
     }
 
-    /// An archive with these entries, signed by a manifest of its own.
+    /// Archive with these entries and a matching manifest.
     fn forge(dir: &Path, entries: &[(&str, tar::EntryType)]) -> PathBuf {
         let path = dir.join("forged");
-        let mut writer = Writer::new(File::create(&path).expect("made")).expect("begun");
+        let mut writer = ArchiveWriter::new(File::create(&path).expect("made")).expect("begun");
         for (name, kind) in entries {
             let mut header = tar::Header::new_gnu();
-            // Written by hand: the library itself refuses to write such paths.
+            // Written by hand, because the library refuses to write such paths.
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_entry_type(*kind);
             header.set_size(0);
@@ -257,7 +263,7 @@ mod tests {
             header.set_cksum();
             writer.tar.append(&header, io::empty()).expect("written");
             let sha256 = Hashing::new(&mut io::empty()).finish().1;
-            writer.files.push(Content { path: (*name).into(), size: 0, sha256 });
+            writer.files.push(ArchivedFile { path: (*name).into(), size: 0, sha256 });
         }
         writer.finish(contents(), Timestamp::from_millis(0).expect("in range")).expect("finished");
         path
@@ -295,11 +301,11 @@ mod tests {
     fn what_was_changed_or_cut_off_is_noticed() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("backup");
-        let mut writer = Writer::new(File::create(&path).expect("made")).expect("begun");
-        let content: Vec<u8> = (0..100_000_u32).flat_map(|number| number.to_le_bytes()).collect();
-        writer.add(&Place::Database, &mut content.as_slice(), content.len() as u64).expect("added");
+        let mut writer = ArchiveWriter::new(File::create(&path).expect("made")).expect("begun");
+        let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        writer.add(&ArchivePlace::Database, &mut content.as_slice(), content.len() as u64).expect("added");
         writer.finish(contents(), Timestamp::from_millis(0).expect("in range")).expect("finished");
-        let drain = |_: &Place, content: &mut dyn Read| Ok(io::copy(content, &mut io::sink()).map(drop)?);
+        let drain = |_: &ArchivePlace, content: &mut dyn Read| Ok(io::copy(content, &mut io::sink()).map(drop)?);
         read(&path, drain).expect("whole");
 
         let whole = fs::read(&path).expect("there");

@@ -1,16 +1,18 @@
-//! Checks of the database: the file, the log in it, and the write-ahead log beside it.
+//! Checks of the database: its file, the log, and the write-ahead log.
 
 use std::{ffi::OsString, fs};
 
 use serde::Deserialize;
 
-use super::{Findings, Patient};
-use crate::store::examine::Migrations;
+use crate::{
+    cli::doctor::finding::{Examined, Findings},
+    store::examine::Migrations,
+};
 
-/// A write-ahead log that was emptied in time is smaller.
+/// A write-ahead log that is emptied in time stays smaller.
 const LARGE_WAL: u64 = 64 << 20;
 
-pub(super) fn database(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn database(patient: &Examined, findings: &mut Findings) {
     let file = patient.database.display();
     let examination = match &patient.examination {
         None => {
@@ -41,7 +43,7 @@ pub(super) fn database(patient: &Patient, findings: &mut Findings) {
         findings.problem(
             "orphans",
             format!("{count} rows of {table} refer to rows that do not exist"),
-            "the file was changed by something else than leadwire: restore a backup, or mend it with sqlite3",
+            "the file was changed by another program: restore a backup, or repair it with sqlite3",
         );
     }
     match examination.migrations {
@@ -63,15 +65,15 @@ pub(super) fn database(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-/// What a server noted about the log.
+/// Content of `log.json`, a server's note about the log.
 #[derive(Deserialize)]
-struct Note {
+struct NoteContent {
     epoch: String,
-    /// The last seq that a client may have seen, in digits.
+    /// Last seq that a client may have seen, in digits.
     issued: String,
 }
 
-impl Note {
+impl NoteContent {
     fn parse(bytes: &[u8]) -> Result<(String, u64), String> {
         let note: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let issued = note.issued.parse();
@@ -79,13 +81,13 @@ impl Note {
     }
 }
 
-pub(super) fn log(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn log(patient: &Examined, findings: &mut Findings) {
     let Some(Ok(examination)) = &patient.examination else { return };
     let Some((epoch, head)) = &examination.log else { return };
     let path = patient.data_dir.join("log.json");
     let restart = "nothing: the next start gives the log another epoch, and clients fetch again";
     let note = match &patient.note {
-        Ok(bytes) => Note::parse(bytes),
+        Ok(bytes) => NoteContent::parse(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return match head {
                 0 => findings.ok("the log is empty"),
@@ -109,7 +111,7 @@ pub(super) fn log(patient: &Patient, findings: &mut Findings) {
         ),
         Ok((noted, _)) if noted != *epoch => findings.warn(
             "other_log",
-            format!("the data directory knows the log {:?}, the database has {epoch:?}", noted),
+            format!("the data directory knows the log {noted:?}, the database has {epoch:?}"),
             "check that --database and --data-dir belong together; if they do, the next start gives the log another epoch",
         ),
         Ok((_, issued)) if issued > *head => findings.warn(
@@ -121,7 +123,7 @@ pub(super) fn log(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-pub(super) fn wal(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn wal(patient: &Examined, findings: &mut Findings) {
     let mut path = OsString::from(&patient.database);
     path.push("-wal");
     let Ok(metadata) = fs::metadata(&path) else { return };

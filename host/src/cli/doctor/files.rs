@@ -1,4 +1,4 @@
-//! Checks of disks, owners and modes, and of who else uses the files.
+//! Checks of disks, owners and modes, and of other processes that use the files.
 
 use std::{
     fs::{self, Metadata},
@@ -8,10 +8,10 @@ use std::{
 
 use rustix::{fs::statvfs, process::geteuid};
 
-use super::{Findings, Patient};
 use crate::{
     auth::settings::MIN_SECRET_BYTES,
-    plugin::file,
+    cli::doctor::finding::{Examined, Findings},
+    files,
     server::claim,
     store::lock::{self, Holder},
 };
@@ -19,7 +19,7 @@ use crate::{
 const LITTLE: u64 = 1 << 30;
 const NEXT_TO_NOTHING: u64 = 64 << 20;
 
-pub(super) fn disk(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn disk(patient: &Examined, findings: &mut Findings) {
     let mut seen = Vec::new();
     for path in [&patient.database, &patient.data_dir] {
         let folder = existing(path);
@@ -37,7 +37,7 @@ pub(super) fn disk(patient: &Patient, findings: &mut Findings) {
             findings.problem(
                 "disk_full",
                 format!("{mib} MiB are free at {folder}: writes fail, or soon will"),
-                "make room; docs/OPERATIONS.md tells what grows",
+                "make room; docs/BACKUP.md lists what grows",
             );
         } else if free < LITTLE || free < size {
             findings.warn(
@@ -51,7 +51,7 @@ pub(super) fn disk(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-/// The nearest folder that is there.
+/// Nearest existing folder.
 fn existing(path: &Path) -> PathBuf {
     let above =
         path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
@@ -59,7 +59,7 @@ fn existing(path: &Path) -> PathBuf {
     own.into_iter().chain(above).find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
 
-pub(super) fn data_dir(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn data_dir(patient: &Examined, findings: &mut Findings) {
     let before = findings.all.len();
     let beside = ["", "-wal", "-shm"].map(|suffix| {
         let mut path = patient.database.clone().into_os_string();
@@ -81,7 +81,7 @@ pub(super) fn data_dir(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-/// Whether a file is this user's, and nobody else's to read.
+/// Checks that a file belongs to this user and is readable for nobody else.
 fn ours(path: &Path, metadata: &Metadata, findings: &mut Findings) {
     let (owner, me, mode) = (metadata.uid(), geteuid().as_raw(), metadata.mode() & 0o777);
     let path = path.display();
@@ -96,31 +96,31 @@ fn ours(path: &Path, metadata: &Metadata, findings: &mut Findings) {
         let private = if metadata.is_dir() { "0700" } else { "0600" };
         findings.problem(
             "open_to_others",
-            format!("{path} has mode {mode:04o}: others on this machine can get at what is in it"),
+            format!("{path} has mode {mode:04o}: other users of this machine can access it"),
             format!("chmod {private} {path}"),
         );
     }
 }
 
-pub(super) fn secret(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn secret(patient: &Examined, findings: &mut Findings) {
     if patient.config.auth.jwt_secret.is_some() {
         return findings.ok("the secret that signs tokens is configured");
     }
     let path = patient.data_dir.join("jwt-secret");
     let shown = path.display();
-    match file::read(&path, 1 << 20) {
+    match files::read(&path, 1 << 20) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => findings.warn(
             "no_secret",
-            format!("there is no {shown}: the next start makes one, and every login is void"),
+            format!("there is no {shown}: the next start generates one, which invalidates every session"),
             "nothing for a new server; else restore it from a backup",
         ),
         Err(error) => {
-            findings.problem("secret_unread", format!("{shown} cannot be read: {error}"), "check its owner and mode")
+            findings.problem("secret_unread", format!("{shown} cannot be read: {error}"), "check its owner and mode");
         }
         Ok(bytes) if bytes.trim_ascii().len() < MIN_SECRET_BYTES => findings.problem(
             "short_secret",
             format!("{shown} has less than {MIN_SECRET_BYTES} bytes: the server refuses it"),
-            "restore it from a backup, or delete it: then every login is void",
+            "restore it from a backup, or delete it, which invalidates every session",
         ),
         Ok(_) => {
             let before = findings.all.len();
@@ -134,7 +134,7 @@ pub(super) fn secret(patient: &Patient, findings: &mut Findings) {
     }
 }
 
-pub(super) fn process(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn process(patient: &Examined, findings: &mut Findings) {
     let holder = |path: &Path, findings: &mut Findings| match Holder::of(path) {
         Ok(holder) => holder,
         Err(error) => {

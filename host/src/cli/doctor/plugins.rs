@@ -1,11 +1,14 @@
-//! Checks of the plugin folder: what is in it, who may write to it, and what a running server makes of it.
+//! Checks of the plugin folder: its content, who may write to it, and the state that a running server reports.
 
 use std::{fs, os::unix::fs::MetadataExt};
 
-use super::{Findings, Patient};
-use crate::plugin::{bulletin, file};
+use crate::{
+    cli::doctor::finding::{Examined, Findings},
+    files,
+    plugin::report::status_file,
+};
 
-pub(super) fn plugins(patient: &Patient, findings: &mut Findings) {
+pub(crate) fn plugins(patient: &Examined, findings: &mut Findings) {
     let Some(folder) = &patient.config.plugins.dir else { return findings.ok("no plugin folder is set") };
     let (before, shown) = (findings.all.len(), folder.display());
     let entries = match fs::read_dir(folder) {
@@ -32,14 +35,14 @@ pub(super) fn plugins(patient: &Patient, findings: &mut Findings) {
             Some("toml") => limits.settings_bytes(),
             _ => continue,
         };
-        if let Err(error) = file::read(&path, most) {
+        if let Err(error) = files::read(&path, most) {
             let message = format!("{} cannot be used: {error}", path.display());
             findings.problem("file_unusable", message, "put a regular file in its place, or remove it");
         }
     }
 
-    // What is unreadable is told by another check.
-    let server = bulletin::read(&patient.data_dir).ok().flatten();
+    // Another check reports an unreadable status file.
+    let server = status_file::read(&patient.data_dir).ok().flatten();
     for item in server.iter().flat_map(|server| server["items"].as_array()).flatten() {
         let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
         let (name, state, reason) = (text("name"), text("state"), text("reason"));

@@ -1,4 +1,5 @@
-//! `leadwire plugin bench`: what a call of each hook costs, beside an empty call of the same component.
+//! `leadwire plugin bench`: measures the cost of a call of each hook, compared with an empty call of the same
+//! component.
 
 use std::path::PathBuf;
 
@@ -6,37 +7,36 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
 
-use super::Component;
 use crate::{
-    cli::{NotGood, Options, say},
+    cli::{exit::NotGood, options::Options, plugin::component::Component, print::say},
     plugin::{
-        error::Refused,
-        workbench::{Figures, Measured},
+        contract::error::LoadError,
+        testkit::measure::{BenchResult, Figures},
     },
 };
 
 #[derive(Args)]
-pub(in crate::cli) struct Bench {
-    /// The component, NAME.wasm
+pub(crate) struct Bench {
+    /// Component, NAME.wasm
     file: PathBuf,
-    /// Its settings [default: NAME.toml beside it, where there is one]
+    /// Settings file [default: NAME.toml beside the component, if it exists]
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// How many calls of each hook are counted
+    /// Number of calls per hook
     #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     calls: u32,
-    /// Print JSON for a program
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(bench: &Bench, options: &Options) -> Result<()> {
+pub(crate) fn run(bench: &Bench, options: &Options) -> Result<()> {
     let (limits, _) = options.plugin_limits()?;
     let Component { name, bytes, settings, .. } = Component::read(&bench.file, bench.settings.as_deref(), &limits)?;
     let settings = settings.map_err(|why| anyhow!(why))?;
-    let measured = match super::workbench()?.open(&name, &bytes, settings) {
+    let measured = match crate::cli::plugin::component::workbench()?.open(&name, &bytes, settings) {
         Ok(specimen) => specimen.measure(bench.calls as usize),
-        Err(Refused(why)) => Err(format!("it does not load: {why}")),
+        Err(LoadError(why)) => Err(format!("it does not load: {why}")),
     };
     let told = match (&measured, bench.json) {
         (Ok(measured), false) => text(measured, bench.calls),
@@ -48,8 +48,8 @@ pub(super) fn run(bench: &Bench, options: &Options) -> Result<()> {
     measured.map(drop).map_err(|_| NotGood.into())
 }
 
-fn text(measured: &Measured, calls: u32) -> String {
-    let Measured { plugin, version, build, empty, hooks } = measured;
+fn text(measured: &BenchResult, calls: u32) -> String {
+    let BenchResult { plugin, version, build, empty, hooks } = measured;
     let mut lines = vec![format!("{plugin} {version}, {calls} calls of each hook on warm instances")];
     if *build == "debug" {
         lines.push(

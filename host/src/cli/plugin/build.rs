@@ -1,4 +1,4 @@
-//! `leadwire plugin build`: cargo makes a core module, this makes the component of it.
+//! `leadwire plugin build`: compiles a core module with cargo and makes a component of it.
 
 use std::{
     fs,
@@ -11,69 +11,71 @@ use serde::Deserialize;
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use super::toolchain::Toolchain;
-use crate::plugin;
+use crate::{
+    cli::plugin::toolchain::Toolchain,
+    files::{self, FileAccess},
+};
 
-/// A component may have no more, whatever the limits.
+/// Maximum size of a component, whatever the limits.
 const MAX_MODULE: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Build {
+pub(crate) struct BuildArgs {
     /// Folders of the plugins to build
     #[arg(value_name = "DIR", default_value = ".")]
     dirs: Vec<PathBuf>,
-    /// Where to put NAME.wasm, such as a server's plugin folder; `target` in each DIR if left out
+    /// Folder for NAME.wasm, such as a server's plugin folder; `target` in each DIR if left out
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(build: &Build) -> Result<()> {
+pub(crate) fn run(build: &BuildArgs) -> Result<()> {
     for dir in &build.dirs {
         let file = component(dir, build.out.as_deref()).with_context(|| format!("cannot build {}", dir.display()))?;
-        crate::cli::say(file.display())?;
+        crate::cli::print::say(file.display())?;
     }
     Ok(())
 }
 
-/// Builds the plugin in `dir` and returns the file it became.
-pub(super) fn component(dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
+/// Builds the plugin in `dir` and returns the path of the component.
+pub(crate) fn component(dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
     component_with(&toolchain(dir)?, dir, out)
 }
 
-/// How a plugin in `dir` is compiled.
-pub(super) fn toolchain(dir: &Path) -> Result<Toolchain> {
+/// Toolchain that compiles the plugin in `dir`.
+pub(crate) fn toolchain(dir: &Path) -> Result<Toolchain> {
     if !dir.join("Cargo.toml").is_file() {
-        bail!("it holds no Cargo.toml");
+        bail!("it has no Cargo.toml");
     }
     Toolchain::find(dir)
 }
 
-/// As `component`, for somebody who builds again and again.
-pub(super) fn component_with(toolchain: &Toolchain, dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
-    let package = Package::of(dir, toolchain)?;
+/// Same as `component`, with a known toolchain, for repeated builds.
+pub(crate) fn component_with(toolchain: &Toolchain, dir: &Path, out: Option<&Path>) -> Result<PathBuf> {
+    let package = CargoPackage::of(dir, toolchain)?;
     let module = package.compile(dir, toolchain)?;
-    let module =
-        plugin::file::read(&module, MAX_MODULE).with_context(|| format!("cannot read {}", module.display()))?;
+    let module = files::read(&module, MAX_MODULE).with_context(|| format!("cannot read {}", module.display()))?;
     let component = encode(&module)?;
     let target = dir.join("target");
     let out = out.unwrap_or(&target);
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("{}.wasm", package.name));
-    super::replace(&file, &component)?;
+    files::replace(&file, &component, FileAccess::Inherited)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
 
-/// What the module says about its interface, made into a component that has it.
+/// Converts a module to a component with the interface that the module describes.
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = ComponentEncoder::default();
-    let component = encoder.validate(true).module(module).and_then(|encoder| encoder.encode())?;
+    let component = encoder.validate(true).module(module).and_then(wit_component::ComponentEncoder::encode)?;
     if !exports(&component)?.any(|name| name.starts_with("leadwire:plugin/lifecycle@")) {
-        bail!("the module is no plugin: call `leadwire_plugin_sdk::plugin!` in it, to say what it exports");
+        bail!("the module is not a plugin: call `leadwire_plugin_sdk::plugin!` to declare its exports");
     }
     Ok(component)
 }
 
-/// The names that the component itself exports, not those of what is nested in it.
+/// Names that the component itself exports, not those of nested components.
 fn exports(component: &[u8]) -> Result<impl Iterator<Item = String>> {
     let (mut names, mut depth) = (Vec::new(), 0);
     for payload in Parser::new(0).parse_all(component) {
@@ -91,28 +93,28 @@ fn exports(component: &[u8]) -> Result<impl Iterator<Item = String>> {
     Ok(names.into_iter())
 }
 
-/// The parts of `cargo metadata` and of cargo's build messages that matter here.
+/// Parts of `cargo metadata` and of cargo's build messages that are used here.
 #[derive(Debug, Deserialize)]
-struct Package {
+struct CargoPackage {
     name: String,
     id: String,
     manifest_path: PathBuf,
-    targets: Vec<Target>,
+    targets: Vec<CargoTarget>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Target {
+struct CargoTarget {
     crate_types: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
+struct CargoMetadata {
+    packages: Vec<CargoPackage>,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
-enum Message {
+enum CargoMessage {
     CompilerArtifact {
         package_id: String,
         filenames: Vec<PathBuf>,
@@ -121,7 +123,7 @@ enum Message {
     Other,
 }
 
-impl Package {
+impl CargoPackage {
     fn of(dir: &Path, toolchain: &Toolchain) -> Result<Self> {
         let manifest = dir.join("Cargo.toml").canonicalize()?;
         let mut cargo = toolchain.cargo(dir, "metadata");
@@ -133,14 +135,15 @@ impl Package {
         if !output.status.success() {
             bail!("cargo cannot read {}", manifest.display());
         }
-        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")?;
+        let metadata: CargoMetadata =
+            serde_json::from_slice(&output.stdout).context("cannot parse the output of cargo metadata")?;
         let package = metadata
             .packages
             .into_iter()
             .find(|package| package.manifest_path.canonicalize().is_ok_and(|path| path == manifest))
-            .with_context(|| format!("{} names no package", manifest.display()))?;
+            .with_context(|| format!("{} declares no package", manifest.display()))?;
         if !package.targets.iter().any(|target| target.crate_types.iter().any(|kind| kind == "cdylib")) {
-            bail!("package {} is no plugin: its [lib] lacks crate-type = [\"cdylib\", \"rlib\"]", package.name);
+            bail!("package {} is not a plugin: its [lib] lacks crate-type = [\"cdylib\", \"rlib\"]", package.name);
         }
         Ok(package)
     }
@@ -152,14 +155,14 @@ impl Package {
         if !output.status.success() {
             bail!("cargo could not build package {}", self.name);
         }
-        // Cargo says where the module is; where it should be depends on flags, files and variables.
+        // Cargo reports where the module is; the path depends on flags, files and variables.
         let messages = output.stdout.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
         let files = messages.filter_map(|message| match message {
-            Message::CompilerArtifact { package_id, filenames } if package_id == self.id => Some(filenames),
+            CargoMessage::CompilerArtifact { package_id, filenames } if package_id == self.id => Some(filenames),
             _ => None,
         });
         let module = files.flatten().find(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-        module.with_context(|| format!("package {} gave no .wasm file", self.name))
+        module.with_context(|| format!("package {} produced no .wasm file", self.name))
     }
 }
 
@@ -171,7 +174,7 @@ mod tests {
     fn a_module_without_the_plugins_interface_is_refused() {
         let module = wat::parse_str("(module)").expect("valid");
         let error = encode(&module).expect_err("refused").to_string();
-        assert!(error.starts_with("the module is no plugin"), "{error}");
+        assert!(error.starts_with("the module is not a plugin"), "{error}");
         assert!(encode(b"not wasm").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! `leadwire plugin check`: whether a server can rely on a component.
+//! `leadwire plugin check`: checks that a server can rely on a component.
 
 use std::path::PathBuf;
 
@@ -6,37 +6,36 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::Component;
 use crate::{
-    cli::{NotGood, Options, say},
-    plugin::workbench::{Pains, Report, Standing},
+    cli::{exit::NotGood, options::Options, plugin::component::Component, print::say},
+    plugin::testkit::check::{CheckBudget, CheckReport, CheckStatus},
 };
 
 #[derive(Args)]
-pub(in crate::cli) struct Check {
-    /// The component, NAME.wasm
+pub(crate) struct CheckArgs {
+    /// Component, NAME.wasm
     file: PathBuf,
-    /// Its settings [default: NAME.toml beside it, where there is one]
+    /// Settings file [default: NAME.toml beside the component, if it exists]
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Which made-up questions are asked; the same ones for the same number
+    /// Seed of the generated questions; the same number gives the same questions
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many questions are made up
+    /// Number of generated questions
     #[arg(long, value_name = "COUNT", default_value_t = 500)]
     fuzz: usize,
-    /// Print JSON for a program
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(check: &Check, options: &Options) -> Result<()> {
+pub(crate) fn run(check: &CheckArgs, options: &Options) -> Result<()> {
     let (limits, server) = options.plugin_limits()?;
     let component = Component::read(&check.file, check.settings.as_deref(), &limits)?;
     let limits_from = component.limits_from(&server);
     let Component { name, bytes, settings, .. } = component;
-    let pains = Pains { seed: check.seed, fuzzed: check.fuzz, timed: 50 };
-    let report = super::workbench()?.check(&name, &bytes, settings, pains);
+    let pains = CheckBudget { seed: check.seed, fuzzed: check.fuzz, timed: 50 };
+    let report = crate::cli::plugin::component::workbench()?.check(&name, &bytes, settings, pains);
     if check.json {
         let mut told = json!(report);
         told["file"] = check.file.display().to_string().into();
@@ -48,18 +47,18 @@ pub(super) fn run(check: &Check, options: &Options) -> Result<()> {
     if report.ok { Ok(()) } else { Err(NotGood.into()) }
 }
 
-/// A line for each check, or for those alone that are not good, and how to mend them; and where the limits come from.
-pub(super) fn text(report: &Report, limits_from: &str, all: bool) -> String {
+/// One line per check, or per failed check only, with how to fix it; and the source of the limits.
+pub(crate) fn text(report: &CheckReport, limits_from: &str, all: bool) -> String {
     let mut lines = Vec::new();
     for check in &report.checks {
         let state = word(check.state);
-        if all || matches!(check.state, Standing::Warning | Standing::Failed) {
+        if all || matches!(check.state, CheckStatus::Warning | CheckStatus::Failed) {
             lines.push(format!("{state:8} {:11} {}", check.name, check.detail).trim_end().to_owned());
-            lines.extend(check.fix.as_ref().map(|fix| format!("{:20} mend it: {fix}", "")));
+            lines.extend(check.fix.as_ref().map(|fix| format!("{:20} fix: {fix}", "")));
         }
     }
     let count = |standing| report.checks.iter().filter(|check| check.state == standing).count();
-    let standings = [Standing::Ok, Standing::Warning, Standing::Failed, Standing::Skipped];
+    let standings = [CheckStatus::Ok, CheckStatus::Warning, CheckStatus::Failed, CheckStatus::Skipped];
     let counts = standings.map(|standing| (count(standing), word(standing)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     lines.push(format!("the limits are those of {limits_from}"));
@@ -68,11 +67,11 @@ pub(super) fn text(report: &Report, limits_from: &str, all: bool) -> String {
     lines.join("\n")
 }
 
-fn word(standing: Standing) -> &'static str {
+fn word(standing: CheckStatus) -> &'static str {
     match standing {
-        Standing::Ok => "ok",
-        Standing::Warning => "warning",
-        Standing::Failed => "failed",
-        Standing::Skipped => "skipped",
+        CheckStatus::Ok => "ok",
+        CheckStatus::Warning => "warning",
+        CheckStatus::Failed => "failed",
+        CheckStatus::Skipped => "skipped",
     }
 }

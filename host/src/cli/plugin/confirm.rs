@@ -1,7 +1,7 @@
-//! Confirmation by the running server: an order counts as done once the server reports that it is.
+//! Confirmation by the running server: an order counts as done once the server reports it.
 //!
-//! The server puts up its status in the data directory. Where none runs, the order is in the files, and the next server
-//! reads them when it starts; the answer says which of the two it was.
+//! The server writes its status to a file in the data directory. Where no server runs, the order is in the files, and
+//! the next server reads them when it starts; the output says which of the two applies.
 
 use std::{
     fs,
@@ -14,43 +14,43 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
-    cli::{NotGood, Options, say},
+    cli::{exit::NotGood, options::Options, print::say},
     domain::text::one_line,
-    plugin::bulletin,
+    plugin::report::status_file,
 };
 
-/// How long the server may take beyond the quiet that it waits for.
+/// Time that the server may take beyond the quiet period that it waits for.
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an order wants the server to report.
-pub(super) struct Expected<'a> {
-    pub(super) name: &'a str,
-    /// What was done, for people, such as "disabled".
-    pub(super) done: &'a str,
-    pub(super) is_done: &'a dyn Fn(&Report) -> bool,
+/// State that an order expects the server to report.
+pub(crate) struct Expected<'a> {
+    pub(crate) name: &'a str,
+    /// Description of what was done, for people, such as "disabled".
+    pub(crate) done: &'a str,
+    pub(crate) is_done: &'a dyn Fn(&ServerReport) -> bool,
 }
 
-/// Status of one plugin as a server reports it.
-pub(super) struct Report {
+/// Status of one plugin as the server reports it.
+pub(crate) struct ServerReport {
     pid: u64,
-    pub(super) generation: u64,
-    /// None for a plugin that the server does not know.
-    pub(super) item: Option<Value>,
+    pub(crate) generation: u64,
+    /// `None` for a plugin that the server does not know.
+    pub(crate) item: Option<Value>,
     directory: String,
 }
 
-impl Report {
-    /// Reads what the server of the data directory reports; None where no server runs.
-    pub(super) fn read(data_dir: &Path, name: &str) -> Result<Option<Self>> {
-        let Some(bulletin) = bulletin::read(data_dir)? else { return Ok(None) };
+impl ServerReport {
+    /// Reads the status that the server of the data directory reports; `None` when no server runs.
+    pub(crate) fn read(data_dir: &Path, name: &str) -> Result<Option<Self>> {
+        let Some(bulletin) = status_file::read(data_dir)? else { return Ok(None) };
         let item = bulletin["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
         let number = |key: &str| bulletin[key].as_u64().unwrap_or_default();
         let directory = bulletin["directory"].as_str().unwrap_or_default().to_owned();
         Ok(Some(Self { pid: number("pid"), generation: number("generation"), item, directory }))
     }
 
-    pub(super) fn state(&self) -> &str {
+    pub(crate) fn state(&self) -> &str {
         self.item.as_ref().and_then(|item| item["state"].as_str()).unwrap_or("unknown")
     }
 
@@ -60,11 +60,11 @@ impl Report {
     }
 }
 
-/// Waits until the server reports what is expected, and says whether it did.
+/// Waits until the server reports the expected state, and prints whether it did.
 ///
 /// # Errors
 /// Exit code 1 when a server runs and does not confirm it.
-pub(super) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> {
+pub(crate) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> {
     let Expected { name, done, is_done } = expected;
     let config = options.load()?;
     let (data_dir, quiet) = (config.data_dir()?, config.plugins.quiet);
@@ -72,16 +72,16 @@ pub(super) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> 
 
     let deadline = Instant::now() + quiet + PATIENCE;
     loop {
-        let Some(report) = Report::read(&data_dir, name)? else {
+        let Some(report) = ServerReport::read(&data_dir, name)? else {
             let data_dir = data_dir.display();
             return say(format_args!(
-                "{done} plugin {name}; no server runs on {data_dir}: it holds from the next start on"
+                "{done} plugin {name}; no server runs on {data_dir}: it takes effect at the next start"
             ));
         };
         let (pid, theirs) = (report.pid, one_line(&report.directory).into_owned());
         if Path::new(&report.directory) != folder {
             say(format_args!(
-                "{done} plugin {name} in {}; the server (pid {pid}) takes its plugins from {theirs}, and does not take note",
+                "{done} plugin {name} in {}; the server (pid {pid}) loads its plugins from {theirs} and is not affected",
                 folder.display()
             ))?;
             return Err(NotGood.into());

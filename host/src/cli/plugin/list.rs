@@ -1,8 +1,8 @@
-//! `leadwire plugin list`: what is in the plugin folder, and what a running server makes of it.
+//! `leadwire plugin list`: lists the plugin folder, and the state that a running server reports.
 //!
-//! A server that runs on the data directory puts up what it knows there. Where none runs, each component is loaded
-//! for a moment, as a server would when it starts. How far the plugins with an `after` hook are, and what of theirs is
-//! parked, is read from the database.
+//! A server writes its status to the data directory. Where none runs, each component is loaded briefly, as a server
+//! does when it starts. The progress of plugins with an `after` hook, and their parked effects, are read from the
+//! database.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,26 +10,25 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Component;
 use crate::{
     app,
-    cli::{Options, runtime, say},
+    cli::{options::Options, plugin::component::Component, print::say, runtime::runtime},
     config::Config,
     domain::text::one_line,
-    plugin::{Limits, bulletin, error::Refused, workbench::Workbench},
-    store::{self, Store, follower::Standing},
+    plugin::{Limits, contract::error::LoadError, report::status_file, testkit::Testkit},
+    store::{self, follower::FollowerStats, handle::Store},
 };
 
 #[derive(Args)]
-pub(in crate::cli) struct List {
-    /// Print JSON for a program
+pub(crate) struct ListArgs {
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(list: &List, options: &Options) -> Result<()> {
+pub(crate) fn run(list: &ListArgs, options: &Options) -> Result<()> {
     let (dir, config) = (super::manage::folder(options)?, options.load()?);
-    let bulletin = bulletin::read(&config.data_dir()?)?;
+    let bulletin = status_file::read(&config.data_dir()?)?;
     let (server, mut items) = match &bulletin {
         Some(bulletin) => {
             let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
@@ -50,8 +49,8 @@ pub(super) fn run(list: &List, options: &Options) -> Result<()> {
     say(text(&dir, &server, &items) + &withheld(&holds))
 }
 
-/// How far each plugin that ever followed the log is, and what is withheld because one gives no verdict.
-fn from_database(config: &Config) -> Result<(Vec<Standing>, Vec<Value>)> {
+/// Progress of each plugin that ever followed the log, and holds because a plugin gives no verdict.
+fn from_database(config: &Config) -> Result<(Vec<FollowerStats>, Vec<Value>)> {
     if !config.database_file()?.exists() {
         return Ok((Vec::new(), Vec::new()));
     }
@@ -68,7 +67,7 @@ fn from_database(config: &Config) -> Result<(Vec<Standing>, Vec<Value>)> {
     })
 }
 
-/// What a server would make of the folder if it started now.
+/// State that a server would report for the folder if it started now.
 fn at_rest(dir: &Path, limits: &Limits) -> Result<Vec<Value>> {
     let entries = dir.read_dir().with_context(|| format!("cannot read {}", dir.display()))?;
     let mut names = BTreeSet::new();
@@ -78,11 +77,11 @@ fn at_rest(dir: &Path, limits: &Limits) -> Result<Vec<Value>> {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| known && !stem.starts_with('.'));
         names.extend(stem.map(str::to_owned));
     }
-    let workbench = super::workbench()?;
+    let workbench = crate::cli::plugin::component::workbench()?;
     names.iter().map(|name| examine(&workbench, dir, name, limits)).collect()
 }
 
-fn examine(workbench: &Workbench, dir: &Path, name: &str, limits: &Limits) -> Result<Value> {
+fn examine(workbench: &Testkit, dir: &Path, name: &str, limits: &Limits) -> Result<Value> {
     let file = dir.join(format!("{name}.wasm"));
     let told = |state: &str, reason: Option<String>| {
         let file = format!("{name}.wasm");
@@ -103,7 +102,7 @@ fn examine(workbench: &Workbench, dir: &Path, name: &str, limits: &Limits) -> Re
         Err(why) => return Ok(told("refused", Some(why))),
     };
     Ok(match workbench.open(name, &component.bytes, settings) {
-        Err(Refused(why)) => told("refused", Some(why)),
+        Err(LoadError(why)) => told("refused", Some(why)),
         Ok(specimen) => {
             let mut item = told("loadable", None);
             item["version"] = specimen.version().into();
@@ -133,7 +132,7 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
         if let Some(counts) = item["counts"].as_object().filter(|counts| counts["calls"] != 0) {
             let number = |key: &str| counts.get(key).and_then(Value::as_u64).unwrap_or_default();
             let (calls, faults, skipped) = (number("calls"), number("faults"), number("skipped"));
-            let skipped = if skipped > 0 { format!(", {skipped} not asked while it rests") } else { String::new() };
+            let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
             lines.push(format!("{indent}{calls} calls, {faults} faults{skipped}"));
         }
         lines.extend(tried(&item["trial"]).map(|line| format!("{indent}{line}")));
@@ -150,28 +149,28 @@ fn text(dir: &Path, server: &Value, items: &[Value]) -> String {
     lines.join("\n")
 }
 
-/// What no role gets before a plugin gives a verdict, a line each.
+/// Holds, one line each: what a role does not get before a plugin gives a verdict.
 fn withheld(holds: &[Value]) -> String {
     let text = |hold: &Value, key: &str| hold[key].as_str().unwrap_or_default().to_owned();
     let line = |hold: &Value| {
         let lead = if hold["all"] == true { "every lead".to_owned() } else { format!("lead {}", text(hold, "leadId")) };
         let (role, since, plugin) = (text(hold, "role"), text(hold, "since"), text(hold, "plugin"));
         format!(
-            "\nwithheld from {role} since {since}: {lead}, for want of a verdict of {plugin} ({})",
+            "\nwithheld from {role} since {since}: {lead}, because {plugin} returns no verdict ({})",
             text(hold, "reason")
         )
     };
     holds.iter().map(line).collect()
 }
 
-/// How what the gate holds is put in force, and nothing else that may be held by then.
+/// Command that puts exactly the held version into force, and nothing else that may be held by then.
 fn held(candidate: &Value, name: &str) -> Option<String> {
     let version = one_line(candidate["version"].as_str().filter(|_| candidate["state"] == "held")?);
     let hash = candidate["hash"].as_str()?;
     Some(format!("held is {version}: leadwire plugin promote {name} --hash {hash}"))
 }
 
-/// How far a plugin that follows the log is, where there is something left to do.
+/// Progress of a plugin that follows the log, if there is work left.
 fn following(effects: &Value, name: &str) -> Option<String> {
     let number = |key: &str| effects[key].as_u64().unwrap_or_default();
     let counts = [
@@ -190,7 +189,7 @@ fn following(effects: &Value, name: &str) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", ") + &why)
 }
 
-/// What the trial of a plugin found that is in force all the same.
+/// Result of the trial of a plugin that is in force although the trial found failures.
 fn tried(trial: &Value) -> Option<String> {
     let failed = trial["failed"].as_u64().filter(|failed| *failed > 0)?;
     let (leads, events) = (trial["leads"].as_u64()?, trial["events"].as_u64()?);
@@ -198,15 +197,15 @@ fn tried(trial: &Value) -> Option<String> {
     Some(format!("failed {failed} times in its trial on {events} events and {leads} leads; {first}"))
 }
 
-/// What there is to say of a breaker that is not closed.
+/// Description of a circuit breaker that is not closed.
 fn resting(breaker: &Value) -> Option<String> {
     let faults = breaker["faultsInARow"].as_u64().unwrap_or_default();
     match breaker["state"].as_str()? {
         "open" => {
             let seconds = breaker["restMs"].as_u64().unwrap_or_default() as f64 / 1000.0;
-            Some(format!("breaker open after {faults} faults in a row: it is asked again after {seconds} s of rest"))
+            Some(format!("circuit breaker open after {faults} faults in a row: retrying in {seconds} s"))
         }
-        "half-open" => Some(format!("breaker half-open after {faults} faults in a row: the next question decides")),
+        "half-open" => Some(format!("circuit breaker half-open after {faults} faults in a row: the next call decides")),
         _ => None,
     }
 }
@@ -250,8 +249,8 @@ mod tests {
         ];
         let text = text(Path::new("plugins"), &json!({"pid": 7, "generation": 3}), &items);
         let of = |name: &str| text.lines().skip_while(|line| !line.starts_with(name)).nth(2).expect("a line");
-        assert_eq!(of("bad"), "      breaker open after 6 faults in a row: it is asked again after 2 s of rest");
-        assert_eq!(of("back"), "      breaker half-open after 7 faults in a row: the next question decides");
+        assert_eq!(of("bad"), "      circuit breaker open after 6 faults in a row: retrying in 2 s");
+        assert_eq!(of("back"), "      circuit breaker half-open after 7 faults in a row: the next call decides");
         assert_eq!(text.matches("breaker").count(), 2, "{text}");
     }
 }

@@ -1,8 +1,8 @@
-//! `leadwire plugin enable|disable|remove`: what an operator does to a plugin folder; `promote|drop|rollback`: and to
-//! the generations of a plugin.
+//! `leadwire plugin enable|disable|remove` changes a plugin folder; `promote|drop|rollback` changes a plugin's
+//! generations.
 //!
-//! All of it is safe beside a running server, which sees each change by itself, as if it had been made by hand; it is
-//! waited for until it reports that.
+//! All are safe beside a running server, which sees each change by itself, as if it had been made by hand. The command
+//! waits until the server reports it.
 
 use std::{
     fs,
@@ -14,119 +14,124 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use toml_edit::{DocumentMut, value};
 
-use super::confirm::{Expected, Report, confirm};
-
 use crate::{
     auth::Principal,
-    cli::{Options, runtime},
+    cli::{
+        options::Options,
+        plugin::confirm::{Expected, ServerReport, confirm},
+        runtime::runtime,
+    },
     domain::time::Timestamp,
-    plugin::{self, Limits, Shift},
+    files::{self, FileAccess},
+    plugin::{self, Limits, RolloutCommand},
     server::claim,
-    store::audit::Kind,
+    store::audit::AuditKind,
 };
 
 #[derive(Args)]
-pub(in crate::cli) struct Named {
-    /// The plugin's name: that of its file, without `.wasm`
+pub(crate) struct PluginArg {
+    /// Name of the plugin: the name of its file, without `.wasm`
     name: String,
 }
 
 #[derive(Args)]
-pub(in crate::cli) struct Promote {
+pub(crate) struct Promote {
     #[command(flatten)]
-    named: Named,
-    /// Only if the code with this SHA-256 is what the gate holds
+    named: PluginArg,
+    /// Only if the gate holds the code with this SHA-256
     #[arg(long)]
     hash: Option<String>,
 }
 
 #[derive(Args)]
-pub(in crate::cli) struct Rollback {
+pub(crate) struct Rollback {
     #[command(flatten)]
-    named: Named,
+    named: PluginArg,
     /// Only if the code with this SHA-256 is in force
     #[arg(long, value_name = "HASH")]
     from: Option<String>,
 }
 
-/// The two files of a plugin.
-struct Files {
+/// Paths of the two files of a plugin.
+struct PluginPaths {
     component: PathBuf,
     settings: PathBuf,
 }
 
-impl Files {
+impl PluginPaths {
     fn of(name: &str, dir: &Path) -> Self {
         Self { component: dir.join(format!("{name}.wasm")), settings: dir.join(format!("{name}.toml")) }
     }
 }
 
-pub(super) fn enable(named: &Named, options: &Options) -> Result<()> {
+pub(crate) fn enable(named: &PluginArg, options: &Options) -> Result<()> {
     switch(&named.name, &folder(options)?, true)?;
-    record(Kind::PluginEnabled, &named.name, None, options);
-    let is_done = |report: &Report| report.item.is_some() && report.state() != "disabled";
+    record(AuditKind::PluginEnabled, &named.name, None, options);
+    let is_done = |report: &ServerReport| report.item.is_some() && report.state() != "disabled";
     confirm(&Expected { name: &named.name, done: "enabled", is_done: &is_done }, options)
 }
 
-pub(super) fn disable(named: &Named, options: &Options) -> Result<()> {
+pub(crate) fn disable(named: &PluginArg, options: &Options) -> Result<()> {
     switch(&named.name, &folder(options)?, false)?;
-    record(Kind::PluginDisabled, &named.name, None, options);
-    let is_done = |report: &Report| report.state() == "disabled";
+    record(AuditKind::PluginDisabled, &named.name, None, options);
+    let is_done = |report: &ServerReport| report.state() == "disabled";
     confirm(&Expected { name: &named.name, done: "disabled", is_done: &is_done }, options)
 }
 
-pub(super) fn remove(named: &Named, options: &Options) -> Result<()> {
+pub(crate) fn remove(named: &PluginArg, options: &Options) -> Result<()> {
     let name = &named.name;
-    super::check_name(name)?;
+    crate::cli::plugin::component::check_name(name)?;
     let (dir, data_dir) = (folder(options)?, options.load()?.data_dir()?);
-    let files = Files::of(name, &dir);
-    // The component first: settings that vanish before it would make the server load it with none.
+    let files = PluginPaths::of(name, &dir);
+    // The component first: if the settings vanished before it, the server would load it without settings.
     let component = delete(&files.component)?;
     let settings = delete(&files.settings)?;
-    let known = plugin::forget(&data_dir, name).with_context(|| format!("cannot let go of plugin {name}"))?;
-    let followed = forget_effects(name, options).with_context(|| format!("cannot forget the effects of {name}"))?;
+    let known =
+        plugin::forget(&data_dir, name).with_context(|| format!("cannot remove the tombstone of plugin {name}"))?;
+    let followed = forget_effects(name, options).with_context(|| format!("cannot delete the effects of {name}"))?;
     if !(component || settings || known || followed) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
-    record(Kind::PluginRemoved, name, None, options);
+    record(AuditKind::PluginRemoved, name, None, options);
     confirm(&Expected { name, done: "removed", is_done: &|report| report.item.is_none() }, options)
 }
 
-pub(super) fn promote(Promote { named, hash }: Promote, options: &Options) -> Result<()> {
-    shift(&named, options, &Shift::Promote { hash }, "promoted")
+pub(crate) fn promote(Promote { named, hash }: Promote, options: &Options) -> Result<()> {
+    shift(&named, options, &RolloutCommand::Promote { hash }, "promoted")
 }
 
-pub(super) fn drop_held(named: &Named, options: &Options) -> Result<()> {
-    shift(named, options, &Shift::Drop, "dropped what was held of")
+pub(crate) fn drop_held(named: &PluginArg, options: &Options) -> Result<()> {
+    shift(named, options, &RolloutCommand::Drop, "dropped the held candidate of")
 }
 
-pub(super) fn roll_back(Rollback { named, from }: Rollback, options: &Options) -> Result<()> {
-    shift(&named, options, &Shift::RollBack { from }, "rolled back")
+pub(crate) fn roll_back(Rollback { named, from }: Rollback, options: &Options) -> Result<()> {
+    shift(&named, options, &RolloutCommand::RollBack { from }, "rolled back")
 }
 
-fn shift(named: &Named, options: &Options, shift: &Shift, done: &str) -> Result<()> {
+fn shift(named: &PluginArg, options: &Options, shift: &RolloutCommand, done: &str) -> Result<()> {
     let name = &named.name;
-    super::check_name(name)?;
+    crate::cli::plugin::component::check_name(name)?;
     folder(options)?;
-    let before = Report::read(&options.load()?.data_dir()?, name)?.map(|report| report.generation);
+    let before = ServerReport::read(&options.load()?.data_dir()?, name)?.map(|report| report.generation);
     plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
     let (kind, hash) = match shift {
-        Shift::Promote { hash } => (Kind::PluginPromoted, hash.as_deref()),
-        Shift::Drop => (Kind::PluginDropped, None),
-        Shift::RollBack { from } => (Kind::PluginRolledBack, from.as_deref()),
+        RolloutCommand::Promote { hash } => (AuditKind::PluginPromoted, hash.as_deref()),
+        RolloutCommand::Drop => (AuditKind::PluginDropped, None),
+        RolloutCommand::RollBack { from } => (AuditKind::PluginRolledBack, from.as_deref()),
     };
     record(kind, name, hash, options);
-    let is_dropped = |report: &Report| report.item.as_ref().is_some_and(|item| item["candidate"]["state"] == "dropped");
-    let is_done = |report: &Report| match shift {
-        Shift::Drop => is_dropped(report),
-        // Another plugin is in force, so another set is.
-        Shift::Promote { .. } | Shift::RollBack { .. } => Some(report.generation) != before,
+    let is_dropped =
+        |report: &ServerReport| report.item.as_ref().is_some_and(|item| item["candidate"]["state"] == "dropped");
+    let is_done = |report: &ServerReport| match shift {
+        RolloutCommand::Drop => is_dropped(report),
+        // When another version of the plugin is in force, the set has another generation.
+        RolloutCommand::Promote { .. } | RolloutCommand::RollBack { .. } => Some(report.generation) != before,
     };
     confirm(&Expected { name, done, is_done: &is_done }, options)
 }
 
-/// Writes to the audit table what was done, as far as there is a database. It is done either way.
-fn record(kind: Kind, name: &str, hash: Option<&str>, options: &Options) {
+/// Records the order in the audit table, if there is a database. The order is carried out either way.
+fn record(kind: AuditKind, name: &str, hash: Option<&str>, options: &Options) {
     let recorded = options.load().and_then(|config| {
         if !config.database_file()?.exists() {
             return Ok(());
@@ -145,14 +150,14 @@ fn record(kind: Kind, name: &str, hash: Option<&str>, options: &Options) {
         })
     });
     if let Err(error) = recorded {
-        let _ = writeln!(io::stderr(), "warning: it is not in the audit table: {error:#}");
+        let _ = writeln!(io::stderr(), "warning: not recorded in the audit table: {error:#}");
     }
 }
 
-/// What it followed, kept and wanted done; false when there was nothing.
+/// Deletes the plugin's log position, state, effects and reminders; false when there was nothing.
 fn forget_effects(name: &str, options: &Options) -> Result<bool> {
     let config = options.load()?;
-    // Removing makes no database.
+    // A removal must not create a database.
     if !config.database_file()?.exists() {
         return Ok(false);
     }
@@ -166,15 +171,15 @@ fn forget_effects(name: &str, options: &Options) -> Result<bool> {
     })
 }
 
-pub(super) fn folder(options: &Options) -> Result<PathBuf> {
+pub(crate) fn folder(options: &Options) -> Result<PathBuf> {
     options.load()?.plugins.dir.context("no plugin folder is set; name it with --plugins DIR")
 }
 
 fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
-    super::check_name(name)?;
-    let files = Files::of(name, dir);
+    crate::cli::plugin::component::check_name(name)?;
+    let files = PluginPaths::of(name, dir);
     let most = Limits::default().settings_bytes();
-    let text = match plugin::file::read_text(&files.settings, most) {
+    let text = match files::read_text(&files.settings, most) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && files.component.is_file() => String::new(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -184,15 +189,16 @@ fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
     };
     let changed = with_enabled(&text, enabled).with_context(|| format!("cannot read {}", files.settings.display()))?;
     if changed != text {
-        super::replace(&files.settings, changed.as_bytes())?;
+        files::replace(&files.settings, changed.as_bytes(), FileAccess::Inherited)
+            .with_context(|| format!("cannot write {}", files.settings.display()))?;
     }
     Ok(())
 }
 
-/// The settings with `enabled` set; comments and all else stay as they are.
+/// Returns the settings with `enabled` set; comments and everything else are preserved.
 fn with_enabled(text: &str, enabled: bool) -> Result<String> {
     let mut settings: DocumentMut = text.parse()?;
-    // Assigning to the item would lose the comment behind it.
+    // Assigning to the item would lose its trailing comment.
     match settings.get_mut("enabled").and_then(|item| item.as_value_mut()) {
         Some(old) => {
             let decor = old.decor().clone();
@@ -206,7 +212,7 @@ fn with_enabled(text: &str, enabled: bool) -> Result<String> {
     Ok(settings.to_string())
 }
 
-/// Whether there was something to delete.
+/// Deletes a file; false when it did not exist.
 fn delete(file: &Path) -> Result<bool> {
     match fs::remove_file(file) {
         Ok(()) => Ok(true),

@@ -1,6 +1,6 @@
-//! `leadwire plugin new`: a plugin that builds and passes its own test, wherever it is put.
+//! `leadwire plugin new`: creates a plugin that builds and passes its own test, wherever it is put.
 //!
-//! The SDK is on no registry, so the binary bears it and the interface, and writes both beside the plugin.
+//! The SDK is in no registry. So the binary contains the SDK and the interface, and writes both beside the plugin.
 
 use std::{
     fs,
@@ -14,16 +14,16 @@ use include_dir::{Dir, include_dir};
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugin-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 
-/// What an author's folder starts with, whatever the hook; `@NAME@` becomes the plugin's name.
+/// Files of a new plugin with any hook; `@NAME@` is replaced by the plugin's name.
 const COMMON: [(&str, &str); 4] = [
     (".gitignore", include_str!("template/gitignore.in")),
     ("Cargo.toml", include_str!("template/Cargo.toml.in")),
-    // The versions that this server was built with. Cargo drops what the plugin does not use.
+    // Locks the versions that this server was built with. Cargo drops what the plugin does not use.
     ("Cargo.lock", include_str!("../../../../Cargo.lock")),
     ("README.md", include_str!("template/README.md.in")),
 ];
 
-/// The settings, the source and the cases of a plugin with one hook.
+/// Settings, source and cases of a plugin with one hook.
 macro_rules! template {
     ($hook:literal) => {
         [
@@ -35,20 +35,20 @@ macro_rules! template {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Hook {
-    /// Who may connect, and who may follow a lead
+enum HookTemplate {
+    /// Decides who may connect, and who may follow a lead
     Authorize,
     /// Accepts, amends or refuses what users write
     Before,
-    /// Adds to what clients are told
+    /// Adds data to what clients receive
     Enrich,
-    /// Hides things from some of them
+    /// Hides data from some clients
     Filter,
-    /// Has something done when something happened
+    /// Requests effects when something happened
     After,
 }
 
-impl Hook {
+impl HookTemplate {
     fn template(self) -> [(&'static str, &'static str); 3] {
         match self {
             Self::Authorize => template!("authorize"),
@@ -60,7 +60,7 @@ impl Hook {
     }
 }
 
-/// Names that cargo refuses for a package, or that the plugin's own dependencies have.
+/// Names that cargo refuses for a package, or that dependencies of the plugin have.
 const TAKEN: [&str; 47] = [
     "abstract",
     "alloc",
@@ -112,35 +112,35 @@ const TAKEN: [&str; 47] = [
 ];
 
 #[derive(Args)]
-pub(in crate::cli) struct New {
-    /// What the plugin is called: a lower-case letter, then letters, digits and hyphens
+pub(crate) struct NewArgs {
+    /// Name of the plugin: a lower-case letter, then letters, digits and hyphens
     name: String,
-    /// The hook that it starts with; others can be added
+    /// Hook that it starts with; others can be added
     #[arg(long, value_enum, default_value = "filter")]
-    hook: Hook,
-    /// Where to make the folder NAME
+    hook: HookTemplate,
+    /// Parent folder of the new folder NAME
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 }
 
-pub(super) fn run(new: &New) -> Result<()> {
-    super::check_name(&new.name)?;
+pub(crate) fn run(new: &NewArgs) -> Result<()> {
+    crate::cli::plugin::component::check_name(&new.name)?;
     if TAKEN.contains(&new.name.as_str()) {
-        bail!("a plugin cannot be called `{}`: Rust or the SDK needs that name", new.name);
+        bail!("a plugin cannot be called `{}`: the name is reserved by Rust or the SDK", new.name);
     }
     let home = new.dir.join(&new.name);
     if home.exists() {
-        bail!("{} exists already", home.display());
+        bail!("{} already exists", home.display());
     }
-    write(&home, &new.name, new.hook).with_context(|| format!("cannot make {}", home.display()))?;
-    crate::cli::say(format_args!(
+    write(&home, &new.name, new.hook).with_context(|| format!("cannot create {}", home.display()))?;
+    crate::cli::print::say(format_args!(
         "made {home}\ntest it:  cd {home} && leadwire plugin test\nbuild it: cd {home} && leadwire plugin build",
         home = home.display()
     ))
 }
 
-/// Writes all of it under another name first, so that a folder of that name is a whole one.
-fn write(home: &Path, name: &str, hook: Hook) -> Result<()> {
+/// Writes everything under a temporary name first, so that a folder with the final name is complete.
+fn write(home: &Path, name: &str, hook: HookTemplate) -> Result<()> {
     let part = home.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let written = fill(&part, name, hook).and_then(|()| Ok(fs::rename(&part, home)?));
     if written.is_err() {
@@ -149,7 +149,7 @@ fn write(home: &Path, name: &str, hook: Hook) -> Result<()> {
     written
 }
 
-fn fill(home: &Path, name: &str, hook: Hook) -> Result<()> {
+fn fill(home: &Path, name: &str, hook: HookTemplate) -> Result<()> {
     for (path, text) in COMMON.into_iter().chain(hook.template()) {
         let file = home.join(path);
         fs::create_dir_all(file.parent().expect("the path is below the folder"))?;
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn new(name: &str, dir: &Path) -> Result<()> {
-        run(&New { name: name.into(), hook: Hook::Filter, dir: dir.into() })
+        run(&NewArgs { name: name.into(), hook: HookTemplate::Filter, dir: dir.into() })
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("mine")).expect("made");
         let error = new("mine", dir.path()).expect_err("refused").to_string();
-        assert!(error.ends_with("mine exists already"), "{error}");
+        assert!(error.ends_with("mine already exists"), "{error}");
     }
 
     #[test]

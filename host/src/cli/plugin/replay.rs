@@ -1,6 +1,8 @@
-//! `leadwire plugin replay FILE`: what a plugin would have changed, had it been in force for what the log has recorded.
+//! `leadwire plugin replay FILE`: shows what a plugin would have changed if it had been in force for the recorded
+//! events.
 //!
-//! Exit codes are those of `diff`: 0 nobody would have got anything else, 1 somebody would have, 2 trouble.
+//! Exit codes are those of `diff`: 0 when nobody would have received anything else, 1 when somebody would have, 2 on an
+//! error.
 
 use std::{
     fs, io,
@@ -12,35 +14,36 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    cli::{NotGood, Options, runtime, say},
+    cli::{exit::NotGood, options::Options, print::say, runtime::runtime},
     domain::{event::Event, time::Timestamp},
+    files,
     plugin::{
-        self, Comparison, FixedPlugin, Limits, Past, Pinned, Plugins, Settings,
-        settings::{Mode, PluginSettings},
+        self, Comparison, HistoricalSets, InlinePlugin, Limits, PinnedSet, Plugins, PluginsConfig,
+        contract::settings::{PluginMode, PluginSettings},
     },
     store::Store,
 };
 
-/// Events that are read at once.
+/// Number of events read at once.
 const BATCH: u32 = 256;
 
 #[derive(Args)]
-pub(in crate::cli) struct Replay {
-    /// The component, named as the plugin is: NAME.wasm
+pub(crate) struct ReplayArgs {
+    /// Component; its file name is the plugin's name: NAME.wasm
     file: PathBuf,
-    /// How far back, such as 90m, 24h or 7days
+    /// Period to go back, such as 90m, 24h or 7days
     #[arg(long, value_name = "SPAN", default_value = "24h")]
     since: humantime::Duration,
-    /// What it is compared with: the plugins in force, the plugin folder as it is, or no plugins at all
+    /// Baseline of the comparison: the plugins in force, the present plugin folder, or no plugins
     #[arg(long, value_enum, default_value = "active")]
     against: Against,
-    /// How many events are named for each difference
+    /// Number of example events per difference
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     examples: usize,
-    /// Tell what stood in the fields of these events
+    /// Show the values of the fields in these events
     #[arg(long)]
     values: bool,
-    /// Print an object for machines
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
@@ -62,7 +65,7 @@ impl Against {
     }
 }
 
-pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
+pub(crate) fn run(replay: &ReplayArgs, options: &Options) -> Result<()> {
     let config = options.load()?;
     let file = config.database_file()?;
     if !file.exists() {
@@ -74,7 +77,7 @@ pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
         bail!("no plugin folder is set: name it with --plugins DIR, or compare with --against none");
     }
     let (runtime, cache) = (runtime()?, plugin::cache_dir(&config.data_dir()?));
-    let past = Past::new(cache.clone(), config.plugins.limits.clone());
+    let past = HistoricalSets::new(cache.clone(), config.plugins.limits.clone());
     let store = runtime.block_on(Store::open_read_only(&config.database_url()?))?;
     let before = match (replay.against, &config.plugins.dir) {
         (Against::Active, _) => runtime.block_on(in_force(&store, &past))?,
@@ -109,16 +112,16 @@ pub(super) fn run(replay: &Replay, options: &Options) -> Result<()> {
     if comparison.differing > 0 { Err(NotGood.into()) } else { Ok(()) }
 }
 
-/// The plugins that a server has in force, or had when it last ran: none where there never were any.
-async fn in_force(store: &Store, past: &Past) -> Result<Pinned> {
+/// Plugins that a server has in force, or had when it last ran; empty if there never were any.
+async fn in_force(store: &Store, past: &HistoricalSets) -> Result<PinnedSet> {
     let mut reader = store.read().await?;
     let Some(generation) = reader.last_generation().await? else { return Ok(Plugins::none().pinned()) };
     let files = reader.plugin_files(&generation).await?;
     past.load(&generation, &files).with_context(|| format!("cannot load generation {} of the plugins", generation.id))
 }
 
-/// What a candidate is compared with, for people.
-fn opponent(against: Against, before: &Pinned, name: &str) -> String {
+/// Baseline of the comparison, for people.
+fn opponent(against: Against, before: &PinnedSet, name: &str) -> String {
     let place = match (against, before.generation()) {
         (Against::None, _) => return "no plugins".into(),
         (Against::Active, 0) => return "no plugins: none was ever in force here".into(),
@@ -131,12 +134,12 @@ fn opponent(against: Against, before: &Pinned, name: &str) -> String {
     }
 }
 
-/// Shows every event since then, and tells the first and the last seq.
+/// Passes every event since then to `show`, and returns the first and the last seq.
 async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> Result<Option<(u64, u64)>> {
     let first = store.read().await?.first_seq_since(from).await?;
     let (mut seq, mut shown) = (first.saturating_sub(1), None);
     loop {
-        // A reader for each batch: a long one would keep a running server from trimming its journal.
+        // One reader per batch: a long read would prevent a running server from emptying its write-ahead log.
         let events = store.read().await?.events_after(seq, BATCH).await?;
         let Some(last) = events.last() else { break };
         seq = last.seq;
@@ -146,9 +149,9 @@ async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> R
     Ok(shown)
 }
 
-fn candidate(file: &Path, server: &Settings) -> Result<FixedPlugin> {
+fn candidate(file: &Path, server: &PluginsConfig) -> Result<InlinePlugin> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    super::check_name(stem).with_context(|| format!("cannot take {}", file.display()))?;
+    crate::cli::plugin::component::check_name(stem).with_context(|| format!("cannot use {}", file.display()))?;
     let beside = settings(&file.with_extension("toml"), &server.limits)?;
     let settings = match (beside, &server.dir) {
         (Some(settings), _) => Some(settings),
@@ -157,11 +160,11 @@ fn candidate(file: &Path, server: &Settings) -> Result<FixedPlugin> {
     };
     let settings = settings.unwrap_or_else(|| PluginSettings::within(&server.limits));
     let bytes = component(file, &settings)?;
-    Ok(FixedPlugin { name: stem.into(), bytes, settings })
+    Ok(InlinePlugin { name: stem.into(), bytes, settings })
 }
 
-/// The plugins of a folder that decide something there.
-fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
+/// Plugins of a folder that decide something there.
+fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<InlinePlugin>> {
     let unread = || format!("cannot read the plugin folder {}", folder.display());
     let mut plugins = Vec::new();
     for entry in fs::read_dir(folder).with_context(unread)? {
@@ -172,9 +175,9 @@ fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
         }
         let settings =
             settings(&file.with_extension("toml"), limits)?.unwrap_or_else(|| PluginSettings::within(limits));
-        if settings.enabled && settings.mode == Mode::Active {
+        if settings.enabled && settings.mode == PluginMode::Active {
             let bytes = component(&file, &settings)?;
-            plugins.push(FixedPlugin { name, bytes, settings });
+            plugins.push(InlinePlugin { name, bytes, settings });
         }
     }
     plugins.sort_by(|one, other| one.name.cmp(&other.name));
@@ -182,12 +185,12 @@ fn in_folder(folder: &Path, limits: &Limits) -> Result<Vec<FixedPlugin>> {
 }
 
 fn component(file: &Path, settings: &PluginSettings) -> Result<Vec<u8>> {
-    plugin::file::read(file, settings.limits.file_bytes()).with_context(|| format!("cannot read {}", file.display()))
+    files::read(file, settings.limits.file_bytes()).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// What a file of settings says, if there is one.
+/// Reads a settings file, if it exists.
 fn settings(file: &Path, limits: &Limits) -> Result<Option<PluginSettings>> {
-    let text = match plugin::file::read_text(file, limits.settings_bytes()) {
+    let text = match files::read_text(file, limits.settings_bytes()) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),

@@ -1,4 +1,4 @@
-//! `leadwire plugin test`: an author's native tests, then the cases in `tests/*.json` against the component.
+//! `leadwire plugin test`: runs the author's native tests, then the cases in `tests/*.json` against the component.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,35 +9,38 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::build;
 use crate::{
-    cli::{NotGood, Options, say},
+    cli::{exit::NotGood, options::Options, plugin::build, print::say},
+    files,
     plugin::{
-        self, Limits,
-        workbench::{Case, CaseResult, Difference},
+        Limits,
+        testkit::{
+            cases::Case,
+            difference::{CaseResult, Difference},
+        },
     },
 };
 
-/// Bytes of a file of cases.
+/// Maximum size of a file of cases, in bytes.
 const MAX_CASES: u64 = 64 << 20;
 
 #[derive(Args)]
-pub(in crate::cli) struct Test {
-    /// The plugin's folder
+pub(crate) struct Test {
+    /// Folder of the plugin
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Leave out `cargo test`
+    /// Skip `cargo test`
     #[arg(long)]
     cases_only: bool,
-    /// Print JSON for a program
+    /// Print machine-readable JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(test: &Test, options: &Options) -> Result<()> {
+pub(crate) fn run(test: &Test, options: &Options) -> Result<()> {
     let (limits, _) = options.plugin_limits()?;
     if !test.dir.join("Cargo.toml").is_file() {
-        bail!("{} is no plugin's folder: it holds no Cargo.toml", test.dir.display());
+        bail!("{} is not a plugin folder: it has no Cargo.toml", test.dir.display());
     }
     let native = if test.cases_only { None } else { Some(native(&test.dir)?) };
     let files = case_files(&test.dir)?;
@@ -53,7 +56,7 @@ pub(super) fn run(test: &Test, options: &Options) -> Result<()> {
     if good { Ok(()) } else { Err(NotGood.into()) }
 }
 
-/// Whether `cargo test` passes. What it prints is no result of ours.
+/// Runs `cargo test`; true if it passes. Its output goes to stderr, because it is not our result.
 fn native(dir: &Path) -> Result<bool> {
     let mut cargo = Command::new("cargo");
     cargo.arg("test").current_dir(dir).stdin(Stdio::null()).stdout(std::io::stderr());
@@ -74,16 +77,20 @@ fn case_files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read(file: &Path) -> Result<Vec<Case>> {
-    let text = plugin::file::read_text(file, MAX_CASES).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = files::read_text(file, MAX_CASES).with_context(|| format!("cannot read {}", file.display()))?;
     Case::read(&text).map_err(|why| anyhow!("{}: {why}", file.display()))
 }
 
 fn against_component(dir: &Path, cases: &[(&Path, Vec<Case>)], limits: &Limits) -> Result<Vec<CaseResult>> {
     let component = build::component(dir, None).with_context(|| format!("cannot build {}", dir.display()))?;
     let settings = dir.join("plugin.toml");
-    let component = super::Component::read(&component, settings.is_file().then_some(settings.as_path()), limits)?;
+    let component = crate::cli::plugin::component::Component::read(
+        &component,
+        settings.is_file().then_some(settings.as_path()),
+        limits,
+    )?;
     let settings = component.settings.map_err(|why| anyhow!(why))?;
-    let workbench = super::workbench()?;
+    let workbench = crate::cli::plugin::component::workbench()?;
     let mut results = Vec::new();
     for (file, cases) in cases {
         for case in cases {
@@ -116,7 +123,7 @@ fn text(native: Option<bool>, results: &[CaseResult]) -> String {
     }
     let failed = results.iter().filter(|result| !result.ok).count();
     lines.push(match results.len() {
-        0 => "no cases: tests/*.json holds none; docs/PLUGINS.md says how to write one".to_owned(),
+        0 => "no cases found in tests/*.json; see docs/PLUGINS.md on how to write one".to_owned(),
         count => format!("{} cases: {} ok, {failed} failed", count, count - failed),
     });
     lines.join("\n")

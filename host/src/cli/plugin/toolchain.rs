@@ -1,26 +1,23 @@
-//! Finds a way to compile for `wasm32-unknown-unknown`, so that nobody has to type it.
+//! Finds a toolchain that compiles for `wasm32-unknown-unknown`, so that nobody has to configure it.
 //!
-//! In this order: the target is there; its std can be built from the active toolchain's own
-//! sources (`rust-src`); a Debian toolchain was unpacked earlier; rustup can add the target;
-//! Debian has a compiler and the matching std sources to unpack. What was chosen, and why, is
-//! told on stderr. `LEADWIRE_WASM_TOOLCHAIN` (`installed`, `rust-src`, `rustup`, `debian`) forces one.
-
-mod debian;
+//! Order of preference: the target is installed; its std can be built from the active toolchain's own sources
+//! (`rust-src`); rustup can add the target. The choice and its reason are printed on stderr. `LEADWIRE_WASM_TOOLCHAIN`
+//! (`installed`, `rust-src`, `rustup`) forces one, and `RUSTC` chooses another compiler.
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-pub(super) const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
-/// How cargo is called so that its output is WebAssembly.
+/// Environment and arguments with which cargo produces WebAssembly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Toolchain {
+pub(crate) struct Toolchain {
     env: Vec<(&'static str, OsString)>,
     args: Vec<&'static str>,
 }
@@ -28,8 +25,8 @@ pub(super) struct Toolchain {
 const BUILD_STD: [&str; 2] = ["-Z", "build-std=std,panic_abort"];
 
 impl Toolchain {
-    /// The toolchain to use in `dir`, where a `rust-toolchain.toml` may choose another compiler.
-    pub(super) fn find(dir: &Path) -> Result<Self> {
+    /// Toolchain to use in `dir`, where a `rust-toolchain.toml` may choose another compiler.
+    pub(crate) fn find(dir: &Path) -> Result<Self> {
         let rustc = Rustc::active(dir)?;
         let forced = env::var("LEADWIRE_WASM_TOOLCHAIN").ok().filter(|way| !way.is_empty());
         match forced.as_deref() {
@@ -40,9 +37,8 @@ impl Toolchain {
                 rustup_add(dir)?;
                 Ok(Self::default())
             }
-            Some("debian") => debian::toolchain(&rustc),
             Some(other) => {
-                bail!("LEADWIRE_WASM_TOOLCHAIN is `{other}`; expected installed, rust-src, rustup or debian")
+                bail!("LEADWIRE_WASM_TOOLCHAIN is `{other}`; expected installed, rust-src or rustup")
             }
         }
     }
@@ -56,29 +52,21 @@ impl Toolchain {
             tell(format_args!("{TARGET} is not installed with {}; its std is built from rust-src", rustc.version));
             return Ok(toolchain);
         }
-        if let Some(toolchain) = debian::unpacked(rustc) {
-            return Ok(toolchain);
-        }
         tell(format_args!("{TARGET} is not installed with {}; asking rustup for it", rustc.version));
         let Err(rustup) = rustup_add(dir) else { return Ok(Self::default()) };
-        tell(format_args!("{rustup:#}; trying Debian's compiler and std sources"));
-        let debian = match debian::toolchain(rustc) {
-            Ok(toolchain) => return Ok(toolchain),
-            Err(error) => error,
-        };
         bail!(
-            "{TARGET} is missing and could not be had: {rustup:#}; {debian:#}. Run `rustup target add {TARGET}` where \
+            "{TARGET} is missing and could not be added: {rustup:#}. Run `rustup target add {TARGET}` where \
              there is a network, or install it with your system's Rust (Debian: libstd-rust-dev-wasm32)"
         )
     }
 
-    /// `cargo <subcommand>` in `dir`, rid of what a caller's environment could do to it.
-    pub(super) fn cargo(&self, dir: &Path, subcommand: &str) -> Command {
+    /// Command `cargo <subcommand>` in `dir`, without variables of the caller's environment that would affect it.
+    pub(crate) fn cargo(&self, dir: &Path, subcommand: &str) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(dir).arg(subcommand);
-        // An empty wrapper also overrules one from cargo's configuration: it may not know this compiler.
+        // An empty wrapper also overrides one from cargo's configuration, which may not know this compiler.
         cargo.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
-        // Flags meant for the host (a linker, a CPU) would be given to the wasm linker.
+        // Flags meant for the host (a linker, a CPU) would be passed to the wasm linker.
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
             cargo.env_remove(name);
         }
@@ -86,8 +74,8 @@ impl Toolchain {
         cargo
     }
 
-    /// The same, for somebody who waits after each save: built sooner, and a little slower when called.
-    pub(super) fn hasty(mut self) -> Self {
+    /// Variant for a build after each save: it builds faster, and its calls are a little slower.
+    pub(crate) fn hasty(mut self) -> Self {
         self.env.extend([
             ("CARGO_PROFILE_RELEASE_LTO", "false".into()),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16".into()),
@@ -96,22 +84,21 @@ impl Toolchain {
         self
     }
 
-    /// `cargo build --release` of the library in `dir` for wasm: of the module alone, because with an `rlib` beside it
-    /// cargo would do without the link-time optimisation that its profile asks for.
-    pub(super) fn build(&self, dir: &Path) -> Command {
+    /// Command `cargo build --release` for the library in `dir`, for wasm. It builds only the module, because with an
+    /// `rlib` beside it cargo would skip the link-time optimisation that its profile requests.
+    pub(crate) fn build(&self, dir: &Path) -> Command {
         let mut cargo = self.cargo(dir, "rustc");
         cargo.args(["--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]).args(&self.args);
         cargo
     }
 }
 
-/// The compiler that cargo would use.
+/// Compiler that cargo would use.
 #[derive(Debug)]
 struct Rustc {
     program: OsString,
     version: String,
     sysroot: PathBuf,
-    host: String,
 }
 
 impl Rustc {
@@ -120,13 +107,7 @@ impl Rustc {
         let verbose = text(Command::new(&program).arg("-vV").current_dir(dir))
             .context("no Rust compiler found; install Rust from https://rustup.rs")?;
         let sysroot = text(Command::new(&program).args(["--print", "sysroot"]).current_dir(dir))?;
-        let host = verbose.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-        Ok(Self {
-            program,
-            version: verbose.lines().next().unwrap_or_default().to_owned(),
-            sysroot: sysroot.into(),
-            host: host.to_owned(),
-        })
+        Ok(Self { program, version: verbose.lines().next().unwrap_or_default().to_owned(), sysroot: sysroot.into() })
     }
 
     fn has_target(&self, dir: &Path) -> bool {
@@ -148,12 +129,6 @@ impl Rustc {
             self.sysroot.display()
         )
     }
-
-    /// The folder of this toolchain's own wasm linker.
-    fn lld(&self) -> Option<PathBuf> {
-        let bin = self.sysroot.join("lib/rustlib").join(&self.host).join("bin");
-        bin.join("rust-lld").is_file().then_some(bin)
-    }
 }
 
 fn rustup_add(dir: &Path) -> Result<()> {
@@ -163,7 +138,7 @@ fn rustup_add(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Progress is for the person, not for the program that reads stdout.
+/// Prints progress for the person, not for the program that reads stdout.
 fn tell(line: std::fmt::Arguments<'_>) {
     eprintln!("leadwire: {line}");
 }
@@ -178,7 +153,7 @@ fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a tool to its end; what it says becomes the error if it fails.
+/// Runs a tool to its end; its output becomes the error if it fails.
 fn output(command: &mut Command) -> Result<Output> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
@@ -188,22 +163,17 @@ fn output(command: &mut Command) -> Result<Output> {
     bail!("{name} failed: {}", last_words(&output.stderr))
 }
 
-/// What a tool said last, which is where it says why.
+/// Last lines of a tool's output, where it names the reason.
 fn last_words(stderr: &[u8]) -> String {
     let said = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
-/// `first` put before what `variable` already lists.
-fn before(first: &Path, variable: &str) -> OsString {
-    let rest = env::var_os(variable).unwrap_or_default();
-    let paths = std::iter::once(first.to_owned()).chain(env::split_paths(&rest).filter(|path| path != OsStr::new("")));
-    env::join_paths(paths).unwrap_or_else(|_| first.as_os_str().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]

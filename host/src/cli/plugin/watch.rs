@@ -1,8 +1,8 @@
-//! `leadwire plugin watch`: on each save, a plugin is built, checked and put where a server takes it up.
+//! `leadwire plugin watch`: on each save, builds and checks a plugin, and installs it where a server loads it.
 //!
-//! A file event is only a hint, as it is for the server: editors write, rename and touch as they like. After a moment
-//! of quiet the folder is looked at as a whole, and what is the same as before is not built again. What does not
-//! build, or fails a check, is told, and the plugin that was there goes on.
+//! A file event is only a hint, as for the server: editors write, rename and touch in any order. After a quiet period,
+//! the whole folder is scanned, and an unchanged one is not built again. A plugin that does not build, or fails a
+//! check, is reported, and the installed version stays.
 
 use std::{
     fs,
@@ -17,40 +17,44 @@ use clap::Args;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Component, build, check, toolchain::Toolchain};
 use crate::{
-    cli::{Options, say},
+    cli::{
+        options::Options,
+        plugin::{build, check, component::Component, toolchain::Toolchain},
+        print::say,
+    },
+    files::{self, FileAccess},
     plugin::{
-        self, Limits,
-        workbench::{Pains, Workbench},
+        Limits,
+        testkit::{Testkit, check::CheckBudget},
     },
 };
 
-/// No event for so long means that an editor is done.
+/// Quiet period without events after which an editor counts as finished.
 const QUIET: Duration = Duration::from_millis(100);
-/// Somebody who never stops writing is not waited for.
+/// Maximum wait when events never stop.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the folder is looked at although nobody hinted: not every file system tells.
+/// Interval of scans without a hint: not every file system reports changes.
 const ROUND: Duration = Duration::from_secs(1);
-/// What a save is worth; `leadwire plugin check` takes more.
-const PAINS: Pains = Pains { seed: 1, fuzzed: 50, timed: 3 };
+/// Effort of the check after a save; `leadwire plugin check` does more.
+const PAINS: CheckBudget = CheckBudget { seed: 1, fuzzed: 50, timed: 3 };
 
 #[derive(Args)]
-pub(in crate::cli) struct Watch {
-    /// The plugin's folder
+pub(crate) struct WatchArgs {
+    /// Folder of the plugin
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// The folder that a server takes plugins from [default: that of --plugins or the configuration]
+    /// Folder that a server loads plugins from [default: that of --plugins or the configuration]
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
 }
 
-enum Hint {
+enum WatchSignal {
     Look,
     Stop,
 }
 
-pub(super) fn run(watch: &Watch, options: &Options) -> Result<()> {
+pub(crate) fn run(watch: &WatchArgs, options: &Options) -> Result<()> {
     let into = match &watch.into {
         Some(into) => into.clone(),
         None => super::manage::folder(options)?,
@@ -60,10 +64,12 @@ pub(super) fn run(watch: &Watch, options: &Options) -> Result<()> {
     let toolchain = toolchain.hasty();
     let (hints, hinted) = mpsc::channel();
     stop_on_signal(hints.clone())?;
-    let mut eyes = Eyes { dir: watch.dir.clone(), watcher: watcher(hints), watched: Vec::new() };
+    // A server may load its plugins from a folder within this one: files that come and go there are no sources.
+    let except = into.canonicalize().with_context(|| format!("cannot find {}", into.display()))?;
+    let mut eyes = SourceWatcher { dir: watch.dir.clone(), except, watcher: watcher(hints), watched: Vec::new() };
     let (limits, limits_from) = options.plugin_limits()?;
-    let (dir, workbench) = (watch.dir.clone(), super::workbench()?);
-    let mut line = Line { dir, into, toolchain, workbench, limits, limits_from, copied: None };
+    let (dir, workbench) = (watch.dir.clone(), crate::cli::plugin::component::workbench()?);
+    let mut line = BuildCycle { dir, into, toolchain, workbench, limits, limits_from, copied: None, delivered: None };
     let mut built = None;
     loop {
         let seen = eyes.look();
@@ -77,26 +83,26 @@ pub(super) fn run(watch: &Watch, options: &Options) -> Result<()> {
     }
 }
 
-/// Waits for a hint and the quiet after it, or for a round to pass; false when it is time to stop.
-fn wait(hinted: &mpsc::Receiver<Hint>) -> bool {
+/// Waits for a hint and the quiet period after it, or until a round has passed; false when it is time to stop.
+fn wait(hinted: &mpsc::Receiver<WatchSignal>) -> bool {
     match hinted.recv_timeout(ROUND) {
-        Ok(Hint::Look) => {}
-        Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        Ok(WatchSignal::Look) => {}
+        Ok(WatchSignal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
         Err(RecvTimeoutError::Timeout) => return true,
     }
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         match hinted.recv_timeout(QUIET) {
-            Ok(Hint::Look) => {}
-            Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(WatchSignal::Look) => {}
+            Ok(WatchSignal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => break,
         }
     }
     true
 }
 
-/// Sees to it that ctrl-c, or being told to end, ends the watch between two steps and not within one.
-fn stop_on_signal(hints: mpsc::Sender<Hint>) -> Result<()> {
+/// Makes ctrl-c (SIGINT) or SIGTERM end the watch between two steps, not within one.
+fn stop_on_signal(hints: mpsc::Sender<WatchSignal>) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot wait for ctrl-c")?;
     let (mut interrupt, mut terminate) = {
@@ -110,44 +116,47 @@ fn stop_on_signal(hints: mpsc::Sender<Hint>) -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        let _ = hints.send(Hint::Stop);
+        let _ = hints.send(WatchSignal::Stop);
     };
     thread::Builder::new().name("watch-stop".into()).spawn(wait).context("cannot wait for ctrl-c")?;
     Ok(())
 }
 
-fn watcher(hints: mpsc::Sender<Hint>) -> Option<RecommendedWatcher> {
+fn watcher(hints: mpsc::Sender<WatchSignal>) -> Option<RecommendedWatcher> {
     let hint = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = hints.send(Hint::Look);
+            let _ = hints.send(WatchSignal::Look);
         }
     };
     notify::recommended_watcher(hint).ok()
 }
 
-/// What the folder looks like from outside: enough to tell that nothing was saved.
-type Seen = Vec<(PathBuf, u64, Option<SystemTime>)>;
+/// Snapshot of the source files' metadata, sufficient to detect a save.
+type SourceSnapshot = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
-struct Eyes {
+struct SourceWatcher {
     dir: PathBuf,
+    /// Folder that built components are put into, which may be within `dir`.
+    except: PathBuf,
     watcher: Option<RecommendedWatcher>,
-    /// The folders that hints come from; a new one is added when it is seen.
+    /// Folders that hints come from; a new folder is added when it is found.
     watched: Vec<PathBuf>,
 }
 
-impl Eyes {
-    fn look(&mut self) -> Seen {
-        let (mut seen, mut folders) = (Seen::new(), vec![self.dir.clone()]);
+impl SourceWatcher {
+    fn look(&mut self) -> SourceSnapshot {
+        let (mut seen, mut folders) = (SourceSnapshot::new(), vec![self.dir.clone()]);
         while let Some(folder) = folders.pop() {
             if let Some(watcher) = self.watcher.as_mut().filter(|_| !self.watched.contains(&folder))
                 && watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok()
             {
                 self.watched.push(folder.clone());
             }
-            // A folder that vanishes meanwhile has nothing in it.
+            // A folder that vanishes meanwhile counts as empty.
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let (path, Ok(meta)) = (entry.path(), fs::metadata(entry.path())) else { continue };
                 match is_source(&path) {
+                    true if meta.is_dir() && path.canonicalize().is_ok_and(|path| path == self.except) => {}
                     true if meta.is_dir() => folders.push(path),
                     true => seen.push((path, meta.len(), meta.modified().ok())),
                     false => {}
@@ -160,28 +169,30 @@ impl Eyes {
     }
 }
 
-/// Whether a change of it can change the plugin. Cargo writes its lock itself, and editors what they hide.
+/// True if a change of the file can change the plugin. Cargo writes its lock file itself; editors write hidden files.
 fn is_source(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let theirs = name.starts_with(['.', '#']) || name.ends_with(['~', '#']) || name.ends_with(".swp");
     !theirs && !["target", "node_modules", "Cargo.lock", "4913"].contains(&name)
 }
 
-/// From a save to the folder of a server.
-struct Line {
+/// Steps from a save to a server's folder.
+struct BuildCycle {
     dir: PathBuf,
     into: PathBuf,
     toolchain: Toolchain,
-    workbench: Workbench,
-    /// Those that a server has for all plugins, and what says so.
+    workbench: Testkit,
+    /// Server's limits for all plugins, and their source.
     limits: Limits,
     limits_from: String,
-    /// The settings that were put beside the component from here; others are somebody's own.
+    /// Component that this process delivered last: a plugin that an operator removes stays removed until a change.
+    delivered: Option<Vec<u8>>,
+    /// Settings that this process copied beside the component; any other settings are the operator's own.
     copied: Option<String>,
 }
 
-impl Line {
-    /// Tells how it went; an error is one of telling.
+impl BuildCycle {
+    /// Runs one cycle and prints its result; an error means that printing failed.
     fn turn(&mut self) -> Result<()> {
         let start = Instant::now();
         match self.deliver() {
@@ -189,14 +200,16 @@ impl Line {
                 say(format_args!("{what} is in {} after {:.1} s", self.into.display(), start.elapsed().as_secs_f64()))
             }
             Ok(Delivered::Same(what)) => say(format_args!("{what} is the same as before")),
-            Err(error) => say(format_args!("not taken: {error:#}\nwhat is in {} goes on", self.into.display())),
+            Err(error) => {
+                say(format_args!("build rejected: {error:#}\nthe version in {} stays active", self.into.display()))
+            }
         }
     }
 
     fn deliver(&mut self) -> Result<Delivered> {
         let file = build::component_with(&self.toolchain, &self.dir, None)?;
         let name = file.file_stem().and_then(|stem| stem.to_str()).context("the component has no name")?.to_owned();
-        let read = |path: &Path| plugin::file::read_text(path, self.limits.settings_bytes()).ok();
+        let read = |path: &Path| files::read_text(path, self.limits.settings_bytes()).ok();
         let own = read(&self.dir.join("plugin.toml"));
         let settings = self.into.join(format!("{name}.toml"));
         let theirs = read(&settings);
@@ -209,21 +222,29 @@ impl Line {
             return Err(anyhow!("a check failed\n{}", check::text(&report, &limits_from, false)));
         }
         let what = format!("{name} {}", report.version.unwrap_or_default());
-        // Settings first: without them a server would load the component with none.
-        if let Some(own) = own.filter(|own| is_ours && theirs.as_ref() != Some(own)) {
-            super::replace(&settings, own.as_bytes())?;
-            self.copied = Some(own);
-        }
         let target = self.into.join(format!("{name}.wasm"));
-        if plugin::file::read(&target, self.limits.file_bytes()).is_ok_and(|bytes| bytes == component.bytes) {
+        if self.delivered.as_ref() == Some(&component.bytes) && !target.exists() {
             return Ok(Delivered::Same(what));
         }
-        super::replace(&target, &component.bytes)?;
+        // Settings first: without them a server would load the component with none.
+        if let Some(own) = own.filter(|own| is_ours && theirs.as_ref() != Some(own)) {
+            files::replace(&settings, own.as_bytes(), FileAccess::Inherited)
+                .with_context(|| format!("cannot write {}", settings.display()))?;
+            self.copied = Some(own);
+        }
+        let is_same = files::read(&target, self.limits.file_bytes()).is_ok_and(|bytes| bytes == component.bytes);
+        if is_same {
+            self.delivered = Some(component.bytes);
+            return Ok(Delivered::Same(what));
+        }
+        files::replace(&target, &component.bytes, FileAccess::Inherited)
+            .with_context(|| format!("cannot write {}", target.display()))?;
+        self.delivered = Some(component.bytes);
         Ok(Delivered::New(what))
     }
 }
 
-/// The plugin and its version, and whether it is another one than was there.
+/// Name and version of the plugin, and whether the installed component changed.
 enum Delivered {
     New(String),
     Same(String),
@@ -248,12 +269,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(dir.path().join("src/deep")).expect("made");
         fs::write(dir.path().join("src/deep/a.rs"), "one").expect("written");
-        let mut eyes = Eyes { dir: dir.path().into(), watcher: None, watched: Vec::new() };
+        let except = dir.path().canonicalize().expect("there").join("plugins");
+        let mut eyes = SourceWatcher { dir: dir.path().into(), except, watcher: None, watched: Vec::new() };
         let before = eyes.look();
         assert_eq!(before, eyes.look());
         fs::write(dir.path().join("src/deep/.a.rs.part"), "two!").expect("written");
         assert_eq!(before, eyes.look());
         fs::rename(dir.path().join("src/deep/.a.rs.part"), dir.path().join("src/deep/a.rs")).expect("renamed");
         assert_ne!(before, eyes.look());
+
+        let seen = eyes.look();
+        fs::create_dir(dir.path().join("plugins")).expect("made");
+        fs::write(dir.path().join("plugins/a.wasm"), "built").expect("written");
+        assert_eq!(eyes.look(), seen, "what was built is no source");
     }
 }

@@ -1,4 +1,4 @@
-//! What the seed tells: who did what, when. Made up by a generator with a fixed seed.
+//! Content of the seed: who did what, and when. Generated with a fixed random seed.
 
 use std::time::Duration;
 
@@ -7,69 +7,69 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::{lead::LeadStatus, role::Role, time::Timestamp};
 
-pub(super) const LEADS: usize = 200;
-/// Those that people wrote and those that the server wrote about changes.
-pub(super) const ACTIVITIES: usize = 600;
+pub(crate) const LEADS: usize = 200;
+/// Activities by people, plus those that the server writes about changes.
+pub(crate) const ACTIVITIES: usize = 600;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SPAN_DAYS: u32 = 90;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Person {
+pub(crate) enum StoryPerson {
     Admin,
     Manager,
     Sales,
     Viewer,
 }
 
-impl Person {
-    pub(super) const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
+impl StoryPerson {
+    pub(crate) const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
 
-    pub(super) fn role(self) -> Role {
+    pub(crate) fn role(self) -> Role {
         Role::ALL[self as usize]
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         ["Ada Admin", "Miriam Manager", "Sam Sales", "Vera Viewer"][self as usize]
     }
 
-    pub(super) fn email(self) -> String {
+    pub(crate) fn email(self) -> String {
         format!("{}@leadwire.example", self.role().as_str().to_lowercase())
     }
 
-    /// Written in the README: nobody should meet these in production.
-    pub(super) fn password(self) -> String {
+    /// Published in the README; not for production.
+    pub(crate) fn password(self) -> String {
         format!("{}-demo-pass", self.role().as_str().to_lowercase())
     }
 }
 
-/// Something that a person did about a lead.
-pub(super) struct Step {
-    pub(super) at: Timestamp,
-    pub(super) by: Person,
-    /// The number of the lead; its first step makes it.
-    pub(super) lead: usize,
-    pub(super) deed: Deed,
+/// Action of a person on a lead.
+pub(crate) struct StoryStep {
+    pub(crate) at: Timestamp,
+    pub(crate) by: StoryPerson,
+    /// Number of the lead; its first step creates it.
+    pub(crate) lead: usize,
+    pub(crate) deed: StoryAction,
 }
 
-pub(super) enum Deed {
+pub(crate) enum StoryAction {
     Create(Map<String, Value>),
     Update(Map<String, Value>),
-    Assign(Person),
+    Assign(StoryPerson),
     Note(Map<String, Value>),
 }
 
-/// When the story begins.
-pub(super) fn begin(now: Timestamp) -> Timestamp {
+/// Start of the story.
+pub(crate) fn begin(now: Timestamp) -> Timestamp {
     now.minus(DAY * SPAN_DAYS)
 }
 
-/// The whole story in the order of its telling.
-pub(super) fn write(now: Timestamp) -> Vec<Step> {
+/// Whole story in chronological order.
+pub(crate) fn write(now: Timestamp) -> Vec<StoryStep> {
     let mut author = Author { rng: StdRng::seed_from_u64(3001), now, steps: Vec::new(), written_by_server: 0 };
-    let leads: Vec<Lead> = (0..LEADS).map(|number| author.lead(number)).collect();
-    // People write most about the leads that moved; every such lead is written about before one is twice.
-    let mut moved: Vec<&Lead> = leads.iter().filter(|lead| lead.moved).collect();
+    let leads: Vec<StoryLead> = (0..LEADS).map(|number| author.lead(number)).collect();
+    // People write most about leads that changed; every such lead gets one activity before any gets a second.
+    let mut moved: Vec<&StoryLead> = leads.iter().filter(|lead| lead.moved).collect();
     for _ in author.written_by_server..ACTIVITIES {
         if moved.is_empty() {
             moved = leads.iter().collect();
@@ -84,51 +84,51 @@ pub(super) fn write(now: Timestamp) -> Vec<Step> {
 struct Author {
     rng: StdRng,
     now: Timestamp,
-    steps: Vec<Step>,
+    steps: Vec<StoryStep>,
     written_by_server: usize,
 }
 
-/// A lead, as far as later steps need to know it.
-struct Lead {
+/// Lead, as far as later steps need it.
+struct StoryLead {
     number: usize,
     made: Timestamp,
-    keeper: Person,
+    keeper: StoryPerson,
     contact: String,
     moved: bool,
 }
 
 impl Author {
-    fn lead(&mut self, number: usize) -> Lead {
+    fn lead(&mut self, number: usize) -> StoryLead {
         let made = self.between(begin(self.now).plus(DAY), self.now.minus(DAY));
-        let by = self.weighted(&[(Person::Sales, 50), (Person::Manager, 35), (Person::Admin, 15)]);
+        let by = self.weighted(&[(StoryPerson::Sales, 50), (StoryPerson::Manager, 35), (StoryPerson::Admin, 15)]);
         let (body, contact) = self.body();
-        self.step(number, made, by, Deed::Create(body));
+        self.step(number, made, by, StoryAction::Create(body));
 
-        // What sales brings in is its own; the rest is handed out, or waits.
+        // Leads created by sales stay theirs; the others are assigned, or stay unassigned.
         let owner = match by {
-            Person::Sales => Some(Person::Sales),
-            _ => self.weighted(&[(Some(Person::Sales), 55), (Some(Person::Manager), 15), (None, 30)]),
+            StoryPerson::Sales => Some(StoryPerson::Sales),
+            _ => self.weighted(&[(Some(StoryPerson::Sales), 55), (Some(StoryPerson::Manager), 15), (None, 30)]),
         };
         let mut from = made.plus(Duration::from_secs(60));
-        if let Some(owner) = owner.filter(|_| by != Person::Sales) {
+        if let Some(owner) = owner.filter(|_| by != StoryPerson::Sales) {
             from = self.between(from, made.plus(DAY / 2));
-            self.step(number, from, Person::Manager, Deed::Assign(owner));
+            self.step(number, from, StoryPerson::Manager, StoryAction::Assign(owner));
             self.written_by_server += 1;
         }
-        let keeper = owner.unwrap_or(Person::Manager);
+        let keeper = owner.unwrap_or(StoryPerson::Manager);
         let path = self.path();
         let mut times: Vec<_> =
             path.iter().map(|_| self.between(from.plus(Duration::from_secs(60)), self.now)).collect();
         times.sort();
         for (status, at) in path.iter().zip(times) {
             let patch = json!({"status": status.as_str()});
-            self.step(number, at, keeper, Deed::Update(object(patch)));
+            self.step(number, at, keeper, StoryAction::Update(object(patch)));
             self.written_by_server += 1;
         }
-        Lead { number, made: from, keeper, contact, moved: !path.is_empty() }
+        StoryLead { number, made: from, keeper, contact, moved: !path.is_empty() }
     }
 
-    /// The statuses that a lead goes through after NEW.
+    /// Statuses that a lead goes through after NEW.
     fn path(&mut self) -> Vec<LeadStatus> {
         use LeadStatus::{Contacted, Lost, Negotiation, Proposal, Qualified, Unqualified, Won};
         let line = [Contacted, Qualified, Proposal, Negotiation];
@@ -186,7 +186,7 @@ impl Author {
         (body, contact)
     }
 
-    fn note(&mut self, lead: &Lead) {
+    fn note(&mut self, lead: &StoryLead) {
         let at = self.between(lead.made.plus(Duration::from_secs(120)), self.now);
         let (kind, text) = self.pick_pair(NOTES);
         let mut body = object(json!({"type": kind, "body": text.replace("{contact}", &lead.contact)}));
@@ -200,12 +200,12 @@ impl Author {
         if kind == "CALL" {
             body.insert("meta".into(), json!({"minutes": self.rng.random_range(2..=35)}));
         }
-        let by = if self.rng.random_bool(0.85) { lead.keeper } else { Person::Manager };
-        self.step(lead.number, at, by, Deed::Note(body));
+        let by = if self.rng.random_bool(0.85) { lead.keeper } else { StoryPerson::Manager };
+        self.step(lead.number, at, by, StoryAction::Note(body));
     }
 
-    fn step(&mut self, lead: usize, at: Timestamp, by: Person, deed: Deed) {
-        self.steps.push(Step { at, by, lead, deed });
+    fn step(&mut self, lead: usize, at: Timestamp, by: StoryPerson, deed: StoryAction) {
+        self.steps.push(StoryStep { at, by, lead, deed });
     }
 
     fn between(&mut self, from: Timestamp, to: Timestamp) -> Timestamp {
@@ -356,11 +356,11 @@ mod tests {
     fn the_story_has_the_promised_numbers_in_the_order_of_time() {
         let now = Timestamp::now();
         let steps = write(now);
-        let made = steps.iter().filter(|step| matches!(step.deed, Deed::Create(_))).count();
+        let made = steps.iter().filter(|step| matches!(step.deed, StoryAction::Create(_))).count();
         let activities = steps.len() - made;
         assert_eq!((made, activities), (LEADS, ACTIVITIES));
         assert!(steps.is_sorted_by_key(|step| step.at) && steps.iter().all(|step| step.at <= now));
-        let written = steps.iter().filter(|step| matches!(step.deed, Deed::Note(_))).count();
+        let written = steps.iter().filter(|step| matches!(step.deed, StoryAction::Note(_))).count();
         assert!(written > 100, "only {written} by people");
     }
 }

@@ -1,55 +1,57 @@
-//! What a socket that catches up is sent of an event now: by the plugins and `[visibility]` in force, and by who sees
+//! Verdict on an event for a socket that catches up now: by the plugins and `[visibility]` in force, and by who sees
 //! the lead today.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Outcome, is_addressed, read};
 use crate::{
     delivery::{
-        shape::{Message, Shaper, Slice},
-        sight::CurrentLead,
+        current_leads::CurrentLead,
+        explain::outcome::{ExplainedOutcome, is_addressed, read},
+        line::{Message, Slice},
+        shape::Shaper,
     },
     domain::{
-        event::{Audience, Content, Event, InForce},
+        audience::Audience,
+        event::{Event, EventContent, InForce},
         role::Role,
         user::User,
     },
-    plugin::{Pinned, Plugins},
-    store,
+    plugin::{PinnedSet, Plugins},
+    store::{self, handle},
 };
 
-/// The verdict of a replay.
+/// Verdict of a replay.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replayed {
-    /// The set of plugins in force now.
+    /// Generation of the plugin set in force now.
     pub generation: u64,
-    pub outcome: Outcome,
-    /// Who of the role is sent the event itself.
+    pub outcome: ExplainedOutcome,
+    /// Users of the role who are sent the event itself.
     pub audience: Audience,
     pub payload: Option<Value>,
-    /// Why it is not what it was when it was live, or not sent.
+    /// Reason why it is not sent, or not as it was sent live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What decides about a replay now.
-pub(super) struct Today {
-    pub(super) in_force: InForce,
+/// Rules that decide about a replay now.
+pub(crate) struct CurrentRules {
+    pub(crate) in_force: InForce,
     role: Role,
     user: Option<User>,
-    /// The lead that the event tells of.
+    /// Lead that the event has content of.
     lead: Option<CurrentLead>,
-    /// The newest reset line of the role, and the newest line about the user's rights.
+    /// Newest reset line of the role; `rights` is the newest line about the user's rights.
     reset: u64,
     rights: u64,
 }
 
-impl Today {
-    /// Nothing where it is not written down what is in force.
-    pub(super) async fn read(
-        reader: &mut store::Reader,
+impl CurrentRules {
+    /// Reads the rules; `None` if the log does not record what is in force.
+    pub(crate) async fn read(
+        reader: &mut handle::Reader,
         event: &Event,
         role: Role,
         user: Option<&User>,
@@ -69,7 +71,7 @@ impl Today {
     }
 
     /// Shapes the event as a replay does.
-    pub(super) fn tell(self, event: &Event, plugins: &Pinned, epoch: &str) -> Replayed {
+    pub(crate) fn tell(self, event: &Event, plugins: &PinnedSet, epoch: &str) -> Replayed {
         let InForce { generation, visibility } = self.in_force;
         let verdict = |outcome, audience, payload: Option<&Message>, reason: Option<String>| Replayed {
             generation,
@@ -80,28 +82,29 @@ impl Today {
         };
         let not_sent = |outcome, reason| verdict(outcome, Audience::Nobody, None, reason);
         if event.rooms.is_empty() {
-            return not_sent(Outcome::Internal, None);
+            return not_sent(ExplainedOutcome::Internal, None);
         }
         if let Some(reason) = self.cannot_be_reached(event.seq) {
-            return not_sent(Outcome::Reset, Some(reason));
+            return not_sent(ExplainedOutcome::Reset, Some(reason));
         }
 
         let shaper = Shaper::new(Plugins::none(), visibility, epoch);
         let (slice, _) = shaper.explain(plugins, event, self.role);
         let (message, audience, revoked) = match slice {
-            None => return not_sent(Outcome::Internal, None),
-            Some(Slice::Held(unavailable)) => return not_sent(Outcome::Held, Some(unavailable.to_string())),
-            Some(Slice::Withheld) => return not_sent(Outcome::Held, None),
+            None => return not_sent(ExplainedOutcome::Internal, None),
+            Some(Slice::Held(unavailable)) => return not_sent(ExplainedOutcome::Held, Some(unavailable.to_string())),
+            Some(Slice::Withheld) => return not_sent(ExplainedOutcome::Held, None),
             Some(Slice::Sent { message, audience, revoked }) => (message, audience, revoked),
         };
         let sight =
             self.lead.as_ref().map_or(Ok(Audience::Everyone), |lead| lead.audience(self.role, &shaper, plugins));
         let sight = match sight {
             Ok(sight) => sight,
-            Err(unavailable) => return not_sent(Outcome::Held, Some(unavailable.to_string())),
+            Err(unavailable) => return not_sent(ExplainedOutcome::Held, Some(unavailable.to_string())),
         };
         let seen = audience.clone().intersect(sight);
-        let instead = event.content().filter(|content| *content == Content::Lead).map(|_| shaper.revocation(event));
+        let instead =
+            event.content().filter(|content| *content == EventContent::Lead).map(|_| shaper.revocation(event));
 
         let (was_meant, is_seen, was_revoked) = match &self.user {
             None => (audience != Audience::Nobody, seen != Audience::Nobody, false),
@@ -113,19 +116,19 @@ impl Today {
         };
         let out_of_sight = || Some(self.out_of_sight().to_owned());
         match (was_meant, is_seen) {
-            (true, true) => verdict(Outcome::Sent, seen, Some(&message), None),
+            (true, true) => verdict(ExplainedOutcome::Sent, seen, Some(&message), None),
             (true, false) => match &instead {
-                Some(instead) => verdict(Outcome::Revoked, seen, Some(instead), out_of_sight()),
-                None => verdict(Outcome::Withheld, seen, None, out_of_sight()),
+                Some(instead) => verdict(ExplainedOutcome::Revoked, seen, Some(instead), out_of_sight()),
+                None => verdict(ExplainedOutcome::Withheld, seen, None, out_of_sight()),
             },
             (false, _) => match revoked.filter(|_| was_revoked) {
-                Some(revoked) => verdict(Outcome::Revoked, seen, Some(&revoked.message), None),
-                None => verdict(Outcome::Withheld, seen, None, None),
+                Some(revoked) => verdict(ExplainedOutcome::Revoked, seen, Some(&revoked.message), None),
+                None => verdict(ExplainedOutcome::Withheld, seen, None, None),
             },
         }
     }
 
-    /// Why no replay reaches that far back, if none does.
+    /// Returns the reason why no replay reaches back to `seq`, if none does.
     fn cannot_be_reached(&self, seq: u64) -> Option<String> {
         if seq <= self.rights {
             return Some(format!("the user has had the rights of today since event {}", self.rights));
@@ -135,9 +138,10 @@ impl Today {
     }
 
     fn out_of_sight(&self) -> &'static str {
-        match self.lead.as_ref().is_some_and(CurrentLead::is_gone) {
-            true => "the lead is deleted",
-            false => "the lead is out of sight now",
+        if self.lead.as_ref().is_some_and(CurrentLead::is_gone) {
+            "the lead is deleted"
+        } else {
+            "the lead is out of sight now"
         }
     }
 }

@@ -1,32 +1,32 @@
-//! Which addresses a webhook may reach: public ones, and those in networks that the operator granted.
+//! Address filter of webhooks: they may reach public addresses, and those in networks that the operator granted.
 //!
-//! What is special is taken from the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890) and the
-//! multicast registries, as of 2025. Where a registry says "globally reachable" of a block that no receiver of
-//! webhooks lives in, the block is left out of reach all the same.
+//! The special ranges are those of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890) and of the
+//! multicast registries, as of 2025. A block that a registry calls "globally reachable" is blocked all the same if no
+//! receiver of webhooks lives in it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// What may be connected to for one message.
+/// Addresses that may be connected to for one message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Reach {
-    /// Also reached when they are not public.
+pub(crate) struct Reach {
+    /// Networks that are allowed even if they are not public.
     networks: Vec<IpNet>,
-    /// Whether public addresses are reached at all. Without encryption they are not.
+    /// Set if public addresses are allowed. Without encryption they are not.
     public: bool,
 }
 
 impl Reach {
-    pub(super) fn new(networks: &[IpNet], public: bool) -> Self {
+    pub(crate) fn new(networks: &[IpNet], public: bool) -> Self {
         Self { networks: networks.to_vec(), public }
     }
 
-    pub(super) fn is_public(&self) -> bool {
+    pub(crate) fn is_public(&self) -> bool {
         self.public
     }
 
-    pub(super) fn allows(&self, address: IpAddr) -> bool {
+    pub(crate) fn allows(&self, address: IpAddr) -> bool {
         // The system connects to the IPv4 address when it is given its mapped form.
         let address = address.to_canonical();
         (self.public && is_public(address)) || self.networks.iter().any(|network| network.contains(&address))
@@ -60,8 +60,8 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),      // reserved, RFC 1112, and broadcast, RFC 919
 ];
 
-/// All there is of global unicast (RFC 4291): loopback, unspecified, IPv4-compatible, unique-local, link-local,
-/// discard-only, segment routing, local NAT64 and multicast addresses lie outside.
+/// The whole range of global unicast (RFC 4291). Loopback, unspecified, IPv4-compatible, unique-local, link-local,
+/// discard-only, segment routing, local NAT64 and multicast addresses are outside of it.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
 const SPECIAL_V6: [Ipv6Net; 4] = [
@@ -71,7 +71,7 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x3fff, 0, 0, 20),     // documentation, RFC 9637
 ];
 
-/// NAT64, RFC 6052: the last 32 bits are the IPv4 address that is reached.
+/// NAT64 prefix, RFC 6052: the last 32 bits are the IPv4 address that is reached.
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
 fn is_public(address: IpAddr) -> bool {

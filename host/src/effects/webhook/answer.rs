@@ -1,24 +1,44 @@
-//! What a receiver's answer means: taken, refused for good, or to be tried again.
+//! Response of a webhook receiver: accepted, refused for good, or to be tried again (retry). Reads `Retry-After`, and a
+//! short excerpt of a refusal's body for the reason.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use chrono::NaiveDateTime;
 use reqwest::{
     Response, StatusCode,
     header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
 };
 
-use super::SendError;
 use crate::domain::time::Timestamp;
 
-/// However long a receiver wants to be left alone.
+/// Reason why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    pub reason: String,
+    /// True if the same message might be accepted later.
+    pub retry: bool,
+    /// Time to wait before the retry, if the receiver gave one.
+    pub retry_after: Option<Duration>,
+}
+
+impl SendError {
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), retry: false, retry_after: None }
+    }
+
+    pub(crate) fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), retry: true, retry_after: None }
+    }
+}
+
+/// Upper limit of the time to wait, however long a receiver asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
-/// As much of a refusal's body is read, and as many characters of it are kept.
+/// Bytes of a refusal's body that are read; `MAX_EXCERPT` is the number of characters of it that are kept.
 const MAX_BODY: usize = 4096;
 const MAX_EXCERPT: usize = 200;
 
-/// The body of an answer that is fine is not read at all.
-pub(super) async fn judge(host: &str, response: Response, now: Timestamp) -> Result<(), SendError> {
+/// Turns a response into a result. The body of a successful one is not read at all.
+pub(crate) async fn judge(host: &str, response: Response, now: Timestamp) -> Result<(), SendError> {
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -43,21 +63,20 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// `Retry-After`, which is a number of seconds or a date in one of three forms (RFC 9110, 5.6.7).
+/// Parses `Retry-After`: a number of seconds, or a date in one of three forms (RFC 9110, 5.6.7).
 fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // What does not fit is longer than the longest.
+        // A number that does not fit is above the limit.
         text.parse().map_or(LONGEST_WAIT, Duration::from_secs)
     } else {
-        let forms = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-        let date = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())?;
-        Timestamp::from_millis(date.and_utc().timestamp_millis())?.since(now)
+        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)?.since(now)
     };
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// The first bytes of a body, however long it is; less when it breaks off.
+/// Reads the first bytes of a body, however long it is; fewer if it breaks off.
 async fn beginning(mut response: Response) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < MAX_BODY
@@ -68,7 +87,7 @@ async fn beginning(mut response: Response) -> Vec<u8> {
     bytes
 }
 
-/// One short line of what a stranger wrote.
+/// Reduces untrusted text to one short line.
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let words: Vec<_> =

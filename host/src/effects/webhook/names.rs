@@ -1,5 +1,5 @@
-//! Names to addresses, checked where connections are made: what was checked is what is connected to, whatever the
-//! name leads to a moment later.
+//! Name resolution with an address check at connect time: the address that was checked is the one that is connected
+//! to, whatever the name resolves to a moment later (DNS rebinding).
 
 use std::{
     io,
@@ -12,19 +12,19 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::address::Reach;
 
-/// Where names lead.
+/// Resolver of host names.
 pub trait Names: Send + Sync {
-    /// All addresses of a host.
+    /// Returns all addresses of a host.
     ///
     /// # Errors
-    /// When nobody can say, or there is none.
+    /// When the lookup fails, or finds no address.
     fn lookup(&self, host: String) -> Lookup;
 }
 
 pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// What the operating system says.
-pub(super) struct SystemNames;
+/// Resolver of the operating system.
+pub(crate) struct SystemNames;
 
 impl Names for SystemNames {
     fn lookup(&self, host: String) -> Lookup {
@@ -35,18 +35,18 @@ impl Names for SystemNames {
     }
 }
 
-/// A host of which no address may be reached.
+/// Error for a host of which no address may be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} is at {}", .addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "))]
-pub(super) struct OutOfReach {
-    pub(super) host: String,
-    pub(super) addresses: Vec<IpAddr>,
+pub(crate) struct OutOfReach {
+    pub(crate) host: String,
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// Leaves out what may not be reached.
-pub(super) struct Checked {
-    pub(super) names: Arc<dyn Names>,
-    pub(super) reach: Reach,
+/// Resolver that leaves out addresses that may not be reached.
+pub(crate) struct Checked {
+    pub(crate) names: Arc<dyn Names>,
+    pub(crate) reach: Reach,
 }
 
 impl Resolve for Checked {
@@ -62,7 +62,7 @@ impl Resolve for Checked {
             if allowed.is_empty() {
                 return Err(OutOfReach { host, addresses }.into());
             }
-            // Port 0 stands for the URL's.
+            // Port 0 means the port of the URL.
             Ok(Box::new(allowed.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }

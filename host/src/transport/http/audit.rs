@@ -1,33 +1,41 @@
-//! `/api/audit`: who did what to accounts, sessions and plugins, and who failed to sign in, for administrators.
+//! `/api/audit`: audit trail for administrators: who did what to accounts, sessions and plugins, and who failed to sign
+//! in.
 
 use axum::{Router, extract::State, routing::get};
 
-use super::{
-    Api,
-    extract::{Caller, Params},
-    list::List,
-    problem::Problem,
-};
 use crate::{
     app,
     domain::{
         id::UserId,
-        policy::{Deed, may},
+        policy::{Action, may},
         time::Timestamp,
     },
-    store::{self, audit::AuditFilter, audit::Kind},
+    store::{
+        self,
+        audit::{AuditFilter, AuditKind},
+    },
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, QueryParams},
+        list::ListResponse,
+        problem::Problem,
+    },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/audit", get(list))
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+async fn list(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    mut params: QueryParams,
+) -> Result<ListResponse, Problem> {
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let mut filter = AuditFilter::default();
     for name in params.all("kind") {
-        let names = || Kind::ALL.map(Kind::as_str).join(", ");
-        let kind = Kind::from_name(&name);
+        let names = || AuditKind::ALL.map(AuditKind::as_str).join(", ");
+        let kind = AuditKind::from_name(&name);
         let kind = kind.ok_or_else(|| app::Error::query("kind", format!("must be one of {}", names())))?;
         filter.kinds.push(kind.as_str());
     }
@@ -37,11 +45,11 @@ async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Res
     filter.since = params.parsed("since", "an RFC 3339 time between 1970 and 9999", time)?;
     let page = params.page(&api)?;
     params.finish()?;
-    // What was noted within the last second as well.
-    if let Err(error) = api.auth.journal().flush().await {
+    // Includes entries of the last second, which are not written yet.
+    if let Err(error) = api.auth.audit_log().flush().await {
         report(&error);
     }
-    Ok(List(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
+    Ok(ListResponse(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
 }
 
 fn report(error: &store::Error) {

@@ -1,4 +1,4 @@
-//! `/api/auth`: login, refresh, logout, the caller and their password.
+//! `/api/auth`: login, refresh, logout, the current user and their password.
 
 use axum::{
     Json, Router,
@@ -8,20 +8,20 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{
-    Api,
-    extract::{Caller, MaybeObject, Object, RequestOrigin},
-    problem::Problem,
-};
 use crate::{
-    auth::Grant,
+    auth::TokenPair,
     domain::{
         input::{Input, Invalid},
         user::{MAX_PASSWORD_CHARS, User, password},
     },
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, JsonBody, OptionalJsonBody, OriginExtractor},
+        problem::Problem,
+    },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/api/auth/login", post(login))
         .route("/api/auth/refresh", post(refresh))
@@ -32,9 +32,9 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 async fn login(
-    State(api): State<Api>,
-    RequestOrigin(origin): RequestOrigin,
-    Object(body): Object,
+    State(api): State<ApiState>,
+    OriginExtractor(origin): OriginExtractor,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, Problem> {
     let mut input = Input::new(body);
     let email = input.required("email", |input, key| input.text(key, 1, 254));
@@ -45,33 +45,37 @@ async fn login(
 }
 
 async fn refresh(
-    State(api): State<Api>,
-    RequestOrigin(origin): RequestOrigin,
-    Object(body): Object,
+    State(api): State<ApiState>,
+    OriginExtractor(origin): OriginExtractor,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, Problem> {
     Ok(granted(api.auth.refresh(refresh_token(body).map_err(invalid)?, &origin).await?))
 }
 
-async fn logout(State(api): State<Api>, Object(body): Object) -> Result<StatusCode, Problem> {
+async fn logout(State(api): State<ApiState>, JsonBody(body): JsonBody) -> Result<StatusCode, Problem> {
     api.auth.logout(refresh_token(body).map_err(invalid)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn logout_all(
-    State(api): State<Api>,
-    caller: Caller,
-    MaybeObject(body): MaybeObject,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<StatusCode, Problem> {
     Input::new(body).finish().map_err(invalid)?;
     api.auth.logout_all(&caller.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn me(caller: Caller) -> Json<User> {
+async fn me(caller: HttpCaller) -> Json<User> {
     Json(caller.0.user)
 }
 
-async fn change_password(State(api): State<Api>, caller: Caller, Object(body): Object) -> Result<StatusCode, Problem> {
+async fn change_password(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    JsonBody(body): JsonBody,
+) -> Result<StatusCode, Problem> {
     let mut input = Input::new(body);
     let current = input.required("currentPassword", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
     let new = input.required("newPassword", password);
@@ -88,7 +92,7 @@ fn refresh_token(body: Map<String, Value>) -> Result<String, Invalid> {
     Ok(token.expect("finish fails without it"))
 }
 
-fn granted(grant: Grant) -> Json<Value> {
+fn granted(grant: TokenPair) -> Json<Value> {
     Json(json!({
         "accessToken": grant.access_token,
         "refreshToken": grant.refresh_token,

@@ -1,4 +1,5 @@
-//! `/api/plugins/{name}/effects`: what a plugin wants done and is not done, for administrators to see, retry and drop.
+//! `/api/plugins/{name}/effects`: effects that a plugin wants and that are not done (pending or parked), for
+//! administrators to see, retry and drop.
 
 use axum::{
     Json, Router,
@@ -8,19 +9,19 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Api,
-    extract::{Caller, Params},
-    list::List,
-    problem::Problem,
-};
 use crate::{
     app,
-    domain::policy::{Deed, may},
+    domain::policy::{Action, may},
     store::effect::EffectState,
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, QueryParams},
+        list::ListResponse,
+        problem::Problem,
+    },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/api/plugins/{name}/effects", get(list))
         .route("/api/plugins/{name}/effects/retry", post(retry_all))
@@ -29,41 +30,45 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 async fn list(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Path(name): Path<String>,
-    mut params: Params,
-) -> Result<List, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    mut params: QueryParams,
+) -> Result<ListResponse, Problem> {
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let open = |text: &str| EffectState::from_name(text).filter(|state| *state != EffectState::Done);
     let state = params.parsed("state", "pending or parked", open)?;
     let page = params.page(&api)?;
     params.finish()?;
-    Ok(List(api.app.effects(&caller.actor(), &name, state, &page).await?))
+    Ok(ListResponse(api.app.effects(&caller.actor(), &name, state, &page).await?))
 }
 
-async fn retry_all(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+async fn retry_all(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({"retried": api.app.retry_effects(&caller.principal(), &name).await?})))
 }
 
 async fn retry(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(api.app.retry_effect(&caller.principal(), &name, number(&id)?).await?))
 }
 
 async fn drop_one(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     api.app.drop_effect(&caller.principal(), &name, number(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// An id that is none is the id of nothing.
+/// Parses the number of an effect; a text that is not a number is answered like an unknown number.
 fn number(id: &str) -> Result<i64, app::Error> {
     id.parse().map_err(|_| app::Error::NotFound("effect"))
 }

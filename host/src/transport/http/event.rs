@@ -1,25 +1,25 @@
-//! `/api/events/{seq}/explain`: who decided what about an event, for administrators.
+//! `/api/events/{seq}/explain`: which decisions were made about an event and by whom, for administrators.
 
 use std::str::FromStr;
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 
-use super::{
-    Api,
-    extract::{Caller, Id, Named, Params},
-    problem::Problem,
-};
 use crate::{
     app,
     delivery::explain::{self, Explanation, Viewer},
-    domain::policy::{Deed, may},
+    domain::policy::{Action, may},
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, Id, QueryParams, ResourceId},
+        problem::Problem,
+    },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/events/{seq}/explain", get(explain))
 }
 
-/// The number of an event.
+/// Seq of an event in the path.
 struct Seq(u64);
 
 impl FromStr for Seq {
@@ -30,17 +30,17 @@ impl FromStr for Seq {
     }
 }
 
-impl Named for Seq {
+impl ResourceId for Seq {
     const NOUN: &'static str = "event";
 }
 
 async fn explain(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(Seq(seq)): Id<Seq>,
-    mut params: Params,
+    mut params: QueryParams,
 ) -> Result<Json<Explanation>, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let role = params.parsed("role", "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
     let user = params.parsed("userId", "the id of a user", |text| text.parse().ok())?;
     params.finish()?;

@@ -1,4 +1,4 @@
-//! From a request to what a handler asks for: the caller, ids, JSON objects, query parameters, headers.
+//! Extractors: turn a request into what a handler asks for (the caller, ids, JSON objects, query parameters, headers).
 //!
 //! Each extractor refuses with a [`Problem`] that names what was wrong.
 
@@ -15,33 +15,35 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::{Api, problem::Problem};
 use crate::{
     app::{self, IdempotencyKey},
-    auth::{Authenticated, Origin, Principal},
-    domain::{event::Actor, input::inexact_number, number},
-    transport::address::ClientAddress,
+    auth::{Authenticated, Principal, RequestOrigin},
+    domain::{actor::Actor, input::inexact_number, number},
+    transport::{
+        address::ClientAddress,
+        http::{api::ApiState, problem::Problem},
+    },
 };
 
-/// Who is asking, and from where.
-pub struct Caller(pub Authenticated, pub Origin);
+/// Authenticated caller, and the origin of the request.
+pub struct HttpCaller(pub Authenticated, pub RequestOrigin);
 
-impl Caller {
-    /// The user as of the head of the request: what reads are judged by.
+impl HttpCaller {
+    /// Returns the user as of the head of the request, by which reads are judged.
     pub fn actor(&self) -> Actor {
         Actor::from(&self.0.user)
     }
 
-    /// The user as someone who writes, judged again inside of the transaction.
+    /// Returns the user as someone who writes, judged again inside the transaction.
     pub fn principal(&self) -> Principal {
         self.0.principal(self.1.clone())
     }
 }
 
-impl FromRequestParts<Api> for Caller {
+impl FromRequestParts<ApiState> for HttpCaller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Problem> {
         let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
             return Err(Problem::unauthenticated("an access token is required: Authorization: Bearer <token>"));
         };
@@ -58,10 +60,10 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-/// Where the request came from, as far as the listener tells, and its id.
-pub struct RequestOrigin(pub Origin);
+/// Origin of the request: its address, as far as the listener provides it, and its id.
+pub struct OriginExtractor(pub RequestOrigin);
 
-impl<S: Sync> FromRequestParts<S> for RequestOrigin {
+impl<S: Sync> FromRequestParts<S> for OriginExtractor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -69,24 +71,24 @@ impl<S: Sync> FromRequestParts<S> for RequestOrigin {
     }
 }
 
-/// The id of a request, which every answer repeats.
+/// Id of a request, which every response repeats.
 #[derive(Clone)]
 pub struct RequestId(pub Arc<str>);
 
-fn origin(extensions: &Extensions) -> Origin {
+fn origin(extensions: &Extensions) -> RequestOrigin {
     let address = extensions.get::<ClientAddress>().map(|client| client.0);
-    Origin { address, request: extensions.get::<RequestId>().map(|id| id.0.clone()) }
+    RequestOrigin { address, request: extensions.get::<RequestId>().map(|id| id.0.clone()) }
 }
 
-/// The id in the path. One that is no id is the id of nothing.
+/// Id in the path. A text that is not an id is answered like an unknown id.
 pub struct Id<T>(pub T);
 
-/// What an id names, for the refusal.
-pub trait Named: FromStr {
+/// Id of a resource; the noun is for the refusal.
+pub trait ResourceId: FromStr {
     const NOUN: &'static str;
 }
 
-impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
+impl<T: ResourceId, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -96,17 +98,17 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
     }
 }
 
-/// A body that must be a JSON object.
-pub struct Object(pub Map<String, Value>);
+/// Request body that must be a JSON object.
+pub struct JsonBody(pub Map<String, Value>);
 
-impl FromRequest<Api> for Object {
+impl FromRequest<ApiState> for JsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &ApiState) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let media = Media::of(&parts.headers);
-        // Judged first where it is known that there is a body: a client that asks by `Expect` whether to send it is
-        // told no.
+        let media = MediaType::of(&parts.headers);
+        // Judged before the first read if it is known that there is a body: a client that asks with `Expect` if it
+        // should send the body is refused.
         if body.size_hint().lower() > 0 {
             media.check()?;
         }
@@ -118,15 +120,15 @@ impl FromRequest<Api> for Object {
     }
 }
 
-/// A body that may be left out: nothing stands for an empty object.
-pub struct MaybeObject(pub Map<String, Value>);
+/// Request body that may be left out: no body means an empty object.
+pub struct OptionalJsonBody(pub Map<String, Value>);
 
-impl FromRequest<Api> for MaybeObject {
+impl FromRequest<ApiState> for OptionalJsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &ApiState) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let media = Media { is_json: true, ..Media::of(&parts.headers) };
+        let media = MediaType { is_json: true, ..MediaType::of(&parts.headers) };
         let bytes = read(body, api).await?;
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
@@ -136,7 +138,7 @@ impl FromRequest<Api> for MaybeObject {
     }
 }
 
-async fn read(body: Body, api: &Api) -> Result<Bytes, Problem> {
+async fn read(body: Body, api: &ApiState) -> Result<Bytes, Problem> {
     let limit = api.settings.body_limit;
     let too_long = || {
         let detail = format!("the body may take at most {limit} bytes");
@@ -158,14 +160,14 @@ async fn read(body: Body, api: &Api) -> Result<Bytes, Problem> {
     }
 }
 
-/// What the headers say of a body.
-struct Media {
+/// Format of a body, according to the headers.
+struct MediaType {
     is_json: bool,
     is_utf8: bool,
     is_plain: bool,
 }
 
-impl Media {
+impl MediaType {
     fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let mut parts = kind.split(';').map(str::trim);
@@ -197,7 +199,7 @@ impl Media {
 }
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
-    // Some editors and Windows tools begin every file with a mark of the byte order.
+    // Some editors and Windows tools begin every file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(members)) => match std::str::from_utf8(bytes).ok().and_then(number::inexact) {
@@ -209,11 +211,11 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// The query parameters. Each reader takes one out, so that what is left at the end is unknown; an
-/// empty value is the same as none.
-pub struct Params(Vec<(String, String)>);
+/// Query parameters. Each reader takes one out, so that what is left at the end is unknown; an empty value is the same
+/// as none.
+pub struct QueryParams(Vec<(String, String)>);
 
-impl<S: Sync> FromRequestParts<S> for Params {
+impl<S: Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -221,7 +223,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// A name and its value, decoded. What is no text is refused: a search for it would silently be another one.
+/// Decodes a name and its value. A value that is not text is refused: a search for it would silently be another one.
 fn parameter(pair: &str) -> Result<(String, String), Problem> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let decoded = |text: &str| {
@@ -238,11 +240,11 @@ fn parameter(pair: &str) -> Result<(String, String), Problem> {
     }
 }
 
-impl Params {
-    /// Reads the query of any call, also of one that takes no parameters.
+impl QueryParams {
+    /// Parses the query of any request, even of one that takes no parameters.
     ///
     /// # Errors
-    /// When a name or a value is no text.
+    /// When a name or a value is not text.
     pub fn of(uri: &Uri) -> Result<Self, Problem> {
         let query = uri.query().unwrap_or_default();
         query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
@@ -272,14 +274,14 @@ impl Params {
         read(&text).map(Some).ok_or_else(|| app::Error::query(name, format!("must be {expected}")))
     }
 
-    pub fn page(&mut self, api: &Api) -> Result<app::PageRequest, app::Error> {
+    pub fn page(&mut self, api: &ApiState) -> Result<app::PageRequest, app::Error> {
         let expected = format!("a whole number from 1 to {}", app::MAX_LIMIT);
         let limit = |text: &str| text.parse().ok().filter(|limit| (1..=app::MAX_LIMIT).contains(limit));
         let limit = self.parsed("limit", &expected, limit)?.unwrap_or(app::DEFAULT_LIMIT);
         Ok(app::PageRequest { limit, cursor: self.one("cursor")?, max_bytes: api.settings.page_bytes })
     }
 
-    /// Ends the reading: a parameter nobody read is refused by name.
+    /// Ends the reading: a parameter that nobody read is refused by name.
     pub fn finish(self) -> Result<(), app::Error> {
         let Some((name, _)) = self.0.first() else { return Ok(()) };
         let name: String = name.chars().take(100).collect();
@@ -287,10 +289,10 @@ impl Params {
     }
 }
 
-/// The `Idempotency-Key` of a request that has one.
-pub struct Key(pub Option<IdempotencyKey>);
+/// `Idempotency-Key` of a request, if it has one.
+pub struct IdempotencyHeader(pub Option<IdempotencyKey>);
 
-impl<S: Sync> FromRequestParts<S> for Key {
+impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -305,10 +307,10 @@ impl<S: Sync> FromRequestParts<S> for Key {
     }
 }
 
-/// The versions that `If-Match` allows.
+/// Versions that `If-Match` allows.
 pub enum IfMatch {
     Any,
-    /// Possibly none: tags that we never gave out match nothing.
+    /// May be empty: tags that we never gave out match nothing.
     Versions(Vec<i64>),
 }
 

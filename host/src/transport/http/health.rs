@@ -1,13 +1,15 @@
-//! `/healthz` and `/readyz`: is the process alive, and can it serve. Neither asks who is calling, so
-//! neither says more than which check fails, and by a word why; the details are in the log.
+//! `/healthz` (liveness) and `/readyz` (readiness). Neither authenticates the caller, so neither says more than which
+//! check fails, and the reason in one word; the details are in the log.
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde_json::{Map, Value, json};
 
-use super::Api;
-use crate::store::{Check, Failure};
+use crate::{
+    store::{HealthCheck, HealthFailure},
+    transport::http::api::ApiState,
+};
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/healthz", get(health)).route("/readyz", get(readiness))
 }
 
@@ -15,19 +17,19 @@ async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-async fn readiness(State(api): State<Api>) -> (StatusCode, Json<Value>) {
+async fn readiness(State(api): State<ApiState>) -> (StatusCode, Json<Value>) {
     let serving = if api.draining.is_cancelled() { Err("the server is stopping".into()) } else { Ok(()) };
     let own = [("serving", serving), ("log", (api.tail)()), ("plugins", api.plugins.ready())];
     let own = own.map(|(name, check)| {
-        let failure = check.err().map(|reason| Failure { code: "failing", reason });
-        Check { name, failure }
+        let failure = check.err().map(|reason| HealthFailure { code: "failing", reason });
+        HealthCheck { name, failure }
     });
     let of_store = api.app.store().check().await;
 
     let (mut words, mut reasons) = (Map::new(), Map::new());
-    for Check { name, failure } in own.iter().chain(&*of_store) {
+    for HealthCheck { name, failure } in own.iter().chain(&*of_store) {
         let name = (*name).to_owned();
-        let Some(Failure { code, reason }) = failure else {
+        let Some(HealthFailure { code, reason }) = failure else {
             words.insert(name, "ok".into());
             continue;
         };

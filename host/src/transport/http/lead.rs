@@ -1,4 +1,4 @@
-//! `/api/leads`: lists, one lead and its history, and the commands that change leads.
+//! `/api/leads`: lists with filters, one lead and its history, and the commands that change leads.
 
 use axum::{
     Json, Router,
@@ -9,31 +9,31 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::{
-    Api,
-    extract::{Caller, Id, IfMatch, Key, MaybeObject, Named, Object, Params},
-    list::List,
-    problem::Problem,
-};
 use crate::{
-    app::{self, Outcome},
+    app::{self, outcome::CommandOutcome},
     domain::{
+        actor::Actor,
         command::{Command, new_owner},
-        event::Actor,
         id::LeadId,
         input::Input,
         lead::{LeadFields, LeadStatus},
         time::Timestamp,
     },
     store::lead::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, Id, IdempotencyHeader, IfMatch, JsonBody, OptionalJsonBody, QueryParams, ResourceId},
+        list::ListResponse,
+        problem::Problem,
+    },
 };
 
-/// What people type into a search box; also the longest value of any filter.
+/// Maximum length of a search text, and of the value of any filter.
 const MAX_SEARCH_CHARS: usize = 200;
 
 const TIME_OR_DATE: &str = "an RFC 3339 time or date between 1970 and 9999";
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/api/leads", get(list).post(create))
         .route("/api/leads/{id}", get(read).patch(update).delete(delete))
@@ -42,35 +42,45 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/leads/{id}/history", get(history))
 }
 
-impl Named for LeadId {
+impl ResourceId for LeadId {
     const NOUN: &'static str = "lead";
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
+async fn list(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    mut params: QueryParams,
+) -> Result<ListResponse, Problem> {
     let filter = filter(&mut params)?;
     let page = params.page(&api)?;
     params.finish()?;
-    Ok(List(api.app.leads(&caller.actor(), &filter, &page).await?))
+    Ok(ListResponse(api.app.leads(&caller.actor(), &filter, &page).await?))
 }
 
-async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {
+async fn create(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    key: IdempotencyHeader,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
     let fields = LeadFields::parse(body).map_err(app::Error::from)?;
     let outcome = api.app.execute(&caller.principal(), Command::CreateLead { fields }, key.0).await?;
     Ok(answer(StatusCode::CREATED, outcome))
 }
 
-async fn read(State(api): State<Api>, caller: Caller, Id(id): Id<LeadId>) -> Result<Response, Problem> {
+async fn read(State(api): State<ApiState>, caller: HttpCaller, Id(id): Id<LeadId>) -> Result<Response, Problem> {
     let seen = api.app.lead(&caller.actor(), id).await?;
     Ok(with_version(StatusCode::OK, seen.version, seen.lead))
 }
 
 async fn update(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(lead): Id<LeadId>,
     if_match: IfMatch,
-    Object(patch): Object,
+    JsonBody(patch): JsonBody,
 ) -> Result<Response, Problem> {
+    tracing::trace!(target: "leadwire::walk", file = file!(), "update");
     let actor = caller.principal();
     let version = expected_version(&api, &actor, lead, if_match).await?;
     let outcome = api.app.execute(&actor, Command::UpdateLead { lead, patch, version }, None).await?;
@@ -78,11 +88,11 @@ async fn update(
 }
 
 async fn delete(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(lead): Id<LeadId>,
     if_match: IfMatch,
-    mut params: Params,
+    mut params: QueryParams,
 ) -> Result<Response, Problem> {
     let erase = params.parsed("erase", "true or false", |text| text.parse::<bool>().ok())?;
     params.finish()?;
@@ -96,12 +106,12 @@ async fn delete(
 }
 
 async fn restore(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(lead): Id<LeadId>,
-    key: Key,
+    key: IdempotencyHeader,
     if_match: IfMatch,
-    MaybeObject(body): MaybeObject,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Response, Problem> {
     Input::new(body).finish().map_err(app::Error::from)?;
     let actor = caller.actor();
@@ -117,12 +127,12 @@ async fn restore(
 }
 
 async fn assign(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(lead): Id<LeadId>,
-    key: Key,
+    key: IdempotencyHeader,
     if_match: IfMatch,
-    Object(body): Object,
+    JsonBody(body): JsonBody,
 ) -> Result<Response, Problem> {
     let owner = new_owner(body).map_err(app::Error::from)?;
     let actor = caller.actor();
@@ -132,24 +142,24 @@ async fn assign(
 }
 
 async fn history(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(id): Id<LeadId>,
-    mut params: Params,
-) -> Result<List, Problem> {
+    mut params: QueryParams,
+) -> Result<ListResponse, Problem> {
     let page = params.page(&api)?;
     params.finish()?;
-    Ok(List(api.app.history(&caller.actor(), id, &page).await?))
+    Ok(ListResponse(api.app.history(&caller.actor(), id, &page).await?))
 }
 
-/// What a command led to, as a response; `status` is for things that are still there.
-pub(super) fn answer(status: StatusCode, outcome: Outcome) -> Response {
+/// Turns the outcome of a command into a response; `status` is for a resource that still exists.
+pub(crate) fn answer(status: StatusCode, outcome: CommandOutcome) -> Response {
     let (location, mut response) = match outcome {
-        Outcome::Lead { id, version, lead } => (format!("/api/leads/{id}"), with_version(status, version, lead)),
-        Outcome::Activity { id, activity } => {
+        CommandOutcome::Lead { id, version, lead } => (format!("/api/leads/{id}"), with_version(status, version, lead)),
+        CommandOutcome::Activity { id, activity } => {
             (format!("/api/activities/{id}"), (status, Json(activity)).into_response())
         }
-        Outcome::Deleted => return StatusCode::NO_CONTENT.into_response(),
+        CommandOutcome::Deleted => return StatusCode::NO_CONTENT.into_response(),
     };
     if status == StatusCode::CREATED {
         let location = HeaderValue::from_str(&location).expect("ids are visible ASCII");
@@ -163,8 +173,13 @@ fn with_version(status: StatusCode, version: i64, lead: Value) -> Response {
     (status, [(header::ETAG, tag)], Json(lead)).into_response()
 }
 
-/// The one version that a change may build on, if it has to be one.
-async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMatch) -> Result<Option<i64>, Problem> {
+/// Returns the one version that a change may build on, if `If-Match` restricts it.
+async fn expected_version(
+    api: &ApiState,
+    actor: &Actor,
+    lead: LeadId,
+    allowed: IfMatch,
+) -> Result<Option<i64>, Problem> {
     let IfMatch::Versions(versions) = allowed else { return Ok(None) };
     if let [version] = versions[..] {
         return Ok(Some(version));
@@ -172,12 +187,12 @@ async fn expected_version(api: &Api, actor: &Actor, lead: LeadId, allowed: IfMat
     Ok(Some(one_of(&versions, api.app.lead_version(actor, lead).await?)))
 }
 
-/// Of several versions that will do, the one that is current; no lead is at version 0.
+/// Returns the current version if it is among several that are allowed, else 0, at which no lead is.
 fn one_of(versions: &[i64], current: i64) -> i64 {
     if versions.contains(&current) { current } else { 0 }
 }
 
-fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
+fn filter(params: &mut QueryParams) -> Result<LeadFilter, app::Error> {
     let mut statuses = Vec::new();
     let given = params.all("status");
     for name in given.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
@@ -213,7 +228,7 @@ fn filter(params: &mut Params) -> Result<LeadFilter, app::Error> {
     })
 }
 
-/// A date alone is the moment at which it begins, in UTC.
+/// Parses a time or a date. A date alone is the moment at which it begins, in UTC.
 fn time_or_date(text: &str) -> Option<Timestamp> {
     let time = match text.len() {
         10 => format!("{text}T00:00:00Z").parse(),

@@ -1,4 +1,4 @@
-//! A page of a list as an answer: its items leave one piece after the other, and are not copied into one text.
+//! Response with a page of a list: the items are streamed in pieces, and are not copied into one text.
 
 use std::{
     collections::VecDeque,
@@ -16,13 +16,13 @@ use serde_json::json;
 
 use crate::app::Page;
 
-/// About how long a piece is. Of more than a few the connection takes none before the first has left.
+/// Approximate length of a piece. The connection takes only a few pieces before the first has left.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// An answer with a page.
-pub(super) struct List(pub(super) Page);
+/// Response with a page.
+pub(crate) struct ListResponse(pub(crate) Page);
 
-impl IntoResponse for List {
+impl IntoResponse for ListResponse {
     fn into_response(self) -> Response {
         let Page { items, next_cursor, withheld } = self.0;
         let mut pieces = VecDeque::new();
@@ -56,7 +56,7 @@ impl IntoResponse for List {
     }
 }
 
-/// A body of which it is known how long it is.
+/// Body of known length.
 struct Pieces {
     pieces: VecDeque<Bytes>,
     left: u64,

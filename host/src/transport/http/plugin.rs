@@ -1,4 +1,5 @@
-//! `/api/plugins`: what is loaded, what was refused or held and why, and what is to become of it.
+//! `/api/plugins`: status of the plugins (loaded, refused or held, and why), and the rollout commands promote, drop and
+//! roll back.
 
 use axum::{
     Json, Router,
@@ -8,22 +9,22 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{
-    Api,
-    extract::{Caller, MaybeObject, Params},
-    problem::Problem,
-};
 use crate::{
     app,
     domain::{
         input::Input,
-        policy::{Deed, may},
+        policy::{Action, may},
     },
-    plugin::{PluginStatus, Shift, ShiftError},
-    store::audit::Kind,
+    plugin::{PluginStatus, RolloutCommand, RolloutError},
+    store::audit::AuditKind,
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, OptionalJsonBody, QueryParams},
+        problem::Problem,
+    },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/api/plugins", get(list))
         .route("/api/plugins/{name}/promote", post(promote))
@@ -31,8 +32,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/plugins/{name}/rollback", post(roll_back))
 }
 
-async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<Json<Value>, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     params.finish()?;
     let standings = api.app.standings().await?;
     let items = api.plugins.status().into_iter().map(|status| {
@@ -45,41 +46,42 @@ async fn list(State(api): State<Api>, caller: Caller, params: Params) -> Result<
     Ok(Json(json!({"generation": api.plugins.generation(), "items": items, "holds": holds})))
 }
 
-/// `hash`, where it is given, has to be what is held: what was looked at may have been replaced meanwhile.
+/// Promotes the held version. `hash`, if given, has to be that of the held version: what the caller looked at may have
+/// been replaced meanwhile.
 async fn promote(
-    state: State<Api>,
+    state: State<ApiState>,
     name: Path<String>,
-    caller: Caller,
-    MaybeObject(body): MaybeObject,
+    caller: HttpCaller,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
     let hash = hash("hash", &caller, body)?;
-    shift(state, name, &caller, Shift::Promote { hash }).await
+    shift(state, name, &caller, RolloutCommand::Promote { hash }).await
 }
 
 async fn drop_held(
-    state: State<Api>,
+    state: State<ApiState>,
     name: Path<String>,
-    caller: Caller,
-    MaybeObject(body): MaybeObject,
+    caller: HttpCaller,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
     Input::new(body).finish().map_err(app::Error::from)?;
-    shift(state, name, &caller, Shift::Drop).await
+    shift(state, name, &caller, RolloutCommand::Drop).await
 }
 
-/// `from`, where it is given, has to be the hash in force: a request that is repeated does not roll forward again.
+/// Rolls back. `from`, if given, has to be the hash in force: a request that is repeated does not roll forward again.
 async fn roll_back(
-    state: State<Api>,
+    state: State<ApiState>,
     name: Path<String>,
-    caller: Caller,
-    MaybeObject(body): MaybeObject,
+    caller: HttpCaller,
+    OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
     let from = hash("from", &caller, body)?;
-    shift(state, name, &caller, Shift::RollBack { from }).await
+    shift(state, name, &caller, RolloutCommand::RollBack { from }).await
 }
 
-/// The one field that an administrator may send.
-fn hash(field: &'static str, caller: &Caller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
-    may(&caller.actor(), Deed::Administer)?;
+/// Reads the one field that an administrator may send.
+fn hash(field: &'static str, caller: &HttpCaller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
+    may(&caller.actor(), Action::Administer)?;
     let mut input = Input::new(body);
     let hash = input.text(field, 1, 64);
     input.finish()?;
@@ -87,40 +89,43 @@ fn hash(field: &'static str, caller: &Caller, body: Map<String, Value>) -> Resul
 }
 
 async fn shift(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(name): Path<String>,
-    caller: &Caller,
-    shift: Shift,
+    caller: &HttpCaller,
+    shift: RolloutCommand,
 ) -> Result<Json<PluginStatus>, Problem> {
     let caller = caller.principal();
-    may(&caller, Deed::Administer).map_err(app::Error::from)?;
+    may(&caller, Action::Administer).map_err(app::Error::from)?;
     let (kind, hash) = match &shift {
-        Shift::Promote { hash } => (Kind::PluginPromoted, hash.clone()),
-        Shift::Drop => (Kind::PluginDropped, None),
-        Shift::RollBack { from } => (Kind::PluginRolledBack, from.clone()),
+        RolloutCommand::Promote { hash } => (AuditKind::PluginPromoted, hash.clone()),
+        RolloutCommand::Drop => (AuditKind::PluginDropped, None),
+        RolloutCommand::RollBack { from } => (AuditKind::PluginRolledBack, from.clone()),
     };
     let detail = hash.map(|hash| ("hash".to_owned(), Value::from(hash))).into_iter().collect();
-    // The body was awaited since the caller was judged.
+    // Judges the caller again: the body was awaited since the caller was authenticated.
     api.app.order(&caller, kind, &name, detail).await?;
     let (app, ordered) = (api.app.clone(), name.clone());
-    // Compiling a plugin takes a while, and the thread that does so is waited for.
+    // Compiling a plugin takes a while, and `shift` blocks until the thread that does so is done.
     let shifted = tokio::task::spawn_blocking(move || api.plugins.shift(&name, shift)).await;
     let shifted = shifted.map_err(|panicked| Problem::from(app::Error::Internal(panicked.into())))?;
     if let Err(error) = &shifted
         && let Err(error) = app.order_failed(&caller, kind, &ordered, &error.to_string()).await
     {
-        tracing::warn!(error = &error as &dyn std::error::Error, "cannot record that an order failed");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot record a failed rollout command in the audit table"
+        );
     }
     shifted.map(Json).map_err(|error| {
         let problem = |status, code| Problem::new(status, code, error.to_string());
         match error {
-            ShiftError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
-            ShiftError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
-            ShiftError::OtherHeld(_) => problem(StatusCode::CONFLICT, "other_held"),
-            ShiftError::NothingBefore | ShiftError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
-            ShiftError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
-            ShiftError::Useless(_) | ShiftError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
-            ShiftError::Failed(error) => app::Error::Internal(error.into()).into(),
+            RolloutError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
+            RolloutError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
+            RolloutError::OtherHeld(_) => problem(StatusCode::CONFLICT, "other_held"),
+            RolloutError::NothingBefore | RolloutError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
+            RolloutError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
+            RolloutError::Useless(_) | RolloutError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
+            RolloutError::Failed(error) => app::Error::Internal(error.into()).into(),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `/api/presence`: who is online, and who looks at a lead.
+//! `/api/presence`: the users who are online, or the viewers of one lead.
 
 use axum::{
     Json, Router,
@@ -8,24 +8,30 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{
-    Api,
-    extract::{Caller, Params},
-    problem::Problem,
+use crate::{
+    app,
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, QueryParams},
+        problem::Problem,
+    },
 };
-use crate::app;
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/presence", get(list))
 }
 
-async fn list(State(api): State<Api>, Caller(caller, _): Caller, mut params: Params) -> Result<Response, Problem> {
+async fn list(
+    State(api): State<ApiState>,
+    HttpCaller(caller, _): HttpCaller,
+    mut params: QueryParams,
+) -> Result<Response, Problem> {
     let lead = params.one("leadId")?;
     params.finish()?;
     let Some(lead) = lead else {
         return Ok(Json(json!({"users": api.viewers.online()})).into_response());
     };
-    // As in a path: what is no id is the id of nothing.
+    // As in a path: a text that is not an id is answered like an unknown id.
     let lead = lead.parse().map_err(|_| app::Error::NotFound("lead"))?;
     Ok(Json(&*api.viewers.of(&caller.user, lead).await?).into_response())
 }

@@ -1,7 +1,7 @@
-//! Every refusal in one form: `application/problem+json` (RFC 9457) with a stable `code`.
+//! Problem details: every refusal in one form, `application/problem+json` (RFC 9457) with a stable `code`.
 //!
-//! A handler returns a [`Problem`]; the router's outermost layer writes it out, because only there the
-//! request's id is known. What axum refuses by itself goes the same way.
+//! A handler returns a [`Problem`]; the router's outermost layer writes it out, because only there the request's id is
+//! known. Refusals that axum makes by itself go the same way.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ pub struct Problem {
     status: StatusCode,
     code: String,
     detail: String,
-    /// The fields that are to blame.
+    /// Fields that are at fault.
     errors: Option<Value>,
-    /// How the thing is now, where that is why.
+    /// Current state of the resource, if that is the reason.
     current: Option<Value>,
     retry_after: Option<Duration>,
 }
@@ -31,12 +31,12 @@ impl Problem {
         Self { status, code, detail, errors: None, current: None, retry_after: None }
     }
 
-    /// The same, with how long to wait before another try.
+    /// Adds the time to wait before a retry.
     pub fn after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// The request cannot be read.
+    /// Creates the problem of a request that cannot be read.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
     }
@@ -45,7 +45,7 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 
-    /// What a status alone tells, for refusals that were not made here.
+    /// Creates a problem from a status alone, for refusals that were not made here.
     fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
             StatusCode::NOT_FOUND => ("not_found", "there is nothing at this address"),
@@ -85,7 +85,7 @@ pub fn write_out(mut response: Response, request_id: &str) -> Response {
     }
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
-        // Readiness answers 503 in its own words.
+        // `/readyz` answers 503 with a body of its own.
         None if is_json(&response) => return response,
         None => Problem::of_status(status),
     };
@@ -150,7 +150,7 @@ impl From<app::Error> for Problem {
                 tracing::warn!(error = &reason as &dyn std::error::Error, "answered 503: the database is busy");
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }
             }
-            // The store logs when it begins and when it ends.
+            // The store logs the begin and the end of an outage.
             app::Error::DatabaseUnavailable(reason) => {
                 tracing::debug!(error = &reason as &dyn std::error::Error, "answered 503: the database is unavailable");
                 Self { retry_after: Some(Duration::from_secs(1)), ..problem(StatusCode::SERVICE_UNAVAILABLE) }

@@ -1,4 +1,4 @@
-//! `[http]` of the configuration.
+//! `[http]` of the configuration: limits and timeouts of requests, the origins that may call, and the trusted proxies.
 
 use std::time::Duration;
 
@@ -10,43 +10,43 @@ use crate::transport::{
     origin,
 };
 
-/// What tracing libraries and common clients send of their own accord.
+/// Headers that tracing libraries and common clients send of their own accord.
 const CORS_HEADERS: [&str; 6] =
     ["baggage", "cache-control", "sentry-trace", "traceparent", "tracestate", "x-requested-with"];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The longest request body that is read, in bytes.
+pub struct HttpConfig {
+    /// Longest request body that is read, in bytes.
     pub body_limit: usize,
-    /// How long a client may take to send a request's head.
+    /// Time limit for a client to send the head of a request.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
-    /// How long a request body may take to arrive.
+    /// Time limit for a request body to arrive.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// How long a request may take in all.
+    /// Time limit of a request in all.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// How long bytes sent to a client may stay unacknowledged before its connection is cut.
+    /// Longest time that bytes sent to a client may stay unacknowledged before its connection is cut.
     #[serde(with = "humantime_serde")]
     pub tcp_user_timeout: Duration,
-    /// The origins whose pages may call; `"*"` lets any in. None by default.
+    /// Origins whose pages may call; `"*"` allows any. None by default.
     pub cors_origins: Vec<String>,
-    /// Whether `"*"` means the pages of this machine alone: so it is in the demo, whose passwords everybody knows.
+    /// Set if `"*"` means only the pages of this machine: so it is in the demo, whose passwords everybody knows.
     #[serde(skip)]
     pub any_origin_is_loopback: bool,
     /// Headers that those pages may send, besides those that calls need.
     pub cors_headers: Vec<String>,
-    /// How many bytes of items a page of a list may have; it ends with the item that reaches them.
+    /// Number of bytes of items that a page of a list may have; it ends with the item that reaches them.
     pub page_bytes: usize,
-    /// The proxies that stand in front: what they say of where a request comes from is believed.
+    /// Trusted proxies in front of the server: what they say about the origin of a request is believed.
     pub trusted_proxies: Vec<Network>,
-    /// The header in which they say it.
+    /// Header in which they say it.
     pub forwarded_header: ForwardedHeader,
 }
 
-impl Default for Settings {
+impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             body_limit: 256 * 1024,
@@ -64,7 +64,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl HttpConfig {
     /// Checks what the types alone cannot say.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Settings {
             origin::check(origin).map_err(|why| format!("cors_origins: {why}"))?;
         }
         for name in &self.cors_headers {
-            // `*` is one as well, as far as HTTP is concerned; to browsers it is none where credentials are sent.
+            // `*` is a valid name in HTTP; to browsers it is no wildcard where credentials are sent.
             if name.parse::<HeaderName>().is_err() || name == "*" {
                 return Err(format!("cors_headers: expected names of headers such as \"x-tenant\", found {name:?}"));
             }

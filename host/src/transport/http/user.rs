@@ -1,4 +1,4 @@
-//! `/api/users`: accounts, for administrators; who can own a lead, for everyone.
+//! `/api/users`: accounts, for administrators; possible owners of a lead, for everyone.
 
 use axum::{
     Json, Router,
@@ -8,61 +8,70 @@ use axum::{
     routing::get,
 };
 
-use super::{
-    Api,
-    extract::{Caller, Id, Key, Named, Object, Params},
-    list::List,
-    problem::Problem,
-};
 use crate::{
     app,
     domain::{
         id::UserId,
-        policy::{Deed, may},
+        policy::{Action, may},
         user::{NewUser, User, UserPatch},
+    },
+    transport::http::{
+        api::ApiState,
+        extract::{HttpCaller, Id, IdempotencyHeader, JsonBody, QueryParams, ResourceId},
+        list::ListResponse,
+        problem::Problem,
     },
 };
 
-pub(super) fn routes() -> Router<Api> {
+pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/users", get(list).post(create)).route("/api/users/{id}", get(read).patch(update))
 }
 
-impl Named for UserId {
+impl ResourceId for UserId {
     const NOUN: &'static str = "user";
 }
 
-async fn list(State(api): State<Api>, caller: Caller, mut params: Params) -> Result<List, Problem> {
+async fn list(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    mut params: QueryParams,
+) -> Result<ListResponse, Problem> {
     let assignable = params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())?;
     if assignable == Some(true) {
         params.finish()?;
-        return Ok(List(api.app.assignable_users().await?));
+        return Ok(ListResponse(api.app.assignable_users().await?));
     }
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let page = params.page(&api)?;
     params.finish()?;
-    Ok(List(api.app.users(&caller.actor(), &page).await?))
+    Ok(ListResponse(api.app.users(&caller.actor(), &page).await?))
 }
 
-async fn create(State(api): State<Api>, caller: Caller, key: Key, Object(body): Object) -> Result<Response, Problem> {
-    // Before the body is judged: its faults would tell which fields an account has.
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+async fn create(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    key: IdempotencyHeader,
+    JsonBody(body): JsonBody,
+) -> Result<Response, Problem> {
+    // Checked before the body is judged: its faults would tell which fields an account has.
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let new = NewUser::parse(body).map_err(app::Error::from)?;
     let user = api.app.create_user(&caller.principal(), new, key.0).await?;
     let location = format!("/api/users/{}", user.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(user)).into_response())
 }
 
-async fn read(State(api): State<Api>, caller: Caller, Id(id): Id<UserId>) -> Result<Json<User>, Problem> {
+async fn read(State(api): State<ApiState>, caller: HttpCaller, Id(id): Id<UserId>) -> Result<Json<User>, Problem> {
     Ok(Json(api.app.user(&caller.actor(), id).await?))
 }
 
 async fn update(
-    State(api): State<Api>,
-    caller: Caller,
+    State(api): State<ApiState>,
+    caller: HttpCaller,
     Id(id): Id<UserId>,
-    Object(body): Object,
+    JsonBody(body): JsonBody,
 ) -> Result<Json<User>, Problem> {
-    may(&caller.actor(), Deed::Administer).map_err(app::Error::from)?;
+    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let patch = UserPatch::parse(body).map_err(app::Error::from)?;
     Ok(Json(api.app.update_user(&caller.principal(), id, patch).await?))
 }

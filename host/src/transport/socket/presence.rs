@@ -1,11 +1,13 @@
-//! Who is here and who looks at which lead; those who look are told of one another: `lead:viewers`.
+//! Presence: who is online and who looks at which lead; the viewers of a lead are told about each other with
+//! `lead:viewers`.
 //!
-//! Nothing of this is in the log. What changes only marks a lead here; [`Viewers`] makes its list on a task of
-//! its own and comes back with it. No lock is held while plugins are asked, and delivery never waits.
+//! Nothing of this is in the log. A change only marks a lead here; [`Viewers`] makes its list on a task of its own and
+//! comes back with it. No lock is held while plugins are asked, and delivery never waits.
 
+mod list;
 mod roster;
 pub mod settings;
-mod viewers;
+pub(crate) mod viewers;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,101 +19,106 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::{sync::Notify, task::yield_now, time::Instant};
 
-use self::{
-    roster::{Parting, Present, Roster},
-    viewers::Told,
-};
-pub use self::{settings::Settings, viewers::Viewers};
-use super::{
-    client::{Client, Output},
-    kept::Rooms,
-};
 use crate::{
     delivery::RightsChange,
     domain::{event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
+    transport::socket::{
+        client::Client,
+        packet::OutgoingPacket,
+        presence::{
+            list::ViewerList,
+            roster::{Departure, OnlineUser, Roster},
+            settings::PresenceConfig,
+        },
+        session::resume::Rooms,
+    },
 };
 
-/// Who begins to look is told who is there, but a lead's list is made no more often than this for them.
+pub use crate::transport::socket::presence::viewers::Viewers;
+
+/// Minimum time between two lists of a lead for new viewers, who are told who is there.
 const NEWCOMERS: Duration = Duration::from_millis(50);
-/// And the more sockets have to be looked through, the more of them share one list.
+/// Time per socket that is waited at least as well: the more sockets have to be looked through, the more of them share
+/// one list.
 const PER_SOCKET: Duration = Duration::from_micros(10);
-/// So many sockets are sent to before others get the lock.
+/// Number of sockets that are sent to before others get the lock.
 const CHUNK: usize = 256;
-/// A failing plugin or database is tried again after the interval, then after twice as long, up to this.
+/// Longest back-off: a failing plugin or database is tried again after the interval, then after twice as long, up to
+/// this.
 const MAX_PAUSE: Duration = Duration::from_secs(16);
 
-/// Who is here, as everybody in this process knows it.
-pub(super) struct Presence {
+/// Presence, as everybody in this process knows it.
+pub(crate) struct Presence {
     /// Locked before any client, never while the registry or a client is.
-    state: Mutex<State>,
+    state: Mutex<PresenceState>,
     wake: Notify,
     interval: Duration,
 }
 
-struct State {
+struct PresenceState {
     roster: Roster,
     /// Leads that sockets of this node look at.
     watched: HashMap<LeadId, Watched>,
-    /// The same leads as far as something is to be done about them, by when.
-    agenda: BTreeSet<(Instant, LeadId)>,
-    /// Numbers what happens here, so that it can be told what was before what.
-    moment: u64,
+    /// Schedule of the same leads, as far as something is to be done about them, by due time.
+    schedule: BTreeSet<(Instant, LeadId)>,
+    /// Version: numbers what happens here, so that it is known what was before what.
+    version: u64,
 }
 
-/// A lead that is looked at.
+/// Lead that is looked at.
 struct Watched {
-    seats: HashMap<u64, Seat>,
-    /// The last moment at which it may have changed who sees the lead.
+    subscriptions: HashMap<u64, Subscription>,
+    /// Version at which it may last have changed who sees the lead.
     sight: u64,
     due: Option<Instant>,
-    /// When a list was last made.
+    /// Time at which a list was last made.
     made: Option<Instant>,
-    /// When those who were there already were last told.
+    /// Time at which those who were there already were last told.
     told: Option<Instant>,
-    /// How often in a row it could not be said who may be told.
+    /// Number of times in a row that it could not be said who may be told.
     failures: u32,
 }
 
-/// A socket that looks at a lead.
-struct Seat {
+/// Subscription of a socket to the viewers of a lead.
+struct Subscription {
     client: Arc<Client>,
-    /// It is told the next list that is begun after this moment, whatever it knows.
+    /// Version at which it asked: it is sent the next list that is begun after that, whatever it knows.
     asked_at: Option<u64>,
     told: Option<Arc<RawValue>>,
 }
 
-/// The moment at which a list was begun.
+/// Version at which a list was begun.
 #[derive(Clone, Copy, Debug)]
-struct Begun(u64);
+struct ListVersion(u64);
 
-/// What became of telling about a lead.
+/// Outcome of sending a lead's list.
 #[derive(Clone, Copy, Debug, Default)]
-struct Outcome {
+struct ListOutcome {
     has_told_others: bool,
-    /// Somebody has yet to be told.
+    /// Set when somebody has yet to be told.
     is_pending: bool,
-    /// Who sees the lead may be others than those who were told.
+    /// Set when others may see the lead now than those who were told.
     is_outdated: bool,
 }
 
 impl Presence {
-    pub(super) fn new(settings: &Settings) -> Arc<Self> {
+    pub(crate) fn new(settings: &PresenceConfig) -> Arc<Self> {
         let roster = Roster::new(settings.grace);
-        let state = State { roster, watched: HashMap::new(), agenda: BTreeSet::new(), moment: 0 };
+        let state = PresenceState { roster, watched: HashMap::new(), schedule: BTreeSet::new(), version: 0 };
         Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), interval: settings.interval })
     }
 
-    /// A socket connected.
-    pub(super) fn arrive(&self, client: &Client, at: Timestamp) {
+    /// Adds a socket that connected.
+    pub(crate) fn arrive(&self, client: &Client, at: Timestamp) {
         let mut state = self.state.lock();
-        // Whoever is gone by now was forgotten before it came.
+        // A socket that is gone by now was forgotten before it was added.
         if !client.closed().is_cancelled() {
             state.roster.arrive(client.user(), client.learned(), client.id(), at);
         }
     }
 
-    /// A socket follows a lead, which others are told of.
-    pub(super) fn enter(&self, client: &Client, lead: LeadId) {
+    /// Begins a visit: a socket follows a lead, and the other viewers are informed.
+    pub(crate) fn enter(&self, client: &Client, lead: LeadId) {
         let mut state = self.state.lock();
         if client.is_in(&Room::Lead(lead.to_string())) {
             state.roster.enter(lead, client.user().id, client.id());
@@ -121,8 +128,9 @@ impl Presence {
         }
     }
 
-    /// A socket was told that it follows a lead, and is told next who else does.
-    pub(super) fn welcome(&self, client: &Arc<Client>, lead: LeadId) {
+    /// Subscribes a socket, whose `lead:subscribe` was acknowledged, to the viewers of the lead: it gets their list
+    /// next.
+    pub(crate) fn welcome(&self, client: &Arc<Client>, lead: LeadId) {
         let now = Instant::now();
         let mut state = self.state.lock();
         if !client.is_in(&Room::Lead(lead.to_string())) {
@@ -130,52 +138,52 @@ impl Presence {
         }
         let moment = state.next_moment();
         let watched = state.watched.entry(lead).or_insert_with(|| Watched::since(moment));
-        let seat = || Seat { client: client.clone(), asked_at: None, told: None };
-        watched.seats.entry(client.id()).or_insert_with(seat).asked_at = Some(moment);
+        let seat = || Subscription { client: client.clone(), asked_at: None, told: None };
+        watched.subscriptions.entry(client.id()).or_insert_with(seat).asked_at = Some(moment);
         let due = watched.next_for_newcomers(now);
         state.plan(lead, due);
         drop(state);
         self.wake.notify_one();
     }
 
-    /// A socket follows a lead no more.
-    pub(super) fn leave(&self, client: &Client, lead: LeadId) {
-        self.unseat(client, [lead], Parting::Left);
+    /// Ends a visit: a socket does not follow a lead any more.
+    pub(crate) fn leave(&self, client: &Client, lead: LeadId) {
+        self.unseat(client, [lead], Departure::Left);
     }
 
-    /// A socket is gone that said goodbye: it does not come back for the leads it followed.
-    pub(super) fn left(&self, client: &Client, rooms: &Rooms) {
-        self.depart(client, rooms, Parting::Left);
+    /// Removes a socket that disconnected on purpose: it does not come back for the leads it followed.
+    pub(crate) fn left(&self, client: &Client, rooms: &Rooms) {
+        self.depart(client, rooms, Departure::Left);
     }
 
-    /// A socket is gone; the next one of its login may stand in for it, unless that is over.
-    pub(super) fn lost(&self, client: &Client, rooms: &Rooms) {
+    /// Removes a socket that was lost; the next one of its login session may replace it, unless that session is over.
+    pub(crate) fn lost(&self, client: &Client, rooms: &Rooms) {
         let lease = client.lease();
-        self.depart(client, rooms, lease.map_or(Parting::Left, |lease| Parting::Lost(lease.session)));
+        self.depart(client, rooms, lease.map_or(Departure::Left, |lease| Departure::Lost(lease.session)));
     }
 
-    fn depart(&self, client: &Client, rooms: &Rooms, parting: Parting) {
+    fn depart(&self, client: &Client, rooms: &Rooms, parting: Departure) {
         self.unseat(client, rooms.keys().filter_map(Room::lead), parting);
         self.state.lock().roster.depart(client.user().id, client.id(), Instant::now());
         self.wake.notify_one();
     }
 
-    fn unseat(&self, client: &Client, leads: impl IntoIterator<Item = LeadId>, parting: Parting) {
+    fn unseat(&self, client: &Client, leads: impl IntoIterator<Item = LeadId>, parting: Departure) {
         let (now, user) = (Instant::now(), client.user().id);
         for lead in leads {
-            // Locked for one at a time, because delivery takes the same lock.
+            // Locked for one lead at a time, because delivery takes the same lock.
             let mut state = self.state.lock();
             state.roster.leave(lead, user, client.id(), parting, now);
             if let Some(watched) = state.watched.get_mut(&lead) {
-                watched.seats.remove(&client.id());
+                watched.subscriptions.remove(&client.id());
                 state.settle(lead, self.interval, now);
             }
         }
         self.wake.notify_one();
     }
 
-    /// Takes over what line `seq` of the log says of a user's rights.
-    pub(super) fn learn(&self, seq: u64, change: &RightsChange) {
+    /// Applies line `seq` of the log about a user's rights.
+    pub(crate) fn learn(&self, seq: u64, change: &RightsChange) {
         let leads = {
             let roster = &mut self.state.lock().roster;
             match change {
@@ -186,20 +194,20 @@ impl Presence {
         self.mark(&leads);
     }
 
-    /// An event that is about to be handed out may change who sees its lead.
-    pub(super) fn note(&self, event: &Event) {
+    /// Marks the lead of an event that is about to be handed out: the event may change who sees it.
+    pub(crate) fn note(&self, event: &Event) {
         if let Some(lead) = event.lead_id {
             self.mark(&[lead]);
         }
     }
 
-    /// Whatever is known of any lead may be old.
-    pub(super) fn note_all(&self) {
+    /// Marks all leads: whatever is known of them may be old.
+    pub(crate) fn note_all(&self) {
         let leads: Vec<LeadId> = self.state.lock().watched.keys().copied().collect();
         self.mark(&leads);
     }
 
-    /// Who sees these leads may be others; what is just being told of them is not told any further.
+    /// Marks leads that others may see now: a list of theirs that is just being sent is not sent any further.
     fn mark(&self, leads: &[LeadId]) {
         let now = Instant::now();
         for lead in leads {
@@ -214,8 +222,8 @@ impl Presence {
         }
     }
 
-    /// Everybody who is here, in no order.
-    fn online(&self) -> Vec<Present> {
+    /// Returns everybody who is online, in no order.
+    fn online(&self) -> Vec<OnlineUser> {
         self.state.lock().roster.online()
     }
 
@@ -227,28 +235,28 @@ impl Presence {
         self.state.lock().roster.viewers(lead)
     }
 
-    /// The next lead whose list is to be made; else when to ask again.
+    /// Returns the next lead whose list is to be made, else when to ask again.
     fn next(&self) -> Result<LeadId, Option<Instant>> {
         self.state.lock().next(self.interval)
     }
 
-    /// Waits until something is different.
+    /// Waits until something has changed.
     async fn changed(&self) {
         self.wake.notified().await;
     }
 
-    /// Begins to make a lead's list, if anybody looks at it.
-    fn begin(&self, lead: LeadId) -> Option<Begun> {
+    /// Begins a lead's list, if anybody looks at the lead.
+    fn begin(&self, lead: LeadId) -> Option<ListVersion> {
         let mut state = self.state.lock();
         let moment = state.next_moment();
         state.watched.get_mut(&lead)?.made = Some(Instant::now());
-        Some(Begun(moment))
+        Some(ListVersion(moment))
     }
 
-    /// The roles of those who are to be told.
+    /// Returns the roles of those who are to be told.
     fn roles(&self, lead: LeadId) -> Vec<Role> {
         let state = self.state.lock();
-        let seats = state.watched.get(&lead).into_iter().flat_map(|watched| watched.seats.values());
+        let seats = state.watched.get(&lead).into_iter().flat_map(|watched| watched.subscriptions.values());
         let mut roles = Vec::with_capacity(Role::ALL.len());
         for role in seats.map(|seat| seat.client.user().role) {
             if !roles.contains(&role) {
@@ -258,8 +266,8 @@ impl Presence {
         roles
     }
 
-    /// Tells what the list came to be; `None` is for nobody.
-    async fn finish(&self, lead: LeadId, begun: Begun, told: Option<&Told>) {
+    /// Sends the list that was made, and schedules what is left to do; `None` is for nobody.
+    async fn finish(&self, lead: LeadId, begun: ListVersion, told: Option<&ViewerList>) {
         let outcome = self.send(lead, begun, told).await;
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -267,7 +275,7 @@ impl Presence {
         if outcome.has_told_others {
             watched.told = Some(now);
         }
-        let is_held = told.is_some_and(Told::is_held);
+        let is_held = told.is_some_and(ViewerList::is_held);
         watched.failures = if is_held { watched.failures.saturating_add(1) } else { 0 };
         let held_until = is_held.then(|| now + watched.pause(self.interval));
         let outdated_until = outcome.is_outdated.then(|| watched.next_for_newcomers(now));
@@ -277,7 +285,7 @@ impl Presence {
         }
     }
 
-    /// Nothing could be found out about the lead.
+    /// Schedules a retry, because nothing could be found out about the lead.
     fn postpone(&self, lead: LeadId) {
         let mut state = self.state.lock();
         let Some(watched) = state.watched.get_mut(&lead) else { return };
@@ -286,14 +294,14 @@ impl Presence {
         state.plan(lead, due);
     }
 
-    /// Puts the list into the outboxes of those who do not know it, some at a time.
-    async fn send(&self, lead: LeadId, begun: Begun, told: Option<&Told>) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// Puts the list into the send queues of those who do not know it, some at a time.
+    async fn send(&self, lead: LeadId, begun: ListVersion, told: Option<&ViewerList>) -> ListOutcome {
+        let mut outcome = ListOutcome::default();
         let (ids, is_due) = {
             let state = self.state.lock();
             let Some(watched) = state.watched.get(&lead) else { return outcome };
             let now = Instant::now();
-            (watched.seats.keys().copied().collect::<Vec<u64>>(), watched.may_tell_all(self.interval, now))
+            (watched.subscriptions.keys().copied().collect::<Vec<u64>>(), watched.may_tell_all(self.interval, now))
         };
         for chunk in ids.chunks(CHUNK) {
             {
@@ -304,7 +312,7 @@ impl Presence {
                     return outcome;
                 }
                 for id in chunk {
-                    if let Some(seat) = watched.seats.get_mut(id) {
+                    if let Some(seat) = watched.subscriptions.get_mut(id) {
                         seat.tell(begun, told, is_due, &mut outcome);
                     }
                 }
@@ -315,18 +323,18 @@ impl Presence {
     }
 }
 
-impl State {
+impl PresenceState {
     fn next_moment(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
+        self.version += 1;
+        self.version
     }
 
-    /// Sees to it that a lead's viewers are told of a change, or the lead forgotten where nobody looks at it.
+    /// Schedules that a lead's viewers are told of a change, or forgets the lead if nobody looks at it.
     fn settle(&mut self, lead: LeadId, interval: Duration, now: Instant) {
         let Some(watched) = self.watched.get(&lead) else { return };
-        if watched.seats.is_empty() {
+        if watched.subscriptions.is_empty() {
             if let Some(due) = watched.due {
-                self.agenda.remove(&(due, lead));
+                self.schedule.remove(&(due, lead));
             }
             self.watched.remove(&lead);
             return;
@@ -335,28 +343,28 @@ impl State {
         self.plan(lead, due);
     }
 
-    /// Has a lead looked at no later than at `due`.
+    /// Schedules a lead for `due` at the latest.
     fn plan(&mut self, lead: LeadId, due: Instant) {
         let Some(watched) = self.watched.get_mut(&lead) else { return };
         if let Some(planned) = watched.due {
             if planned <= due {
                 return;
             }
-            self.agenda.remove(&(planned, lead));
+            self.schedule.remove(&(planned, lead));
         }
         watched.due = Some(due);
-        self.agenda.insert((due, lead));
+        self.schedule.insert((due, lead));
     }
 
-    /// The next lead whose time has come; else when to look again.
+    /// Returns the next lead that is due, else when to look again.
     fn next(&mut self, interval: Duration) -> Result<LeadId, Option<Instant>> {
         let now = Instant::now();
         for lead in self.roster.expire(now) {
             self.settle(lead, interval, now);
         }
-        match self.agenda.first().copied() {
+        match self.schedule.first().copied() {
             Some((due, lead)) if due <= now => {
-                self.agenda.pop_first();
+                self.schedule.pop_first();
                 if let Some(watched) = self.watched.get_mut(&lead) {
                     watched.due = None;
                 }
@@ -368,13 +376,13 @@ impl State {
 }
 
 impl Watched {
-    /// One that is looked at from that moment on: what was known of it before is old.
+    /// Creates a lead that is looked at from that version on: what was known of it before is old.
     fn since(moment: u64) -> Self {
-        Self { seats: HashMap::new(), sight: moment, due: None, made: None, told: None, failures: 0 }
+        Self { subscriptions: HashMap::new(), sight: moment, due: None, made: None, told: None, failures: 0 }
     }
 
     fn next_for_newcomers(&self, now: Instant) -> Instant {
-        let sockets = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
+        let sockets = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
         let rest = NEWCOMERS.max(PER_SOCKET.saturating_mul(sockets));
         self.made.map_or(now, |made| (made + rest).max(now))
     }
@@ -388,22 +396,22 @@ impl Watched {
         self.told.is_none_or(|told| told + interval <= now)
     }
 
-    /// How long to wait after so many failures.
+    /// Returns the time to wait after so many failures (back-off).
     fn pause(&self, interval: Duration) -> Duration {
         interval.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE.max(interval))
     }
 }
 
-impl Seat {
-    fn tell(&mut self, begun: Begun, told: Option<&Told>, is_due: bool, outcome: &mut Outcome) {
+impl Subscription {
+    fn tell(&mut self, begun: ListVersion, told: Option<&ViewerList>, is_due: bool, outcome: &mut ListOutcome) {
         if self.asked_at.is_some_and(|asked_at| asked_at > begun.0) {
-            // It may not be on this one itself; the next is on the agenda.
+            // It may not be on this list itself; the next one is scheduled.
             return;
         }
         let is_new = self.asked_at.is_some();
         let user = self.client.user();
         let Some(message) = told.and_then(|told| told.message_for(&user)).filter(|_| !self.client.has_ended()) else {
-            // Should it be for them one day, they are told whatever they knew before.
+            // If a list is for them one day, they are sent it whatever they knew before.
             (self.told, self.asked_at) = (None, None);
             return;
         };
@@ -411,7 +419,7 @@ impl Seat {
         if !is_new && self.told.as_ref().is_some_and(knows) {
             return;
         }
-        if !is_new && !is_due || !self.client.try_reply(&Output::Event(message.clone())) {
+        if !is_new && !is_due || !self.client.try_reply(&OutgoingPacket::Event(message.clone())) {
             outcome.is_pending = true;
             return;
         }

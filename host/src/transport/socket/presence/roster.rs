@@ -1,6 +1,6 @@
-//! Who is here, and who looks at which lead: the facts alone, told in ids of sockets, without a clock or a lock.
+//! Roster: who is online, and who looks at which lead. Only the facts, by ids of sockets, without a clock or a lock.
 //!
-//! A user whose last connection is lost stays for the grace, because most come back. What another node would
+//! A user whose last connection is lost stays for the grace period, because most come back. What another node would
 //! have to know of this one is in here and nowhere else.
 
 use std::{
@@ -17,22 +17,22 @@ use crate::domain::{
     user::User,
 };
 
-/// Beyond so many that may come back, in all, the next one that is lost counts as gone.
+/// Maximum number of lost visits that may come back, in all; beyond it, the next one that is lost counts as gone.
 const MAX_LOST: usize = 100_000;
 
-pub(super) struct Roster {
+pub(crate) struct Roster {
     grace: Duration,
-    people: HashMap<UserId, Person>,
-    leads: HashMap<LeadId, HashMap<UserId, Stay>>,
-    /// Those without a connection, by when they count as gone.
+    people: HashMap<UserId, RosterUser>,
+    leads: HashMap<LeadId, HashMap<UserId, Visit>>,
+    /// Users without a connection, by the time at which they count as gone.
     leaving: BTreeSet<(Instant, UserId)>,
-    /// Their stays at leads, and those of others who lost one connection of several.
+    /// Their visits, and those of others who lost one connection of several.
     lost: BTreeSet<(Instant, UserId, LeadId)>,
 }
 
-struct Person {
+struct RosterUser {
     user: Arc<User>,
-    /// The line of the log that `user` is as of.
+    /// Line of the log as of which `user` is.
     learned: u64,
     since: Timestamp,
     sockets: HashSet<u64>,
@@ -40,40 +40,41 @@ struct Person {
     leads: HashSet<LeadId>,
 }
 
-/// A user at a lead.
+/// Visit of a user to a lead.
 #[derive(Default)]
-struct Stay {
+struct Visit {
     sockets: HashSet<u64>,
-    /// Every connection to the lead is lost: until when that is overlooked, and whose login session may come back.
+    /// Set when every connection to the lead is lost: the end of the grace period, and the login session that may come
+    /// back.
     lost: Option<(Instant, Option<SessionId>)>,
 }
 
-/// How a socket went.
+/// Way in which a socket departed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Parting {
-    /// It said goodbye, or its session is over.
+pub(crate) enum Departure {
+    /// It disconnected on purpose, or its session is over.
     Left,
-    /// Its connection broke; the next one of the login session may stand in for it.
+    /// Its connection broke; the next one of the login session may replace it.
     Lost(Option<SessionId>),
 }
 
-/// Somebody who is here.
+/// User who is online.
 #[derive(Clone, Debug)]
-pub(super) struct Present {
-    pub(super) user: Arc<User>,
-    pub(super) since: Timestamp,
+pub(crate) struct OnlineUser {
+    pub(crate) user: Arc<User>,
+    pub(crate) since: Timestamp,
 }
 
 impl Roster {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(crate) fn new(grace: Duration) -> Self {
         let (people, leads) = (HashMap::new(), HashMap::new());
         Self { grace, people, leads, leaving: BTreeSet::new(), lost: BTreeSet::new() }
     }
 
-    /// A socket connected; its user is as of line `learned` of the log.
-    pub(super) fn arrive(&mut self, user: Arc<User>, learned: u64, socket: u64, at: Timestamp) {
+    /// Adds a socket that connected; its user is as of line `learned` of the log.
+    pub(crate) fn arrive(&mut self, user: Arc<User>, learned: u64, socket: u64, at: Timestamp) {
         let id = user.id;
-        let person = self.people.entry(id).or_insert_with(|| Person {
+        let person = self.people.entry(id).or_insert_with(|| RosterUser {
             user: user.clone(),
             learned,
             since: at,
@@ -90,8 +91,8 @@ impl Roster {
         }
     }
 
-    /// A socket of somebody who is here looks at a lead.
-    pub(super) fn enter(&mut self, lead: LeadId, user: UserId, socket: u64) {
+    /// Begins the visit of an online user's socket to a lead.
+    pub(crate) fn enter(&mut self, lead: LeadId, user: UserId, socket: u64) {
         let Some(person) = self.people.get_mut(&user) else { return };
         person.leads.insert(lead);
         let stay = self.leads.entry(lead).or_default().entry(user).or_default();
@@ -101,24 +102,24 @@ impl Roster {
         }
     }
 
-    /// A socket looks at a lead no more.
-    pub(super) fn leave(&mut self, lead: LeadId, user: UserId, socket: u64, parting: Parting, now: Instant) {
+    /// Ends the visit of a socket to a lead.
+    pub(crate) fn leave(&mut self, lead: LeadId, user: UserId, socket: u64, parting: Departure, now: Instant) {
         let Some(stay) = self.leads.get_mut(&lead).and_then(|stays| stays.get_mut(&user)) else { return };
         if !stay.sockets.remove(&socket) || !stay.sockets.is_empty() {
             return;
         }
         match parting {
-            Parting::Lost(session) if self.lost.len() < MAX_LOST => {
+            Departure::Lost(session) if self.lost.len() < MAX_LOST => {
                 let until = now + self.grace;
                 stay.lost = Some((until, session));
                 self.lost.insert((until, user, lead));
             }
-            Parting::Lost(_) | Parting::Left => self.end_stay(lead, user),
+            Departure::Lost(_) | Departure::Left => self.end_stay(lead, user),
         }
     }
 
-    /// A socket is gone; the leads it looked at were left before.
-    pub(super) fn depart(&mut self, user: UserId, socket: u64, now: Instant) {
+    /// Removes a socket that is gone; the leads it looked at were left before.
+    pub(crate) fn depart(&mut self, user: UserId, socket: u64, now: Instant) {
         let Some(person) = self.people.get_mut(&user) else { return };
         if !person.sockets.remove(&socket) || !person.sockets.is_empty() {
             return;
@@ -132,8 +133,8 @@ impl Roster {
         self.leaving.insert((until, user));
     }
 
-    /// Takes over how line `seq` of the log has a user; the leads where that may show.
-    pub(super) fn learn(&mut self, seq: u64, user: &User) -> Vec<LeadId> {
+    /// Updates a user to line `seq` of the log; returns the leads where that may show.
+    pub(crate) fn learn(&mut self, seq: u64, user: &User) -> Vec<LeadId> {
         let Some(person) = self.people.get_mut(&user.id).filter(|person| person.learned < seq) else {
             return Vec::new();
         };
@@ -145,8 +146,9 @@ impl Roster {
         leads
     }
 
-    /// Whoever was lost and whose session is over does not come back; the leads where that shows.
-    pub(super) fn end_session(&mut self, user: UserId, ended: Option<SessionId>) -> Vec<LeadId> {
+    /// Ends the visits of lost sockets whose session is over, because they do not come back; returns the leads where
+    /// that shows.
+    pub(crate) fn end_session(&mut self, user: UserId, ended: Option<SessionId>) -> Vec<LeadId> {
         let Some(person) = self.people.get(&user) else { return Vec::new() };
         let is_over = |lead: &&LeadId| {
             let stay = self.leads.get(lead).and_then(|stays| stays.get(&user));
@@ -158,8 +160,8 @@ impl Roster {
         over
     }
 
-    /// Lets go of those whose grace is over; the leads where that shows.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<LeadId> {
+    /// Forgets users and visits whose grace period is over; returns the leads where that shows.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<LeadId> {
         let mut left = Vec::new();
         while let Some(&(until, user, lead)) = self.lost.first()
             && until <= now
@@ -175,29 +177,29 @@ impl Roster {
         left
     }
 
-    /// When the next grace is over.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
+    /// Returns when the next grace period is over.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
         let stay = self.lost.first().map(|(until, ..)| *until);
         let person = self.leaving.first().map(|(until, _)| *until);
         stay.into_iter().chain(person).min()
     }
 
-    /// Who looks at a lead, each once, in no order; whether they may see it is for others to say.
-    pub(super) fn viewers(&self, lead: LeadId) -> Vec<Arc<User>> {
+    /// Returns who looks at a lead, each user once, in no order. The caller has to check that they may see it.
+    pub(crate) fn viewers(&self, lead: LeadId) -> Vec<Arc<User>> {
         let users = self.leads.get(&lead).into_iter().flat_map(HashMap::keys);
         let people = users.filter_map(|user| self.people.get(user));
         people.filter(|person| person.user.active).map(|person| person.user.clone()).collect()
     }
 
-    /// Everybody who is here, in no order.
-    pub(super) fn online(&self) -> Vec<Present> {
+    /// Returns everybody who is online, in no order.
+    pub(crate) fn online(&self) -> Vec<OnlineUser> {
         let active = self.people.values().filter(|person| person.user.active);
-        active.map(|person| Present { user: person.user.clone(), since: person.since }).collect()
+        active.map(|person| OnlineUser { user: person.user.clone(), since: person.since }).collect()
     }
 
     fn end_stay(&mut self, lead: LeadId, user: UserId) {
         if let Some(stays) = self.leads.get_mut(&lead) {
-            if let Some(Stay { lost: Some((until, _)), .. }) = stays.remove(&user) {
+            if let Some(Visit { lost: Some((until, _)), .. }) = stays.remove(&user) {
                 self.lost.remove(&(until, user, lead));
             }
             if stays.is_empty() {
@@ -246,7 +248,7 @@ mod tests {
         Some(SessionId(Uuid::from_u128(number)))
     }
 
-    /// User 1 with the sockets 10 and 11, both at the leads 1 and 2.
+    /// Creates a roster of user 1 with the sockets 10 and 11, both at the leads 1 and 2.
     fn roster() -> Roster {
         let mut roster = Roster::new(GRACE);
         for socket in [10, 11] {
@@ -261,7 +263,7 @@ mod tests {
         roster.people.is_empty() && roster.leads.is_empty() && roster.lost.is_empty() && roster.leaving.is_empty()
     }
 
-    fn lose(roster: &mut Roster, socket: u64, parting: Parting, now: Instant) {
+    fn lose(roster: &mut Roster, socket: u64, parting: Departure, now: Instant) {
         for number in [1, 2] {
             roster.leave(lead(number), user(1).id, socket, parting, now);
         }
@@ -272,13 +274,13 @@ mod tests {
     fn a_user_is_there_once_until_the_last_socket_left() {
         let (mut roster, now, me) = (roster(), Instant::now(), user(1).id);
         assert_eq!((roster.viewers(lead(1)).len(), roster.online().len()), (1, 1));
-        roster.leave(lead(1), me, 10, Parting::Left, now);
-        roster.leave(lead(1), me, 10, Parting::Left, now);
+        roster.leave(lead(1), me, 10, Departure::Left, now);
+        roster.leave(lead(1), me, 10, Departure::Left, now);
         assert_eq!(roster.viewers(lead(1)).len(), 1, "the other socket looks at it");
-        roster.leave(lead(1), me, 11, Parting::Left, now);
+        roster.leave(lead(1), me, 11, Departure::Left, now);
         assert_eq!((roster.viewers(lead(1)).len(), roster.viewers(lead(2)).len()), (0, 1));
-        lose(&mut roster, 10, Parting::Left, now);
-        lose(&mut roster, 11, Parting::Left, now);
+        lose(&mut roster, 10, Departure::Left, now);
+        lose(&mut roster, 11, Departure::Left, now);
         assert_eq!((roster.viewers(lead(2)).len(), roster.online().len()), (0, 1), "online for the grace");
         assert!(roster.expire(now + GRACE).is_empty(), "no lead is concerned");
         assert!(is_empty(&roster));
@@ -287,9 +289,9 @@ mod tests {
     #[test]
     fn who_lost_the_last_connection_stays_for_the_grace_and_nothing_is_left_behind() {
         let (mut roster, now) = (roster(), Instant::now());
-        lose(&mut roster, 10, Parting::Lost(session(1)), now);
+        lose(&mut roster, 10, Departure::Lost(session(1)), now);
         assert_eq!(roster.next_expiry(), None, "another connection is there");
-        lose(&mut roster, 11, Parting::Lost(session(1)), now);
+        lose(&mut roster, 11, Departure::Lost(session(1)), now);
         assert_eq!(roster.next_expiry(), Some(now + GRACE));
         assert!(roster.expire(now + GRACE / 2).is_empty());
         assert_eq!((roster.viewers(lead(1)).len(), roster.online().len()), (1, 1));
@@ -303,7 +305,7 @@ mod tests {
     fn who_comes_back_in_time_was_never_away() {
         let (mut roster, now) = (roster(), Instant::now());
         for socket in [10, 11] {
-            lose(&mut roster, socket, Parting::Lost(session(1)), now);
+            lose(&mut roster, socket, Departure::Lost(session(1)), now);
         }
         let later = Timestamp::from_millis(1000).expect("in range");
         roster.arrive(user(1), 1, 12, later);
@@ -317,8 +319,8 @@ mod tests {
     fn an_ended_session_ends_the_grace_of_its_own_sockets_alone() {
         let (mut roster, now, me) = (roster(), Instant::now(), user(1).id);
         for socket in [10, 11] {
-            roster.leave(lead(1), me, socket, Parting::Lost(session(1)), now);
-            roster.leave(lead(2), me, socket, Parting::Lost(session(2)), now);
+            roster.leave(lead(1), me, socket, Departure::Lost(session(1)), now);
+            roster.leave(lead(2), me, socket, Departure::Lost(session(2)), now);
         }
         assert_eq!(roster.end_session(me, session(1)), [lead(1)]);
         assert_eq!(roster.end_session(me, None), [lead(2)]);
@@ -332,8 +334,8 @@ mod tests {
         assert!(roster.learn(1, &away).is_empty(), "the handshake knew better");
         assert_eq!(roster.learn(2, &away).len(), 2);
         assert!(roster.viewers(lead(1)).is_empty() && roster.online().is_empty());
-        lose(&mut roster, 10, Parting::Left, now);
-        lose(&mut roster, 11, Parting::Left, now);
+        lose(&mut roster, 10, Departure::Left, now);
+        lose(&mut roster, 11, Departure::Left, now);
         assert!(is_empty(&roster));
     }
 }

@@ -1,4 +1,4 @@
-//! `[presence]` of the configuration.
+//! `[presence]` of the configuration: the grace period of lost users, and the interval between two viewer lists.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// How long a user stays online, and a viewer of a lead, once the last connection is gone.
+pub struct PresenceConfig {
+    /// Time that a user stays online, and a viewer of a lead, once the last connection is gone (grace period).
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
-    /// Those who look at a lead are told of others at most once in this time.
+    /// Minimum time between two lists that the viewers of a lead are sent.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
 }
 
-impl Default for Settings {
+impl Default for PresenceConfig {
     fn default() -> Self {
         Self { grace: Duration::from_secs(10), interval: Duration::from_secs(1) }
     }

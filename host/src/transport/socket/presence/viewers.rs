@@ -1,19 +1,20 @@
-//! Makes the list of who looks at a lead, as each role may have it, and sees to it that it is told.
+//! Viewer lists: makes the list of who looks at a lead, as each role may have it, and has it sent. One task does this
+//! for all leads.
 
-use std::{cmp::Ordering, future::pending, sync::Arc};
+use std::{future::pending, sync::Arc};
 
 use serde::Serialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::value::RawValue;
 use tokio::{select, task::yield_now, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{Presence, roster::Present};
 use crate::{
     app::{self, App},
-    delivery::shape::{Message, Shaper, Sight, Slice},
+    delivery::{line::Slice, shape::Shaper},
     domain::{
-        event::Actor,
+        actor::Actor,
+        event_name::EventName,
         id::{LeadId, UserId},
         lead::Lead,
         role::Role,
@@ -21,12 +22,14 @@ use crate::{
         user::User,
     },
     store,
+    transport::socket::presence::{
+        Presence,
+        list::{ViewerList, by_name, payload},
+        roster::OnlineUser,
+    },
 };
 
-/// So many of those who look at a lead are named; `total` counts them all.
-const MAX_NAMED: usize = 100;
-
-/// Who is here, for those who may know. Clones share one.
+/// Presence, for those who may know it. Clones share one.
 #[derive(Clone)]
 pub struct Viewers {
     presence: Arc<Presence>,
@@ -34,7 +37,7 @@ pub struct Viewers {
     shaper: Arc<Shaper>,
 }
 
-/// Somebody who is online.
+/// User who is online.
 #[derive(Clone, Debug, Serialize)]
 pub struct Online {
     id: UserId,
@@ -43,29 +46,23 @@ pub struct Online {
     since: Timestamp,
 }
 
-/// A lead's viewers, as each role may have them.
-pub(super) struct Told {
-    sight: Sight,
-    slices: Vec<(Role, Slice)>,
-}
-
 impl Viewers {
-    pub(in crate::transport::socket) fn new(presence: Arc<Presence>, app: App, shaper: Arc<Shaper>) -> Self {
+    pub(crate) fn new(presence: Arc<Presence>, app: App, shaper: Arc<Shaper>) -> Self {
         Self { presence, app, shaper }
     }
 
-    /// Everybody who is online, by name.
+    /// Returns everybody who is online, by name.
     pub fn online(&self) -> Vec<Online> {
         let mut present = self.presence.online();
         present.sort_unstable_by(|left, right| by_name(&left.user, &right.user));
-        let online = |Present { user, since }| Online { id: user.id, name: user.name.clone(), online: true, since };
+        let online = |OnlineUser { user, since }| Online { id: user.id, name: user.name.clone(), online: true, since };
         present.into_iter().map(online).collect()
     }
 
-    /// Who looks at a lead, for a user who asks: the payload of `lead:viewers`.
+    /// Returns who looks at a lead, for a user who asks: the payload of `lead:viewers`.
     ///
     /// # Errors
-    /// `NotFound` where the lead is out of the user's sight, `Forbidden` where plugins keep its viewers from them.
+    /// `NotFound` if the lead is not visible to the user, `Forbidden` if plugins keep its viewers from them.
     pub async fn of(&self, user: &User, lead: LeadId) -> app::Result<Arc<RawValue>> {
         self.app.lead(&Actor::from(user), lead).await?;
         let lead = self.lead(lead).await?.ok_or(app::Error::NotFound("lead"))?;
@@ -82,12 +79,12 @@ impl Viewers {
         }
     }
 
-    /// How many leads are looked at by sockets of this node, whether or not they are there.
+    /// Returns the number of leads that sockets of this node look at, even if the leads do not exist.
     pub fn watched(&self) -> usize {
         self.presence.watched()
     }
 
-    /// Tells those who look at leads of one another, until `stop`.
+    /// Sends viewer lists to those who look at leads, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(self.tell_all()).await;
     }
@@ -124,7 +121,7 @@ impl Viewers {
         }
     }
 
-    /// Tells those who look at a lead who they are, as far as that is another list than they know.
+    /// Sends the viewers of a lead their list, as far as it is not the one that they know.
     async fn tell(&self, lead: LeadId) {
         let Some(begun) = self.presence.begin(lead) else { return };
         match self.lead(lead).await {
@@ -133,7 +130,7 @@ impl Viewers {
                 self.presence.finish(lead, begun, told.as_ref()).await;
             }
             Err(error) => {
-                debug!(%lead, "cannot read a lead to tell who looks at it, trying again: {error}");
+                debug!(%lead, "cannot read a lead for presence, retrying: {error}");
                 self.presence.postpone(lead);
             }
         }
@@ -143,54 +140,34 @@ impl Viewers {
         self.app.store().read().await?.lead(id).await
     }
 
-    /// What those of each role get to know of who looks at a lead.
-    fn judge(&self, lead: &Lead, roles: &[Role]) -> Told {
+    /// Makes the list of who looks at a lead, as each role may have it.
+    fn judge(&self, lead: &Lead, roles: &[Role]) -> ViewerList {
         let mut viewers = self.presence.viewers(lead.id);
         let plugins = self.shaper.pinned();
         let mut concerned: Vec<Role> = roles.iter().copied().chain(viewers.iter().map(|user| user.role)).collect();
         concerned.sort_unstable();
         concerned.dedup();
-        let sight = self.shaper.sight(&plugins, lead, &concerned);
-        // Whoever may not see the lead listens at an empty room, and looks at nothing.
+        let sight = self.shaper.lead_audience(&plugins, lead, &concerned);
+        // A user who may not see the lead listens to an empty room, and is not a viewer.
         viewers.retain(|user| sight.sees(user));
-        let slices = self.shaper.passing(&plugins, "lead:viewers", lead, payload(lead.id, viewers), roles);
-        Told { sight, slices }
+        let slices = self.shaper.shape_ephemeral(
+            &plugins,
+            EventName::LeadViewers.as_str(),
+            lead,
+            payload(lead.id, viewers),
+            roles,
+        );
+        ViewerList { sight, slices }
     }
-}
-
-impl Told {
-    pub(super) fn message_for(&self, user: &User) -> Option<&Message> {
-        let (_, slice) = self.slices.iter().find(|(role, _)| *role == user.role)?;
-        slice.message_for(user).filter(|_| self.sight.sees(user))
-    }
-
-    /// Whether somebody cannot be told, or told of, before a plugin answers.
-    pub(super) fn is_held(&self) -> bool {
-        self.sight.is_held() || self.slices.iter().any(|(_, slice)| matches!(slice, Slice::Held(_)))
-    }
-}
-
-/// The first by name, and how many there are: however many look at a lead, the list stays short.
-fn payload(lead: LeadId, mut viewers: Vec<Arc<User>>) -> Value {
-    let total = viewers.len();
-    if total > MAX_NAMED {
-        viewers.select_nth_unstable_by(MAX_NAMED, |left, right| by_name(left, right));
-        viewers.truncate(MAX_NAMED);
-    }
-    viewers.sort_unstable_by(|left, right| by_name(left, right));
-    let users: Vec<Value> = viewers.iter().map(|user| json!({"id": user.id, "name": user.name})).collect();
-    json!({"leadId": lead, "users": users, "total": total})
-}
-
-fn by_name(left: &User, right: &User) -> Ordering {
-    (&left.name, left.id).cmp(&(&right.name, right.id))
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::transport::socket::presence::list::MAX_NAMED;
     use uuid::Uuid;
 
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn of_many_the_first_by_name_are_listed_and_all_are_counted() {

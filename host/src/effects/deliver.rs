@@ -1,0 +1,178 @@
+//! Delivery of one plugin's webhooks, several at a time and in no order: a receiver that is slow or down delays no
+//! other effect.
+//!
+//! A webhook is marked as done after it was sent, so a process that ends in between sends it again, under the same id.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Map, Value};
+use tokio::{
+    select,
+    task::{Id, JoinSet},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::{
+    app,
+    domain::input::{Input, Invalid},
+    effects::{
+        context::{EffectsContext, PAUSE, TaskStep, wait},
+        webhook::{WebhookMessage, answer::SendError},
+    },
+    plugin::WebhookGrant,
+    store::effect::{StoredEffect, WEBHOOK},
+};
+
+const MAX_URL_CHARS: usize = 2048;
+const MAX_TYPE_CHARS: usize = 200;
+
+pub(crate) struct Posting {
+    shared: Arc<EffectsContext>,
+    plugin: String,
+    stop: CancellationToken,
+    sending: JoinSet<()>,
+    /// Effects that are being sent.
+    under_way: HashMap<Id, i64>,
+}
+
+/// Message that an effect asks to send.
+struct Post {
+    url: String,
+    kind: String,
+    data: Value,
+}
+
+impl Posting {
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) -> Self {
+        Self { shared, plugin, stop, sending: JoinSet::new(), under_way: HashMap::new() }
+    }
+
+    /// Runs until it is stopped, then waits for the webhooks in progress.
+    pub(crate) async fn run(mut self) {
+        let mut staged = self.shared.app.store().staged();
+        let mut changed = self.shared.app.plugins().changed();
+        while !self.stop.is_cancelled() {
+            let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
+            let outcome = self.step().await;
+            let until = match TaskStep::of(outcome, &self.plugin, "send the plugin's webhooks") {
+                TaskStep::Again => continue,
+                TaskStep::Gone => break,
+                TaskStep::Wait(until) => until,
+            };
+            select! {
+                () = self.stop.cancelled() => {}
+                () = wait(until) => {}
+                _ = staged.changed() => {}
+                _ = changed.changed() => {}
+                Some(sent) = self.sending.join_next_with_id(), if !self.sending.is_empty() => {
+                    let id = sent.map_or_else(|broken| broken.id(), |(id, ())| id);
+                    self.under_way.remove(&id);
+                }
+            }
+        }
+        while self.sending.join_next().await.is_some() {}
+    }
+
+    /// Starts the webhooks that are due, up to `parallel_webhooks` at a time.
+    async fn step(&mut self) -> app::Result<TaskStep> {
+        let (app, most) = (&self.shared.app, self.shared.settings.parallel_webhooks);
+        let Some(grant) = app.plugins().webhook_grant(&self.plugin) else { return Ok(TaskStep::Wait(None)) };
+        if self.under_way.len() >= most {
+            return Ok(TaskStep::Wait(None));
+        }
+        // Webhooks in progress are pending as well.
+        let limit = u32::try_from(most.saturating_mul(2)).unwrap_or(u32::MAX);
+        let pending = app.store().read().await?.pending_effects(&self.plugin, WEBHOOK, limit).await?;
+        let now = app.now();
+        for effect in pending {
+            if self.under_way.values().any(|id| *id == effect.id) {
+                continue;
+            }
+            if effect.due_at > now {
+                return Ok(TaskStep::Wait(Some(Instant::now() + effect.due_at.since(now))));
+            }
+            if self.under_way.len() >= most {
+                break;
+            }
+            if app.plugins().may(&self.plugin, WEBHOOK) == Some(false) {
+                self.shared.park_ungranted(&effect).await?;
+                continue;
+            }
+            let id = effect.id;
+            let task = self.sending.spawn(post(self.shared.clone(), effect, grant.clone()));
+            self.under_way.insert(task.id(), id);
+        }
+        Ok(TaskStep::Wait(None))
+    }
+}
+
+/// Makes one attempt and records its outcome; retries the recording until it succeeds.
+async fn post(shared: Arc<EffectsContext>, effect: StoredEffect, grant: WebhookGrant) {
+    let sent = send(&shared, &effect, &grant).await;
+    let plugin = &effect.plugin;
+    while let Err(error) = note(&shared, &effect, &sent).await {
+        error!(plugin, effect = effect.id, "cannot record the result of a webhook, retrying: {error}");
+        sleep(PAUSE).await;
+    }
+}
+
+async fn send(shared: &EffectsContext, effect: &StoredEffect, grant: &WebhookGrant) -> Result<(), SendError> {
+    let refused = |invalid: Invalid| SendError { reason: invalid.to_string(), retry: false, retry_after: None };
+    let Post { url, kind, data } = Post::parse(effect.input.clone()).map_err(refused)?;
+    // The same id at each attempt. The epoch is in it because effects of another database may have the same number.
+    let (plugin, id) = (&effect.plugin, format!("{}_{}", shared.app.store().epoch(), effect.id));
+    let message = WebhookMessage { plugin, id: &id, url: &url, kind: &kind, at: effect.happened_at, data: &data };
+    shared.sender.send(grant, &message).await
+}
+
+async fn note(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), SendError>) -> app::Result<()> {
+    let error = match sent {
+        Ok(()) => {
+            let mut tx = shared.app.store().write().await?;
+            tx.finish_effect(effect.id, shared.app.now()).await?;
+            tx.commit().await?;
+            metrics::counter!("leadwire_effects_done_total", "plugin" => effect.plugin.clone()).increment(1);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    let again_in = shared.wait(effect.attempts + 1).filter(|_| error.retry);
+    let again_in = again_in.map(|wait| wait.max(error.retry_after.unwrap_or_default()));
+    shared.fail(effect, &error.reason, again_in).await
+}
+
+impl Post {
+    fn parse(mut input: Map<String, Value>) -> Result<Self, Invalid> {
+        let data = input.shift_remove("data").unwrap_or_default();
+        let mut input = Input::new(input);
+        let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
+        let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
+        input.finish()?;
+        let (url, kind) = (url.expect("finish fails without it"), kind.expect("finish fails without it"));
+        Ok(Self { url, kind, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_sent_is_read_and_its_faults_are_named() {
+        let faults = |input: Value| {
+            let Value::Object(input) = input else { unreachable!("written as an object") };
+            Post::parse(input)
+                .err()
+                .map(|Invalid(faults)| faults.into_iter().map(|fault| fault.field).collect::<Vec<_>>())
+        };
+        let url = "https://hooks.example.com";
+        assert_eq!(faults(json!({"url": url, "type": "lead.won", "data": [1]})), None);
+        assert_eq!(faults(json!({"url": url, "type": "lead.won"})), None);
+        assert_eq!(faults(json!({"type": "lead.won"})), Some(vec!["url".into()]));
+        assert_eq!(faults(json!({"url": url, "type": 1, "to": 2})), Some(vec!["type".into(), "to".into()]));
+    }
+}

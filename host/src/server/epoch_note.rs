@@ -1,0 +1,319 @@
+//! Epoch note `log.json` in the data directory: the log that it belongs to, and its newest issued seq.
+//!
+//! A database that was restored from a copy reissues seqs that clients have seen. The copy itself cannot know, but the
+//! note does: it contains every seq before a client is sent it. Note and database are bound to each other by an
+//! identity that no copy shares ([`FileId`]), so that a copy of both is detected as well.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use crate::store::open_files::FileId;
+
+const FILE: &str = "log.json";
+/// Number of digits of `issued`: constant, because they are overwritten in place.
+const DIGITS: usize = 20;
+
+/// Names of a log, and the identity of its database file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogIdentity {
+    /// The same for a database and its copies.
+    pub(crate) lineage: String,
+    pub(crate) epoch: String,
+    pub(crate) database: FileId,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct NoteFile {
+    #[serde(flatten)]
+    log: LogIdentity,
+    /// Identity of the file that this was written into.
+    note: FileId,
+    /// Last seq that a client may have seen. It comes last, as a text of [`DIGITS`] digits.
+    issued: String,
+}
+
+/// Log that a data directory knows.
+#[derive(Debug)]
+pub(crate) enum KnownLog {
+    Nothing,
+    /// A note exists, but is unreadable.
+    Damaged(String),
+    Log {
+        log: LogIdentity,
+        issued: u64,
+        is_copy: bool,
+    },
+}
+
+/// Verdict on the log that was found in the database.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EpochVerdict {
+    /// The log continues where it was.
+    Fits,
+    /// Seqs may have been issued that the log no longer contains: it needs a new epoch.
+    Renew(String),
+    /// The data directory belongs to another database.
+    Other,
+}
+
+impl KnownLog {
+    /// Reads the note.
+    ///
+    /// # Errors
+    /// When the note exists and cannot be read.
+    pub(crate) fn read(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(FILE);
+        let (text, own) = match fs::read_to_string(&path).and_then(|text| Ok((text, FileId::of(&fs::metadata(&path)?))))
+        {
+            Ok(found) => found,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::Nothing),
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Self::Damaged(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        Ok(match serde_json::from_str::<NoteFile>(&text) {
+            Ok(NoteFile { log, note, issued }) => match issued.parse() {
+                Ok(issued) => Self::Log { log, issued, is_copy: note != own },
+                Err(_) => Self::Damaged(format!("issued: expected {DIGITS} digits, found {issued:?}")),
+            },
+            Err(error) => Self::Damaged(error.to_string()),
+        })
+    }
+
+    /// Last seq that was issued, as far as known; `None` when there was no log at all.
+    pub(crate) fn issued(&self) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Damaged(_) => Some(1),
+            Self::Log { issued, .. } => Some(*issued).filter(|issued| *issued > 0),
+        }
+    }
+
+    /// Judges the log that was found in the database, with its newest seq `head`.
+    pub(crate) fn judge(&self, found: &LogIdentity, head: u64) -> EpochVerdict {
+        let (log, issued, is_copy) = match self {
+            Self::Nothing => return EpochVerdict::Renew("the data directory has no record of a log".into()),
+            Self::Damaged(reason) => return EpochVerdict::Renew(format!("{FILE} is damaged ({reason})")),
+            Self::Log { log, issued, is_copy } => (log, *issued, *is_copy),
+        };
+        if log.lineage != found.lineage {
+            return EpochVerdict::Other;
+        }
+        if log.epoch != found.epoch {
+            return EpochVerdict::Renew("the database and the data directory have different epochs".into());
+        }
+        if log.database != found.database {
+            return EpochVerdict::Renew("the database is a copy, or was moved from elsewhere".into());
+        }
+        if is_copy {
+            return EpochVerdict::Renew("the data directory is a copy, or was moved from elsewhere".into());
+        }
+        if head < issued {
+            return EpochVerdict::Renew(format!(
+                "the log ends at {head}, but events up to {issued} were issued before"
+            ));
+        }
+        EpochVerdict::Fits
+    }
+}
+
+/// Note of the log that is being served.
+pub(crate) struct EpochNote {
+    path: PathBuf,
+    log: LogIdentity,
+    open: Mutex<Open>,
+    /// Held while a new file is written. `open` is not held then, because a task that issues a seq must not wait for
+    /// the disk.
+    renewing: Mutex<()>,
+}
+
+struct Open {
+    issued: u64,
+    file: File,
+    /// Offset of the digits.
+    at: u64,
+    /// `issued` when the newest file was begun.
+    renewed: u64,
+    has_failed: bool,
+}
+
+impl EpochNote {
+    /// Writes the note of a log that is about to be served.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn begin(dir: &Path, log: LogIdentity, head: u64) -> io::Result<Self> {
+        let path = dir.join(FILE);
+        let (file, at) = write_aside(&path, &log, head)?;
+        put_in_place(&path)?;
+        File::open(dir)?.sync_all()?;
+        let open = Open { issued: head, file, at, renewed: head, has_failed: false };
+        Ok(Self { path, log, open: open.into(), renewing: Mutex::default() })
+    }
+
+    /// Records that `seq` is about to be sent to a client. It is not synced to disk, so it costs next to nothing.
+    ///
+    /// It survives the process, however that ends. A power cut loses what came after the last [`renew`](Self::renew).
+    pub(crate) fn issue(&self, seq: u64) {
+        let mut open = self.open.lock();
+        if seq <= open.issued {
+            return;
+        }
+        open.issued = seq;
+        let written = open.file.write_all_at(digits(seq).as_bytes(), open.at);
+        open.take_note_of(written, &self.path);
+    }
+
+    /// Writes the note as a new, synced file if it has changed. An earlier copy that is put back into the same file is
+    /// then recognised as a copy.
+    pub(crate) fn renew(&self) {
+        let _renewing = self.renewing.lock();
+        let issued = {
+            let open = self.open.lock();
+            if open.renewed == open.issued && !open.has_failed {
+                return;
+            }
+            open.issued
+        };
+        let written = write_aside(&self.path, &self.log, issued);
+
+        let mut open = self.open.lock();
+        let renewed = written.and_then(|(file, at)| {
+            file.write_all_at(digits(open.issued).as_bytes(), at)?;
+            put_in_place(&self.path)?;
+            (open.file, open.at, open.renewed) = (file, at, issued);
+            Ok(())
+        });
+        open.take_note_of(renewed, &self.path);
+        drop(open);
+        // A failure is harmless: after a power cut the old file is found, which is only slightly older.
+        let _ = self.path.parent().map(|dir| File::open(dir).and_then(|dir| dir.sync_all()));
+    }
+}
+
+impl Open {
+    /// A failure is retried with the next seq, but logged once.
+    fn take_note_of(&mut self, written: io::Result<()>, path: &Path) {
+        let has_failed = written.is_err();
+        if let Err(error) = written
+            && !self.has_failed
+        {
+            let path = path.display();
+            error!(%error, "cannot record the log position in {path}: a copy of the database may go undetected");
+        }
+        self.has_failed = has_failed;
+    }
+}
+
+/// Writes and syncs a new file under a temporary name; returns it, and the offset of its digits.
+fn write_aside(path: &Path, log: &LogIdentity, issued: u64) -> io::Result<(File, u64)> {
+    let aside = aside(path);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+    let record = NoteFile { log: log.clone(), note: FileId::of(&file.metadata()?), issued: digits(issued) };
+    let text = serde_json::to_string(&record)?;
+    let at = text.rfind(&record.issued).expect("it was just written") as u64;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok((file, at))
+}
+
+/// Renames the new file into place: a crash leaves the old file or the new one.
+fn put_in_place(path: &Path) -> io::Result<()> {
+    fs::rename(aside(path), path)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+fn digits(seq: u64) -> String {
+    format!("{seq:0DIGITS$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(dir: &Path, lineage: &str, epoch: &str, file: &str) -> LogIdentity {
+        let path = dir.join(file);
+        let file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
+        let database = FileId::of(&file.metadata().expect("its metadata"));
+        LogIdentity { lineage: lineage.into(), epoch: epoch.into(), database }
+    }
+
+    fn renews(verdict: &EpochVerdict) -> bool {
+        matches!(verdict, EpochVerdict::Renew(_))
+    }
+
+    #[test]
+    fn a_log_goes_on_where_it_was_and_one_that_ends_before_that_does_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let served = log(dir.path(), "a", "1", "db");
+        let known = || KnownLog::read(dir.path()).expect("readable");
+        assert!(renews(&known().judge(&served, 0)), "nothing is known");
+        let note = EpochNote::begin(dir.path(), served.clone(), 7).expect("written");
+        for (issued, renew) in [(8, false), (9, true), (u64::MAX, false)] {
+            note.issue(issued);
+            if renew {
+                note.renew();
+            }
+            assert_eq!(known().issued(), Some(issued));
+            assert_eq!(known().judge(&served, issued), EpochVerdict::Fits);
+            assert!(renews(&known().judge(&served, issued - 1)), "{issued}");
+        }
+    }
+
+    #[test]
+    fn another_database_a_copy_of_it_and_another_epoch_are_told_apart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        EpochNote::begin(dir.path(), log(dir.path(), "a", "1", "db"), 7).expect("written");
+        let known = KnownLog::read(dir.path()).expect("readable");
+        assert_eq!(known.judge(&log(dir.path(), "a", "1", "db"), 7), EpochVerdict::Fits);
+        assert_eq!(known.judge(&log(dir.path(), "b", "1", "db"), 7), EpochVerdict::Other);
+        assert!(renews(&known.judge(&log(dir.path(), "a", "2", "db"), 7)));
+        assert!(renews(&known.judge(&log(dir.path(), "a", "1", "copy"), 7)));
+    }
+
+    #[test]
+    fn a_note_that_was_put_back_from_a_copy_is_found_out_also_in_the_same_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let served = log(dir.path(), "a", "1", "db");
+        let note = EpochNote::begin(dir.path(), served.clone(), 7).expect("written");
+        let (path, backup) = (dir.path().join(FILE), dir.path().join("backup"));
+        fs::copy(&path, &backup).expect("copied");
+        note.issue(9);
+        note.renew();
+        assert_eq!(KnownLog::read(dir.path()).expect("readable").judge(&served, 9), EpochVerdict::Fits);
+        // `cp` writes into the existing file.
+        let copied = fs::read(&backup).expect("read");
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&copied))
+            .expect("cp");
+        assert!(renews(&KnownLog::read(dir.path()).expect("readable").judge(&served, 7)));
+    }
+
+    #[test]
+    fn a_damaged_note_is_one_that_knew_something() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for text in [&b""[..], b"{}", b"\xff\xfe", b"{\"lineage\": 1}"] {
+            fs::write(dir.path().join(FILE), text).expect("written");
+            let known = KnownLog::read(dir.path()).expect("readable");
+            assert!(matches!(known, KnownLog::Damaged(_)) && known.issued().is_some(), "{known:?}");
+            assert!(renews(&known.judge(&log(dir.path(), "a", "1", "db"), 7)));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Backpressure: measures how much of what was handed to socketioxide has left, the only way to know how full its queue
+//! is.
+//!
+//! That queue reports nothing but "full", and a full one has no room for the heartbeat either, which then takes a slow
+//! client for dead. So an [`EngineSession`] counts what a session's transports have sent, polls and WebSocket alike,
+//! and a [`SendWindow`] compares it with what its writer has handed over and keeps part of the queue empty.
+
+use std::{
+    collections::VecDeque,
+    future::ready,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, HttpBody, to_bytes},
+    extract::{Request, State},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout};
+
+use crate::transport::{
+    event_names::{self, Payload, SEPARATOR},
+    limits,
+    socket::conn::{
+        close_transport::{hang_up_on, unless_hung_up},
+        query::{EngineQuery, is_for_engine},
+        sessions::{EngineSession, EngineSessions, MAX_BYTES, MAX_PACKETS, RequestGuard},
+    },
+    tcp::connection::ConnectionHandle,
+};
+
+/// Time limit for a posted body to arrive.
+const POST_TIMEOUT: Duration = Duration::from_secs(30);
+/// `Retry-After`, in seconds, for a client whose address has far too many connections.
+const CROWD_WAIT: &str = "5";
+
+/// Middleware that watches the requests of Engine.IO sessions.
+pub(crate) async fn watch(State(engine_sessions): State<EngineSessions>, mut request: Request, next: Next) -> Response {
+    if !is_for_engine(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let Ok(query) = EngineQuery::parse(&query) else {
+        let body = r#"{"code":3,"message":"Bad request: a parameter is given twice or in an odd way"}"#;
+        return (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    };
+    // Before the first read, which would tell a client that waits for `100 Continue` to go ahead.
+    if request.body().size_hint().lower() > engine_sessions.0.max_payload as u64 {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    }
+    let is_web_socket = query.is_web_socket();
+    let connection = request.extensions().get::<ConnectionHandle>().filter(|_| is_web_socket).cloned();
+    let Some(sid) = query.sid else {
+        // Refused over HTTP: a stock client that is refused in the handshake never tries again. And first, so that an
+        // address that is over its limit does not use up the admission rate of the others.
+        let Some(engine_session) = engine_sessions.begin(&request) else {
+            limits::hit("connections_per_address");
+            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, CROWD_WAIT)]).into_response();
+        };
+        // Only a request that opens a session takes part in admission control; the engine answers any other.
+        let opens = request.method() == Method::GET && query.opens();
+        if engine_sessions.is_shut() || (opens && !engine_sessions.admit()) {
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
+        }
+        if let Some(connection) = &connection {
+            engine_session.upgrade(connection);
+        }
+        engine_sessions.0.engine.lock().get_or_insert_with(|| next.clone());
+        // socketioxide keeps the first request of a session as long as the session itself.
+        request.extensions_mut().insert(engine_session.clone());
+        let response = next.run(request).await;
+        if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+            connection.begin_web_socket();
+            engine_session.count_packets_of(&connection);
+        }
+        return if is_web_socket { response } else { engine_sessions.list(&engine_session, response).await };
+    };
+    let engine_session = engine_sessions.0.engine_sessions.lock().get(sid).and_then(Weak::upgrade);
+    let Some(engine_session) = engine_session else { return next.run(request).await };
+    engine_session.progress.lock().last_asked = Some(Instant::now());
+    let is_poll = !is_web_socket && request.method() == Method::GET;
+    let is_post = request.method() == Method::POST;
+    engine_session.count_packets(1);
+    if is_poll {
+        // The client goes on polling in spite of what failed before.
+        engine_session.has_failed.store(false, Ordering::Relaxed);
+    }
+    // A WebSocket upgrade that fails changes nothing: a stock client goes on polling.
+    let mut attempt = RequestGuard { engine_session: engine_session.clone(), has_succeeded: is_web_socket };
+    let answer = async {
+        let request =
+            if is_post { engine_session.look_at_post(request, engine_sessions.0.max_payload).await } else { request };
+        next.run(request).await
+    };
+    let answer = unless_hung_up(&engine_session.hung_up, answer);
+    let response = if is_post {
+        // A post is answered once it is read, and socketioxide would wait for its body for ever.
+        match timeout(POST_TIMEOUT, answer).await {
+            Ok(response) => response,
+            Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+        }
+    } else {
+        answer.await
+    };
+    // Decided by the response, not by the request: a failed upgrade must not replace the connection that is known.
+    if let Some(connection) = connection.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        connection.begin_web_socket();
+        engine_session.upgrade(&connection);
+        engine_session.count_packets_of(&connection);
+    }
+    attempt.has_succeeded |= response.status().is_success();
+    if is_poll && response.status().is_success() {
+        engine_session.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
+        engine_session.polled.notify_waiters();
+    }
+    response
+}
+
+/// Send window of one writer: what it has handed over and what has not been sent yet.
+pub(crate) struct SendWindow {
+    engine_session: Arc<EngineSession>,
+    handed: u64,
+    /// End of each packet that may still be queued, counted like `handed`.
+    ends: VecDeque<u64>,
+}
+
+impl SendWindow {
+    pub(crate) fn new(engine_session: Arc<EngineSession>) -> Self {
+        Self { engine_session, handed: 0, ends: VecDeque::new() }
+    }
+
+    /// Waits until the queue has room to spare.
+    pub(crate) async fn room(&mut self) {
+        loop {
+            let sent = self.engine_session.sent();
+            while self.ends.front().is_some_and(|end| *end <= sent) {
+                self.ends.pop_front();
+            }
+            // Transports send a little of their own: heads, heartbeats. Once all is sent, the counts are aligned again.
+            if self.ends.is_empty() {
+                self.handed = self.handed.max(sent);
+                return;
+            }
+            if self.ends.len() < MAX_PACKETS && self.handed - sent < MAX_BYTES {
+                return;
+            }
+            self.engine_session.more_sent(sent).await;
+        }
+    }
+
+    /// Records a text packet of `bytes` bytes; on a WebSocket it gets a frame head.
+    pub(crate) fn note(&mut self, bytes: usize, is_web_socket: bool) {
+        let head = match bytes {
+            _ if !is_web_socket => 0,
+            0..126 => 2,
+            126..65536 => 4,
+            _ => 10,
+        };
+        self.handed += bytes as u64 + head;
+        self.ends.push_back(self.handed);
+        self.engine_session.handed.store(self.handed, Ordering::Relaxed);
+        self.engine_session.more_handed.notify_one();
+    }
+}
+
+impl EngineSession {
+    /// Counts packets of any kind that came in. Most are answered by the engine, which reports them to nobody; the
+    /// transport of a session that sends them again and again too fast is closed.
+    pub(crate) fn count_packets(&self, count: u32) {
+        let Some(pace) = self.pace.get() else { return };
+        for _ in 0..count {
+            if pace.take().is_ok() || !pace.refuse(std::time::Instant::now()) {
+                continue;
+            }
+            if !self.hung_up.is_cancelled() {
+                limits::hit("packets");
+                hang_up_on(self);
+            }
+            return;
+        }
+    }
+
+    /// Counts the packets of a post, and gives its events names that the engine can read.
+    async fn look_at_post(self: &Arc<Self>, request: Request, max_payload: usize) -> Request {
+        // The engine refuses a longer body.
+        let is_short = request.body().size_hint().exact().is_some_and(|bytes| bytes <= max_payload as u64);
+        if !is_short {
+            return request.map(|body| self.counting(body));
+        }
+        let (mut parts, body) = request.into_parts();
+        let body = match to_bytes(body, max_payload).await {
+            Ok(payload) => {
+                let Payload { packets, ends_session, changed } = event_names::look_at_payload(&payload);
+                // The first packet was counted with the request.
+                self.count_packets(packets - 1);
+                self.is_ending.fetch_or(ends_session, Ordering::Relaxed);
+                match changed {
+                    Some(changed) => {
+                        parts.headers.remove(header::CONTENT_LENGTH);
+                        Body::from(changed)
+                    }
+                    None => Body::from(payload),
+                }
+            }
+            // The body broke off; the engine handles that.
+            Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+        };
+        Request::from_parts(parts, body)
+    }
+
+    /// Counts the packets in a body of unknown length, in which each separator begins another packet.
+    fn counting(self: &Arc<Self>, body: Body) -> Body {
+        let engine_session = self.clone();
+        Body::new(body.map_frame(move |frame| {
+            let separators = frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == SEPARATOR).count());
+            engine_session.count_packets(u32::try_from(separators).unwrap_or(u32::MAX));
+            frame
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::socket::conn::sessions::SendProgress;
+    use tokio_util::sync::CancellationToken;
+
+    fn connection_and_meter() -> (ConnectionHandle, SendWindow) {
+        let connection = ConnectionHandle::new(CancellationToken::new());
+        let progress = SendProgress { web_socket: Some((connection.clone(), 0)), ..SendProgress::default() };
+        let engine_session = EngineSession::default();
+        *engine_session.progress.lock() = progress;
+        (connection, SendWindow::new(Arc::new(engine_session)))
+    }
+
+    #[tokio::test]
+    async fn a_meter_waits_while_the_queue_is_filled_and_goes_on_when_it_drains() {
+        let (connection, mut meter) = connection_and_meter();
+        for _ in 0..MAX_PACKETS {
+            meter.room().await;
+            meter.note(100, true);
+        }
+        tokio::select! {
+            biased;
+            () = meter.room() => panic!("there is no room"),
+            () = std::future::ready(()) => {}
+        }
+        connection.note_sent(102);
+        meter.room().await;
+        assert_eq!(meter.ends.len(), MAX_PACKETS - 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_transport_sends_of_its_own_counts_for_nothing_once_all_is_sent() {
+        let (connection, mut meter) = connection_and_meter();
+        connection.note_sent(5000);
+        for _ in 0..3 {
+            meter.room().await;
+            meter.note(1000, true);
+            assert_eq!(meter.ends.len(), 1);
+            connection.note_sent(1004 + 7);
+        }
+    }
+}

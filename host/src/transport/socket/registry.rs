@@ -1,0 +1,285 @@
+//! Registry of subscriptions: the sockets of each room, and the [`Publisher`] that offers each event to those of its
+//! rooms (fan-out).
+//!
+//! socketioxide's own rooms cannot say which socket could not take a packet, and no packet may be lost silently. So
+//! this registry has the rooms, and socketioxide's own stay empty.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use metrics::counter;
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use crate::{
+    delivery::{Publisher, RightsChange, line::Slice},
+    domain::{
+        event::{Event, Resets},
+        id::{SessionId, UserId},
+        role::Role,
+        room::Room,
+    },
+    transport::socket::{
+        client::Client, conn::admission::pace, error::TooManyRooms, packet::Offered, presence::Presence,
+        session::resume::Rooms,
+    },
+};
+
+/// Number of rooms that a client is in without asking: `org:global` and `user:<id>`.
+const OWN_ROOMS: usize = 2;
+
+/// Registry of every connected socket.
+pub struct Registry {
+    /// Newest line that was, or is just being, handed out.
+    position: AtomicU64,
+    /// Newest reset line of each role, in the order of [`Role::ALL`], as far as the tail is.
+    resets: [AtomicU64; Role::ALL.len()],
+    /// Locked before any client, never while one is locked.
+    rooms: RwLock<HashMap<Room, Members>>,
+    /// Presence, which is informed of what may change who sees whom before any client is.
+    presence: Arc<Presence>,
+}
+
+/// Members of one room.
+#[derive(Default)]
+struct Members {
+    clients: HashMap<u64, Arc<Client>>,
+    /// Number of members per role, in the order of [`Role::ALL`].
+    roles: [usize; Role::ALL.len()],
+}
+
+impl Registry {
+    pub(crate) fn new(presence: Arc<Presence>) -> Self {
+        Self { position: AtomicU64::default(), resets: Default::default(), rooms: RwLock::default(), presence }
+    }
+
+    /// Returns the newest line that was, or is just being, handed out.
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::SeqCst)
+    }
+
+    /// Returns the newest line past which events alone do not keep the client's lists right.
+    pub(crate) fn reset_line(&self, client: &Client) -> u64 {
+        let of_role = self.resets[place(client.user().role)].load(Ordering::SeqCst);
+        of_role.max(client.rights())
+    }
+
+    /// Applies a reset line to one client, which may not have been there when the line was handed out. It is reset at
+    /// `due` at the latest.
+    pub(crate) fn reset_one(&self, client: &Client, seq: u64, whom: &Resets, due: Instant) {
+        let user = client.user();
+        let (concerns, is_own) = match whom {
+            Resets::Roles(roles) => (roles.contains(&user.role), false),
+            Resets::User(id) => (*id == user.id, true),
+        };
+        if concerns {
+            client.owe_reset(seq, is_own, due);
+        }
+    }
+
+    /// Subscribes a client to the rooms it begins with.
+    ///
+    /// It gets what follows its cursor, in each room no earlier than from the seq given with it.
+    pub(crate) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = (Room, u64)>) {
+        let mut index = self.rooms.write();
+        for (room, since) in rooms {
+            let since = since.max(client.cursor());
+            if let Some(role) = client.enter(&room, since) {
+                index.entry(room).or_default().add(client, role);
+            }
+        }
+    }
+
+    /// Subscribes a client to a room; returns the seq from which on it listens, once it was sent what follows `since`.
+    pub(crate) fn join(
+        &self,
+        client: &Arc<Client>,
+        room: Room,
+        since: Option<u64>,
+        limit: usize,
+    ) -> Result<u64, TooManyRooms> {
+        let mut index = self.rooms.write();
+        let position = self.position();
+        if !client.is_in(&room) {
+            if client.rooms() >= OWN_ROOMS + limit {
+                return Err(TooManyRooms(limit));
+            }
+            if let Some(role) = client.enter(&room, position) {
+                index.entry(room.clone()).or_default().add(client, role);
+            }
+        }
+        if let Some(since) = since {
+            // Asked while nothing can be handed out, so that nothing newer goes ahead.
+            client.ask(&room, since, position, self.reset_line(client));
+        }
+        Ok(position)
+    }
+
+    /// Returns the sockets of a login session that are here.
+    pub(crate) fn siblings(&self, user: UserId, session: SessionId) -> Vec<Arc<Client>> {
+        let index = self.rooms.read();
+        let Some(members) = index.get(&Room::User(user)) else { return Vec::new() };
+        let is_sibling = |client: &&Arc<Client>| client.lease().and_then(|lease| lease.session) == Some(session);
+        members.clients.values().filter(is_sibling).cloned().collect()
+    }
+
+    pub(crate) fn leave(&self, client: &Client, room: &Room) {
+        let mut index = self.rooms.write();
+        if let Some(role) = client.exit(room) {
+            drop_member(&mut index, room, client.id(), role);
+        }
+    }
+
+    /// Forgets a client for good; it can enter no room any more. Returns the rooms it was in, the first time.
+    ///
+    /// `keep` is given them before anybody can find that the client is gone.
+    pub(crate) fn remove(&self, client: &Client, keep: impl FnOnce(&Rooms)) -> Option<Rooms> {
+        let mut index = self.rooms.write();
+        let (rooms, role) = client.close()?;
+        for room in rooms.keys() {
+            drop_member(&mut index, room, client.id(), role);
+        }
+        keep(&rooms);
+        Some(rooms)
+    }
+
+    /// Calls `visit` for every client while no client can come or go; `begin` is called before that, under the same
+    /// lock.
+    pub(crate) fn survey<T>(&self, begin: impl FnOnce() -> T, mut visit: impl FnMut(&mut T, &Client)) -> T {
+        let index = self.rooms.read();
+        let mut seen = begin();
+        if let Some(members) = index.get(&Room::Everyone) {
+            members.clients.values().for_each(|client| visit(&mut seen, client));
+        }
+        seen
+    }
+
+    /// Applies a line of the log about a user's rights to one of their sockets, unless that knows a newer one already.
+    pub(crate) fn apply_to(&self, client: &Client, seq: u64, change: &RightsChange) {
+        self.presence.learn(seq, change);
+        let mut index = self.rooms.write();
+        let Some((rooms, from, to)) = client.learn(seq, change) else { return };
+        for room in &rooms {
+            if let Some(members) = index.get_mut(room) {
+                members.roles[place(from)] -= 1;
+                members.roles[place(to)] += 1;
+            }
+        }
+    }
+
+    /// Returns the number of sockets that listen to something.
+    pub fn clients(&self) -> usize {
+        self.rooms.read().get(&Room::Everyone).map_or(0, |members| members.clients.len())
+    }
+
+    /// Returns the number of rooms that have somebody in them.
+    pub fn rooms(&self) -> usize {
+        self.rooms.read().len()
+    }
+
+    pub(crate) fn everyone(&self) -> Vec<Arc<Client>> {
+        self.clients_of(&Room::Everyone)
+    }
+
+    fn clients_of(&self, room: &Room) -> Vec<Arc<Client>> {
+        self.rooms.read().get(room).map_or_else(Vec::new, |members| members.clients.values().cloned().collect())
+    }
+}
+
+impl Publisher for Registry {
+    fn begin(&self, seq: u64) {
+        self.position.store(seq, Ordering::SeqCst);
+    }
+
+    fn roles(&self, rooms: &[Room]) -> Vec<Role> {
+        let index = self.rooms.read();
+        let members: Vec<&Members> = rooms.iter().filter_map(|room| index.get(room)).collect();
+        let listens = |at: &usize| members.iter().any(|members| members.roles[*at] > 0);
+        (0..Role::ALL.len()).filter(listens).map(|at| Role::ALL[at]).collect()
+    }
+
+    fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+        tracing::trace!(target: "leadwire::walk", file = file!(), "publish");
+        self.presence.note(event);
+        let index = self.rooms.read();
+        let members = event.rooms.iter().filter_map(|room| index.get(room));
+        let (mut taken, mut full, mut held) = (0, 0, 0);
+        for client in members.flat_map(|members| members.clients.values()) {
+            // A client in two of the rooms is offered the event twice, and takes it once.
+            match client.offer(event, slices) {
+                Offered::Taken => taken += 1,
+                Offered::Full => full += 1,
+                Offered::Held => held += 1,
+                Offered::Nothing | Offered::Unjudged => {}
+            }
+        }
+        drop(index);
+        counter!("leadwire_events_delivered_total", "how" => "live").increment(taken);
+        for (reason, count) in [("full", full), ("held", held)] {
+            counter!("leadwire_sockets_fell_behind_total", "reason" => reason).increment(count);
+        }
+    }
+
+    fn reset(&self, seq: u64, whom: &Resets) {
+        match whom {
+            Resets::User(user) => {
+                for client in self.clients_of(&Room::User(*user)) {
+                    client.owe_reset(seq, true, Instant::now());
+                }
+            }
+            Resets::Roles(roles) => {
+                for role in roles {
+                    self.resets[place(*role)].fetch_max(seq, Ordering::SeqCst);
+                }
+                let mut clients = self.clients_of(&Room::Everyone);
+                clients.retain(|client| roles.contains(&client.user().role));
+                // Each will fetch its lists again, so they are spread: not all in one instant.
+                let moments = pace(clients.len());
+                for (client, moment) in clients.iter().zip(moments) {
+                    client.owe_reset(seq, false, moment);
+                }
+            }
+        }
+    }
+
+    fn apply(&self, seq: u64, change: &RightsChange) {
+        // Applies also to a user who has no socket any more.
+        self.presence.learn(seq, change);
+        for client in self.clients_of(&Room::User(change.user())) {
+            self.apply_to(&client, seq, change);
+        }
+    }
+
+    fn lost(&self) {
+        self.presence.note_all();
+        for client in self.clients_of(&Room::Everyone) {
+            client.fall_behind();
+        }
+    }
+}
+
+impl Members {
+    fn add(&mut self, client: &Arc<Client>, role: Role) {
+        self.clients.insert(client.id(), client.clone());
+        self.roles[place(role)] += 1;
+    }
+}
+
+fn drop_member(index: &mut HashMap<Room, Members>, room: &Room, client: u64, role: Role) {
+    let Some(members) = index.get_mut(room) else { return };
+    if members.clients.remove(&client).is_some() {
+        members.roles[place(role)] -= 1;
+    }
+    if members.clients.is_empty() {
+        index.remove(room);
+    }
+}
+
+fn place(role: Role) -> usize {
+    Role::ALL.iter().position(|known| *known == role).expect("ALL has every role")
+}

@@ -1,0 +1,6 @@
+//! Effects: what `after` hooks ask for, and webhooks.
+
+mod after_hook;
+mod crash;
+mod execution;
+mod webhook;

@@ -1,0 +1,132 @@
+//! Which database is it: deleted, replaced, copied, brought back, or served twice, it is never taken for another one.
+
+mod copies;
+mod displaced;
+mod owner;
+mod second;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use leadwire::store::Store;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use crate::{
+    process::{self, Process},
+    socket_client::PATIENCE,
+    support,
+};
+
+/// A folder with settings and one user a role.
+fn home() -> TempDir {
+    let home = tempfile::tempdir().expect("a folder");
+    process::prepare(home.path(), "");
+    home
+}
+
+/// Somebody who writes leads.
+struct Admin {
+    http: reqwest::Client,
+    token: String,
+}
+
+impl Admin {
+    async fn of(server: &Process) -> Self {
+        let http = support::http_client();
+        let token = server.login(&http, "ADMIN").await;
+        Self { http, token }
+    }
+
+    async fn post(&self, server: &Process, title: &str) -> (StatusCode, Value) {
+        let request = self.http.post(server.url("/api/leads")).bearer_auth(&self.token);
+        let answer = request.json(&json!({"title": title})).send().await.expect("an answer");
+        (answer.status(), answer.json().await.expect("JSON"))
+    }
+
+    /// Makes a lead; its id.
+    async fn lead(&self, server: &Process, title: &str) -> String {
+        let (status, lead) = self.post(server, title).await;
+        assert_eq!(status, StatusCode::CREATED, "{lead}");
+        lead["id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn status_of(&self, server: &Process, lead: &str) -> StatusCode {
+        let url = server.url(&format!("/api/leads/{lead}"));
+        self.http.get(url).bearer_auth(&self.token).send().await.expect("an answer").status()
+    }
+}
+
+fn database(home: &Path) -> std::path::PathBuf {
+    home.join("leadwire.db")
+}
+
+/// Deletes the database, and what SQLite keeps beside it.
+fn delete_database(home: &Path) {
+    for name in ["leadwire.db", "leadwire.db-wal", "leadwire.db-shm"] {
+        let _ = fs::remove_file(home.join(name));
+    }
+}
+
+/// The epoch of a database that may be in use.
+async fn epoch(database: &Path) -> String {
+    let store = Store::open_read_only(database.to_str().expect("utf-8")).await.expect("a database");
+    let epoch = store.epoch().to_owned();
+    store.close().await;
+    epoch
+}
+
+/// What `.backup` of SQLite's shell does: a whole copy, taken while others write.
+async fn back_up(database: &Path, copy: &Path) {
+    let options = SqliteConnectOptions::new().filename(database).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("a database");
+    let copy = copy.to_str().expect("utf-8").to_owned();
+    sqlx::query("VACUUM INTO ?").bind(copy).execute(&mut connection).await.expect("a copy");
+    connection.close().await.expect("closes");
+}
+
+/// `cp -r`: new files where there are none, and new content of those that are there.
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+fn run(home: &Path, arguments: &[&str]) -> Output {
+    let mut command = support::leadwire(home);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("leadwire starts");
+    // A command that serves in place of refusing would never end.
+    let begin = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if begin.elapsed() > PATIENCE {
+            child.kill().expect("a child to kill");
+            panic!("still running: {arguments:?}: {:?}", child.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("its output")
+}
+
+/// The last line of a command that failed.
+#[track_caller]
+fn failure(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let line = stderr.lines().last().expect("a line");
+    line.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {stderr}")).to_owned()
+}

@@ -1,0 +1,89 @@
+//! Filters that are asked in one text: the same hook, whatever its form.
+
+use crate::plugin::hooks::*;
+
+/// The lines that a plugin of these fields was asked about a role, which it shows in place of the title.
+fn asked(fields: &[&str], roles: &[Role]) -> Vec<String> {
+    let [first, second] = [fields[0], fields[1]];
+    let names: Vec<&'static str> = roles.iter().map(|role| role.as_str()).collect();
+    let guest = names
+        .iter()
+        .fold(Guest::new("guard").fields([first, second]), |guest, role| guest.hides(role, ["/lead/title"]));
+    let shown = names.iter().map(|role| everyone(role, [Edit::MaskQuestion("/lead/title".into())]));
+    let yard = Yard::open(&[("guard.wasm", guest.filter_by_line(shown).build())]);
+    let shaped = yard.plugins.shape("lead:updated", &payload().into(), &context(), roles);
+    let text = |(_, shaped)| sent(shaped).0["lead"]["title"].as_str().expect("a text").to_owned();
+    shaped.into_iter().map(text).collect()
+}
+
+#[test]
+fn the_question_has_a_line_for_the_event_for_the_roles_and_for_each_declared_field() {
+    let expected = "lead:updated\nSALES VIEWER\n\"ann@example.com\"\n5000\n";
+    let roles = [Role::Sales, Role::Viewer];
+    assert_eq!(asked(&["/lead/email", "/lead/valueCents"], &roles), [expected, expected]);
+    assert_eq!(asked(&["/lead/none", "/lead/owner"], &[Role::Viewer]), ["lead:updated\nVIEWER\n\nnull\n"]);
+    let lines = asked(&["/lead", "/lead/none"], &[Role::Viewer]).remove(0);
+    let Ok(whole) = serde_json::from_str::<Value>(lines.lines().nth(2).expect("a line")) else { panic!("{lines}") };
+    assert_eq!((whole, lines.lines().count()), (lead(), 4));
+}
+
+#[test]
+fn no_text_of_a_client_makes_a_line_of_its_own() {
+    let guest = Guest::new("guard").roles(["VIEWER"]).fields(["/lead/notes"]).hides("VIEWER", ["/lead/title"]);
+    let guest = guest.filter_by_line([everyone("VIEWER", [Edit::MaskQuestion("/lead/title".into())])]);
+    let yard = Yard::open(&[("guard.wasm", guest.build())]);
+    let notes = "one\ntwo\r\n\u{2028}three\n";
+    let payload = Arc::new(json!({"lead": {"title": "Roof", "notes": notes}}));
+    let shaped = yard.plugins.shape("lead:updated", &payload, &context(), &[Role::Viewer]).remove(0).1;
+    let question = sent(shaped).0["lead"]["title"].as_str().expect("a text").to_owned();
+    let lines: Vec<&str> = question.split('\n').collect();
+    assert_eq!(lines, ["lead:updated", "VIEWER", &serde_json::to_string(notes).expect("JSON"), ""]);
+}
+
+#[test]
+fn the_payload_comes_beside_the_lines_where_it_is_granted() {
+    let guest = Guest::new("guard").roles(["VIEWER"]).whole_payload().hides("VIEWER", ["/lead/title"]);
+    let guest = guest.filter_by_line([everyone("VIEWER", [Edit::SetPayloadByLine("/lead/title".into())])]);
+    let yard = Yard::open(&[("guard.wasm", guest.build()), ("guard.toml", "grant.whole_payload = true".into())]);
+    assert_eq!(yard.sent(Role::Viewer)["lead"]["title"], payload());
+}
+
+#[test]
+fn verdicts_go_to_the_roles_in_the_order_in_which_they_were_asked() {
+    let guest = Guest::new("guard").roles(["SALES", "VIEWER"]).hides("VIEWER", ["/lead/email"]);
+    let verdicts = [only("SALES", &[1]), everyone("VIEWER", [remove("/lead/email")])];
+    let yard = Yard::open(&[("guard.wasm", guest.filter_by_line(verdicts).build())]);
+    let shaped = yard.plugins.shape("lead:updated", &payload().into(), &context(), &[Role::Viewer, Role::Sales]);
+    let by_role = |role| sent(shaped.iter().find(|(of, _)| *of == role).expect("shaped").1.clone());
+    assert_eq!(by_role(Role::Sales).1, Reach::Only([user_id(1)].into()));
+    assert_eq!(by_role(Role::Viewer).0["lead"].get("email"), None);
+}
+
+#[test]
+fn a_verdict_too_few_or_too_many_holds_all_that_were_asked_about() {
+    for (verdicts, told) in [(0, "0 verdicts for 1 roles"), (2, "2 verdicts for 1 roles")] {
+        let guest = Guest::new("guard").roles(["VIEWER"]).filter_by_line(vec![everyone("VIEWER", []); verdicts]);
+        let yard = Yard::open(&[("guard.wasm", guest.build())]);
+        assert!(yard.held(Role::Viewer).contains(told), "{}", yard.held(Role::Viewer));
+        assert_eq!(yard.sent(Role::Admin), payload());
+    }
+}
+
+#[test]
+fn an_edit_that_is_not_listed_is_a_fault_in_this_form_too() {
+    let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/email"]);
+    let guest = guest.filter_by_line([everyone("VIEWER", [remove("/lead/phone")])]);
+    let yard = Yard::open(&[("guard.wasm", guest.build())]);
+    assert!(yard.held(Role::Viewer).contains("does not list in hides"), "{}", yard.held(Role::Viewer));
+}
+
+#[test]
+fn of_both_forms_the_one_by_line_is_asked() {
+    let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/email", "/lead/phone"]);
+    let guest = guest.filter([everyone("VIEWER", [remove("/lead/email")])]);
+    let guest = guest.filter_by_line([everyone("VIEWER", [remove("/lead/phone")])]);
+    let yard = Yard::open(&[("guard.wasm", guest.build())]);
+    assert_eq!(yard.status("guard").expect("known").hooks, ["filter"]);
+    let lead = &yard.sent(Role::Viewer)["lead"];
+    assert_eq!((lead.get("phone"), &lead["email"]), (None, &json!("ann@example.com")));
+}
