@@ -14,11 +14,11 @@ use crate::{
     workspace::{Profile, Workspace},
 };
 
-/// Answers as the bench does: whether the gate holds.
+/// Builds and runs the bench; returns its exit code, which reports whether the gate holds.
 pub fn run(workspace: &Workspace, profile: Profile) -> Result<ExitCode> {
     let (leadwire, bench) = workspace.build_bench(profile)?;
     let plugins = workspace.target.join("bench-plugins");
-    // What was built earlier and cannot be any more must not be measured.
+    // A plugin that was built earlier and cannot be built any more must not be measured.
     if plugins.exists() {
         fs::remove_dir_all(&plugins)?;
     }
@@ -37,7 +37,7 @@ pub fn run(workspace: &Workspace, profile: Profile) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Puts a plugin in another language than Rust beside the others.
+/// Builds a plugin in another language than Rust and puts it beside the others.
 fn add(source: &Source, workspace: &Workspace, plugins: &Path) -> Result<()> {
     if let Some(missing) = source.language.missing() {
         anyhow::bail!(missing);

@@ -1,8 +1,8 @@
 //! Runs every command of the documentation, in order, in a scratch copy of the repository.
 //!
-//! Each ```` ```sh ```` fence of `README.md`, `docs/*.md` and `plugins/*/README.md` is one test; directory and variables carry over to
-//! the next fence of the same page, and port 3001 is replaced by a free one. What a reader would do with a second
-//! terminal is said in a comment on the line before the fence, which a rendered page does not show:
+//! Each ```` ```sh ```` fence of `README.md`, `docs/*.md` and `plugins/*/README.md` is one test. Directory and
+//! variables carry over to the next fence of the same page, and port 3001 is replaced by a free one. What a reader
+//! would do with a second terminal is a comment on the line before the fence, which a rendered page does not show:
 //!
 //! ```text
 //! <!-- docs-test: background until "TEXT" -->   leave it running once it has printed TEXT
@@ -11,7 +11,9 @@
 //! <!-- docs-test: background saw "TEXT" -->     (no fence) something left running prints TEXT by now
 //! ```
 //!
-//! What is not meant to be typed has another language on its fence, or none.
+//! Where a page builds a release, the test takes the build of the other tests: it differs only in speed.
+//!
+//! Text that is not meant to be typed has another language on its fence, or none.
 
 use std::{
     env,
@@ -32,10 +34,10 @@ use crate::{
     workspace::{self, Workspace},
 };
 
-/// Set for the commands of the documentation, so that `cargo xtask test` does not run itself.
+/// Variable that is set for commands of the documentation, so that `cargo xtask test` does not run itself.
 pub const INSIDE: &str = "LEADWIRE_TEST_DOCS";
 
-/// A release build from nothing on a small machine fits.
+/// Time limit of a fence: enough for a release build from scratch on a small machine.
 const FENCE_LIMIT: Duration = Duration::from_secs(40 * 60);
 const SAW_LIMIT: Duration = Duration::from_secs(30);
 
@@ -83,20 +85,20 @@ pub fn run(workspace: &Workspace) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What of node is not there, and how to get it.
+/// Returns the missing part of Node.js, and how to install it.
 pub fn missing_node() -> Option<String> {
     let missing = ["node", "npm"].into_iter().find(|program| !process::installed(program))?;
     Some(format!("{missing} is missing; get Node.js 18 or newer, on Debian with: apt-get install nodejs npm"))
 }
 
-/// The files git knows or would add, with a build folder that is kept from one run to the next.
+/// Copies the files that git knows or would add; the build folder is kept from one run to the next.
 fn scratch_copy(workspace: &Workspace) -> Result<PathBuf> {
     let base = workspace.target.join("docs-test");
-    let (scratch, target) = (base.join("leadwire"), base.join("target"));
+    let scratch = base.join("leadwire");
     if scratch.exists() {
         fs::remove_dir_all(&scratch)?;
     }
-    fs::create_dir_all(&target)?;
+    fs::create_dir_all(&scratch)?;
     let list = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(&workspace.root)
@@ -113,14 +115,15 @@ fn scratch_copy(workspace: &Workspace) -> Result<PathBuf> {
         let Ok(bytes) = fs::read(&from) else { continue };
         fs::write(&to, bytes)?;
         fs::set_permissions(&to, fs::metadata(&from)?.permissions())?;
-        // The copy keeps the times, so that cargo builds again just what changed.
+        // The copy keeps the times, so that cargo rebuilds only what changed.
         File::open(&to)?.set_modified(fs::metadata(&from)?.modified()?)?;
     }
-    std::os::unix::fs::symlink(&target, scratch.join("target"))?;
+    // What is built there is what the tests have built, but for the crates of the copy itself.
+    std::os::unix::fs::symlink(&workspace.target, scratch.join("target"))?;
     Ok(scratch)
 }
 
-/// README.md first: it builds what the others use.
+/// Pages in order; README.md first, because it builds what the others use.
 fn pages(root: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
     for entry in root.join("docs").read_dir()? {
@@ -155,7 +158,7 @@ fn acts(page: &str) -> Result<Vec<Act>> {
             }
             continue;
         }
-        // A fence may stand inside of a list.
+        // A fence may be inside a list.
         let indent = line.len() - line.trim_start().len();
         let Some(language) = line.trim_start().strip_prefix("```") else { continue };
         let body = lines.by_ref().map(|(_, line)| line).take_while(|line| !line.trim_start().starts_with("```"));
@@ -168,12 +171,12 @@ fn acts(page: &str) -> Result<Vec<Act>> {
     Ok(acts)
 }
 
-/// Someone at the keyboard who follows one page.
+/// Simulated person who follows one page.
 struct Reader {
     state: PathBuf,
     port: u16,
     logs: PathBuf,
-    release: PathBuf,
+    binaries: PathBuf,
     background: Vec<(Running, PathBuf)>,
 }
 
@@ -187,7 +190,7 @@ impl Reader {
         let state = logs.join("state");
         fs::write(&state, format!("cd '{}'\n", home.display()))?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        Ok(Self { state, port, logs, release: home.join("target/release"), background: Vec::new() })
+        Ok(Self { state, port, logs, binaries: home.join("target/debug"), background: Vec::new() })
     }
 
     fn follow(&mut self, act: &Act) -> Result<()> {
@@ -201,14 +204,14 @@ impl Reader {
         print!("{script}");
         let log = self.logs.join(format!("{line}.log"));
         let state = self.state.display();
-        let script = script.replace("3001", &self.port.to_string());
+        let script = as_tested(script).replace("3001", &self.port.to_string());
         let script = format!(
             "set -aeuo pipefail\n. '{state}'\ntrap '{{ echo \"cd \\\"$PWD\\\"\"; export -p; }} > \"{state}.$$\"' EXIT\n{script}"
         );
         let output = File::create(&log)?;
-        // README.md, the first page, tells to put it there.
-        let release = self.release.display();
-        let path = format!("{release}:{}", env::var("PATH").unwrap_or_default());
+        // README.md, the first page, tells readers to put it there.
+        let binaries = self.binaries.display();
+        let path = format!("{binaries}:{}", env::var("PATH").unwrap_or_default());
         let mut bash = Command::new("bash");
         workspace::forget_xtask(&mut bash);
         let mut running = Running::start(
@@ -264,6 +267,12 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// The commands with the build of the tests in place of a release build, which would differ only in speed.
+fn as_tested(script: &str) -> String {
+    let script = script.replace("cargo build --release -p leadwire", "cargo build --workspace --bin leadwire");
+    script.replace("target/release", "target/debug")
 }
 
 fn read(log: &Path) -> String {

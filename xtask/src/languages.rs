@@ -1,8 +1,8 @@
-//! Plugins in other languages than Rust: which there are, the tools that build them, and when to build again.
+//! Plugins in other languages than Rust: their sources, their tools, and incremental builds.
 //!
-//! The tools come from npm and PyPI in the versions that the sample plugins pin, into `target/lang-tools`; what they
-//! build goes to `target/lang-plugins`. Beside each result stands a hash of all that went into it: what has not
-//! changed is not built again.
+//! The tools come from npm and PyPI, in the versions that the sample plugins pin, into `target/lang-tools`; built
+//! plugins go to `target/lang-plugins`. Beside each result is a hash of its inputs, and unchanged plugins are not built
+//! again.
 
 use std::{
     ffi::OsStr,
@@ -22,13 +22,13 @@ pub enum Language {
     Python,
 }
 
-/// A plugin's folder: `plugin.js` or `app.py` makes the component `<name of the folder>.wasm`.
+/// Folder of a plugin: `plugin.js` or `app.py` becomes the component `<name of the folder>.wasm`.
 pub struct Source {
     pub language: Language,
     pub folder: &'static str,
 }
 
-/// Whose `package.json` and `requirements.txt` say which tools are used.
+/// Plugins whose `package.json` and `requirements.txt` pin the tools.
 const JAVASCRIPT: &str = "plugins/mask-email-js";
 const PYTHON: &str = "plugins/card-guard-py";
 
@@ -39,7 +39,7 @@ pub const SOURCES: [Source; 4] = [
     Source { language: Language::Python, folder: "host/tests/scripts/every-hook-py" },
 ];
 
-/// What only the bench has a use for.
+/// Plugins that only the bench uses.
 pub const MEASURED: [Source; 4] = [
     Source { language: Language::JavaScript, folder: "bench/scripts/bench-filter-js" },
     Source { language: Language::JavaScript, folder: "bench/scripts/bench-hooks-js" },
@@ -47,11 +47,11 @@ pub const MEASURED: [Source; 4] = [
     Source { language: Language::Python, folder: "bench/scripts/bench-hooks-py" },
 ];
 
-/// What an author's tools leave behind in a plugin's folder.
+/// Files that an author's tools leave in a plugin's folder.
 const LEFTOVERS: [&str; 4] = ["node_modules", ".venv", "build", "__pycache__"];
 
 impl Language {
-    /// What is not there to build such plugins with, and how to get it.
+    /// Returns the missing tool for such plugins, and how to install it.
     pub fn missing(self) -> Option<String> {
         match self {
             Self::JavaScript => crate::docs::missing_node(),
@@ -61,7 +61,7 @@ impl Language {
                     python.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                     python.status().is_ok_and(|status| status.success())
                 };
-                // Debian has the part of `venv` that brings pip along in a package of its own.
+                // Debian packages the part of `venv` that includes pip separately.
                 (!works(&["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"])).then(|| {
                     "python3 with venv is missing; get Python 3.10 or newer, on Debian with: apt-get install python3 \
                      python3-venv"
@@ -71,7 +71,7 @@ impl Language {
         }
     }
 
-    /// Fetches the tools unless they are there already; answers which folder they are in.
+    /// Installs the tools unless they are installed already; returns their folder.
     fn tools(self, workspace: &Workspace) -> Result<PathBuf> {
         let (name, folder, pins): (_, _, &[&str]) = match self {
             Self::JavaScript => ("js", JAVASCRIPT, &["package.json", "package-lock.json", ".npmrc"]),
@@ -109,8 +109,8 @@ impl Language {
 }
 
 impl Source {
-    /// Builds the component into `target/lang-plugins`, unless nothing has changed since it was built; answers which
-    /// file it is.
+    /// Builds the component into `target/lang-plugins`, unless nothing has changed since the last build; returns its
+    /// path.
     pub fn build(&self, workspace: &Workspace) -> Result<PathBuf> {
         let tools = self.language.tools(workspace)?;
         let folder = workspace.root.join(self.folder);
@@ -131,7 +131,7 @@ impl Source {
         Ok(file)
     }
 
-    /// What the README of a sample plugin tells its author to type.
+    /// Build command, as the README of a sample plugin gives it.
     fn command(&self, tools: &Path, out: &Path) -> Command {
         match self.language {
             Language::JavaScript => {
@@ -149,7 +149,7 @@ impl Source {
         }
     }
 
-    /// The plugin's own tests, where it has some.
+    /// Command for the plugin's own tests, if it has any.
     pub fn tests(&self, workspace: &Workspace) -> Result<Option<Command>> {
         let folder = workspace.root.join(self.folder);
         let has = |is: fn(&str) -> bool| files(&folder).map(|files| files.iter().any(|file| is(&name_of(file))));
@@ -175,7 +175,7 @@ fn name_of(file: &Path) -> String {
     file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Every file of a plugin, the interface behind its link included, in order.
+/// All files of a plugin in order, including the interface behind its link.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in folder.read_dir().with_context(|| format!("{} cannot be read", folder.display()))? {
@@ -189,7 +189,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A hash of the files' names and content; it need not be the same on another machine.
+/// Hash of the files' names and content; it may differ between machines.
 fn hash(root: &Path, files: &[PathBuf]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for file in files {

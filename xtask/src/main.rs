@@ -1,11 +1,13 @@
-//! `cargo xtask`: everything a person types to work on Leadwire or to try it.
+//! `cargo xtask`: all commands for people who work on Leadwire or try it.
 //!
-//! Each command says what it is doing and stops all that it started on Ctrl-C. What a server or a plugin author
-//! needs as well lives in the `leadwire` binary; this only calls it.
+//! Each command prints what it is doing, and stops everything that it started on Ctrl-C. Functions that a server or a
+//! plugin author needs too are in the `leadwire` binary; this only calls it.
 #![allow(clippy::print_stdout, reason = "talking to a person is what this program is for")]
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
 mod bench;
+mod debian_rust;
+mod dist;
 mod docs;
 mod languages;
 mod process;
@@ -21,10 +23,12 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  run [-- FLAGS]    build everything, seed a database if there is none, and serve the demo;
-                    FLAGS go to `leadwire serve`
+  run [--release] [-- FLAGS]
+                    build everything, seed a database if there is none, and serve the demo;
+                    FLAGS go to `leadwire serve`. --release takes longer to build and serves faster
   test [STEP...]    run all checks and tests, or only the named steps
   plugins           build the sample plugins into target/plugins
+  dist              make a release archive in target/dist, with install.sh, licences and checksums
   bench [--debug]   measure what plugins cost, in a release build; says whether the gate holds.
                     With --debug, in a debug build: for those who work on the bench itself";
 
@@ -45,12 +49,18 @@ fn command() -> anyhow::Result<ExitCode> {
     let mut args: Vec<String> = args.collect();
     match command.as_deref() {
         Some("run") => {
-            if args.first().is_some_and(|arg| arg == "--") {
-                args.remove(0);
-            }
+            args.retain({
+                let mut is_first = true;
+                move |arg| arg != "--" || !std::mem::take(&mut is_first)
+            });
             run::run(&Workspace::find()?, &args)
         }
         Some("test") => test::run(&Workspace::find()?, &args),
+        Some("dist") => {
+            let archive = dist::run(&Workspace::find()?, workspace::Profile::Release)?;
+            println!("{}", archive.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Some("plugins") => {
             Workspace::find()?.build_plugins(workspace::Profile::Dev)?;
             Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Child processes: shown before they start, in a group of their own, and stopped when we are.
+//! Child processes: printed before they start, each in its own process group, and stopped when this process is.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ use signal_hook::{
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// On Ctrl-C passes the wish on to every child; without one, ends this process.
+/// Forwards Ctrl-C to every child; without one, ends this process.
 ///
-/// The children are no members of our process group, so that each gets one signal, from us, whether it was typed
-/// in a terminal or sent to our process id alone.
+/// The children are not members of our process group. So each gets one signal, from us, whether it was typed in a
+/// terminal or sent only to our process id.
 pub fn stop_children_on_signals() {
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal));
     let Ok(mut signals) = Signals::new(heeded) else { return };
@@ -34,17 +34,18 @@ pub fn stop_children_on_signals() {
             let again = STOPPED.swap(true, Ordering::SeqCst);
             let groups = groups();
             if groups.is_empty() {
+                #[expect(clippy::disallowed_methods, reason = "nothing is left to stop")]
                 std::process::exit(130);
             }
             for group in groups.iter() {
-                // It may have ended on its own just now.
+                // It may have ended by itself just now.
                 let _ = kill_process_group(*group, if again { Signal::KILL } else { Signal::TERM });
             }
         }
     });
 }
 
-/// Whether who started us said to go on regardless, as `nohup` does.
+/// True if our parent set the signal to be ignored, as `nohup` does.
 fn ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -56,7 +57,7 @@ pub fn interrupted() -> bool {
     STOPPED.load(Ordering::SeqCst)
 }
 
-/// A child whose group gets a SIGTERM, and then a SIGKILL, when this is dropped.
+/// Child process; its group gets a SIGTERM, and later a SIGKILL, when this is dropped.
 pub struct Running {
     pub child: Child,
     group: Pid,
@@ -105,7 +106,7 @@ impl Drop for Running {
     }
 }
 
-/// Shows the command, runs it, and fails when it does.
+/// Prints the command, runs it, and fails if it fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = status(command)?;
     if status.success() {
@@ -114,13 +115,13 @@ pub fn run(command: &mut Command) -> Result<()> {
     bail!("{} {}", shown(command), ending(status))
 }
 
-/// Shows the command and runs it.
+/// Prints the command and runs it.
 pub fn status(command: &mut Command) -> Result<ExitStatus> {
     println!("$ {}", shown(command));
     Running::start(command)?.wait()
 }
 
-/// Shows the command, runs it and passes its standard output on, line by line, to the terminal and to `line`.
+/// Prints the command, runs it and passes its standard output, line by line, to the terminal and to `line`.
 pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     println!("$ {}", shown(command));
     let mut running = Running::start(command.stdout(Stdio::piped()))?;
@@ -135,7 +136,7 @@ pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStat
     running.wait()
 }
 
-/// Whether a program is there to be run.
+/// True if a program can be run.
 pub fn installed(program: &str) -> bool {
     Command::new(program)
         .arg("--version")
@@ -161,5 +162,5 @@ fn shown(command: &Command) -> String {
 }
 
 fn groups() -> MutexGuard<'static, Vec<Pid>> {
-    GROUPS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    GROUPS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,19 +1,19 @@
-//! What the test runners said: reads the closing lines of libtest and of node's runner, and draws the table.
+//! Results of the test runners: parses the summary lines of libtest and of node's runner, and formats the table.
 
 use std::{fmt::Write, time::Duration};
 
-/// What came of one step.
+/// Outcome of one step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
-    /// Why something was skipped or what failed, for a person to read.
+    /// Reasons of skips and failures, for people.
     pub notes: Vec<String>,
 }
 
 impl Outcome {
-    /// A step that cannot be done here.
+    /// Outcome of a step that cannot run here.
     pub fn skip(reason: impl Into<String>) -> Self {
         Self { skipped: 1, notes: vec![reason.into()], ..Self::default() }
     }
@@ -22,7 +22,7 @@ impl Outcome {
         Self { failed: 1, notes: vec![reason.into()], ..Self::default() }
     }
 
-    /// Adds what another runner did.
+    /// Adds the outcome of another runner.
     pub fn include(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -30,7 +30,7 @@ impl Outcome {
         self.notes.extend(other.notes);
     }
 
-    /// Adds what one line of a runner's output tells.
+    /// Adds the counts in one line of a runner's output.
     pub fn read(&mut self, line: &str) {
         let line = line.trim();
         if let Some(rest) = line.strip_prefix("test result: ") {
@@ -67,7 +67,7 @@ pub struct Row {
     pub took: Duration,
 }
 
-/// The table of steps and, as its last line, the counts of all of them.
+/// Table of steps; its last line has the total counts.
 pub fn summary(rows: &[Row]) -> String {
     let mut text = String::from("\nstep       result    passed  failed  skipped     time\n");
     for Row { step, outcome, took } in rows {

@@ -1,6 +1,6 @@
 //! `cargo xtask run`: the demo, from nothing to a served event.
 //!
-//! The database and the plugins' settings are made once and kept; what is built is brought up to date each time.
+//! The database and the plugins' settings are created once and kept; built files are updated each time.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ use crate::{
 const DATABASE: &str = "leadwire.db";
 const PLUGINS: &str = "leadwire-data/plugins";
 
-/// Off at first: with it on, a SALES user sees no lead of other territories, and none that names no territory.
+/// Disabled at first: when enabled, a SALES user sees no lead of other territories, and none without a territory.
 const TERRITORY: &str = "# Set enabled to true, and Sam Sales sees just the leads of two territories.
 enabled = false
 
@@ -29,7 +29,7 @@ enabled = false
 \"SALES\" = [\"north\", \"east\"]
 ";
 
-/// Off at first as well: with it on, Sam Sales gets every new lead that has no owner.
+/// Disabled at first as well: when enabled, Sam Sales gets every new lead without an owner.
 const ROUND_ROBIN: &str =
     "# Set enabled to true, and Sam Sales gets every new lead without an owner; add other users for turns.
 enabled = false
@@ -42,7 +42,11 @@ effects = [\"lead:assign\", \"remind\"]
 ";
 
 pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
-    let (leadwire, built) = workspace.build_plugins(Profile::Release)?;
+    let (profile, flags) = match flags {
+        [first, rest @ ..] if first == "--release" => (Profile::Release, rest),
+        flags => (Profile::Dev, flags),
+    };
+    let (leadwire, built) = workspace.build_plugins(profile)?;
     let database = flag(flags, "--database").map(str::to_owned).or_else(|| env::var("LEADWIRE_DATABASE").ok());
     let database = database.unwrap_or_else(|| DATABASE.into());
     let on_database = |arguments: &[&str]| {
@@ -53,12 +57,12 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
         }
         command
     };
-    // It leaves a database alone that has users.
+    // Seeding leaves a database with users unchanged.
     process::run(&mut on_database(&["seed", "--mode", "demo"]))?;
 
     let plugins = flag(flags, "--plugins").unwrap_or(PLUGINS);
     let folder = workspace.root.join(plugins);
-    // It is in the data directory, which is nobody else's to read.
+    // The folder is inside the data directory, which only its owner may read.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.with_context(|| format!("{} cannot be made", folder.display()))?;
     for source in workspace.plugin_sources()? {
@@ -67,7 +71,7 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
             let settings = match name.as_str() {
                 "territory" => TERRITORY.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
                 "round-robin" => ROUND_ROBIN.replace("SALES", &sales_user(&mut on_database(&["user", "list"]))?),
-                // Off at first as well, or a lead could not get on without a contact and an address.
+                // Disabled at first as well, or a lead could not advance without a contact and an address.
                 "validate-lead" => {
                     let settings = fs::read_to_string(workspace.root.join(&source).join("plugin.toml"))?;
                     settings.replacen("enabled = true", "enabled = false", 1)
@@ -94,24 +98,24 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     serve_and_tell(&mut serve)
 }
 
-/// Writes a file in one step, so that a server that is running never reads half of it.
+/// Writes a file atomically, so that a running server never reads half of it.
 fn put(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
     let partial = folder.join(format!("{name}.partial"));
     fs::write(&partial, content)?;
     fs::rename(partial, folder.join(name)).with_context(|| format!("{name} cannot be written"))
 }
 
-/// The id of the first salesperson.
+/// Id of the first salesperson.
 fn sales_user(list: &mut Command) -> Result<String> {
     let output = list.stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8(output.stdout)?;
     let line = text.lines().find(|line| line.contains(" SALES "));
-    // Any id will do where there is none: the plugin is off.
+    // Any id will do if there is none: the plugin is disabled.
     let id = line.and_then(|line| line.split_whitespace().next()).unwrap_or("00000000-0000-7000-8000-000000000001");
     Ok(id.to_owned())
 }
 
-/// Serves until it ends or is told to; what to try next is printed once something listens.
+/// Serves until the server ends or is stopped; prints what to try next once it listens.
 fn serve_and_tell(serve: &mut Command) -> Result<ExitCode> {
     let mut server = Running::start(serve)?;
     let stdout = server.child.stdout.take().context("the output was not piped")?;
@@ -130,7 +134,7 @@ fn serve_and_tell(serve: &mut Command) -> Result<ExitCode> {
     }
 }
 
-/// The value of `--name VALUE` or `--name=VALUE`.
+/// Value of `--name VALUE` or `--name=VALUE`.
 fn flag<'a>(flags: &'a [String], name: &str) -> Option<&'a str> {
     let at = flags.iter().position(|flag| flag.split('=').next() == Some(name))?;
     flags[at].split_once('=').map(|(_, value)| value).or_else(|| flags.get(at + 1).map(String::as_str))

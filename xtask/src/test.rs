@@ -1,7 +1,7 @@
-//! `cargo xtask test`: every check there is, in order and to the end, then one table.
+//! `cargo xtask test`: runs every check, in order and to the end, then prints one table.
 //!
-//! A step that cannot be done here says what is missing and how to get it, and counts as skipped. With `CI` set
-//! a skip fails the run: nothing is left out unseen.
+//! A step that cannot run here prints what is missing and how to install it, and counts as skipped. With `CI` set, a
+//! skip fails the run, so that no step is left out unnoticed.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    docs,
+    dist, docs,
     languages::{Language, SOURCES},
     process,
     report::{self, Outcome, Row},
@@ -26,7 +26,7 @@ struct Step {
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "clippy", about: "clippy has no complaint", run: clippy },
     Step { name: "doc", about: "the API documentation builds without warnings", run: doc },
@@ -38,6 +38,7 @@ const STEPS: [Step; 8] = [
     },
     Step { name: "rust", about: "unit and integration tests, and the examples in the documentation", run: rust },
     Step { name: "node", about: "real clients against the real server", run: node },
+    Step { name: "dist", about: "a release archive installs and starts", run: dist },
     Step { name: "docs", about: "every command in the documentation", run: docs::run },
 ];
 
@@ -47,7 +48,7 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
     }
     let steps = STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
     if env::var_os(docs::INSIDE).is_some() {
-        // The documentation names this command, and its test runs all that it names.
+        // The documentation contains this command, and its test runs every command in it.
         steps.for_each(|step| println!("{:<10} {}", step.name, step.about));
         return Ok(ExitCode::SUCCESS);
     }
@@ -109,7 +110,7 @@ fn languages(workspace: &Workspace) -> Result<Outcome> {
         if source.language == Language::JavaScript {
             outcome.include(counted(&mut tests)?);
         } else {
-            // What Python's runner prints has no counts that could be told from a program's own words.
+            // The output of Python's runner has no counts that can be distinguished from a program's own output.
             process::run(&mut tests)?;
             outcome.passed += 1;
         }
@@ -121,11 +122,19 @@ fn rust(workspace: &Workspace) -> Result<Outcome> {
     counted(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 
+fn dist(workspace: &Workspace) -> Result<Outcome> {
+    match docs::missing_node() {
+        Some(missing) => Ok(Outcome::skip(missing)),
+        None => dist::test(workspace),
+    }
+}
+
 fn node(workspace: &Workspace) -> Result<Outcome> {
     if let Some(missing) = docs::missing_node() {
         return Ok(Outcome::skip(missing));
     }
-    // The tests of the client helper talk to the server by what the first folder has for that; `npm ci` builds it.
+    // The tests of the client helper talk to the server with the packages of the first folder; `npm ci` builds the
+    // helper.
     let folders = ["host/tests/node", "clients/js"].map(|folder| workspace.root.join(folder));
     for folder in &folders {
         process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
@@ -146,7 +155,7 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
     files.sort();
     counted(
         Command::new("node")
-            // Two files at a time: what takes long in most of them is waiting for clients to come back.
+            // Two files at a time: most of their time is waiting for clients to reconnect.
             .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
             .args(files)
             .current_dir(folder)
@@ -155,7 +164,7 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
     )
 }
 
-/// Runs a test runner and counts what it says it did; one that fails without naming a test has failed once.
+/// Runs a test runner and counts its results; one that fails without naming a test counts as one failure.
 fn counted(command: &mut Command) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let status = process::tee(command, |line| outcome.read(line))?;

@@ -1,4 +1,4 @@
-//! Where things are in this repository, and how the server and its sample plugins are built.
+//! Paths of this repository, and builds of the server and its sample plugins.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process;
+use crate::{debian_rust, process};
 
 pub struct Workspace {
     pub root: PathBuf,
@@ -23,7 +23,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Cargo's name for where it puts what it builds.
+    /// Name of the folder that cargo builds into.
     fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
@@ -36,7 +36,8 @@ impl Workspace {
     pub fn find() -> Result<Self> {
         let output = cargo()
             .args(["metadata", "--format-version", "1", "--no-deps"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            // As cargo sets it when it runs us: what it has compiled in can be that of another copy of the workspace.
+            .current_dir(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()))
             .stderr(Stdio::inherit())
             .output()
             .context("cargo could not be started")?;
@@ -53,10 +54,10 @@ impl Workspace {
         command
     }
 
-    /// Builds the server and answers where the binary is.
+    /// Builds the server and returns the path of the binary.
     pub fn build_host(&self, profile: Profile) -> Result<PathBuf> {
-        // Cargo compiles wasmtime once for each set of features that is asked for: in development that of the tests,
-        // else that of the command which the documentation tells everybody.
+        // Cargo compiles wasmtime once per set of requested features: for development the set of the tests, otherwise
+        // that of the command in the documentation.
         let mut command = match profile {
             Profile::Dev => self.cargo(["build", "--workspace", "--bin", "leadwire"]),
             Profile::Release => self.cargo(["build", "--release", "--package", "leadwire", "--bin", "leadwire"]),
@@ -65,7 +66,7 @@ impl Workspace {
         Ok(self.target.join(profile.folder()).join("leadwire"))
     }
 
-    /// Builds the server and, with it, the sample plugins; answers where both are.
+    /// Builds the server and, with it, the sample plugins; returns the paths of both.
     pub fn build_plugins(&self, profile: Profile) -> Result<(PathBuf, PathBuf)> {
         let leadwire = self.build_host(profile)?;
         let out = self.target.join("plugins");
@@ -73,7 +74,7 @@ impl Workspace {
         Ok((leadwire, out))
     }
 
-    /// Builds the server and the bench; answers where both are.
+    /// Builds the server and the bench; returns the paths of both.
     pub fn build_bench(&self, profile: Profile) -> Result<(PathBuf, PathBuf)> {
         let mut command = match profile {
             Profile::Dev => self.cargo(["build", "--workspace"]),
@@ -86,27 +87,28 @@ impl Workspace {
         Ok((folder.join("leadwire"), folder.join("leadwire-bench")))
     }
 
-    /// Builds the plugins that the bench measures, as a project of `leadwire plugin new` is built.
+    /// Builds the plugins that the bench measures, with the settings of a project of `leadwire plugin new`.
     pub fn build_measured_plugins(&self, leadwire: &Path, out: &Path) -> Result<()> {
         let mut command = self.build_guests(leadwire, "bench/guests", out)?;
         command.env("CARGO_PROFILE_RELEASE_LTO", "true").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
         process::run(&mut command)
     }
 
-    /// Builds the plugins that only tests have a use for, apart from those that somebody may want to run.
+    /// Builds the plugins that only tests use, separately from those that people may want to run.
     pub fn build_test_plugins(&self, leadwire: &Path) -> Result<()> {
         let mut command = self.build_guests(leadwire, "host/tests/guests", &self.target.join("test-plugins"))?;
         process::run(&mut command)
     }
 
-    /// What builds the plugins in Rust that stand in `folder`.
+    /// Command that builds the Rust plugins in `folder`.
     fn build_guests(&self, leadwire: &Path, folder: &str, out: &Path) -> Result<Command> {
         let mut command = Command::new(leadwire);
-        command.current_dir(&self.root).args(["plugin", "build"]).args(self.sources(folder)?).arg("--out").arg(out);
+        command.current_dir(&self.root).envs(debian_rust::variables()?);
+        command.args(["plugin", "build"]).args(self.sources(folder)?).arg("--out").arg(out);
         Ok(command)
     }
 
-    /// The folders of the sample plugins in Rust, in order.
+    /// Folders of the Rust sample plugins, in order.
     pub fn plugin_sources(&self) -> Result<Vec<PathBuf>> {
         self.sources("plugins")
     }
@@ -127,15 +129,15 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs us, or the one on the PATH.
+/// The cargo that runs this program, or the one on the PATH.
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     forget_xtask(&mut command);
     command
 }
 
-/// Takes out what `cargo xtask` says of this program to itself. Build scripts such as ring's look at some of it, and
-/// a build would not be the one that somebody gets who types the same command in a shell.
+/// Removes variables that `cargo xtask` sets about this program. Build scripts such as ring's read some of them, and
+/// the build would differ from one that a person starts with the same command in a shell.
 pub fn forget_xtask(command: &mut Command) {
     let about_us = |name: &str| {
         name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_BIN_")
