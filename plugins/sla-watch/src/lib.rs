@@ -65,7 +65,7 @@ impl After for SlaWatch {
         let waits = |lead: &Lead<'_>| lead.status() == Some("NEW") && lead.last_activity_at().is_none();
         let Some(lead) = reminder.lead().filter(waits) else { return Ok(Outcome::nothing()) };
         let id = lead.id().ok_or("a lead without an id")?;
-        let told: Vec<&str> = match lead.owner().and_then(|owner| owner.id()) {
+        let told: Vec<&str> = match lead.owner().and_then(leadwire_plugin_sdk::User::id) {
             Some(owner) => vec![owner],
             None => self.0.unowned.iter().map(String::as_str).collect(),
         };

@@ -124,7 +124,7 @@ impl ValidateLead {
 /// The phone number that the command would write, unless the lead has it already: forms send all that they show.
 fn changed_phone(command: &Command) -> Option<&str> {
     let phone = command.text("/input/phone").filter(|phone| !phone.trim().is_empty())?;
-    let known = command.lead().and_then(|lead| lead.phone());
+    let known = command.lead().and_then(leadwire_plugin_sdk::Lead::phone);
     (known != Some(phone)).then_some(phone)
 }
 
