@@ -1,7 +1,7 @@
 //! Accepted TCP connection with guards: it can be cut from elsewhere, has to send something soon, and has to take what
 //! it is sent.
 //!
-//! Once it is a WebSocket, what comes in goes through [`Frames`].
+//! Once it is a WebSocket, what comes in goes through `Frames`.
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
