@@ -3,7 +3,7 @@
 //! The socket's handlers are set up in here as well, so that nothing it says is missed; but nothing is sent before
 //! [`begin`], because what is sent earlier never arrives.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use metrics::counter;
 use parking_lot::Mutex;
@@ -43,6 +43,9 @@ use crate::{
         },
     },
 };
+
+/// A page that the browser puts into its cache may answer one more ping while the next page connects.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
 
 /// Reason why a client may not connect; its text is the client's `connect_error.message`.
 #[derive(Debug, thiserror::Error)]
@@ -434,7 +437,8 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
             // A page that polled, or that the browser keeps in its cache, sends nothing when it is left for the next
             // one.
             DisconnectReason::HeartbeatTimeout => {
-                if last_heard.is_some_and(|last_heard| self.client.has_sibling_since(last_heard)) {
+                let before = last_heard.and_then(|last_heard| last_heard.checked_sub(LAST_ANSWER));
+                if before.is_some_and(|before| self.client.has_sibling_since(before)) {
                     DisconnectKind::Left
                 } else {
                     DisconnectKind::Lost
