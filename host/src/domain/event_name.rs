@@ -1,104 +1,67 @@
 //! Names of events, with the text of each in one place: those in the log, those that are only sent, and those that
 //! Socket.IO keeps for itself.
 
-/// Event that Leadwire appends to the log or sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventName {
-    LeadCreated,
-    LeadUpdated,
-    LeadAssigned,
-    LeadDeleted,
+macro_rules! event_names {
+    ($($(#[$doc:meta])* $event:ident = $text:literal,)+) => {
+        /// Event that Leadwire appends to the log or sends.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EventName {
+            $($(#[$doc])* $event,)+
+        }
+
+        impl EventName {
+            pub const ALL: &[Self] = &[$(Self::$event),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$event => $text,)+
+                }
+            }
+
+            /// Returns the event with this name; plugins and older versions may use others.
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$event),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+event_names! {
+    LeadCreated = "lead:created",
+    LeadUpdated = "lead:updated",
+    LeadAssigned = "lead:assigned",
+    LeadDeleted = "lead:deleted",
     /// Sent in place of a change to users who no longer see the lead.
-    LeadRevoked,
+    LeadRevoked = "lead:revoked",
     /// Shaping of a lead that is read; neither in the log nor sent.
-    LeadRead,
-    LeadViewers,
-    LeadSubscribed,
-    LeadUnsubscribed,
-    ActivityCreated,
-    ActivityUpdated,
-    ActivityDeleted,
+    LeadRead = "lead:read",
+    LeadViewers = "lead:viewers",
+    LeadSubscribed = "lead:subscribed",
+    LeadUnsubscribed = "lead:unsubscribed",
+    ActivityCreated = "activity:created",
+    ActivityUpdated = "activity:updated",
+    ActivityDeleted = "activity:deleted",
     /// Shaping of an activity that is read; neither in the log nor sent.
-    ActivityRead,
-    Notification,
-    SessionUpdated,
-    SessionEnded,
-    DeliverySwitched,
-    DeliveryReleased,
-    Connected,
-    SyncDone,
-    SyncReset,
-    AuthExpiring,
-    AuthRefreshed,
-    ServerDraining,
+    ActivityRead = "activity:read",
+    Notification = "notification",
+    SessionUpdated = "session:updated",
+    SessionEnded = "session:ended",
+    DeliverySwitched = "delivery:switched",
+    DeliveryReleased = "delivery:released",
+    Connected = "connected",
+    SyncDone = "sync:done",
+    SyncReset = "sync:reset",
+    AuthExpiring = "auth:expiring",
+    AuthRefreshed = "auth:refreshed",
+    ServerDraining = "server:draining",
 }
 
 /// Names that a Socket.IO client emits by itself; an event with such a name would look like one of them.
 pub const SOCKET_IO_RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-impl EventName {
-    pub const ALL: [Self; 24] = [
-        Self::LeadCreated,
-        Self::LeadUpdated,
-        Self::LeadAssigned,
-        Self::LeadDeleted,
-        Self::LeadRevoked,
-        Self::LeadRead,
-        Self::LeadViewers,
-        Self::LeadSubscribed,
-        Self::LeadUnsubscribed,
-        Self::ActivityCreated,
-        Self::ActivityUpdated,
-        Self::ActivityDeleted,
-        Self::ActivityRead,
-        Self::Notification,
-        Self::SessionUpdated,
-        Self::SessionEnded,
-        Self::DeliverySwitched,
-        Self::DeliveryReleased,
-        Self::Connected,
-        Self::SyncDone,
-        Self::SyncReset,
-        Self::AuthExpiring,
-        Self::AuthRefreshed,
-        Self::ServerDraining,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LeadCreated => "lead:created",
-            Self::LeadUpdated => "lead:updated",
-            Self::LeadAssigned => "lead:assigned",
-            Self::LeadDeleted => "lead:deleted",
-            Self::LeadRevoked => "lead:revoked",
-            Self::LeadRead => "lead:read",
-            Self::LeadViewers => "lead:viewers",
-            Self::LeadSubscribed => "lead:subscribed",
-            Self::LeadUnsubscribed => "lead:unsubscribed",
-            Self::ActivityCreated => "activity:created",
-            Self::ActivityUpdated => "activity:updated",
-            Self::ActivityDeleted => "activity:deleted",
-            Self::ActivityRead => "activity:read",
-            Self::Notification => "notification",
-            Self::SessionUpdated => "session:updated",
-            Self::SessionEnded => "session:ended",
-            Self::DeliverySwitched => "delivery:switched",
-            Self::DeliveryReleased => "delivery:released",
-            Self::Connected => "connected",
-            Self::SyncDone => "sync:done",
-            Self::SyncReset => "sync:reset",
-            Self::AuthExpiring => "auth:expiring",
-            Self::AuthRefreshed => "auth:refreshed",
-            Self::ServerDraining => "server:draining",
-        }
-    }
-
-    /// Returns the event with this name; plugins and older versions may use others.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.as_str() == name)
-    }
-}
 
 impl PartialEq<EventName> for str {
     fn eq(&self, other: &EventName) -> bool {
@@ -120,9 +83,9 @@ mod tests {
 
     #[test]
     fn each_name_stands_for_one_event_and_none_is_reserved() {
-        let names: HashSet<&str> = EventName::ALL.into_iter().map(EventName::as_str).collect();
+        let names: HashSet<&str> = EventName::ALL.iter().map(|event| event.as_str()).collect();
         assert_eq!(names.len(), EventName::ALL.len());
-        assert!(EventName::ALL.into_iter().all(|event| EventName::parse(event.as_str()) == Some(event)));
+        assert!(EventName::ALL.iter().all(|event| EventName::parse(event.as_str()) == Some(*event)));
         assert!(SOCKET_IO_RESERVED.iter().all(|name| !names.contains(name)));
     }
 }

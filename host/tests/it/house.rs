@@ -123,7 +123,7 @@ fn the_name_of_an_event_is_written_in_one_place() {
     for Source { path, text, .. } in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let has_own = path.ends_with("event_name.rs") || path.ends_with("tests.rs");
-        for name in EventName::ALL.into_iter().map(EventName::as_str).filter(|_| !has_own) {
+        for name in EventName::ALL.iter().map(|event| event.as_str()).filter(|_| !has_own) {
             assert!(!code.contains(&format!("\"{name}\"")), "{}: use EventName for {name}", path.display());
         }
     }
