@@ -198,7 +198,7 @@ impl<P: Publisher> Delivery<P> {
                 self.publisher.lost();
             }
             for line in &lines {
-                tracing::trace!(target: "leadwire::walk", file = file!(), "deliver");
+                walk_step!("deliver");
                 if line.event.is_erasure() {
                     self.replay.forget();
                 }

@@ -2,6 +2,9 @@
 //!
 //! The walk of an event from a request to the sockets, and who may import whom, are in `docs/ARCHITECTURE.md`.
 
+#[macro_use]
+mod walk;
+
 pub mod app;
 pub mod auth;
 pub mod cli;

@@ -81,7 +81,7 @@ impl About {
 impl App {
     /// Asks the `before` plugins and returns the command as they allow or amend it.
     pub(crate) async fn ask_plugins(&self, actor: &Actor, command: Command, about: &About) -> Result<Command> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "ask_plugins");
+        walk_step!("ask_plugins");
         if let (Some(version), Some(lead)) = (command.version(), &about.lead)
             && version != lead.version
         {

@@ -39,7 +39,7 @@ impl App {
         command: Command,
         key: Option<IdempotencyKey>,
     ) -> Result<CommandOutcome> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "execute");
+        walk_step!("execute");
         let key = key.map(|key| key.for_request(&command));
         if let Some(outcome) = self.done_before(caller, key.as_ref()).await? {
             return Ok(outcome);

@@ -84,7 +84,7 @@ impl Write<'_, '_> {
     }
 
     async fn update_lead(&mut self, id: LeadId, patch: &Map<String, Value>, version: Option<i64>) -> Result<Written> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "update_lead");
+        walk_step!("update_lead");
         let before = self.lead(id).await?;
         may(self.actor, Action::UpdateLead(&before))?;
         if is_outdated(&before, version) {

@@ -87,7 +87,7 @@ impl Shaper {
 
     /// Same as [`Shaper::slices`], by these plugins.
     pub fn slices_by(&self, plugins: &PinnedSet, line: &LogLine, roles: &[Role]) -> Vec<(Role, Arc<Slice>)> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "slices_by");
+        walk_step!("slices_by");
         let is_withheld = |role: &Role| match (&self.holds, line.event.lead_id) {
             (Some(holds), Some(lead)) => !line.event.is_about_rights() && holds.withholds(*role, lead),
             _ => false,

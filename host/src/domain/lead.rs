@@ -185,7 +185,7 @@ fn currency(input: &mut Input) -> Option<String> {
 impl Lead {
     /// Returns the fields after a merge patch (RFC 7396) and the changes; no changes when nothing differs.
     pub fn update(&self, patch: &Map<String, Value>) -> Result<(LeadFields, Vec<FieldChange>), Invalid> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "update");
+        walk_step!("update");
         let mut merged = Value::Object(self.fields.members());
         json_patch::merge(&mut merged, &Value::Object(patch.clone()));
         let Value::Object(mut members) = merged else { unreachable!("merging objects makes an object") };

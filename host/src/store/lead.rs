@@ -347,7 +347,7 @@ impl Tx<'_> {
 
     /// Updates all mutable columns of a lead and increments its `rev`.
     pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "save_lead");
+        walk_step!("save_lead");
         lead.rev = sqlx::query_scalar(
             "UPDATE leads SET title = $1, status = $2, contact_name = $3, company = $4, email = $5, phone = $6, source = $7,
                  value_cents = $8, currency = $9, description = $10, custom = $11, owner_id = $12, last_activity_at = $13,

@@ -120,7 +120,7 @@ impl Tx<'_> {
 
     /// Appends an event to the log and returns its seq.
     pub async fn append(&mut self, draft: &NewEvent) -> Result<u64> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "append");
+        walk_step!("append");
         let seq: i64 =
             sqlx::query_scalar("UPDATE log SET head = head + 1 RETURNING head").fetch_one(&mut *self.reader.tx).await?;
         let rooms: Vec<String> = draft.rooms.iter().map(Room::to_string).collect();

@@ -9,7 +9,7 @@ use leadwire::domain::event_name::EventName;
 use syn::visit::{self, Visit};
 
 /// Each module uses what stands behind it and nothing before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "main",
     "cli",
     "server",
@@ -24,6 +24,7 @@ const ORDER: [&str; 14] = [
     "telemetry",
     "files",
     "domain",
+    "walk",
 ];
 
 /// The rooms of `plugin`: each uses what stands behind it and nothing before it.

@@ -33,7 +33,7 @@ pub(crate) fn run(
     question: &ProposedCommand<'_>,
     check: impl Fn(&Map<String, Value>) -> Result<(), String>,
 ) -> Result<Ruling, Unavailable> {
-    tracing::trace!(target: "leadwire::walk", file = file!(), "run");
+    walk_step!("run");
     let (id, user) = (question.user.id.to_string(), serde_json::to_value(question.user).expect("a user is plain JSON"));
     let mut document = json!({"input": question.input});
     let mut by = None;

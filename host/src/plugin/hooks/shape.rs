@@ -38,7 +38,7 @@ pub(crate) fn run_observed(
     roles: &[Role],
     observer: &mut impl Observer,
 ) -> Vec<(Role, Shaped)> {
-    tracing::trace!(target: "leadwire::walk", file = file!(), event = name, "run_observed");
+    walk_step!("run_observed", event = name);
     if set.is_indifferent_to(name) {
         let whole = |&role| (role, Shaped::Sent { payload: payload.clone(), audience: Audience::Everyone });
         return roles.iter().map(whole).collect();

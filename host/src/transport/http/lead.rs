@@ -80,7 +80,7 @@ async fn update(
     if_match: IfMatch,
     JsonBody(patch): JsonBody,
 ) -> Result<Response, Problem> {
-    tracing::trace!(target: "leadwire::walk", file = file!(), "update");
+    walk_step!("update");
     let actor = caller.principal();
     let version = expected_version(&api, &actor, lead, if_match).await?;
     let outcome = api.app.execute(&actor, Command::UpdateLead { lead, patch, version }, None).await?;

@@ -55,7 +55,7 @@ impl Client {
 
     /// Takes an event that is being handed out, if it is for this client. A client that cannot take it falls behind.
     pub(crate) fn offer(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) -> Offered {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "offer");
+        walk_step!("offer");
         let mut state = self.state.lock();
         let awaits = state.awaits(event).is_some();
         if !state.is_live || !(awaits || state.wants(event)) {

@@ -204,7 +204,7 @@ impl Publisher for Registry {
     }
 
     fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "publish");
+        walk_step!("publish");
         self.presence.note(event);
         let index = self.rooms.read();
         let members = event.rooms.iter().filter_map(|room| index.get(room));

@@ -268,7 +268,7 @@ impl Writer {
 
     /// Hands a packet to socketioxide once its queue has room to spare.
     async fn send(&mut self, output: &OutgoingPacket) -> Result<(), Closed> {
-        tracing::trace!(target: "leadwire::walk", file = file!(), "send");
+        walk_step!("send");
         // The queue may still be full: of the engine's own packets, or because nobody counts.
         const MIN_WAIT: Duration = Duration::from_millis(5);
         const MAX_WAIT: Duration = Duration::from_millis(100);
