@@ -1,8 +1,8 @@
-//! Bounded reads of files that others name or put in place.
+//! Bounded reads of files that others name or put in place, and atomic replacement of files.
 //!
 //! Only regular files are read, and symbolic links that lead to one. A FIFO, a device or a socket would block the
-//! reader
-//! or never end, so none is opened. The open itself does not block either, in case the file is replaced meanwhile.
+//! reader or never end, so none is opened. The open itself does not block either, in case the file is replaced
+//! meanwhile.
 
 use std::{
     fs::{self, File, FileType, Metadata, OpenOptions, Permissions},
@@ -70,6 +70,9 @@ fn require_regular(kind: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {found}: expected a regular file")))
 }
 
+/// End of the name of a hidden file with new content.
+const PART: &str = ".part";
+
 /// Permissions of a file that is replaced atomically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAccess {
@@ -107,7 +110,7 @@ fn write_aside(file: &Path, bytes: &[u8], access: FileAccess) -> io::Result<Name
     let mode = if access == FileAccess::Inherited { 0o666 } else { 0o600 };
     let mut part = tempfile::Builder::new()
         .prefix(&format!(".{}.", name.to_string_lossy()))
-        .suffix(".part")
+        .suffix(PART)
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(folder(file))?;
     if let Some(old) = old {
@@ -115,6 +118,12 @@ fn write_aside(file: &Path, bytes: &[u8], access: FileAccess) -> io::Result<Name
     }
     part.write_all(bytes)?;
     Ok(part)
+}
+
+/// Returns the name of the file that a [`replace`] was to replace, if this is the name of its hidden file: a process
+/// that is killed meanwhile leaves it.
+pub fn unfinished(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(PART)?.rsplit_once('.').map(|(name, _)| name)
 }
 
 fn folder(file: &Path) -> &Path {
@@ -178,5 +187,14 @@ mod tests {
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read(&file).expect("there"), b"two");
         assert_eq!(dir.path().read_dir().expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_leaves_is_known_by_its_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let part = write_aside(&dir.path().join("a.wasm"), b"half", FileAccess::Owner).expect("written");
+        let name = part.path().file_name().and_then(|name| name.to_str()).expect("a name");
+        assert_eq!(unfinished(name), Some("a.wasm"));
+        assert_eq!([".a.wasm", "a.wasm.x.part", "a.wasm"].map(unfinished), [None; 3]);
     }
 }

@@ -13,6 +13,11 @@ use crate::{
     },
 };
 
+/// Directory below that of the state files, which is watched; what is in here is not.
+pub(crate) const KEPT: &str = "kept";
+/// Largest size of a component under any limit, in bytes.
+const MAX_KEPT: u64 = 1 << 30;
+
 pub(crate) fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
     let file = dir.join(format!("{hash}.wasm"));
     match files::read(&file, MAX_KEPT) {
@@ -31,12 +36,8 @@ pub(crate) fn kept(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
     Ok(code)
 }
 
-/// Directory below that of the state files, which is watched; what is in here is not.
-pub(crate) const KEPT: &str = "kept";
-/// Largest size of a component under any limit, in bytes.
-const MAX_KEPT: u64 = 1 << 30;
-
-/// Deletes the code of generations that nobody can bring back.
+/// Deletes the code of generations that nobody can bring back, and what a killed process left of such code. Whoever
+/// calls this holds the lock of the state files, as writers of code do.
 pub(crate) fn clean_up(dir: &Path, standings: &Rollouts) -> io::Result<()> {
     let wanted: BTreeSet<&str> = standings.values().flat_map(Rollout::hashes).collect();
     let entries = match fs::read_dir(dir) {
@@ -46,12 +47,11 @@ pub(crate) fn clean_up(dir: &Path, standings: &Rollouts) -> io::Result<()> {
     };
     for entry in entries {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let unfinished = files::unfinished(name);
+        let hash = unfinished.unwrap_or(name).strip_suffix(".wasm").filter(|hash| is_hash(hash));
         // Any other file there is not ours.
-        let hash = name
-            .and_then(|name| name.strip_suffix(".wasm").or(name.strip_suffix(".next")))
-            .filter(|hash| is_hash(hash));
-        if hash.is_some_and(|hash| !wanted.contains(hash)) {
+        if hash.is_some_and(|hash| unfinished.is_some() || !wanted.contains(hash)) {
             fs::remove_file(&path)?;
         }
     }

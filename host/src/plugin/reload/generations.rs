@@ -200,9 +200,12 @@ mod tests {
         let kept = directory(dir.path()).join(KEPT);
         fs::create_dir_all(kept.join("copies")).expect("a folder");
         fs::write(kept.join("notes.txt"), "mine").expect("written");
+        let left_by_a_killed_process = kept.join(format!(".{}.wasm.x7Kq2P.part", making("1").hash));
+        fs::write(&left_by_a_killed_process, "half").expect("written");
         let take = |standings: &mut Rollouts| standings.entry("a".into()).or_default().take(making("1"));
         update(dir.path(), &[], take).expect("written");
         assert!(kept.join("copies").exists() && kept.join("notes.txt").exists());
+        assert!(!left_by_a_killed_process.exists());
 
         let text = fs::read_to_string(file(dir.path())).expect("there");
         fs::write(file(dir.path()), text.replace(&making("1").hash, "../../secret")).expect("written");
