@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::forget_xtask;
+use crate::workspace::{host_target, rustc};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const COMPILER: &str = "rustc-web";
@@ -240,10 +240,7 @@ struct Rustc {
 
 impl Rustc {
     fn active() -> Result<Self> {
-        let verbose =
-            text(rustc().arg("-vV")).context("no Rust compiler found; install Rust from https://rustup.rs")?;
-        let host = verbose.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-        Ok(Self { sysroot: text(rustc().args(["--print", "sysroot"]))?.into(), host: host.to_owned() })
+        Ok(Self { sysroot: text(rustc().args(["--print", "sysroot"]))?.into(), host: host_target()? })
     }
 
     fn has_target(&self) -> bool {
@@ -260,12 +257,6 @@ impl Rustc {
         let bin = self.sysroot.join("lib/rustlib").join(&self.host).join("bin");
         bin.join("rust-lld").is_file().then_some(bin)
     }
-}
-
-fn rustc() -> Command {
-    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    forget_xtask(&mut command);
-    command
 }
 
 fn cache() -> Result<PathBuf> {

@@ -21,14 +21,14 @@ use sha2::{Digest, Sha256};
 use crate::{
     process,
     report::Outcome,
-    workspace::{Profile, Workspace},
+    workspace::{self, Profile, Workspace},
 };
 
 /// Builds the archive and returns where it is.
 pub fn run(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let (leadwire, plugins) = workspace.build_plugins(profile)?;
-    let metadata = Metadata::read(workspace)?;
-    let target = host()?;
+    let target = workspace::host_target()?;
+    let metadata = Metadata::read(workspace, &target)?;
     let name = format!("leadwire-{}-{target}", metadata.version()?);
     let out = workspace.target.join("dist");
     let stage = out.join(&name);
@@ -133,9 +133,8 @@ struct Package<'a> {
 }
 
 impl Metadata {
-    fn read(workspace: &Workspace) -> Result<Self> {
-        let host = host()?;
-        let mut cargo = workspace.cargo(["metadata", "--format-version", "1", "--locked", "--filter-platform", &host]);
+    fn read(workspace: &Workspace, target: &str) -> Result<Self> {
+        let mut cargo = workspace.cargo(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
         let output = cargo.output().context("cargo could not be started")?;
         Ok(Self(serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?))
     }
@@ -298,14 +297,6 @@ fn modified(workspace: &Workspace) -> Result<u64> {
     let output = git.args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root).output();
     let output = output.context("git could not be started")?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0))
-}
-
-/// Platform of the active compiler, such as `x86_64-unknown-linux-gnu`.
-fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("rustc could not be started")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc names no host")
 }
 
 #[cfg(test)]

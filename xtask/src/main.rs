@@ -46,15 +46,9 @@ fn main() -> ExitCode {
 fn command() -> anyhow::Result<ExitCode> {
     let mut args = std::env::args().skip(1);
     let command = args.next();
-    let mut args: Vec<String> = args.collect();
+    let args: Vec<String> = args.collect();
     match command.as_deref() {
-        Some("run") => {
-            args.retain({
-                let mut is_first = true;
-                move |arg| arg != "--" || !std::mem::take(&mut is_first)
-            });
-            run::run(&Workspace::find()?, &args)
-        }
+        Some("run") => run::run(&Workspace::find()?, &args),
         Some("test") => test::run(&Workspace::find()?, &args),
         Some("dist") => {
             let archive = dist::run(&Workspace::find()?, workspace::Profile::Release)?;

@@ -41,11 +41,8 @@ users = [\"SALES\"]
 effects = [\"lead:assign\", \"remind\"]
 ";
 
-pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
-    let (profile, flags) = match flags {
-        [first, rest @ ..] if first == "--release" => (Profile::Release, rest),
-        flags => (Profile::Dev, flags),
-    };
+pub fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    let (profile, flags) = parse(args);
     let (leadwire, built) = workspace.build_plugins(profile)?;
     let database = flag(flags, "--database").map(str::to_owned).or_else(|| env::var("LEADWIRE_DATABASE").ok());
     let database = database.unwrap_or_else(|| DATABASE.into());
@@ -98,6 +95,18 @@ pub fn run(workspace: &Workspace, flags: &[String]) -> Result<ExitCode> {
     serve_and_tell(&mut serve)
 }
 
+/// Splits the arguments of the command into the profile and the flags of `leadwire serve`.
+fn parse(args: &[String]) -> (Profile, &[String]) {
+    let (profile, rest) = match args {
+        [first, rest @ ..] if first == "--release" => (Profile::Release, rest),
+        rest => (Profile::Dev, rest),
+    };
+    match rest {
+        [first, flags @ ..] if first == "--" => (profile, flags),
+        flags => (profile, flags),
+    }
+}
+
 /// Writes a file atomically, so that a running server never reads half of it.
 fn put(folder: &Path, name: &str, content: &[u8]) -> Result<()> {
     let partial = folder.join(format!("{name}.partial"));
@@ -143,6 +152,19 @@ fn flag<'a>(flags: &'a [String], name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_behind_the_profile_and_two_dashes_is_for_the_server() {
+        let parsed = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            let (profile, flags) = parse(&args);
+            (profile == Profile::Release, flags.join(" "))
+        };
+        assert_eq!(parsed(&[]), (false, String::new()));
+        assert_eq!(parsed(&["--release", "--", "--listen", "x"]), (true, "--listen x".into()));
+        assert_eq!(parsed(&["--", "--listen", "--"]), (false, "--listen --".into()));
+        assert_eq!(parsed(&["--listen", "x"]), (false, "--listen x".into()));
+    }
 
     #[test]
     fn a_flag_is_found_in_both_spellings() {

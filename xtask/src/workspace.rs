@@ -136,6 +136,22 @@ fn cargo() -> Command {
     command
 }
 
+/// The active Rust compiler.
+pub fn rustc() -> Command {
+    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    forget_xtask(&mut command);
+    command
+}
+
+/// Target that the active compiler builds for unless it is told otherwise, such as `x86_64-unknown-linux-gnu`.
+pub fn host_target() -> Result<String> {
+    let output = rustc().arg("-vV").stderr(Stdio::inherit()).output();
+    let output = output.context("no Rust compiler found; install Rust from https://rustup.rs")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc names no host")
+}
+
 /// Removes variables that `cargo xtask` sets about this program. Build scripts such as ring's read some of them, and
 /// the build would differ from one that a person starts with the same command in a shell.
 pub fn forget_xtask(command: &mut Command) {
