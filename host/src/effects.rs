@@ -11,6 +11,7 @@ mod deliver;
 mod execute;
 mod follow;
 pub mod settings;
+mod task;
 pub mod webhook;
 
 use std::{collections::HashMap, sync::Arc};
@@ -134,10 +135,10 @@ impl Tasks {
 async fn follow(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) {
     let gone = stop.child_token();
     let asking = async {
-        FollowTask::new(shared.clone(), plugin.clone(), gone.clone()).run().await;
+        FollowTask::new(shared.clone(), plugin.clone()).run(&gone).await;
         gone.cancel();
     };
-    let carrying = Carrying::new(shared.clone(), plugin.clone(), gone.clone());
-    let posting = Posting::new(shared.clone(), plugin.clone(), gone.clone());
-    tokio::join!(asking, carrying.run(), posting.run());
+    let carrying = Carrying::new(shared.clone(), plugin.clone());
+    let posting = Posting::new(shared.clone(), plugin.clone());
+    tokio::join!(asking, carrying.run(&gone), posting.run(&gone));
 }

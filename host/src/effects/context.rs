@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::time::{Instant, sleep_until};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
     app::{self, App},
@@ -24,27 +23,6 @@ pub(crate) struct EffectsContext {
     pub(crate) app: App,
     pub(crate) settings: EffectsConfig,
     pub(crate) sender: Sender,
-}
-
-/// Result of one step of an effect task.
-pub(crate) enum TaskStep {
-    /// There may be more to do.
-    Again,
-    /// There is nothing to do before that moment, unless something changes.
-    Wait(Option<Instant>),
-    /// The plugin was removed.
-    Gone,
-}
-
-impl TaskStep {
-    /// Unwraps the result of a step. If the step failed, logs what could not be done for the plugin, and returns a
-    /// pause before the retry.
-    pub(crate) fn of(outcome: app::Result<Self>, plugin: &str, what: &str) -> Self {
-        outcome.unwrap_or_else(|error| {
-            error!(plugin, "cannot {what}, retrying: {error}");
-            Self::Wait(Some(Instant::now() + PAUSE))
-        })
-    }
 }
 
 impl EffectsContext {
@@ -101,12 +79,5 @@ impl EffectsContext {
         let mut tx = self.app.store().write().await?;
         tx.fail_effect(*id, reason, again_in.map(|wait| now.plus(wait)), now).await?;
         Ok(tx.commit().await?)
-    }
-}
-
-pub(crate) async fn wait(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

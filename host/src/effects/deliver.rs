@@ -3,11 +3,10 @@
 //!
 //! A webhook is marked as done after it was sent, so a process that ends in between sends it again, under the same id.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::pending, sync::Arc};
 
 use serde_json::{Map, Value};
 use tokio::{
-    select,
     task::{Id, JoinSet},
     time::{Instant, sleep},
 };
@@ -15,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::{
-    app,
+    app::{self, App},
     domain::input::{Input, Invalid},
     effects::{
-        context::{EffectsContext, PAUSE, TaskStep, wait},
+        context::{EffectsContext, PAUSE},
+        task::{EffectTask, TaskStep},
         webhook::{WebhookMessage, answer::SendError},
     },
     plugin::WebhookGrant,
@@ -31,7 +31,6 @@ const MAX_TYPE_CHARS: usize = 200;
 pub(crate) struct Posting {
     shared: Arc<EffectsContext>,
     plugin: String,
-    stop: CancellationToken,
     sending: JoinSet<()>,
     /// Effects that are being sent.
     under_way: HashMap<Id, i64>,
@@ -45,34 +44,26 @@ struct Post {
 }
 
 impl Posting {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) -> Self {
-        Self { shared, plugin, stop, sending: JoinSet::new(), under_way: HashMap::new() }
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
+        Self { shared, plugin, sending: JoinSet::new(), under_way: HashMap::new() }
     }
 
-    /// Runs until it is stopped, then waits for the webhooks in progress.
-    pub(crate) async fn run(mut self) {
-        let mut staged = self.shared.app.store().staged();
-        let mut changed = self.shared.app.plugins().changed();
-        while !self.stop.is_cancelled() {
-            let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
-            let outcome = self.step().await;
-            let until = match TaskStep::of(outcome, &self.plugin, "send the plugin's webhooks") {
-                TaskStep::Again => continue,
-                TaskStep::Gone => break,
-                TaskStep::Wait(until) => until,
-            };
-            select! {
-                () = self.stop.cancelled() => {}
-                () = wait(until) => {}
-                _ = staged.changed() => {}
-                _ = changed.changed() => {}
-                Some(sent) = self.sending.join_next_with_id(), if !self.sending.is_empty() => {
-                    let id = sent.map_or_else(|broken| broken.id(), |(id, ())| id);
-                    self.under_way.remove(&id);
-                }
-            }
-        }
+    /// Runs until `stop`, then waits for the webhooks in progress.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) {
+        self.run_until(stop).await;
         while self.sending.join_next().await.is_some() {}
+    }
+}
+
+impl EffectTask for Posting {
+    const ACTION: &str = "send the plugin's webhooks";
+
+    fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    fn plugin(&self) -> &str {
+        &self.plugin
     }
 
     /// Starts the webhooks that are due, up to `parallel_webhooks` at a time.
@@ -105,6 +96,16 @@ impl Posting {
             self.under_way.insert(task.id(), id);
         }
         Ok(TaskStep::Wait(None))
+    }
+
+    async fn woken(&mut self) {
+        match self.sending.join_next_with_id().await {
+            Some(sent) => {
+                let id = sent.map_or_else(|broken| broken.id(), |(id, ())| id);
+                self.under_way.remove(&id);
+            }
+            None => pending().await,
+        }
     }
 }
 

@@ -5,49 +5,60 @@
 
 use std::sync::Arc;
 
-use tokio::{select, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app,
+    app::{self, App},
     auth::Principal,
-    effects::context::{EffectsContext, TaskStep, wait},
+    effects::{
+        context::EffectsContext,
+        task::{EffectTask, TaskStep},
+    },
     store::effect::StoredEffect,
 };
 
 pub(crate) struct Carrying {
     shared: Arc<EffectsContext>,
     plugin: String,
-    stop: CancellationToken,
 }
 
 impl Carrying {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) -> Self {
-        Self { shared, plugin, stop }
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
+        Self { shared, plugin }
     }
 
-    /// Runs until it is stopped. While the plugin is not loaded, its effects wait.
-    pub(crate) async fn run(self) {
-        let mut staged = self.shared.app.store().staged();
-        let mut changed = self.shared.app.plugins().changed();
-        while !self.stop.is_cancelled() {
-            let (_, _) = (staged.borrow_and_update(), changed.borrow_and_update());
-            let outcome = self.step().await;
-            let until = match TaskStep::of(outcome, &self.plugin, "execute the effects of the plugin") {
-                TaskStep::Again => continue,
-                TaskStep::Gone => return,
-                TaskStep::Wait(until) => until,
-            };
-            select! {
-                () = self.stop.cancelled() => {}
-                () = wait(until) => {}
-                _ = staged.changed() => {}
-                _ = changed.changed() => {}
+    /// Runs until `stop`. While the plugin is not loaded, its effects wait.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) {
+        self.run_until(stop).await;
+    }
+
+    async fn carry_out(&self, actor: &Principal, effect: &StoredEffect) -> app::Result<()> {
+        match self.shared.app.carry_out_effect(actor, effect).await {
+            Ok(()) => {
+                metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
+                Ok(())
             }
+            // An outage says nothing about the effect, so it does not use up an attempt.
+            Err(error) if error.is_outage() => Err(error),
+            Err(error) if is_final(&error) => self.shared.fail(effect, &error.to_string(), None).await,
+            Err(error) => self.shared.fail(effect, &error.to_string(), self.shared.wait(effect.attempts + 1)).await,
         }
     }
+}
 
-    async fn step(&self) -> app::Result<TaskStep> {
+impl EffectTask for Carrying {
+    const ACTION: &str = "execute the effects of the plugin";
+
+    fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    async fn step(&mut self) -> app::Result<TaskStep> {
         let app = &self.shared.app;
         if self.shared.generation(&self.plugin).is_none() {
             return Ok(TaskStep::Wait(None));
@@ -70,19 +81,6 @@ impl Carrying {
         let Some(actor) = app.plugin_actor(&self.plugin).await? else { return Ok(TaskStep::Gone) };
         self.carry_out(&actor, &effect).await?;
         Ok(TaskStep::Again)
-    }
-
-    async fn carry_out(&self, actor: &Principal, effect: &StoredEffect) -> app::Result<()> {
-        match self.shared.app.carry_out_effect(actor, effect).await {
-            Ok(()) => {
-                metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
-                Ok(())
-            }
-            // An outage says nothing about the effect, so it does not use up an attempt.
-            Err(error) if error.is_outage() => Err(error),
-            Err(error) if is_final(&error) => self.shared.fail(effect, &error.to_string(), None).await,
-            Err(error) => self.shared.fail(effect, &error.to_string(), self.shared.wait(effect.attempts + 1)).await,
-        }
     }
 }
 

@@ -6,17 +6,20 @@
 use std::{mem::take, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
-use tokio::{select, sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     app::{
-        self,
+        self, App,
         effect::{occasion_of_event, occasion_of_reminder},
     },
     domain::{actor::Cause, event::Event, time::Timestamp},
-    effects::context::{EffectsContext, TaskStep, wait},
+    effects::{
+        context::EffectsContext,
+        task::{EffectTask, TaskStep},
+    },
     plugin::{AfterError, AfterOutcome, Occasion, REMINDER},
     store::{
         effect::{GAP, QUESTION, StoredEffect},
@@ -35,7 +38,7 @@ const LAZY: Duration = Duration::from_millis(250);
 pub(crate) struct FollowTask {
     shared: Arc<EffectsContext>,
     plugin: String,
-    stop: CancellationToken,
+    appended: watch::Receiver<u64>,
     /// Cursor of the plugin in the log; `written` is the cursor in the database.
     seq: u64,
     written: u64,
@@ -80,77 +83,24 @@ enum OccasionSource {
 }
 
 impl FollowTask {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) -> Self {
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
         let written_at = Instant::now();
         let (seq, written, stopped, log_first, trouble) = (0, 0, 0, false, None);
-        Self { shared, plugin, stop, seq, written, written_at, stopped, log_first, trouble }
+        let appended = shared.app.store().appended();
+        Self { shared, plugin, appended, seq, written, written_at, stopped, log_first, trouble }
     }
 
-    /// Runs until it is stopped, or the plugin is removed.
-    pub(crate) async fn run(mut self) {
-        let (mut appended, mut staged) = (self.store().appended(), self.store().staged());
-        let mut changed = self.shared.app.plugins().changed();
-        while !self.stop.is_cancelled() {
-            let (_, _, _) = (appended.borrow_and_update(), staged.borrow_and_update(), changed.borrow_and_update());
-            let outcome = self.step().await;
-            let until = match TaskStep::of(outcome, &self.plugin, "call the after hook of the plugin") {
-                TaskStep::Again => continue,
-                TaskStep::Gone => return,
-                TaskStep::Wait(until) => until,
-            };
-            select! {
-                () = self.stop.cancelled() => {}
-                () = wait(until) => {}
-                () = any_of(&mut appended, &mut staged, &mut changed) => {}
-            }
-        }
+    /// Runs until `stop`, or until the plugin is removed.
+    pub(crate) async fn run(mut self, stop: &CancellationToken) {
+        self.run_until(stop).await;
         // Lines that the plugin did not want need not be looked at again after a restart.
-        if self.seq > self.written {
+        if stop.is_cancelled() && self.seq > self.written {
             let _ = self.write_place().await;
         }
     }
 
     fn store(&self) -> &Arc<Store> {
         self.shared.app.store()
-    }
-
-    async fn step(&mut self) -> app::Result<TaskStep> {
-        let Some(follower) = self.store().read().await?.follower(&self.plugin).await? else {
-            return Ok(TaskStep::Gone);
-        };
-        if follower.seq != self.written {
-            (self.seq, self.written, self.stopped) = (follower.seq, follower.seq, 0);
-        }
-        let Some(generation) = self.shared.generation(&self.plugin) else { return Ok(TaskStep::Wait(None)) };
-        if let Some(trouble) = &mut self.trouble {
-            if trouble.generation != generation {
-                (trouble.generation, trouble.attempts) = (generation, 0);
-            } else if trouble.until > Instant::now()
-                // Somebody may have made room.
-                && !(trouble.is_stuck && self.shared.has_room(&self.plugin).await?)
-            {
-                return Ok(TaskStep::Wait(Some(trouble.until)));
-            }
-        }
-        let state = follower.state;
-        if let Some(Retry { in_log, .. }) = self.trouble {
-            let step = self.look(in_log, &state).await?;
-            if self.trouble.as_ref().is_some_and(|trouble| trouble.until <= Instant::now()) {
-                // The occasion did not come up again: a reminder was replaced, say.
-                self.trouble = None;
-                return Ok(TaskStep::Again);
-            }
-            return Ok(step);
-        }
-        self.log_first = !self.log_first;
-        let mut next = None;
-        for in_log in [self.log_first, !self.log_first] {
-            match self.look(in_log, &state).await? {
-                TaskStep::Wait(until) if self.trouble.is_none() => next = next.into_iter().chain(until).min(),
-                step => return Ok(step),
-            }
-        }
-        Ok(TaskStep::Wait(next))
     }
 
     async fn look(&mut self, in_log: bool, state: &Option<String>) -> app::Result<TaskStep> {
@@ -453,6 +403,63 @@ impl FollowTask {
     }
 }
 
+impl EffectTask for FollowTask {
+    const ACTION: &str = "call the after hook of the plugin";
+
+    fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    async fn step(&mut self) -> app::Result<TaskStep> {
+        self.appended.mark_unchanged();
+        let Some(follower) = self.store().read().await?.follower(&self.plugin).await? else {
+            return Ok(TaskStep::Gone);
+        };
+        if follower.seq != self.written {
+            (self.seq, self.written, self.stopped) = (follower.seq, follower.seq, 0);
+        }
+        let Some(generation) = self.shared.generation(&self.plugin) else { return Ok(TaskStep::Wait(None)) };
+        if let Some(trouble) = &mut self.trouble {
+            if trouble.generation != generation {
+                (trouble.generation, trouble.attempts) = (generation, 0);
+            } else if trouble.until > Instant::now()
+                // Somebody may have made room.
+                && !(trouble.is_stuck && self.shared.has_room(&self.plugin).await?)
+            {
+                return Ok(TaskStep::Wait(Some(trouble.until)));
+            }
+        }
+        let state = follower.state;
+        if let Some(Retry { in_log, .. }) = self.trouble {
+            let step = self.look(in_log, &state).await?;
+            if self.trouble.as_ref().is_some_and(|trouble| trouble.until <= Instant::now()) {
+                // The occasion did not come up again: a reminder was replaced, say.
+                self.trouble = None;
+                return Ok(TaskStep::Again);
+            }
+            return Ok(step);
+        }
+        self.log_first = !self.log_first;
+        let mut next = None;
+        for in_log in [self.log_first, !self.log_first] {
+            match self.look(in_log, &state).await? {
+                TaskStep::Wait(until) if self.trouble.is_none() => next = next.into_iter().chain(until).min(),
+                step => return Ok(step),
+            }
+        }
+        Ok(TaskStep::Wait(next))
+    }
+
+    async fn woken(&mut self) {
+        // Never fails: the store outlives every task.
+        let _ = self.appended.changed().await;
+    }
+}
+
 impl PendingOccasion {
     fn about_event(event: Event, epoch: &str) -> Self {
         let cause = event.cause();
@@ -465,18 +472,4 @@ impl PendingOccasion {
 fn object(value: Value) -> Map<String, Value> {
     let Value::Object(members) = value else { unreachable!("written as an object") };
     members
-}
-
-/// Returns once one of the receivers changed. Their senders live as long as the store and the plugins, which outlive
-/// every task.
-async fn any_of(
-    appended: &mut watch::Receiver<u64>,
-    staged: &mut watch::Receiver<()>,
-    changed: &mut watch::Receiver<u64>,
-) {
-    select! {
-        _ = appended.changed() => {}
-        _ = staged.changed() => {}
-        _ = changed.changed() => {}
-    }
 }
