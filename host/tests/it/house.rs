@@ -130,6 +130,43 @@ fn the_name_of_an_event_is_written_in_one_place() {
     }
 }
 
+#[test]
+fn the_architecture_names_files_that_exist_and_functions_that_they_hold() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(home.join("../docs/ARCHITECTURE.md")).expect("the page");
+    let sources = sources();
+    let source = |file: &str| sources.iter().find(|source| source.path.ends_with(file));
+    let (mut offences, mut rows) = (Vec::new(), 0);
+    for line in page.lines() {
+        let marked: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+        let files = || marked.iter().filter(|name| name.ends_with(".rs"));
+        for file in files().filter(|file| source(file).is_none() && !home.join("..").join(file).is_file()) {
+            offences.push(format!("{file} does not exist: {line}"));
+        }
+        // A step: its number, its files, its function, and what it does.
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, number, _, function, ..] = cells[..] else { continue };
+        if number.parse::<usize>().is_err() {
+            continue;
+        }
+        rows += 1;
+        let function = function.trim_matches('`').rsplit("::").next().unwrap_or_default();
+        let head = format!("fn {function}");
+        let is_held =
+            |source: &Source| source.text.match_indices(&head).any(|(at, _)| !continues(source, at + head.len()));
+        if !files().filter_map(|file| source(file)).any(is_held) {
+            offences.push(format!("no function {function}: {line}"));
+        }
+    }
+    assert!(offences.is_empty(), "{}", offences.join("\n"));
+    assert!(rows > 14, "both tables of steps are read: {rows} rows");
+}
+
+/// Returns true if a name goes on at this place of the text.
+fn continues(source: &Source, at: usize) -> bool {
+    source.text[at..].starts_with(|letter: char| letter.is_alphanumeric() || letter == '_')
+}
+
 /// Types that a file declares outside of its tests.
 #[derive(Default)]
 struct Types(Vec<String>);
