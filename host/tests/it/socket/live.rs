@@ -561,7 +561,8 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
     })
     .await;
     let registry = app.server.sockets().registry();
-    for has_successor in [false, true] {
+    for (has_successor, answers_once_more) in [(false, false), (true, false), (true, true)] {
+        println!("successor: {has_successor}, answers once more: {answers_once_more}");
         let token = app.login(&app.user(Role::Viewer).email).await;
         // As a page does that the browser keeps in its cache: it answers no ping, and closes nothing.
         let (mut silent, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
@@ -569,6 +570,10 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
         silent.send(Message::text(r#"42["lead:subscribe",{"leadId":"lead-123"}]"#)).await.expect("sends");
         while !silent.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
         let successor = if has_successor { Some(connect(&app, Transport::WebSocket, &token).await) } else { None };
+        if answers_once_more {
+            // The first ping, which came with the connection.
+            silent.send(Message::text("3")).await.expect("sends");
+        }
         until_true("it is missed", || registry.clients() == usize::from(has_successor)).await;
         let mut next = connect(&app, Transport::WebSocket, &token).await;
         if !has_successor {
