@@ -27,9 +27,6 @@ pub use queue::{Lane, QueueSeat};
 pub use session::{Auth, Authenticated, TokenPair};
 pub use settings::AuthConfig;
 
-#[cfg(test)]
-mod tests;
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the e-mail address or the password is wrong")]
@@ -71,3 +68,6 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSettings(pub String);
+
+#[cfg(test)]
+mod tests;

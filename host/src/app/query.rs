@@ -68,8 +68,7 @@ impl App {
         };
 
         // Where plugins decide who sees a lead, every lead is judged, whether or not it matches: the duration of a
-        // page, and
-        // whether something in it is withheld, must not reveal which invisible leads match.
+        // page, and whether something in it is withheld, must not reveal which invisible leads match.
         let is_narrowed = self.0.plugins.may_narrow(EventName::LeadRead.as_str(), actor.role);
         let reading = if is_narrowed { Reading::EVEN } else { Reading::by_page(page) };
         let viewpoint = &viewpoint;

@@ -9,6 +9,11 @@ use crate::domain::role::Role;
 /// HS256 is only as strong as its secret: a secret shorter than the hash is refused.
 pub const MIN_SECRET_BYTES: usize = 32;
 
+pub const AUDIENCE: &str = "leadwire";
+/// Number of seconds by which another issuer's clock may be ahead of ours. For this long after a reset, its tokens
+/// cannot be distinguished from tokens issued before the reset.
+pub(crate) const CLOCK_SKEW: i64 = 5;
+
 /// Text that is never displayed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -188,7 +193,3 @@ impl Default for AuditConfig {
         Self { keep_for: Duration::from_secs(31_557_600), keep_rows: 100_000 }
     }
 }
-pub const AUDIENCE: &str = "leadwire";
-/// Number of seconds by which another issuer's clock may be ahead of ours. For this long after a reset, its tokens
-/// cannot be distinguished from tokens issued before the reset.
-pub(crate) const CLOCK_SKEW: i64 = 5;

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// Minimum likeness of a suggested name.
+pub const LIKELY: f64 = 0.85;
+
 /// Escapes characters that could end the line, move the cursor, colour the rest or reverse the order of letters:
 /// control characters, line and paragraph separators, direction marks.
 ///
@@ -45,9 +48,6 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|(likeness, _)| *likeness > LIKELY)
         .map(|(_, name)| name)
 }
-
-/// Minimum likeness of a suggested name.
-pub const LIKELY: f64 = 0.85;
 
 #[cfg(test)]
 mod tests {

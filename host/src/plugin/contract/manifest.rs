@@ -13,6 +13,9 @@ use crate::{
     plugin::contract::pointer::Pointer,
 };
 
+const MAX_PATTERNS: usize = 64;
+const MAX_FIELDS: usize = 64;
+
 /// Manifest as the guest returned it, unchecked.
 #[derive(Clone, Debug)]
 pub(crate) struct RawManifest {
@@ -47,9 +50,6 @@ impl Hooks {
         all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
     }
 }
-
-const MAX_PATTERNS: usize = 64;
-const MAX_FIELDS: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {

@@ -27,6 +27,9 @@ pub(crate) struct PluginEntry {
 /// Fingerprint of a plugin's files: the hash of the code, and the text of the settings.
 pub(crate) type Fingerprint = (Option<String>, Option<String>);
 
+/// Snapshot of the directory from outside (path, size, time): enough to see that nothing happened.
+pub(crate) type DirectorySnapshot = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
 #[derive(Default)]
 pub(crate) struct EntryFiles {
     pub(crate) code: Option<PathBuf>,
@@ -117,9 +120,6 @@ pub(crate) fn making(print: &Fingerprint) -> Artifact {
     let (hash, text) = print;
     Artifact { hash: hash.clone().unwrap_or_default(), version: String::new(), settings: settings(text).into() }
 }
-
-/// Snapshot of the directory from outside (path, size, time): enough to see that nothing happened.
-pub(crate) type DirectorySnapshot = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
 /// Updates the view of a refused file, in case the tombstone of the plugin has changed meanwhile.
 pub(crate) fn held(mut view: PluginView, record: Option<&Tombstone>) -> PluginView {

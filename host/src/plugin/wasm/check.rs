@@ -35,6 +35,8 @@ use crate::{
     },
 };
 
+const MAX_HIDDEN: usize = 256;
+const MAX_REASON: usize = 500;
 const MAX_CODE: usize = 64;
 
 pub(crate) fn check_decision(decision: authorize::Decision, limits: &Limits) -> Result<Decision, Fault> {
@@ -176,9 +178,6 @@ fn check_effect(effect: wit::Effect, wants: &Wants, limits: &Limits) -> Result<R
     })?;
     Ok(RequestedEffect { name, input })
 }
-
-const MAX_HIDDEN: usize = 256;
-const MAX_REASON: usize = 500;
 
 /// Accepts a pointer that is listed in `hides`, or leads into something that is.
 fn check_hidden(hides: &Hides, role: Role, text: String) -> Result<Pointer, Fault> {

@@ -27,6 +27,9 @@ pub(crate) struct Inbox {
     pub(crate) queued_bytes: Arc<AtomicUsize>,
 }
 
+/// Longest part of an unknown event's name that is echoed.
+pub(crate) const MAX_ECHO_CHARS: usize = 100;
+
 /// Heir of a lost socket of the same login: puts that socket's subscriptions into a client's inbound queue.
 pub(crate) struct SubscriptionHeir {
     pub(crate) queue: mpsc::Sender<IncomingEvent>,
@@ -91,6 +94,3 @@ pub(crate) fn members(payload: Option<Value>) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
-
-/// Longest part of an unknown event's name that is echoed.
-pub(crate) const MAX_ECHO_CHARS: usize = 100;

@@ -137,7 +137,7 @@ fn owner(path: &Names, modules: &BTreeSet<&Names>) -> Names {
     path[..end.unwrap_or(0)].to_vec()
 }
 
-/// What one file names.
+/// Paths and re-exports that one file names.
 struct Found {
     module: Names,
     children: BTreeSet<String>,

@@ -118,7 +118,7 @@ async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
     }
 }
 
-/// What a socket is sent up to a note, each by its name, and an activity by its type.
+/// Events that a socket is sent up to a note, each by its name, and an activity by its type.
 async fn names_up_to_a_note(socket: &mut SocketClient) -> Vec<String> {
     let mut names = Vec::new();
     loop {

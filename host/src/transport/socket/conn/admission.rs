@@ -9,13 +9,6 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Returns the moments at which `clients` clients may do what costs a read of the database: spread like reconnects.
-pub(crate) fn pace(clients: usize) -> impl Iterator<Item = Instant> {
-    let per_second = u32::try_from((clients / SPREAD).max(FEW)).unwrap_or(u32::MAX);
-    let (begin, gap) = (Instant::now(), SECOND / per_second);
-    (0..).map(move |place| begin + gap * place)
-}
-
 /// Number of seconds within which all of them may be back. Each second is to have a tenth of them at most, even if a
 /// busy machine sees some a little later.
 const SPREAD: usize = 15;
@@ -24,6 +17,13 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(SPREAD as u64);
 /// Number of clients that may come all at once.
 const FEW: usize = 100;
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Returns the moments at which `clients` clients may do what costs a read of the database: spread like reconnects.
+pub(crate) fn pace(clients: usize) -> impl Iterator<Item = Instant> {
+    let per_second = u32::try_from((clients / SPREAD).max(FEW)).unwrap_or(u32::MAX);
+    let (begin, gap) = (Instant::now(), SECOND / per_second);
+    (0..).map(move |place| begin + gap * place)
+}
 
 pub(crate) struct Admission {
     per_second: usize,

@@ -13,6 +13,9 @@ use crate::{
     domain::{id::LeadId, role::Role, user::User},
 };
 
+/// Maximum number of viewers of a lead that are named; `total` counts them all.
+pub(crate) const MAX_NAMED: usize = 100;
+
 /// Viewers of a lead, as each role may have them.
 pub(crate) struct ViewerList {
     pub(crate) sight: LeadAudience,
@@ -46,6 +49,3 @@ pub(crate) fn payload(lead: LeadId, mut viewers: Vec<Arc<User>>) -> Value {
 pub(crate) fn by_name(left: &User, right: &User) -> Ordering {
     (&left.name, left.id).cmp(&(&right.name, right.id))
 }
-
-/// Maximum number of viewers of a lead that are named; `total` counts them all.
-pub(crate) const MAX_NAMED: usize = 100;
