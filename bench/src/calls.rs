@@ -8,7 +8,7 @@ use bench_filter::Contacts;
 use bench_follow::Follow;
 use bench_guard::Guard;
 use leadwire::{
-    domain::{role::Role, time::Timestamp, user::User},
+    domain::{actor::ActorAccount, counter::Seq, role::Role, time::Timestamp, user::User},
     plugin::{
         Occasion, PluginState, Plugins, PluginsConfig, ProposedCommand,
         contract::{error::LoadError, settings::PluginSettings},
@@ -227,12 +227,13 @@ fn authorize(folder: &Path, world: &World, empty: f64, others: &Others) -> Resul
 fn before(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()> {
     let rust = rust(folder, "bench-guard", 8)?;
     let native = || drop(black_box(native::before(&Guard, "lead:create", &world.user, world.input.clone())));
+    let actor = ActorAccount::from(world.user.clone());
     let mut cases = vec![Case::new("before, native", native)];
     cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
         Case::new(format!("before, {language}"), || {
             let question = ProposedCommand {
                 name: "lead:create",
-                user: &world.user,
+                actor: &actor,
                 input: world.input.clone(),
                 lead: None,
                 activity: None,
@@ -343,7 +344,7 @@ impl World {
     fn occasion(&self) -> Occasion<'_> {
         Occasion {
             id: "42",
-            seq: Some(42),
+            seq: Some(Seq(42)),
             at: self.user.created_at,
             name: EVENT,
             payload: &self.payload,

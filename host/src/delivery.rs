@@ -35,6 +35,7 @@ use crate::{
         switch::{SwitchLog, Switches},
     },
     domain::{
+        counter::Seq,
         event::{Event, Resets},
         event_name::EventName,
         id::{SessionId, UserId},
@@ -58,7 +59,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 pub trait Publisher: Send + Sync + 'static {
     /// Announces that everything up to `seq` is being handed out: from here on, a socket that has less must read the
     /// log.
-    fn begin(&self, seq: u64);
+    fn begin(&self, seq: Seq);
 
     /// Returns the roles of the subscribers of any of the rooms.
     fn roles(&self, rooms: &[Room]) -> Vec<Role>;
@@ -68,10 +69,10 @@ pub trait Publisher: Send + Sync + 'static {
 
     /// Resets those of `whom` who have not got as far as line `seq`, which was just handed out: they have to fetch
     /// again.
-    fn reset(&self, seq: u64, whom: &Resets);
+    fn reset(&self, seq: Seq, whom: &Resets);
 
     /// Applies a change of somebody's rights to every event that follows `seq`.
-    fn apply(&self, seq: u64, change: &RightsChange);
+    fn apply(&self, seq: Seq, change: &RightsChange);
 
     /// Reports a gap: log lines are gone that nobody was offered, so every socket has to read the log.
     fn lost(&self);
@@ -105,7 +106,7 @@ impl RightsChange {
             }),
             _ => return None,
         }
-        .inspect_err(|error| error!(event.seq = event.seq, "cannot read the rights in {}: {error}", event.name))
+        .inspect_err(|error| error!(event.seq = event.seq.0, "cannot read the rights in {}: {error}", event.name))
         .ok()
     }
 }
@@ -116,7 +117,7 @@ pub struct Delivery<P> {
     replay: Arc<Replay>,
     shaper: Arc<Shaper>,
     publisher: Arc<P>,
-    position: u64,
+    position: Seq,
     switches: Arc<Switches>,
     /// Set while the log cannot be read. Dropped with the task, by which `health` notices that the task has stopped.
     is_failing: Arc<AtomicBool>,
@@ -167,13 +168,13 @@ impl<P: Publisher> Delivery<P> {
                 Ok(()) => {
                     self.is_failing.store(false, Ordering::Relaxed);
                     if pause.take().is_some() {
-                        info!(seq = self.position, "log readable again");
+                        info!(seq = self.position.0, "log readable again");
                     }
                 }
                 Err(error) => {
                     self.is_failing.store(true, Ordering::Relaxed);
                     if pause.is_none() {
-                        error!(seq = self.position, "cannot read the log, retrying: {error}");
+                        error!(seq = self.position.0, "cannot read the log, retrying: {error}");
                     }
                     let wait = pause.map_or(MIN_PAUSE, |last: Duration| (last * 2).min(MAX_PAUSE));
                     pause = Some(wait);
@@ -189,12 +190,12 @@ impl<P: Publisher> Delivery<P> {
         }
     }
 
-    async fn deliver(&mut self, head: u64) -> Result<(), store::Error> {
+    async fn deliver(&mut self, head: Seq) -> Result<(), store::Error> {
         while self.position < head {
             let lines = self.replay.after(self.position, BATCH).await?;
             let Some(first) = lines.first() else { return Ok(()) };
-            if first.event.seq != self.position + 1 {
-                warn!(seq = self.position, "gap in the log, continuing at {}", first.event.seq);
+            if first.event.seq != self.position.next() {
+                warn!(seq = self.position.0, "gap in the log, continuing at {}", first.event.seq);
                 self.publisher.lost();
             }
             for line in &lines {
@@ -216,7 +217,7 @@ impl<P: Publisher> Delivery<P> {
     fn pass(&self, event: &Event) {
         let Some(next) = event.switches_to() else { return };
         if !self.switches.pass(next.generation) && next.generation != self.shaper.pinned().generation() {
-            error!(event.seq = event.seq, "plugin generation {} was not prepared on this server", next.generation);
+            error!(event.seq = event.seq.0, "plugin generation {} was not prepared on this server", next.generation);
         }
     }
 
@@ -254,7 +255,15 @@ mod tests {
 
     fn event(name: &str, context: serde_json::Value) -> Event {
         let at = Timestamp::from_millis(0).expect("in range");
-        Event { seq: 1, name: name.into(), rooms: Vec::new(), lead_id: None, payload: json!({}).into(), context, at }
+        Event {
+            seq: Seq(1),
+            name: name.into(),
+            rooms: Vec::new(),
+            lead_id: None,
+            payload: json!({}).into(),
+            context,
+            at,
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod activity;
 pub mod actor;
 pub mod audience;
 pub mod command;
+pub mod counter;
 pub mod event;
 pub mod event_name;
 pub mod folding;

@@ -20,7 +20,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{event::Event, role::Role, room::Room, user::User},
+    domain::{counter::Generation, event::Event, role::Role, room::Room, user::User},
     plugin::{
         active::set::{self, Shadow, WorkingPlugin},
         hooks::{
@@ -282,7 +282,7 @@ impl Plugins {
     }
 
     /// Number of the active set. It grows with every swap, across restarts too where sets are recorded.
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.0.set.load().generation
     }
 

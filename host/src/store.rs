@@ -35,6 +35,7 @@ mod pool;
 mod row;
 pub(crate) mod search;
 pub mod session;
+mod sql_types;
 mod transaction;
 mod upgrade;
 pub mod user;

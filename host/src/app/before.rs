@@ -90,12 +90,13 @@ impl App {
         about.check(actor, &command)?;
         let mut reader = self.0.store.read().await?;
         check_owner(&mut reader, &command).await?;
-        let user = write::account(&mut reader, actor).await?.ok_or(Error::NotFound("user"))?;
+        let account = write::account(&mut reader, actor).await?.ok_or(Error::NotFound("user"))?;
         drop(reader);
 
         let (lead, activity) = about.values();
         let (lead, activity) = (lead.as_ref(), activity.as_ref());
-        let question = ProposedCommand { name: command.name(), user: &user, input: command.input(), lead, activity };
+        let question =
+            ProposedCommand { name: command.name(), actor: &account, input: command.input(), lead, activity };
         let with = |input: &Map<String, Value>| -> Result<Command> {
             let amended = command.clone().with_input(input.clone())?;
             about.check(actor, &amended)?;
@@ -121,12 +122,12 @@ impl App {
     pub(crate) fn show_shadows(&self, actor: &Actor, command: Command, about: About) {
         let (app, actor) = (self.clone(), actor.clone());
         tokio::spawn(async move {
-            let user = async { write::account(&mut app.0.store.read().await?, &actor).await }.await;
-            let Ok(Some(user)) = user else { return };
+            let account = async { write::account(&mut app.0.store.read().await?, &actor).await }.await;
+            let Ok(Some(account)) = account else { return };
             let (lead, activity) = about.values();
             let (lead, activity) = (lead.as_ref(), activity.as_ref());
             let question =
-                ProposedCommand { name: command.name(), user: &user, input: command.input(), lead, activity };
+                ProposedCommand { name: command.name(), actor: &account, input: command.input(), lead, activity };
             app.0.plugins.show_command(&question);
         });
     }

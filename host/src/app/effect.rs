@@ -23,8 +23,9 @@ use crate::{
         activity::ActivityFields,
         actor::Actor,
         command::{Command, new_owner},
+        counter::Seq,
         event::NotificationKind,
-        id::{LeadId, UserId},
+        id::{Epoch, LeadId, UserId},
         input::{Input, Invalid},
         policy::{Action, Scope, may},
         time::Timestamp,
@@ -55,7 +56,7 @@ enum Task {
 }
 
 /// Occasion id of an event of the log.
-pub fn occasion_of_event(epoch: &str, seq: u64) -> String {
+pub fn occasion_of_event(epoch: &Epoch, seq: Seq) -> String {
     format!("{epoch}:{seq}")
 }
 
@@ -67,8 +68,8 @@ pub fn occasion_of_reminder(reminder: &Reminder) -> String {
 impl App {
     /// Returns the plugin as an actor; `None` unless it follows the log.
     pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Principal>> {
-        let user = self.0.store.read().await?.plugin_actor_named(plugin).await?;
-        Ok(user.map(|user| Principal::plugin(Actor::from(&user))))
+        let account = self.0.store.read().await?.plugin_actor_named(plugin).await?;
+        Ok(account.map(|account| Principal::plugin(Actor::from(&account))))
     }
 
     /// Makes a plugin follow the log from here on; a plugin that followed before continues where it was.
@@ -220,7 +221,7 @@ impl App {
     /// True if `[visibility]` lets an administrator see the lead that the effect, or its occasion, is about.
     async fn sees_effect(&self, actor: &Actor, reader: &mut Reader, effect: &StoredEffect) -> Result<bool> {
         // A note about events that are gone contains nothing of a lead.
-        if self.0.visibility.scope(actor.role) == Scope::All || effect.name == GAP {
+        if self.0.visibility.scope_of(actor) == Scope::All || effect.name == GAP {
             return Ok(true);
         }
         let named = effect.input.get("leadId").and_then(Value::as_str).and_then(|id| id.parse().ok());
@@ -249,7 +250,7 @@ impl App {
 /// Progress of a plugin in the log, and its open effects, as JSON.
 pub fn standing(standing: &FollowerStats) -> Value {
     let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = standing;
-    let lag = head.saturating_sub(*seq);
+    let lag = head.since(*seq);
     json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
 }
 

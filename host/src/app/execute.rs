@@ -199,7 +199,7 @@ impl App {
         Lead {
             id: LeadId(self.0.clock.id()),
             fields: fields.clone(),
-            owner: (actor.role == Role::Sales).then(|| me.clone()),
+            owner: (actor.is(Role::Sales)).then(|| me.clone()),
             created_by: me,
             last_activity_at: None,
             version: 1,

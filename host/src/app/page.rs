@@ -192,7 +192,7 @@ impl Filled {
     /// Page for a reader: administrators get the number of items left out, others only that some were.
     pub(crate) fn for_reader(self, actor: &Actor) -> Page {
         let Self { items, next_cursor, withheld } = self;
-        let told = if actor.role == Role::Admin { Withheld::Count(withheld) } else { Withheld::Some(true) };
+        let told = if actor.is(Role::Admin) { Withheld::Count(withheld) } else { Withheld::Some(true) };
         Page { items, next_cursor, withheld: (withheld > 0).then_some(told) }
     }
 }

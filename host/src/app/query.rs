@@ -13,11 +13,13 @@ use crate::{
         activity::Activity,
         actor::Actor,
         command::Command,
+        counter::Seq,
         event_name::EventName,
         id::{ActivityId, LeadId},
         lead::Lead,
         policy::{Action, Scope, may},
     },
+    plugin::Hidden,
     store::{
         activity::ActivityPosition,
         handle::Reader,
@@ -50,7 +52,7 @@ impl App {
         if filter.deleted {
             may(actor, Action::RestoreLead)?;
         }
-        let hidden = self.0.plugins.hidden(actor.role);
+        let hidden = self.hidden(actor);
         let refuse_hidden = |used: bool, field: &str| {
             if used && hidden.covers(&format!("/lead/{field}")) { Err(Error::field_hidden(field)) } else { Ok(()) }
         };
@@ -63,13 +65,14 @@ impl App {
         let searchable = SEARCHED.iter().map(|(field, _)| *field);
         let viewpoint = Viewpoint {
             user: actor.id,
-            scope: self.0.visibility.scope(actor.role),
+            scope: self.0.visibility.scope_of(actor),
             searchable: searchable.filter(|field| !hidden.covers(&format!("/lead/{field}"))).collect(),
         };
 
         // Where plugins decide who sees a lead, every lead is judged, whether or not it matches: the duration of a
         // page, and whether something in it is withheld, must not reveal which invisible leads match.
-        let is_narrowed = self.0.plugins.may_narrow(EventName::LeadRead.as_str(), actor.role);
+        let may_narrow = |role| self.0.plugins.may_narrow(EventName::LeadRead.as_str(), role);
+        let is_narrowed = actor.kind.role().is_some_and(may_narrow);
         let reading = if is_narrowed { Reading::EVEN } else { Reading::by_page(page) };
         let viewpoint = &viewpoint;
         let fetch = |behind: Option<LeadPosition>, limit| async move {
@@ -125,16 +128,16 @@ impl App {
     ///
     /// # Errors
     /// `NotFound` when it does not. An event that is not in the log passes the check.
-    pub async fn check_event_in_scope(&self, actor: &Actor, seq: u64) -> Result<()> {
+    pub async fn check_event_in_scope(&self, actor: &Actor, seq: Seq) -> Result<()> {
         let visibility = &self.0.visibility;
-        if visibility.scope(actor.role) == Scope::All {
+        if visibility.scope_of(actor) == Scope::All {
             return Ok(());
         }
         let mut reader = self.0.store.read().await?;
         let Some(event) = reader.event(seq).await? else { return Ok(()) };
         let Some(lead) = event.lead_id else { return Ok(()) };
         let owner = event.context.pointer("/lead/owner/id").and_then(Value::as_str).and_then(|id| id.parse().ok());
-        let sees_then = event.context.get("lead").is_none() || visibility.sees(actor.id, actor.role, owner);
+        let sees_then = event.context.get("lead").is_none() || visibility.sees(actor, owner);
         if sees_then && self.has_in_scope(actor, &mut reader, lead).await? {
             Ok(())
         } else {
@@ -163,7 +166,7 @@ impl App {
             None => reader.deleted_lead(id).await?,
         };
         let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id);
-        Ok(lead.is_some_and(|lead| self.0.visibility.sees(actor.id, actor.role, owner(&lead))))
+        Ok(lead.is_some_and(|lead| self.0.visibility.sees(actor, owner(&lead))))
     }
 
     /// Version of a lead that the actor may change.
@@ -197,9 +200,14 @@ impl App {
         Ok(page.fill(&self.0.cursors, &("history", lead), Reading::by_page(page), fetch, show).await?.into())
     }
 
+    /// Pointers that filters may hide from an actor.
+    fn hidden(&self, actor: &Actor) -> Hidden {
+        actor.kind.role().map(|role| self.0.plugins.hidden(role)).unwrap_or_default()
+    }
+
     fn view_history(&self, actor: &Actor, entry: HistoryEntry) -> ItemView {
         let HistoryEntry { id, field, mut from, mut to, actor: by, at } = entry;
-        let hidden = self.0.plugins.hidden(actor.role);
+        let hidden = self.hidden(actor);
         let pointer = format!("/lead/{field}");
         if hidden.covers(&pointer) {
             return ItemView::Hidden;

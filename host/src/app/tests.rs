@@ -16,6 +16,7 @@ use crate::{
         activity::ActivityFields,
         actor::{Actor, Cause},
         command::Command,
+        counter::Seq,
         id::{LeadId, UserId},
         lead::{Lead, LeadFields, LeadStatus},
         policy::Scope,
@@ -74,9 +75,9 @@ impl Desk {
     }
 
     async fn log(&self) -> Vec<(String, Vec<String>)> {
-        let events = self.app.store().read().await.expect("reads").events_after(0, 10_000).await.expect("reads");
+        let events = self.app.store().read().await.expect("reads").events_after(Seq(0), 10_000).await.expect("reads");
         let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
-        assert_eq!(seqs, (1..=events.len() as u64).collect::<Vec<_>>(), "seqs have no gap");
+        assert_eq!(seqs, (1..=events.len() as u64).map(Seq).collect::<Vec<_>>(), "seqs have no gap");
         let rooms = |event: &crate::domain::event::Event| event.rooms.iter().map(ToString::to_string).collect();
         events.iter().map(|event| (event.name.clone(), rooms(event))).collect()
     }
@@ -249,7 +250,7 @@ async fn every_write_to_a_lead_raises_its_rev_and_nothing_else_does() {
         rev = found.rev;
     }
     // Events contain the row's `rev` at that time, so that a client can see which copy is newer.
-    let events = desk.app.store().read().await.expect("reads").events_after(0, 100).await.expect("reads");
+    let events = desk.app.store().read().await.expect("reads").events_after(Seq(0), 100).await.expect("reads");
     let revs: Vec<i64> = events.iter().filter_map(|event| event.payload.pointer("/lead/rev")?.as_i64()).collect();
     assert!(revs.is_sorted_by(|before, after| before < after), "{revs:?}");
 }

@@ -48,7 +48,7 @@ impl App {
     /// Lead as the actor may see it.
     pub(crate) fn view_lead(&self, actor: &Actor, lead: &Lead) -> Result<ItemView> {
         let owner = lead.owner.as_ref().map(|owner| owner.id);
-        if !self.0.visibility.sees(actor.id, actor.role, owner) {
+        if !self.0.visibility.sees(actor, owner) {
             return Ok(ItemView::Hidden);
         }
         let payload = Arc::new(json!({"lead": lead}));
@@ -64,7 +64,7 @@ impl App {
     /// True if the actor may change an item on which no plugin gives a verdict. Administrators must be able to repair
     /// or delete it; they could also remove the plugin. For everyone else, a failing plugin fails closed.
     pub(crate) fn may_mend(actor: &Actor) -> bool {
-        actor.role == Role::Admin
+        actor.is(Role::Admin)
     }
 
     /// Content-free form of a lead that was changed or conflicts, for an actor who may change it without a verdict.
@@ -74,12 +74,10 @@ impl App {
 
     fn view(&self, actor: &Actor, name: &str, payload: &Arc<Value>, context: &Value, member: &str) -> Result<ItemView> {
         let whole = |payload: &Value| payload.get(member).cloned().map_or(ItemView::Hidden, ItemView::Shown);
-        if actor.role == Role::Plugin {
-            // Plugins shape what people see. A plugin sees the fields that its hooks were granted.
-            return Ok(whole(payload));
-        }
-        let Some((_, shaped)) = self.0.plugins.shape(name, payload, context, &[actor.role]).pop() else {
-            return Err(Error::Internal(format!("no verdict on {name} for {}", actor.role).into()));
+        // Plugins shape what people see. A plugin sees the fields that its hooks were granted.
+        let Some(role) = actor.kind.role() else { return Ok(whole(payload)) };
+        let Some((_, shaped)) = self.0.plugins.shape(name, payload, context, &[role]).pop() else {
+            return Err(Error::Internal(format!("no verdict on {name} for {role}").into()));
         };
         Ok(match shaped {
             Shaped::Sent { payload, audience } if audience.includes(actor.id) => whole(&payload),

@@ -10,7 +10,7 @@ use crate::{
     },
     domain::{
         activity::{Activity, ActivityFields},
-        actor::{Actor, Cause},
+        actor::{Actor, ActorAccount, ActorKind, Cause},
         command::Command,
         event::{DomainEvent, NotificationKind},
         id::{ActivityId, LeadId, UserId},
@@ -19,7 +19,7 @@ use crate::{
         policy::{Action, Forbidden, Visibility, may},
         role::Role,
         time::Timestamp,
-        user::{User, UserRef},
+        user::UserRef,
     },
     store::{Reader, Tx},
 };
@@ -41,11 +41,10 @@ pub(crate) enum Written {
     Outdated(Lead),
 }
 
-/// Account of an actor; for a plugin, its stand-in for an account.
-pub(crate) async fn account(reader: &mut Reader, actor: &Actor) -> Result<Option<User>> {
-    Ok(match actor.role {
-        Role::Plugin => reader.plugin_actor(actor.id).await?,
-        _ => reader.user(actor.id).await?,
+pub(crate) async fn account(reader: &mut Reader, actor: &Actor) -> Result<Option<ActorAccount>> {
+    Ok(match actor.kind {
+        ActorKind::Plugin => reader.plugin_actor(actor.id).await?,
+        ActorKind::User(_) => reader.user(actor.id).await?.map(ActorAccount::from),
     })
 }
 
@@ -70,7 +69,7 @@ impl Write<'_, '_> {
         let lead = Lead {
             id: LeadId(self.clock.id()),
             fields,
-            owner: (self.actor.role == Role::Sales).then(|| creator.clone()),
+            owner: (self.actor.is(Role::Sales)).then(|| creator.clone()),
             created_by: creator,
             last_activity_at: None,
             version: 1,
@@ -210,7 +209,7 @@ impl Write<'_, '_> {
         let Some(user) = self.tx.user(to).await?.filter(|user| user.active) else {
             return Err(Invalid::one("userId", "unknown_user", "userId must be an active user").into());
         };
-        if !self.visibility.sees(user.id, user.role, lead.owner.as_ref().map(|owner| owner.id)) {
+        if !self.visibility.sees(&Actor::from(&user), lead.owner.as_ref().map(|owner| owner.id)) {
             return Err(Forbidden("the user may not see this lead").into());
         }
         self.append(DomainEvent::Notification { to, kind, lead }).await
@@ -241,7 +240,7 @@ impl Write<'_, '_> {
     async fn lead(&mut self, id: LeadId) -> Result<Lead> {
         let lead = self.tx.lead(id).await?.ok_or(Error::NotFound("lead"))?;
         let owner = lead.owner.as_ref().map(|owner| owner.id);
-        if !self.visibility.sees(self.actor.id, self.actor.role, owner) {
+        if !self.visibility.sees(self.actor, owner) {
             return Err(Error::NotFound("lead"));
         }
         Ok(lead)
@@ -257,8 +256,8 @@ impl Write<'_, '_> {
     }
 
     async fn me(&mut self) -> Result<UserRef> {
-        let user = account(self.tx, self.actor).await?;
-        user.map(|user| UserRef::from(&user)).ok_or(Error::NotFound("user"))
+        let account = account(self.tx, self.actor).await?;
+        account.as_ref().map(UserRef::from).ok_or(Error::NotFound("user"))
     }
 }
 

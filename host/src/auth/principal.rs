@@ -9,7 +9,7 @@ use std::{net::IpAddr, ops::Deref, sync::Arc, time::Duration};
 use crate::{
     auth::{Error, settings::CLOCK_SKEW},
     domain::{
-        actor::Actor,
+        actor::{Actor, ActorKind},
         id::{SessionId, UserId},
         role::{Role, Roles},
         time::Timestamp,
@@ -77,7 +77,8 @@ impl Principal {
 
     /// Principal of the command line: anybody who can write to the database has an administrator's rights.
     pub fn operator() -> Self {
-        let actor = Actor { id: UserId(uuid::Uuid::nil()), email: "operator".into(), role: Role::Admin };
+        let actor =
+            Actor { id: UserId(uuid::Uuid::nil()), email: "operator".into(), kind: ActorKind::User(Role::Admin) };
         Self { actor, basis: Basis::Operator, origin: RequestOrigin::default() }
     }
 
@@ -90,11 +91,14 @@ impl Principal {
     pub async fn authorize(&self, reader: &mut Reader, now: Timestamp) -> Result<Actor, Error> {
         let user = match &self.basis {
             Basis::Operator => return Ok(self.actor.clone()),
+            Basis::Plugin => {
+                let account = reader.plugin_actor(self.actor.id).await?;
+                return account.as_ref().map(Actor::from).ok_or(Error::Unauthenticated);
+            }
             Basis::Token(credentials) => credentials.judge(reader, self.actor.id, now).await?,
             Basis::Account => reader.user(self.actor.id).await?.filter(|user| user.active),
-            Basis::Plugin => reader.plugin_actor(self.actor.id).await?,
         };
-        user.map(|user| Actor::from(&user)).ok_or(Error::Unauthenticated)
+        user.as_ref().map(Actor::from).ok_or(Error::Unauthenticated)
     }
 
     /// Session that the caller's token belongs to.

@@ -21,6 +21,7 @@ use crate::{
     },
     domain::{
         actor::Actor,
+        counter::Seq,
         event::DomainEvent,
         id::{SessionId, UserId},
         time::Timestamp,
@@ -58,7 +59,7 @@ pub struct Authenticated {
     pub user: User,
     pub credentials: Credentials,
     /// Seq of the log as of which this is true: any change of it follows.
-    pub seq: u64,
+    pub seq: Seq,
 }
 
 /// Tokens issued by a login or a refresh.

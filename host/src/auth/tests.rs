@@ -17,7 +17,7 @@ use crate::{
         settings::{LoginLimitsConfig, PasswordHashConfig, Secret},
         *,
     },
-    domain::{id::UserId, role::Role, time::Timestamp, user::User},
+    domain::{actor::ActorKind, counter::Seq, id::UserId, role::Role, time::Timestamp, user::User},
     store::{
         audit::{AuditFilter, AuditKind, Entry},
         handle::Store,
@@ -98,7 +98,7 @@ impl Desk {
 
     /// Number of events in the log that report the end of a session.
     async fn endings(&self) -> usize {
-        let events = self.store.read().await.expect("reads").events_after(0, 1000).await.expect("reads");
+        let events = self.store.read().await.expect("reads").events_after(Seq(0), 1000).await.expect("reads");
         assert!(events.iter().all(|event| event.name == "session:ended" && event.rooms.is_empty()));
         events.len()
     }
@@ -333,9 +333,13 @@ async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
         let mut tx = desk.store.write().await.expect("writes");
         caller.authorize(&mut tx, desk.now()).await
     };
-    assert_eq!(judge(&caller).await.expect("may act").role, Role::Sales);
+    assert_eq!(judge(&caller).await.expect("may act").kind, ActorKind::User(Role::Sales));
     desk.save(&User { role: Role::Viewer, ..desk.ann() }).await;
-    assert_eq!(judge(&caller).await.expect("may act").role, Role::Viewer, "as the database has it now");
+    assert_eq!(
+        judge(&caller).await.expect("may act").kind,
+        ActorKind::User(Role::Viewer),
+        "as the database has it now"
+    );
     desk.save(&User { active: false, ..desk.ann() }).await;
     assert!(is_unauthenticated(judge(&caller).await), "deactivated");
     desk.save(&desk.ann()).await;

@@ -18,7 +18,7 @@ use crate::{
     auth::settings::{AUDIENCE, CLOCK_SKEW},
     domain::{
         id::{SessionId, UserId},
-        role::{Role, Roles},
+        role::Roles,
         time::Timestamp,
     },
 };
@@ -181,7 +181,7 @@ impl SigningKey {
         if audience.is_empty() {
             return Err(bad("audience must not be empty"));
         }
-        if roles.is_empty() || roles.contains(&Role::Plugin) {
+        if roles.is_empty() {
             return Err(bad("roles must name some of ADMIN, MANAGER, SALES and VIEWER"));
         }
         if !(1..=MAX_AGE_SECONDS).contains(&max_age.as_secs()) {
@@ -272,6 +272,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::role::Role;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
     const OTHER: &str = "ffffffffffffffffffffffffffffffff";

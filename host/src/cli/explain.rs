@@ -10,7 +10,13 @@ use clap::Args;
 use crate::{
     cli::{options::Options, print::say, runtime::runtime},
     delivery::explain::{Explainer, Explanation, Reason, Viewer, outcome::ExplainedOutcome, recalled::Replayed},
-    domain::{audience::Audience, id::UserId, role::Role, text::one_line},
+    domain::{
+        audience::Audience,
+        counter::{Generation, Seq},
+        id::UserId,
+        role::Role,
+        text::one_line,
+    },
     plugin::{self, Edited, HistoricalSets, PluginStep, Said, TraceStep},
     store::Store,
 };
@@ -48,7 +54,7 @@ pub(crate) fn run(explain: &Explain, options: &Options) -> Result<()> {
         let viewer = explain.viewer.find(&store).await?;
         let past = HistoricalSets::new(plugin::cache_dir(&config.data_dir()?), config.plugins.limits.clone());
         let explainer = Explainer::new(Arc::clone(&store), past);
-        let told = explainer.explain(explain.seq, &viewer).await;
+        let told = explainer.explain(Seq(explain.seq), &viewer).await;
         store.close().await;
         told.map_err(anyhow::Error::from)
     })?;
@@ -80,7 +86,7 @@ fn describe(told: &Explanation) -> Result<String> {
         write!(text, ", to {}", told.rooms.join(" and "))?;
     }
     match generation {
-        0 => write!(text, "\nno plugins were in force, from event {in_use_since} on")?,
+        &Generation::NONE => write!(text, "\nno plugins were in force, from event {in_use_since} on")?,
         _ => write!(text, "\nshaped by generation {generation} of the plugins, in use from event {in_use_since} on")?,
     }
     if told.changed_since {
@@ -128,7 +134,7 @@ fn replayed(Replayed { outcome, generation, reason, .. }: &Replayed) -> String {
         ExplainedOutcome::Reset => "sync:reset instead",
     };
     let by = match generation {
-        0 => "without plugins".into(),
+        &Generation::NONE => "without plugins".into(),
         id => format!("by generation {id}"),
     };
     let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

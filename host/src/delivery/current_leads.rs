@@ -20,6 +20,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     domain::{
         audience::Audience,
+        counter::{Generation, Seq},
         event::{Event, size_in_memory},
         id::LeadId,
         lead::Lead,
@@ -47,7 +48,7 @@ const PASSED: usize = 1024;
 pub struct CurrentLeads {
     store: Arc<Store>,
     /// Newest line that the tail has passed.
-    tail: watch::Sender<u64>,
+    tail: watch::Sender<Seq>,
     kept: Mutex<CurrentLeadCache>,
     /// Locked by the one caller that reads the database: the others then find the leads in `kept`.
     reading: tokio::sync::Mutex<()>,
@@ -55,7 +56,7 @@ pub struct CurrentLeads {
 
 struct CurrentLeadCache {
     leads: Cache<LeadId, Arc<CurrentLead>, LeadWeighter>,
-    passed: VecDeque<(u64, LeadId)>,
+    passed: VecDeque<(Seq, LeadId)>,
 }
 
 /// Lead as it is now; empty if it no longer exists.
@@ -68,7 +69,7 @@ pub struct CurrentLead {
 
 pub(crate) struct AudienceVerdict {
     pub(crate) role: Role,
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     pub(crate) audience: Result<Audience, Unavailable>,
     pub(crate) at: Instant,
 }
@@ -108,7 +109,7 @@ impl CurrentLeads {
     }
 
     /// Reads the leads from the database; also returns the line of the log as of which they were read.
-    async fn read(&self, leads: &[LeadId]) -> Result<(Vec<(LeadId, Arc<CurrentLead>)>, u64), store::Error> {
+    async fn read(&self, leads: &[LeadId]) -> Result<(Vec<(LeadId, Arc<CurrentLead>)>, Seq), store::Error> {
         let mut reader = self.store.read().await?;
         let head = reader.head().await?;
         let mut found: HashMap<LeadId, Lead> =
@@ -124,7 +125,7 @@ impl CurrentLeads {
     }
 
     /// Caches leads as they were at line `head`, except those of which the tail has passed a later line.
-    fn keep(&self, leads: &[(LeadId, Arc<CurrentLead>)], head: u64) {
+    fn keep(&self, leads: &[(LeadId, Arc<CurrentLead>)], head: Seq) {
         let mut kept = self.kept.lock();
         // Further back than `passed` reaches, it is not known any more which lines were passed.
         let is_known = kept.passed.len() < PASSED || kept.passed.front().is_some_and(|(seq, _)| *seq <= head);
@@ -191,7 +192,7 @@ mod tests {
         LeadId(Uuid::from_u128(number))
     }
 
-    fn event(seq: u64, lead: LeadId) -> Event {
+    fn event(seq: Seq, lead: LeadId) -> Event {
         let (name, at) = ("lead:updated".into(), Timestamp::from_millis(0).expect("in range"));
         let (rooms, payload, context) = (Vec::new(), json!({}).into(), json!({}));
         Event { seq, name, rooms, lead_id: Some(lead), payload, context, at }
@@ -210,7 +211,7 @@ mod tests {
         let first = sights.of(&[one, other]).await.expect("reads");
         let again = sights.of(&[other, one]).await.expect("reads");
         assert!(first.iter().all(|(id, lead)| Arc::ptr_eq(lead, &again[id]) && lead.is_gone()));
-        sights.pass(&event(1, one));
+        sights.pass(&event(Seq(1), one));
         assert!(!first[&one].is_fresh() && first[&other].is_fresh());
         let later = sights.of(&[one, other]).await.expect("reads");
         assert!(!Arc::ptr_eq(&later[&one], &first[&one]) && Arc::ptr_eq(&later[&other], &first[&other]));
@@ -222,15 +223,15 @@ mod tests {
         let sights = sights(&dir).await;
         let read = |lead| [(lead, Arc::new(CurrentLead::new(None)))];
         // The lead was read at line 4, and line 5 was passed before it could be cached.
-        sights.pass(&event(5, id(1)));
-        sights.keep(&read(id(1)), 4);
-        sights.keep(&read(id(2)), 4);
+        sights.pass(&event(Seq(5), id(1)));
+        sights.keep(&read(id(1)), Seq(4));
+        sights.keep(&read(id(2)), Seq(4));
         assert_eq!(sights.known(&[id(1), id(2)]).into_keys().collect::<Vec<_>>(), [id(2)]);
-        sights.keep(&read(id(1)), 5);
+        sights.keep(&read(id(1)), Seq(5));
         assert_eq!(sights.known(&[id(1)]).len(), 1);
         // For lines that were passed longer ago, it is not known which lead they were about.
-        (6..).take(PASSED).for_each(|seq| sights.pass(&event(seq, id(3))));
-        sights.keep(&read(id(4)), 5);
+        (6..).take(PASSED).for_each(|seq| sights.pass(&event(Seq(seq), id(3))));
+        sights.keep(&read(id(4)), Seq(5));
         assert!(sights.known(&[id(4)]).is_empty());
     }
 }

@@ -24,8 +24,9 @@ use crate::{
     },
     domain::{
         audience::Audience,
+        counter::{Generation, Seq},
         event::{Event, InForce},
-        id::{LeadId, UserId},
+        id::{Epoch, LeadId, UserId},
         role::Role,
         room::Room,
         time::Timestamp,
@@ -52,7 +53,7 @@ pub enum Viewer {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    pub seq: u64,
+    pub seq: Seq,
     pub name: String,
     pub at: Timestamp,
     pub lead_id: Option<LeadId>,
@@ -63,8 +64,8 @@ pub struct Explanation {
     pub user_id: Option<UserId>,
     /// Generation of the plugin set that shaped the event, 0 for none; `in_use_since` is the first event that it
     /// shaped.
-    pub generation: u64,
-    pub in_use_since: u64,
+    pub generation: Generation,
+    pub in_use_since: Seq,
     /// True if later events are shaped by other plugins, settings or visibility.
     pub changed_since: bool,
     pub plugins: Vec<GenerationMember>,
@@ -96,14 +97,14 @@ pub enum Reason {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no event {seq}: the log ends at {head}")]
-    Ahead { seq: u64, head: u64 },
+    Ahead { seq: Seq, head: Seq },
     #[error("event {0} is older than what the log keeps")]
-    Gone(u64),
+    Gone(Seq),
     #[error("there is no such user")]
     NoUser,
     /// The event exists, but cannot be explained.
     #[error("event {seq} cannot be explained: {reason}")]
-    Unexplained { seq: u64, reason: String },
+    Unexplained { seq: Seq, reason: String },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error("explain task failed")]
@@ -130,12 +131,12 @@ impl Explainer {
     /// # Errors
     /// When there is no such event or user, or the plugin set that shaped the event was not kept or cannot be loaded
     /// any more.
-    pub async fn explain(&self, seq: u64, viewer: &Viewer) -> Result<Explanation, Error> {
+    pub async fn explain(&self, seq: Seq, viewer: &Viewer) -> Result<Explanation, Error> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let mut reader = self.store.read().await?;
         let Some(event) = reader.event(seq).await? else {
             let head = reader.head().await?;
-            return Err(if seq == 0 || seq > head { Error::Ahead { seq, head } } else { Error::Gone(seq) });
+            return Err(if seq == Seq::START || seq > head { Error::Ahead { seq, head } } else { Error::Gone(seq) });
         };
         let user = match viewer {
             Viewer::Role(_) => None,
@@ -148,7 +149,7 @@ impl Explainer {
         let unexplained = |reason: &str| Error::Unexplained { seq, reason: reason.into() };
         let switch = reader.switch_before(seq).await?;
         let switch = switch.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
-        let changed_since = reader.switch_before(u64::MAX).await? != Some(switch);
+        let changed_since = reader.switch_before(Seq::END).await? != Some(switch);
         let then = self.recorded(&mut reader, seq, switch.in_force.generation).await?;
         let today = CurrentRules::read(&mut reader, &event, role, user.as_ref()).await?;
         let now = match &today {
@@ -179,8 +180,13 @@ impl Explainer {
     }
 
     /// Reads a plugin set as it was recorded, with the files that are needed to rebuild it.
-    async fn recorded(&self, reader: &mut handle::Reader, seq: u64, generation: u64) -> Result<RecordedSet, Error> {
-        if generation == 0 {
+    async fn recorded(
+        &self,
+        reader: &mut handle::Reader,
+        seq: Seq,
+        generation: Generation,
+    ) -> Result<RecordedSet, Error> {
+        if generation == Generation::NONE {
             return Ok(RecordedSet::default());
         }
         let reason = || format!("generation {generation} of the plugins was not kept");
@@ -212,12 +218,12 @@ impl RecordedSet {
     }
 }
 
-fn refused(seq: u64, error: &plugin::Error) -> Error {
+fn refused(seq: Seq, error: &plugin::Error) -> Error {
     Error::Unexplained { seq, reason: error.to_string() }
 }
 
 /// Shapes the event for the role and collects the explanation.
-fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: &str) -> Explanation {
+fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: &Epoch) -> Explanation {
     let InForce { generation, visibility } = switch.in_force;
     let shaper = Shaper::new(Plugins::none(), visibility, epoch);
     let (slice, steps) = shaper.explain(plugins, event, role);
@@ -247,7 +253,7 @@ fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: 
         role,
         user_id: None,
         generation,
-        in_use_since: switch.seq + 1,
+        in_use_since: switch.seq.next(),
         changed_since: false,
         plugins: Vec::new(),
         steps,

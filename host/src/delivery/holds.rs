@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     domain::{
+        counter::Seq,
         event::{Event, NewEvent},
         event_name::EventName,
         id::LeadId,
@@ -144,7 +145,7 @@ impl Holds {
     ///
     /// # Errors
     /// When the hold cannot be written: then no socket may go past the event.
-    pub async fn hold(&self, role: Role, lead: LeadId, seq: u64, why: &Unavailable) -> store::Result<()> {
+    pub async fn hold(&self, role: Role, lead: LeadId, seq: Seq, why: &Unavailable) -> store::Result<()> {
         let _writing = self.writing.lock().await;
         let is_all = {
             let state = self.state.read();
@@ -164,7 +165,7 @@ impl Holds {
         if is_all {
             warn!(plugin, %role, "withholding all leads from {role} until {plugin} returns a verdict again");
         } else {
-            warn!(plugin, %role, %lead, event.seq = seq, "withholding lead {lead} from {role} until {plugin} returns a verdict");
+            warn!(plugin, %role, %lead, event.seq = seq.0, "withholding lead {lead} from {role} until {plugin} returns a verdict");
         }
         counter!("leadwire_holds_total").increment(1);
         let mut state = self.state.write();
@@ -252,7 +253,7 @@ impl Holds {
         }
         let seq = tx.append(&line).await?;
         tx.commit().await?;
-        info!(event.seq = seq, "released {} withheld leads: plugins return verdicts again", answered.len());
+        info!(event.seq = seq.0, "released {} withheld leads: plugins return verdicts again", answered.len());
         Ok(())
     }
 }
@@ -269,7 +270,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::delivery::shape::Shaper;
+    use crate::{delivery::shape::Shaper, domain::id::Epoch};
 
     async fn open(dir: &tempfile::TempDir, grace: Duration) -> Arc<Holds> {
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
@@ -289,12 +290,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let holds = open(&dir, Duration::ZERO).await;
         for number in 0..MOST_LEADS {
-            holds.hold(Role::Viewer, lead(number), number as u64, &why()).await.expect("kept");
-            holds.hold(Role::Viewer, lead(number), 9999, &why()).await.expect("kept already");
+            holds.hold(Role::Viewer, lead(number), Seq(number as u64), &why()).await.expect("kept");
+            holds.hold(Role::Viewer, lead(number), Seq(9999), &why()).await.expect("kept already");
         }
         assert!(holds.withholds(Role::Viewer, lead(7)) && !holds.withholds(Role::Viewer, lead(MOST_LEADS)));
         assert_eq!(holds.count()[3], (Role::Viewer, MOST_LEADS));
-        holds.hold(Role::Viewer, lead(MOST_LEADS), 9999, &why()).await.expect("kept");
+        holds.hold(Role::Viewer, lead(MOST_LEADS), Seq(9999), &why()).await.expect("kept");
         let again = open(&dir, Duration::ZERO).await;
         for holds in [&holds, &again] {
             assert_eq!(holds.count()[3], (Role::Viewer, 1));
@@ -307,10 +308,14 @@ mod tests {
     async fn what_is_answered_is_released_by_the_tail_and_not_before() {
         let dir = tempfile::tempdir().expect("a folder");
         let holds = open(&dir, Duration::ZERO).await;
-        holds.hold(Role::Viewer, lead(1), 1, &why()).await.expect("kept");
-        holds.hold(Role::Sales, lead(1), 1, &why()).await.expect("kept");
+        holds.hold(Role::Viewer, lead(1), Seq(1), &why()).await.expect("kept");
+        holds.hold(Role::Sales, lead(1), Seq(1), &why()).await.expect("kept");
         // There is no such lead, so no plugin has to be asked.
-        let shaper = Shaper::new(crate::plugin::Plugins::none(), crate::domain::policy::Visibility::default(), "e");
+        let shaper = Shaper::new(
+            crate::plugin::Plugins::none(),
+            crate::domain::policy::Visibility::default(),
+            &Epoch::from("e"),
+        );
         tokio::time::sleep(FIRST_PAUSE).await;
         let mut answered = holds.answered(&shaper).await.expect("asked");
         answered.sort();
@@ -318,7 +323,7 @@ mod tests {
         holds.release(&answered).await.expect("released");
         assert!(holds.withholds(Role::Viewer, lead(1)), "the tail is not there yet");
         let mut reader = holds.store.read().await.expect("a reader");
-        let line = reader.event(1).await.expect("reads").expect("a line");
+        let line = reader.event(Seq(1)).await.expect("reads").expect("a line");
         assert_eq!((reader.holds().await.expect("reads"), line.name.as_str()), (vec![], RELEASED));
         assert_eq!(line.resets(), Some(crate::domain::event::Resets::Roles(vec![Role::Sales, Role::Viewer])));
         holds.pass(&line);

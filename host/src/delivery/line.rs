@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::{
     domain::{
         audience::Audience,
+        counter::Generation,
         event::{Event, size_in_memory},
         id::LeadId,
         role::Role,
@@ -107,6 +108,6 @@ pub enum Recalled {
 /// Slices that were shaped of a line, per role, for one generation of plugins.
 #[derive(Default)]
 pub(crate) struct Shapes {
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     pub(crate) slices: Vec<(Role, Arc<Slice>, Instant)>,
 }

@@ -13,7 +13,11 @@ use quick_cache::{Weighter, unsync::Cache};
 
 use crate::{
     delivery::{current_leads::CurrentLeads, line::LogLine},
-    domain::{event::Event, id::LeadId},
+    domain::{
+        counter::Seq,
+        event::Event,
+        id::{Epoch, LeadId},
+    },
     store::{self, handle::Store},
 };
 
@@ -24,7 +28,7 @@ const TYPICAL_LINE_BYTES: u64 = 16 * 1024;
 pub struct Replay {
     store: Arc<Store>,
     sights: CurrentLeads,
-    lines: Mutex<Cache<u64, Arc<LogLine>, LineWeighter>>,
+    lines: Mutex<Cache<Seq, Arc<LogLine>, LineWeighter>>,
     /// Number of times that the cache was cleared: a line that was read before a clear is not cached after it.
     forgotten: AtomicU64,
     /// Locked by the one caller that reads the database: the others then find the lines in `lines`.
@@ -40,7 +44,7 @@ impl Replay {
     }
 
     /// Returns the epoch of the log, which identifies it.
-    pub fn epoch(&self) -> &str {
+    pub fn epoch(&self) -> &Epoch {
         self.store.epoch()
     }
 
@@ -52,7 +56,7 @@ impl Replay {
     /// Returns some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.
     ///
     /// The first one is not `seq + 1` if the log is no longer kept that far back.
-    pub async fn after(&self, seq: u64, limit: u32) -> Result<Vec<Arc<LogLine>>, store::Error> {
+    pub async fn after(&self, seq: Seq, limit: u32) -> Result<Vec<Arc<LogLine>>, store::Error> {
         let kept = self.kept_after(seq, limit);
         if !kept.is_empty() {
             return Ok(kept);
@@ -72,12 +76,12 @@ impl Replay {
     pub async fn about_lead(
         &self,
         lead: LeadId,
-        seq: u64,
+        seq: Seq,
         limit: u32,
     ) -> Result<Option<Vec<Arc<LogLine>>>, store::Error> {
         let forgotten = self.forgotten.load(Relaxed);
         let mut reader = self.store.read().await?;
-        if reader.oldest().await? > seq + 1 {
+        if reader.oldest().await? > seq.next() {
             return Ok(None);
         }
         let events = reader.lead_events_after(lead, seq, limit).await?;
@@ -113,16 +117,17 @@ impl Replay {
         events.into_iter().map(keep).collect()
     }
 
-    fn kept_after(&self, seq: u64, limit: u32) -> Vec<Arc<LogLine>> {
+    fn kept_after(&self, seq: Seq, limit: u32) -> Vec<Arc<LogLine>> {
         let lines = self.lines.lock();
-        (seq + 1..=seq.saturating_add(limit.into())).map_while(|seq| lines.get(&seq).cloned()).collect()
+        let following = std::iter::successors(Some(seq.next()), |seq| Some(seq.next()));
+        following.take(limit as usize).map_while(|seq| lines.get(&seq).cloned()).collect()
     }
 }
 
 struct LineWeighter;
 
-impl Weighter<u64, Arc<LogLine>> for LineWeighter {
-    fn weight(&self, _: &u64, line: &Arc<LogLine>) -> u64 {
+impl Weighter<Seq, Arc<LogLine>> for LineWeighter {
+    fn weight(&self, _: &Seq, line: &Arc<LogLine>) -> u64 {
         line.weight
     }
 }

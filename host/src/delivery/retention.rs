@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    domain::time::Timestamp,
+    domain::{counter::Seq, time::Timestamp},
     store::{
         self,
         handle::{self, Store},
@@ -35,7 +35,7 @@ pub struct Retention {
     pub settings: RetentionConfig,
     pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Returns the position of this process's tail.
-    pub position: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub position: Box<dyn Fn() -> Seq + Send + Sync>,
 }
 
 impl Retention {
@@ -64,7 +64,7 @@ impl Retention {
         let (oldest, kept) = (reader.oldest().await?, self.first_kept(&mut reader).await?);
         drop(reader);
         let mut pruned = 0;
-        while oldest + pruned < kept {
+        while oldest.forward(pruned) < kept {
             let mut tx = self.store.write().await?;
             let count = tx.prune_events(kept, BATCH).await?;
             if count == 0 {
@@ -83,11 +83,11 @@ impl Retention {
     }
 
     /// Returns the seq of the first line to keep.
-    async fn first_kept(&self, reader: &mut handle::Reader) -> store::Result<u64> {
+    async fn first_kept(&self, reader: &mut handle::Reader) -> store::Result<Seq> {
         let RetentionConfig { keep_for, keep_events } = self.settings;
         let head = reader.head().await?;
         let young = reader.first_seq_since((self.now)().minus(keep_for)).await?;
-        let few = (head + 1).saturating_sub(keep_events.into());
+        let few = head.next().back(keep_events.into());
         Ok(young.max(few).min(head).min((self.position)()))
     }
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     /// Prunes the log at the given minute and returns its oldest line.
-    async fn pruned(store: &Arc<Store>, minute: i64, keep_minutes: u64, keep_events: u32, position: u64) -> u64 {
+    async fn pruned(store: &Arc<Store>, minute: i64, keep_minutes: u64, keep_events: u32, position: Seq) -> u64 {
         let retention = Retention {
             store: store.clone(),
             settings: RetentionConfig { keep_for: Duration::from_secs(60 * keep_minutes), keep_events },
@@ -129,9 +129,9 @@ mod tests {
         let count = retention.prune().await.expect("prunes");
         let mut reader = store.read().await.expect("a reader");
         let oldest = reader.oldest().await.expect("readable");
-        assert_eq!(oldest - before, count);
-        assert_eq!(reader.head().await.expect("readable"), 1000);
-        oldest
+        assert_eq!(oldest.since(before), count);
+        assert_eq!(reader.head().await.expect("readable"), Seq(1000));
+        oldest.0
     }
 
     #[tokio::test]
@@ -139,14 +139,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = log(&dir).await;
         let epoch = store.epoch().to_owned();
-        assert_eq!(pruned(&store, 1000, 1000, 1000, 1000).await, 1);
-        assert_eq!(pruned(&store, 1000, 990, 1000, 1000).await, 10, "by age");
-        assert_eq!(pruned(&store, 1000, 990, 900, 1000).await, 101, "by count");
-        assert_eq!(pruned(&store, 1000, 990, 10, 150).await, 150, "not beyond the tail");
-        assert_eq!(pruned(&store, 1000, 10, 900, 1000).await, 990, "in several batches");
-        assert_eq!(pruned(&store, 9000, 10, 900, 1000).await, 1000, "but the newest");
+        assert_eq!(pruned(&store, 1000, 1000, 1000, Seq(1000)).await, 1);
+        assert_eq!(pruned(&store, 1000, 990, 1000, Seq(1000)).await, 10, "by age");
+        assert_eq!(pruned(&store, 1000, 990, 900, Seq(1000)).await, 101, "by count");
+        assert_eq!(pruned(&store, 1000, 990, 10, Seq(150)).await, 150, "not beyond the tail");
+        assert_eq!(pruned(&store, 1000, 10, 900, Seq(1000)).await, 990, "in several batches");
+        assert_eq!(pruned(&store, 9000, 10, 900, Seq(1000)).await, 1000, "but the newest");
         store.close().await;
         let again = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens again");
-        assert_eq!((again.epoch(), *again.appended().borrow()), (epoch.as_str(), 1000));
+        assert_eq!((again.epoch(), *again.appended().borrow()), (&epoch, Seq(1000)));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         audience::Audience,
         event::{Event, EventContent, stamped},
         event_name::{EventName, SOCKET_IO_RESERVED},
+        id::Epoch,
         lead::Lead,
         policy::Visibility,
         role::Role,
@@ -44,13 +45,13 @@ impl LeadAudience {
 pub struct Shaper {
     plugins: Plugins,
     visibility: Visibility,
-    epoch: String,
+    epoch: Epoch,
     holds: Option<Arc<Holds>>,
 }
 
 impl Shaper {
-    pub fn new(plugins: Plugins, visibility: Visibility, epoch: &str) -> Self {
-        Self { plugins, visibility, epoch: epoch.into(), holds: None }
+    pub fn new(plugins: Plugins, visibility: Visibility, epoch: &Epoch) -> Self {
+        Self { plugins, visibility, epoch: epoch.clone(), holds: None }
     }
 
     /// Makes the shaper leave out what `holds` withholds.

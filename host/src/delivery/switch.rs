@@ -9,7 +9,13 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    domain::{event::InForce, policy::Visibility, role::Role, time::Timestamp},
+    domain::{
+        counter::{Generation, Seq},
+        event::InForce,
+        policy::Visibility,
+        role::Role,
+        time::Timestamp,
+    },
     plugin::Plugins,
     store::{
         self,
@@ -26,7 +32,7 @@ pub type Swap = Box<dyn FnOnce() + Send>;
 
 /// Prepared sets whose line the tail has not passed yet.
 pub struct Switches {
-    waiting: Mutex<Vec<(u64, Swap)>>,
+    waiting: Mutex<Vec<(Generation, Swap)>>,
     stage: watch::Sender<SwitchStage>,
 }
 
@@ -64,7 +70,7 @@ impl Switches {
         let begun = timeout(PATIENCE, stage.wait_for(|stage| *stage != SwitchStage::Starting)).await;
         drop(begun.map_err(|_| Error::Starting)?);
         let mut tx = store.write().await?;
-        let is_empty = tx.head().await? == 0;
+        let is_empty = tx.head().await? == Seq::START;
         if is_empty {
             // Nobody has anything of an empty log, and nobody can append while this transaction is open.
             tx.begin_delivery(in_force).await?;
@@ -82,7 +88,7 @@ impl Switches {
     }
 
     /// Leaves a swap to the tail. Only the newest one is kept; those before it were given up.
-    fn leave(&self, generation: u64, swap: Swap) -> Result<(), Error> {
+    fn leave(&self, generation: Generation, swap: Swap) -> Result<(), Error> {
         let mut waiting = self.waiting.lock();
         if *self.stage.borrow() == SwitchStage::Stopped {
             return Err(Error::Stopping);
@@ -93,7 +99,7 @@ impl Switches {
     }
 
     /// Puts the set of a line in force; false if it was not prepared here.
-    pub(crate) fn pass(&self, generation: u64) -> bool {
+    pub(crate) fn pass(&self, generation: Generation) -> bool {
         let mut waiting = self.waiting.lock();
         let Some(place) = waiting.iter().position(|(prepared, _)| *prepared == generation) else { return false };
         let (_, swap) = waiting.remove(place);
@@ -117,7 +123,7 @@ impl Switches {
 #[derive(Debug)]
 pub struct SwitchLog {
     /// Newest reset line of each role.
-    pub(crate) resets: Vec<(Role, u64)>,
+    pub(crate) resets: Vec<(Role, Seq)>,
 }
 
 /// Records what is in force at the start of a process, if it is not what the log ends with.
@@ -131,9 +137,9 @@ pub async fn begin(store: &Store, plugins: &Plugins, visibility: Visibility) -> 
 async fn note_start(store: &Store, plugins: &Plugins, visibility: Visibility) -> store::Result<()> {
     let in_force = InForce { generation: plugins.generation(), visibility };
     let mut tx = store.write().await?;
-    let last = tx.switch_before(u64::MAX).await?;
+    let last = tx.switch_before(Seq::END).await?;
     match last {
-        None if tx.head().await? == 0 => tx.begin_delivery(in_force).await?,
+        None if tx.head().await? == Seq::START => tx.begin_delivery(in_force).await?,
         Some(last) if last.in_force == in_force => return Ok(()),
         last => {
             let before = last.map(|last| last.in_force);
@@ -158,7 +164,7 @@ async fn members_differ(reader: &mut handle::Reader, before: Option<InForce>, af
 /// Returns the plugin set that was in force, if it is still known.
 async fn generation(reader: &mut handle::Reader, in_force: InForce) -> store::Result<Option<StoredGeneration>> {
     match in_force.generation {
-        0 => Ok(Some(StoredGeneration { id: 0, at: Timestamp::now(), members: Vec::new() })),
+        none @ Generation::NONE => Ok(Some(StoredGeneration { id: none, at: Timestamp::now(), members: Vec::new() })),
         id => reader.generation(id).await,
     }
 }
@@ -179,11 +185,11 @@ mod tests {
 
     async fn head(store: &Store) -> (u64, Vec<u64>) {
         let mut reader = store.read().await.expect("a reader");
-        let resets = reader.resets().await.expect("reads").into_iter().map(|(_, seq)| seq).collect();
-        (reader.head().await.expect("reads"), resets)
+        let resets = reader.resets().await.expect("reads").into_iter().map(|(_, seq)| seq.0).collect();
+        (reader.head().await.expect("reads").0, resets)
     }
 
-    fn in_force(generation: u64) -> InForce {
+    fn in_force(generation: Generation) -> InForce {
         InForce { generation, visibility: Visibility::default() }
     }
 
@@ -195,7 +201,7 @@ mod tests {
         assert_eq!(head(&store).await, (0, vec![]), "nobody has anything of an empty log");
 
         let mut tx = store.write().await.expect("a transaction");
-        tx.switch_delivery(in_force(0), false, Timestamp::now()).await.expect("a line");
+        tx.switch_delivery(in_force(Generation(0)), false, Timestamp::now()).await.expect("a line");
         tx.commit().await.expect("commits");
         begin(&store, &plugins, Visibility::default()).await.expect("begins");
         assert_eq!(head(&store).await, (1, vec![]));
@@ -217,31 +223,31 @@ mod tests {
         };
         // With an empty log, the swap is done at once.
         switches.open();
-        switches.announce(&store, in_force(3), true, swap(3)).await.expect("announced");
+        switches.announce(&store, in_force(Generation(3)), true, swap(3)).await.expect("announced");
         assert_eq!((head(&store).await, done.load(Relaxed)), ((0, vec![]), 3));
         let mut tx = store.write().await.expect("a transaction");
-        tx.switch_delivery(in_force(3), false, Timestamp::now()).await.expect("a line");
+        tx.switch_delivery(in_force(Generation(3)), false, Timestamp::now()).await.expect("a line");
         tx.commit().await.expect("commits");
 
         switches.stage.send_replace(SwitchStage::Starting);
         done.store(0, Relaxed);
         let early = {
             let (store, switches, swap) = (store.clone(), switches.clone(), swap(7));
-            tokio::spawn(async move { switches.announce(&store, in_force(7), true, swap).await })
+            tokio::spawn(async move { switches.announce(&store, in_force(Generation(7)), true, swap).await })
         };
         tokio::task::yield_now().await;
         assert_eq!(head(&store).await.0, 1, "the tail is not there yet");
         switches.open();
         early.await.expect("ends").expect("announced");
         assert_eq!((head(&store).await, done.load(Relaxed)), ((2, vec![2; 4]), 0));
-        assert!(!switches.pass(6));
-        assert!(switches.pass(7) && !switches.pass(7));
+        assert!(!switches.pass(Generation(6)));
+        assert!(switches.pass(Generation(7)) && !switches.pass(Generation(7)));
         assert_eq!(done.load(Relaxed), 7);
 
-        switches.announce(&store, in_force(8), false, swap(8)).await.expect("announced");
+        switches.announce(&store, in_force(Generation(8)), false, swap(8)).await.expect("announced");
         switches.close();
         assert_eq!(Arc::strong_count(&done), 1, "nobody waits for a tail that is gone");
-        let late = switches.announce(&store, in_force(9), false, swap(9)).await;
+        let late = switches.announce(&store, in_force(Generation(9)), false, swap(9)).await;
         assert!(matches!(late, Err(Error::Stopping)));
         assert_eq!(head(&store).await.0, 3);
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     activity::Activity,
-    id::{LeadId, SessionId, UserId},
+    id::{Epoch, LeadId, SessionId, UserId},
     lead::Lead,
     policy::Visibility,
     role::Role,
@@ -20,6 +20,7 @@ use super::{
 use crate::domain::{
     actor::{Actor, Cause},
     audience::Audience,
+    counter::{Generation, Seq},
     event_name::EventName,
 };
 
@@ -124,7 +125,7 @@ impl Resets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
     /// Generation of the set; 0 for a server without plugins.
-    pub generation: u64,
+    pub generation: Generation,
     pub visibility: Visibility,
 }
 
@@ -144,7 +145,7 @@ pub struct NewEvent {
 /// One event of the log.
 #[derive(Clone, Debug)]
 pub struct Event {
-    pub seq: u64,
+    pub seq: Seq,
     pub name: String,
     pub rooms: Vec<Room>,
     pub lead_id: Option<LeadId>,
@@ -236,7 +237,7 @@ impl Event {
         let (lead_id, at) = (Some(lead.id), lead.updated_at);
         let payload = json!({"lead": lead});
         let (name, context) = (EventName::LeadRead.as_str().to_owned(), payload.clone());
-        Self { seq: 0, name, rooms: Vec::new(), lead_id, payload: payload.into(), context, at }
+        Self { seq: Seq::START, name, rooms: Vec::new(), lead_id, payload: payload.into(), context, at }
     }
 
     /// True when plugins are not asked about the event: it concerns a user's own rights, or a lead that was erased, so
@@ -390,10 +391,10 @@ impl DomainEvent {
 }
 
 /// Payload as it is sent: `seq` and `epoch` are set by the host, whatever a plugin wrote there.
-pub fn stamped(payload: &Value, seq: u64, epoch: &str) -> Map<String, Value> {
+pub fn stamped(payload: &Value, seq: Seq, epoch: &Epoch) -> Map<String, Value> {
     let mut members = payload.as_object().cloned().unwrap_or_default();
-    members.insert("seq".into(), seq.into());
-    members.insert("epoch".into(), epoch.into());
+    members.insert("seq".into(), seq.0.into());
+    members.insert("epoch".into(), epoch.as_str().into());
     members
 }
 
@@ -416,13 +417,13 @@ mod tests {
 
     fn event(draft: NewEvent) -> Event {
         let NewEvent { name, rooms, lead_id, payload, context, at } = draft;
-        Event { seq: 1, name: name.into(), rooms, lead_id, payload: payload.into(), context, at }
+        Event { seq: Seq(1), name: name.into(), rooms, lead_id, payload: payload.into(), context, at }
     }
 
     #[test]
     fn a_reset_line_says_whom_it_resets() {
         let at = Timestamp::from_millis(0).expect("in range");
-        let in_force = InForce { generation: 3, visibility: Visibility::default() };
+        let in_force = InForce { generation: Generation(3), visibility: Visibility::default() };
         let everybody = Some(Resets::Roles(Role::ALL.into()));
         for (resets, expected) in [(true, everybody.clone()), (false, None)] {
             let line = event(NewEvent::delivery_switched(in_force, resets, at));

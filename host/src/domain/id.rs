@@ -42,3 +42,37 @@ ids! {
     /// Login session: a family of refresh tokens, and the access tokens issued from them.
     SessionId
 }
+
+/// Name of one numbering of the event log: seqs of different epochs cannot be compared.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(String);
+
+impl Epoch {
+    /// Generates a name that no other log has.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().to_string())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<T: Into<String>> From<T> for Epoch {
+    fn from(name: T) -> Self {
+        Self(name.into())
+    }
+}

@@ -6,7 +6,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{activity::Activity, actor::Actor, audience::Audience, id::UserId, lead::Lead, role::Role};
+use crate::domain::{
+    activity::Activity,
+    actor::{Actor, ActorKind},
+    audience::Audience,
+    id::UserId,
+    lead::Lead,
+    role::Role,
+};
 
 /// A command, reduced to what permissions depend on.
 #[derive(Clone, Copy, Debug)]
@@ -30,32 +37,33 @@ pub struct Forbidden(pub &'static str);
 
 /// Permission table. Whether the actor may read the lead is checked beforehand, by [`Visibility`].
 pub fn may(actor: &Actor, deed: Action<'_>) -> Result<(), Forbidden> {
-    use Role::{Admin, Manager, Plugin, Sales, Viewer};
+    use ActorKind::{Plugin, User};
+    use Role::{Admin, Manager, Sales, Viewer};
 
     let unless = |allowed: bool, why| if allowed { Ok(()) } else { Err(Forbidden(why)) };
-    match (deed, actor.role) {
-        (Action::Administer, role) => unless(role == Admin, "only an administrator may do this"),
+    match (deed, actor.kind) {
+        (Action::Administer, kind) => unless(kind == User(Admin), "only an administrator may do this"),
         (Action::ChangeActivity(activity), _) if activity.fields.kind.is_servers() => {
             Err(Forbidden("an activity written by the server cannot be changed"))
         }
-        (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
+        (_, User(Viewer)) => Err(Forbidden("a viewer may not change anything")),
         // The operator grants which of these a plugin may request; that was checked before its effect gets here.
         (Action::UpdateLead(_) | Action::AssignLead(..) | Action::CreateActivity, Plugin) => Ok(()),
         (_, Plugin) => Err(Forbidden("a plugin may change and assign leads and add activities, and nothing else")),
-        (_, Admin | Manager) => Ok(()),
-        (Action::CreateLead | Action::CreateActivity, Sales) => Ok(()),
-        (Action::UpdateLead(lead), Sales) => unless(
+        (_, User(Admin | Manager)) => Ok(()),
+        (Action::CreateLead | Action::CreateActivity, User(Sales)) => Ok(()),
+        (Action::UpdateLead(lead), User(Sales)) => unless(
             owner_is(lead, actor) || lead.owner.is_none(),
             "a sales user may change only own and unassigned leads",
         ),
-        (Action::DeleteLead | Action::RestoreLead, Sales) => {
+        (Action::DeleteLead | Action::RestoreLead, User(Sales)) => {
             Err(Forbidden("a sales user may not delete or restore leads"))
         }
-        (Action::AssignLead(lead, owner), Sales) => unless(
+        (Action::AssignLead(lead, owner), User(Sales)) => unless(
             (lead.owner.is_none() || owner_is(lead, actor)) && owner == Some(actor.id),
             "a sales user may only take unassigned leads",
         ),
-        (Action::ChangeActivity(activity), Sales) => {
+        (Action::ChangeActivity(activity), User(Sales)) => {
             unless(activity.creator.id == actor.id, "a sales user may change only own activities")
         }
     }
@@ -94,24 +102,31 @@ impl Visibility {
             Role::Manager => self.manager,
             Role::Sales => self.sales,
             Role::Viewer => self.viewer,
-            // A plugin's manifest requests what it may read and its operator grants it; its writes are checked by the
-            // policy.
-            Role::Plugin => Scope::All,
         }
     }
 
-    /// True if a user sees a lead with that owner.
-    pub fn sees(&self, user: UserId, role: Role, owner: Option<UserId>) -> bool {
-        self.audience(role, owner).includes(user)
+    /// Set of leads that an actor can read. A plugin's manifest requests what it may read and its operator grants it;
+    /// its writes are checked by the policy.
+    pub fn scope_of(&self, actor: &Actor) -> Scope {
+        actor.kind.role().map_or(Scope::All, |role| self.scope(role))
+    }
+
+    /// True if an actor sees a lead with that owner.
+    pub fn sees(&self, actor: &Actor, owner: Option<UserId>) -> bool {
+        audience(self.scope_of(actor), owner).includes(actor.id)
     }
 
     /// Users of a role who see a lead with that owner.
     pub fn audience(&self, role: Role, owner: Option<UserId>) -> Audience {
-        match (self.scope(role), owner) {
-            (Scope::All, _) | (Scope::OwnAndUnassigned, None) => Audience::Everyone,
-            (Scope::Own, None) => Audience::Nobody,
-            (Scope::Own | Scope::OwnAndUnassigned, Some(owner)) => Audience::Only(BTreeSet::from([owner])),
-        }
+        audience(self.scope(role), owner)
+    }
+}
+
+fn audience(scope: Scope, owner: Option<UserId>) -> Audience {
+    match (scope, owner) {
+        (Scope::All, _) | (Scope::OwnAndUnassigned, None) => Audience::Everyone,
+        (Scope::Own, None) => Audience::Nobody,
+        (Scope::Own | Scope::OwnAndUnassigned, Some(owner)) => Audience::Only(BTreeSet::from([owner])),
     }
 }
 
@@ -138,7 +153,7 @@ mod tests {
     }
 
     fn actor(role: Role) -> Actor {
-        Actor { id: id(1), email: "me@example.com".into(), role }
+        Actor { id: id(1), email: "me@example.com".into(), kind: ActorKind::User(role) }
     }
 
     fn lead(owner: Option<u128>) -> Lead {
@@ -166,7 +181,8 @@ mod tests {
     #[test]
     fn a_plugin_may_do_what_effects_do_and_nothing_else() {
         let (others, note) = (lead(Some(2)), activity(ActivityType::Note, 1));
-        let allowed = |deed| may(&actor(Role::Plugin), deed).is_ok();
+        let plugin = Actor { kind: ActorKind::Plugin, ..actor(Role::Admin) };
+        let allowed = |deed| may(&plugin, deed).is_ok();
         for deed in [Action::UpdateLead(&others), Action::AssignLead(&others, None), Action::CreateActivity] {
             assert!(allowed(deed), "{deed:?}");
         }
@@ -209,10 +225,10 @@ mod tests {
     #[test]
     fn visibility_narrows_by_owner() {
         let visibility = Visibility { sales: Scope::OwnAndUnassigned, viewer: Scope::Own, ..Visibility::default() };
-        assert!(visibility.sees(id(1), Role::Sales, None));
-        assert!(visibility.sees(id(1), Role::Sales, Some(id(1))));
-        assert!(!visibility.sees(id(1), Role::Sales, Some(id(2))));
-        assert!(!visibility.sees(id(1), Role::Viewer, None));
-        assert!(visibility.sees(id(1), Role::Manager, Some(id(2))));
+        assert!(visibility.sees(&actor(Role::Sales), None));
+        assert!(visibility.sees(&actor(Role::Sales), Some(id(1))));
+        assert!(!visibility.sees(&actor(Role::Sales), Some(id(2))));
+        assert!(!visibility.sees(&actor(Role::Viewer), None));
+        assert!(visibility.sees(&actor(Role::Manager), Some(id(2))));
     }
 }

@@ -5,18 +5,15 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(rename_all = "UPPERCASE", try_from = "String")]
 pub enum Role {
     Admin,
     Manager,
     Sales,
     Viewer,
-    /// Actor of a plugin's effect. This role cannot be assigned to a user.
-    Plugin,
 }
 
 impl Role {
-    /// Roles that users can have.
     pub const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
 
     pub fn as_str(self) -> &'static str {
@@ -25,7 +22,6 @@ impl Role {
             Self::Manager => "MANAGER",
             Self::Sales => "SALES",
             Self::Viewer => "VIEWER",
-            Self::Plugin => "PLUGIN",
         }
     }
 }
@@ -85,6 +81,14 @@ impl FromIterator<Role> for Roles {
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a role: expected ADMIN, MANAGER, SALES or VIEWER")]
 pub struct UnknownRole(pub String);
+
+impl TryFrom<String> for Role {
+    type Error = UnknownRole;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
 
 impl FromStr for Role {
     type Err = UnknownRole;

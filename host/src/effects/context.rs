@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::{
     app::{self, App},
+    domain::counter::Generation,
     effects::{settings::EffectsConfig, webhook::Sender},
     store::effect::StoredEffect,
 };
@@ -28,7 +29,7 @@ pub(crate) struct EffectsContext {
 impl EffectsContext {
     /// Returns the generation of the plugin that follows the log at the moment; `None` if it is not loaded or does not
     /// follow the log.
-    pub(crate) fn generation(&self, plugin: &str) -> Option<u64> {
+    pub(crate) fn generation(&self, plugin: &str) -> Option<Generation> {
         let follower = self.app.plugins().followers().into_iter().find(|follower| follower.name == plugin);
         follower.map(|follower| follower.generation)
     }

@@ -15,7 +15,13 @@ use crate::{
         self, App,
         effect::{occasion_of_event, occasion_of_reminder},
     },
-    domain::{actor::Cause, event::Event, time::Timestamp},
+    domain::{
+        actor::Cause,
+        counter::{Generation, Seq},
+        event::Event,
+        id::Epoch,
+        time::Timestamp,
+    },
     effects::{
         context::EffectsContext,
         task::{EffectTask, TaskStep},
@@ -38,10 +44,10 @@ const LAZY: Duration = Duration::from_millis(250);
 pub(crate) struct FollowTask {
     shared: Arc<EffectsContext>,
     plugin: String,
-    appended: watch::Receiver<u64>,
+    appended: watch::Receiver<Seq>,
     /// Cursor of the plugin in the log; `written` is the cursor in the database.
-    seq: u64,
-    written: u64,
+    seq: Seq,
+    written: Seq,
     written_at: Instant,
     /// Number of lines since then that were not asked about, because their chain was too long.
     stopped: u64,
@@ -59,13 +65,13 @@ struct Retry {
     /// Set when there is no room to park the occasion.
     is_stuck: bool,
     /// Generation that failed. A new one may do better, so it is asked at once.
-    generation: u64,
+    generation: Generation,
 }
 
 /// Occasion as the plugin is asked about it.
 struct PendingOccasion {
     id: String,
-    seq: Option<u64>,
+    seq: Option<Seq>,
     at: Timestamp,
     name: String,
     payload: Arc<Value>,
@@ -76,7 +82,7 @@ struct PendingOccasion {
 }
 
 enum OccasionSource {
-    Log(u64),
+    Log(Seq),
     Reminder(Reminder),
     /// Parked question that was put back.
     Parked(StoredEffect),
@@ -85,7 +91,7 @@ enum OccasionSource {
 impl FollowTask {
     pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
         let written_at = Instant::now();
-        let (seq, written, stopped, log_first, trouble) = (0, 0, 0, false, None);
+        let (seq, written, stopped, log_first, trouble) = (Seq::START, Seq::START, 0, false, None);
         let appended = shared.app.store().appended();
         Self { shared, plugin, appended, seq, written, written_at, stopped, log_first, trouble }
     }
@@ -112,9 +118,9 @@ impl FollowTask {
         let mut reader = self.store().read().await?;
         let (head, events) = (reader.head().await?, reader.events_after(self.seq, BATCH).await?);
         drop(reader);
-        let oldest = events.first().map_or(head + 1, |event| event.seq);
-        if self.seq > head || oldest != self.seq + 1 {
-            return self.skip_gap(oldest - 1).await;
+        let oldest = events.first().map_or(head.next(), |event| event.seq);
+        if self.seq > head || oldest != self.seq.next() {
+            return self.skip_gap(oldest.before()).await;
         }
         let is_last = events.len() < BATCH as usize;
         for event in events {
@@ -180,7 +186,7 @@ impl FollowTask {
             let (plugin, chain) = (&self.plugin, chain.join(" > "));
             warn!(
                 plugin,
-                event.seq = event.seq,
+                event.seq = event.seq.0,
                 "plugin loop detected, skipping {} for {plugin}: chain {chain}",
                 event.name
             );
@@ -334,14 +340,14 @@ impl FollowTask {
     }
 
     /// Skips a gap: goes on where the log does, and parks a record of the lines that it no longer has.
-    async fn skip_gap(&mut self, to: u64) -> app::Result<TaskStep> {
-        let (plugin, from, now) = (&self.plugin, self.seq + 1, self.shared.app.now());
+    async fn skip_gap(&mut self, to: Seq) -> app::Result<TaskStep> {
+        let (plugin, from, now) = (&self.plugin, self.seq.next(), self.shared.app.now());
         let reason = if to >= from {
             format!("events {from} to {to} are no longer in the log and were skipped")
         } else {
             format!("the log ends at event {to}, but the plugin was at {}", self.seq)
         };
-        warn!(plugin, "{plugin} resumes at event {}: {reason}", to + 1);
+        warn!(plugin, "{plugin} resumes at event {}: {reason}", to.next());
         let occasion = format!("{}:{from}-{to}", self.store().epoch());
         let store = self.store().clone();
         let mut tx = store.write().await?;
@@ -364,7 +370,7 @@ impl FollowTask {
         Ok(())
     }
 
-    fn moved_to(&mut self, seq: u64) {
+    fn moved_to(&mut self, seq: Seq) {
         (self.seq, self.written, self.written_at) = (seq, seq, Instant::now());
         take(&mut self.stopped);
     }
@@ -372,8 +378,8 @@ impl FollowTask {
     /// Restores a parked occasion as it was; `None` if the log no longer has it.
     async fn asked_again(&self, question: &StoredEffect) -> app::Result<Option<PendingOccasion>> {
         let source = OccasionSource::Parked(question.clone());
-        if let Some(seq) = question.input.get("seq").and_then(Value::as_u64) {
-            let events = self.store().read().await?.events_after(seq.saturating_sub(1), 1).await?;
+        if let Some(seq) = question.input.get("seq").and_then(Value::as_u64).map(Seq) {
+            let events = self.store().read().await?.events_after(seq.before(), 1).await?;
             let event = events.into_iter().find(|event| event.seq == seq);
             return Ok(event
                 .map(|event| PendingOccasion { source, ..PendingOccasion::about_event(event, self.store().epoch()) }));
@@ -461,7 +467,7 @@ impl EffectTask for FollowTask {
 }
 
 impl PendingOccasion {
-    fn about_event(event: Event, epoch: &str) -> Self {
+    fn about_event(event: Event, epoch: &Epoch) -> Self {
         let cause = event.cause();
         let Event { seq, name, payload, context, at, .. } = event;
         let (id, source) = (occasion_of_event(epoch, seq), OccasionSource::Log(seq));

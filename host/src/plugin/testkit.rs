@@ -15,7 +15,7 @@ mod question;
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    domain::{role::Role, time::Timestamp},
+    domain::{counter::Generation, role::Role, time::Timestamp},
     plugin::{
         active::{
             loader::LoadStage,
@@ -75,7 +75,7 @@ impl Testkit {
         stage: &mut LoadStage,
     ) -> Result<Specimen, LoadError> {
         let hash = hash::digest(bytes);
-        let plugin = Plugin::load_by_stages(&self.engine, name, bytes, hash, settings, 1, 1, stage)?;
+        let plugin = Plugin::load_by_stages(&self.engine, name, bytes, hash, settings, 1, Generation(1), stage)?;
         let plugin = Arc::new(plugin);
         plugin.stop_clock(golden::now());
         Ok(Specimen { alone: Set::alone(plugin.clone()), plugin })

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     delivery::switch::{Swap, Switches},
-    domain::{event::InForce, policy::Visibility, time::Timestamp},
+    domain::{counter::Generation, event::InForce, policy::Visibility, time::Timestamp},
     plugin,
     store::{
         self,
@@ -27,7 +27,7 @@ impl plugin::Archive for StoreArchive {
         self.block_on::<_, store::Error>(async { self.store.read().await?.last_generation().await })
     }
 
-    fn record(&self, members: &[GenerationMember], files: &[(&str, &[u8])]) -> Result<u64, String> {
+    fn record(&self, members: &[GenerationMember], files: &[(&str, &[u8])]) -> Result<Generation, String> {
         self.block_on::<_, store::Error>(async {
             let mut tx = self.store.write().await?;
             let id = tx.record_generation(members, files, Timestamp::now()).await?;
@@ -37,7 +37,7 @@ impl plugin::Archive for StoreArchive {
         })
     }
 
-    fn switch(&self, generation: u64, resets: bool, swap: Swap) -> Result<(), String> {
+    fn switch(&self, generation: Generation, resets: bool, swap: Swap) -> Result<(), String> {
         let in_force = InForce { generation, visibility: self.visibility };
         self.block_on(self.switches.announce(&self.store, in_force, resets, swap))
     }

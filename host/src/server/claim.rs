@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
-    domain::time::Timestamp,
+    domain::{counter::Seq, time::Timestamp},
     server::epoch_note::{EpochNote, EpochVerdict, KnownLog, LogIdentity},
     store::{
         self, Outage,
@@ -175,11 +175,11 @@ fn log_of(store: &Store) -> Result<LogIdentity> {
     Ok(LogIdentity { lineage, epoch, database: FileId::of(&found) })
 }
 
-async fn renew(store: &mut Store, reason: &str, head: u64) -> Result<(), store::Error> {
+async fn renew(store: &mut Store, reason: &str, head: Seq) -> Result<(), store::Error> {
     store.renew_epoch().await?;
     // Nobody can have seen an event of an empty log.
-    if head > 0 {
-        info!(epoch = store.epoch(), "new log epoch, clients will resync: {reason}");
+    if head > Seq::START {
+        info!(epoch = store.epoch().as_str(), "new log epoch, clients will resync: {reason}");
     }
     Ok(())
 }

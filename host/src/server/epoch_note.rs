@@ -15,7 +15,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use crate::store::open_files::FileId;
+use crate::{
+    domain::{counter::Seq, id::Epoch},
+    store::open_files::FileId,
+};
 
 const FILE: &str = "log.json";
 /// Number of digits of `issued`: constant, because they are overwritten in place.
@@ -26,7 +29,7 @@ const DIGITS: usize = 20;
 pub(crate) struct LogIdentity {
     /// The same for a database and its copies.
     pub(crate) lineage: String,
-    pub(crate) epoch: String,
+    pub(crate) epoch: Epoch,
     pub(crate) database: FileId,
 }
 
@@ -48,7 +51,7 @@ pub(crate) enum KnownLog {
     Damaged(String),
     Log {
         log: LogIdentity,
-        issued: u64,
+        issued: Seq,
         is_copy: bool,
     },
 }
@@ -88,16 +91,16 @@ impl KnownLog {
     }
 
     /// Last seq that was issued, as far as known; `None` when there was no log at all.
-    pub(crate) fn issued(&self) -> Option<u64> {
+    pub(crate) fn issued(&self) -> Option<Seq> {
         match self {
             Self::Nothing => None,
-            Self::Damaged(_) => Some(1),
-            Self::Log { issued, .. } => Some(*issued).filter(|issued| *issued > 0),
+            Self::Damaged(_) => Some(Seq(1)),
+            Self::Log { issued, .. } => Some(*issued).filter(|issued| *issued > Seq::START),
         }
     }
 
     /// Judges the log that was found in the database, with its newest seq `head`.
-    pub(crate) fn judge(&self, found: &LogIdentity, head: u64) -> EpochVerdict {
+    pub(crate) fn judge(&self, found: &LogIdentity, head: Seq) -> EpochVerdict {
         let (log, issued, is_copy) = match self {
             Self::Nothing => return EpochVerdict::Renew("the data directory has no record of a log".into()),
             Self::Damaged(reason) => return EpochVerdict::Renew(format!("{FILE} is damaged ({reason})")),
@@ -135,12 +138,12 @@ pub(crate) struct EpochNote {
 }
 
 struct Open {
-    issued: u64,
+    issued: Seq,
     file: File,
     /// Offset of the digits.
     at: u64,
     /// `issued` when the newest file was begun.
-    renewed: u64,
+    renewed: Seq,
     has_failed: bool,
 }
 
@@ -149,7 +152,7 @@ impl EpochNote {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn begin(dir: &Path, log: LogIdentity, head: u64) -> io::Result<Self> {
+    pub(crate) fn begin(dir: &Path, log: LogIdentity, head: Seq) -> io::Result<Self> {
         let path = dir.join(FILE);
         let (file, at) = write_aside(&path, &log, head)?;
         put_in_place(&path)?;
@@ -161,7 +164,7 @@ impl EpochNote {
     /// Records that `seq` is about to be sent to a client. It is not synced to disk, so it costs next to nothing.
     ///
     /// It survives the process, however that ends. A power cut loses what came after the last [`renew`](Self::renew).
-    pub(crate) fn issue(&self, seq: u64) {
+    pub(crate) fn issue(&self, seq: Seq) {
         let mut open = self.open.lock();
         if seq <= open.issued {
             return;
@@ -213,7 +216,7 @@ impl Open {
 }
 
 /// Writes and syncs a new file under a temporary name; returns it, and the offset of its digits.
-fn write_aside(path: &Path, log: &LogIdentity, issued: u64) -> io::Result<(File, u64)> {
+fn write_aside(path: &Path, log: &LogIdentity, issued: Seq) -> io::Result<(File, u64)> {
     let aside = aside(path);
     match fs::remove_file(&aside) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -237,7 +240,7 @@ fn aside(path: &Path) -> PathBuf {
     path.with_extension("partial")
 }
 
-fn digits(seq: u64) -> String {
+fn digits(seq: Seq) -> String {
     format!("{seq:0DIGITS$}")
 }
 
@@ -261,40 +264,40 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let served = log(dir.path(), "a", "1", "db");
         let known = || KnownLog::read(dir.path()).expect("readable");
-        assert!(renews(&known().judge(&served, 0)), "nothing is known");
-        let note = EpochNote::begin(dir.path(), served.clone(), 7).expect("written");
+        assert!(renews(&known().judge(&served, Seq(0))), "nothing is known");
+        let note = EpochNote::begin(dir.path(), served.clone(), Seq(7)).expect("written");
         for (issued, renew) in [(8, false), (9, true), (u64::MAX, false)] {
-            note.issue(issued);
+            note.issue(Seq(issued));
             if renew {
                 note.renew();
             }
-            assert_eq!(known().issued(), Some(issued));
-            assert_eq!(known().judge(&served, issued), EpochVerdict::Fits);
-            assert!(renews(&known().judge(&served, issued - 1)), "{issued}");
+            assert_eq!(known().issued(), Some(Seq(issued)));
+            assert_eq!(known().judge(&served, Seq(issued)), EpochVerdict::Fits);
+            assert!(renews(&known().judge(&served, Seq(issued - 1))), "{issued}");
         }
     }
 
     #[test]
     fn another_database_a_copy_of_it_and_another_epoch_are_told_apart() {
         let dir = tempfile::tempdir().expect("a folder");
-        EpochNote::begin(dir.path(), log(dir.path(), "a", "1", "db"), 7).expect("written");
+        EpochNote::begin(dir.path(), log(dir.path(), "a", "1", "db"), Seq(7)).expect("written");
         let known = KnownLog::read(dir.path()).expect("readable");
-        assert_eq!(known.judge(&log(dir.path(), "a", "1", "db"), 7), EpochVerdict::Fits);
-        assert_eq!(known.judge(&log(dir.path(), "b", "1", "db"), 7), EpochVerdict::Other);
-        assert!(renews(&known.judge(&log(dir.path(), "a", "2", "db"), 7)));
-        assert!(renews(&known.judge(&log(dir.path(), "a", "1", "copy"), 7)));
+        assert_eq!(known.judge(&log(dir.path(), "a", "1", "db"), Seq(7)), EpochVerdict::Fits);
+        assert_eq!(known.judge(&log(dir.path(), "b", "1", "db"), Seq(7)), EpochVerdict::Other);
+        assert!(renews(&known.judge(&log(dir.path(), "a", "2", "db"), Seq(7))));
+        assert!(renews(&known.judge(&log(dir.path(), "a", "1", "copy"), Seq(7))));
     }
 
     #[test]
     fn a_note_that_was_put_back_from_a_copy_is_found_out_also_in_the_same_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let served = log(dir.path(), "a", "1", "db");
-        let note = EpochNote::begin(dir.path(), served.clone(), 7).expect("written");
+        let note = EpochNote::begin(dir.path(), served.clone(), Seq(7)).expect("written");
         let (path, backup) = (dir.path().join(FILE), dir.path().join("backup"));
         fs::copy(&path, &backup).expect("copied");
-        note.issue(9);
+        note.issue(Seq(9));
         note.renew();
-        assert_eq!(KnownLog::read(dir.path()).expect("readable").judge(&served, 9), EpochVerdict::Fits);
+        assert_eq!(KnownLog::read(dir.path()).expect("readable").judge(&served, Seq(9)), EpochVerdict::Fits);
         // `cp` writes into the existing file.
         let copied = fs::read(&backup).expect("read");
         OpenOptions::new()
@@ -303,7 +306,7 @@ mod tests {
             .open(&path)
             .and_then(|mut file| file.write_all(&copied))
             .expect("cp");
-        assert!(renews(&KnownLog::read(dir.path()).expect("readable").judge(&served, 7)));
+        assert!(renews(&KnownLog::read(dir.path()).expect("readable").judge(&served, Seq(7))));
     }
 
     #[test]
@@ -313,7 +316,7 @@ mod tests {
             fs::write(dir.path().join(FILE), text).expect("written");
             let known = KnownLog::read(dir.path()).expect("readable");
             assert!(matches!(known, KnownLog::Damaged(_)) && known.issued().is_some(), "{known:?}");
-            assert!(renews(&known.judge(&log(dir.path(), "a", "1", "db"), 7)));
+            assert!(renews(&known.judge(&log(dir.path(), "a", "1", "db"), Seq(7))));
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    domain::id::Epoch,
     files::{self, FileAccess},
     transport::socket::session::resume::ResumeSnapshot,
 };
@@ -45,7 +46,7 @@ pub(crate) struct Handover {
 struct HandoverFile {
     sockets: usize,
     /// Epoch of the log that the seqs in `followed` belong to.
-    epoch: String,
+    epoch: Epoch,
     followed: ResumeSnapshot,
 }
 
@@ -58,11 +59,11 @@ pub(crate) struct HandoverSnapshot {
 
 impl Handover {
     /// Reads the handover of the previous process; an unreadable one, or one for another log, counts as empty.
-    pub(crate) async fn open(dir: &Path, epoch: &str) -> Self {
+    pub(crate) async fn open(dir: &Path, epoch: &Epoch) -> Self {
         let path = dir.join(FILE);
         let mut note = read(&path).await;
         note.sockets = note.sockets.min(MAX_SOCKETS);
-        if note.epoch != epoch {
+        if note.epoch != *epoch {
             note = HandoverFile { epoch: epoch.to_owned(), sockets: note.sockets, ..HandoverFile::default() };
         }
         Self { path, note, every: EVERY, settled: RETURN }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     async fn open(dir: &Path) -> Handover {
-        Handover::open(dir, "epoch").await
+        Handover::open(dir, &Epoch::from("epoch")).await
     }
 
     #[tokio::test]
@@ -185,7 +186,7 @@ mod tests {
         let look = || HandoverSnapshot { sockets: Some(1), followed: followed() };
         open(dir.path()).await.keep(look, async {}).await;
         assert_eq!(open(dir.path()).await.followed(), followed());
-        let opened = Handover::open(dir.path(), "another").await;
+        let opened = Handover::open(dir.path(), &Epoch::from("another")).await;
         assert_eq!((opened.sockets(), opened.followed()), (1, ResumeSnapshot::default()));
     }
 }

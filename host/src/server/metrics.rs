@@ -95,10 +95,10 @@ impl Looks {
         gauge!("leadwire_queued_bytes").set(number(now.queued_bytes));
         gauge!("leadwire_rooms").set(number(now.rooms));
         let head = *self.store.appended().borrow();
-        gauge!("leadwire_log_head_seq").set(head as f64);
-        gauge!("leadwire_log_tail_lag").set(head.saturating_sub(now.position) as f64);
+        gauge!("leadwire_log_head_seq").set(head.0 as f64);
+        gauge!("leadwire_log_tail_lag").set(head.since(now.position) as f64);
         gauge!("leadwire_database_wal_bytes").set(self.store.wal_bytes() as f64);
-        gauge!("leadwire_plugin_generation").set(self.plugins.generation() as f64);
+        gauge!("leadwire_plugin_generation").set(self.plugins.generation().0 as f64);
         for plugin in self.plugins.status() {
             tell(&plugin);
         }

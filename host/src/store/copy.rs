@@ -8,19 +8,22 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 
-use crate::store::{
-    error::{Error, Result},
-    handle::Store,
-    pool::PATIENCE,
-    upgrade::MIGRATIONS,
+use crate::{
+    domain::{counter::Seq, id::Epoch},
+    store::{
+        error::{Error, Result},
+        handle::Store,
+        pool::PATIENCE,
+        upgrade::MIGRATIONS,
+    },
 };
 
 /// Summary of a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
-    pub epoch: String,
-    pub head: u64,
+    pub epoch: Epoch,
+    pub head: Seq,
     /// Version of the newest migration.
     pub migration: i64,
     pub leads: u64,
@@ -64,14 +67,14 @@ pub async fn check(copy: &Path) -> Result<Contents> {
     if let Some(newer) = applied.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
         return Err(Error::Newer(*newer));
     }
-    let (epoch, head): (String, i64) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(&mut connection).await?;
+    let (epoch, head): (Epoch, Seq) = sqlx::query_as("SELECT epoch, head FROM log").fetch_one(&mut connection).await?;
     let (leads, users): (i64, i64) =
         sqlx::query_as("SELECT (SELECT count(*) FROM leads), (SELECT count(*) FROM users)")
             .fetch_one(&mut connection)
             .await?;
     connection.close().await?;
     let migration = applied.last().copied().unwrap_or_default();
-    Ok(Contents { epoch, head: head as u64, migration, leads: leads as u64, users: users as u64 })
+    Ok(Contents { epoch, head, migration, leads: leads as u64, users: users as u64 })
 }
 
 /// Gives the log of a copy a new epoch, because the original may issue the same seqs.
@@ -82,7 +85,7 @@ pub async fn renew_epoch(copy: &Path) -> Result<()> {
     // Journal mode DELETE, so that the copy is a single file that can be moved.
     let options = options(copy, false).journal_mode(SqliteJournalMode::Delete);
     let mut connection = options.connect().await?;
-    let epoch = uuid::Uuid::now_v7().to_string();
+    let epoch = Epoch::generate();
     sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::store::{
-    error::{Error, Result},
-    pool::PATIENCE,
-    upgrade::MIGRATIONS,
+use crate::{
+    domain::{counter::Seq, id::Epoch},
+    store::{
+        error::{Error, Result},
+        pool::PATIENCE,
+        upgrade::MIGRATIONS,
+    },
 };
 
 /// Maximum number of problems listed.
@@ -22,7 +25,7 @@ pub struct Examination {
     pub orphans: Vec<(String, u64)>,
     pub migrations: Migrations,
     /// Epoch and head of the log; `None` when there is no log.
-    pub log: Option<(String, u64)>,
+    pub log: Option<(Epoch, Seq)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +53,14 @@ pub async fn examine(path: &Path) -> Result<Examination> {
             .fetch_all(&mut connection)
             .await?;
     let migrations = migrations(&mut connection).await?;
-    let log: Option<(String, i64)> = if has_table(&mut connection, "log").await? {
+    let log = if has_table(&mut connection, "log").await? {
         sqlx::query_as("SELECT epoch, head FROM log").fetch_optional(&mut connection).await?
     } else {
         None
     };
     connection.close().await?;
     let orphans = orphans.into_iter().map(|(table, count)| (table, count as u64)).collect();
-    Ok(Examination { damage, orphans, migrations, log: log.map(|(epoch, head)| (epoch, head as u64)) })
+    Ok(Examination { damage, orphans, migrations, log })
 }
 
 async fn migrations(connection: &mut SqliteConnection) -> Result<Migrations> {

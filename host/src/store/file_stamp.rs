@@ -8,6 +8,8 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
+use crate::domain::counter::Seq;
+
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER: usize = 100;
 /// Position of `user_version` in the header.
@@ -28,7 +30,7 @@ pub(crate) struct StampState {
     /// Stamp in the database.
     pub(crate) written: u32,
     /// Head of the log when the stamp was written.
-    pub(crate) head: u64,
+    pub(crate) head: Seq,
 }
 
 impl FileStamp {

@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        actor::Cause,
+        actor::{ActorAccount, ActorKind, Cause},
+        counter::Seq,
         id::{LeadId, UserId},
-        role::Role,
         time::Timestamp,
-        user::{PLUGIN_DOMAIN, User},
+        user::PLUGIN_DOMAIN,
     },
     store::{
         error::Result,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowerPosition {
     /// Last event that it need not be asked about any more.
-    pub seq: u64,
+    pub seq: Seq,
     /// State that the plugin asked to keep.
     pub state: Option<String>,
 }
@@ -44,9 +44,9 @@ pub struct Reminder {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FollowerStats {
     pub plugin: String,
-    pub seq: u64,
+    pub seq: Seq,
     /// Head of the log at the time of the query.
-    pub head: u64,
+    pub head: Seq,
     /// Number of events that it was not asked about because the chain of plugins was too long.
     pub stopped: u64,
     pub pending: u64,
@@ -64,13 +64,13 @@ pub(crate) const STANDINGS: &str = "SELECT f.plugin, f.seq, f.stopped, (SELECT h
 
 impl Reader {
     /// Returns the plugin as an actor, if it ever followed the log.
-    pub async fn plugin_actor(&mut self, id: UserId) -> Result<Option<User>> {
+    pub async fn plugin_actor(&mut self, id: UserId) -> Result<Option<ActorAccount>> {
         let row = sqlx::query(concat!("SELECT ", columns!(plugin_actors), " FROM plugin_actors WHERE id = $1"))
             .bind(id.to_string());
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(actor).transpose()
     }
 
-    pub async fn plugin_actor_named(&mut self, name: &str) -> Result<Option<User>> {
+    pub async fn plugin_actor_named(&mut self, name: &str) -> Result<Option<ActorAccount>> {
         let row =
             sqlx::query(concat!("SELECT ", columns!(plugin_actors), " FROM plugin_actors WHERE name = $1")).bind(name);
         row.fetch_optional(&mut *self.tx).await?.as_ref().map(actor).transpose()
@@ -81,7 +81,7 @@ impl Reader {
         let row = sqlx::query("SELECT seq, state FROM followers WHERE plugin = $1").bind(plugin);
         let Some(row) = row.fetch_optional(&mut *self.tx).await? else { return Ok(None) };
         let columns = Columns { table: "followers", row: &row };
-        Ok(Some(FollowerPosition { seq: columns.integer("seq")? as u64, state: columns.maybe_text("state")? }))
+        Ok(Some(FollowerPosition { seq: columns.seq("seq")?, state: columns.maybe_text("state")? }))
     }
 
     /// Reminder that comes due first.
@@ -136,12 +136,12 @@ impl Tx<'_> {
     }
 
     /// Advances a plugin's position in the log; false when it is not at `from`, because somebody else moved it.
-    pub async fn advance(&mut self, plugin: &str, from: u64, to: u64, stopped: u64) -> Result<bool> {
+    pub async fn advance(&mut self, plugin: &str, from: Seq, to: Seq, stopped: u64) -> Result<bool> {
         let done = sqlx::query("UPDATE followers SET seq = $1, stopped = stopped + $2 WHERE plugin = $3 AND seq = $4")
-            .bind(to as i64)
+            .bind(to)
             .bind(stopped as i64)
             .bind(plugin)
-            .bind(from as i64)
+            .bind(from)
             .execute(&mut *self.reader.tx)
             .await?;
         Ok(done.rows_affected() > 0)
@@ -222,14 +222,14 @@ impl Reminder {
     }
 }
 
-fn actor(row: &SqliteRow) -> Result<User> {
+fn actor(row: &SqliteRow) -> Result<ActorAccount> {
     let columns = Columns { table: "plugin_actors", row };
     let (name, created_at) = (columns.text("name")?, columns.parsed("created_at")?);
-    Ok(User {
+    Ok(ActorAccount {
         id: columns.parsed("id")?,
         email: format!("{name}{PLUGIN_DOMAIN}"),
         name,
-        role: Role::Plugin,
+        kind: ActorKind::Plugin,
         active: true,
         created_at,
         updated_at: created_at,
@@ -252,8 +252,8 @@ fn standing(row: &SqliteRow) -> Result<FollowerStats> {
     let count = |column: &str| -> Result<u64> { Ok(row.try_get::<i64, _>(column)? as u64) };
     Ok(FollowerStats {
         plugin: row.try_get("plugin")?,
-        seq: count("seq")?,
-        head: count("head")?,
+        seq: row.try_get("seq")?,
+        head: row.try_get("head")?,
         stopped: count("stopped")?,
         pending: count("pending")?,
         parked: count("parked")?,

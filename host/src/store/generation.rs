@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     domain::{
+        counter::{Generation, Seq},
         event::{InForce, NewEvent},
         time::Timestamp,
     },
@@ -22,7 +23,7 @@ use crate::{
 /// Set of plugins that was in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredGeneration {
-    pub id: u64,
+    pub id: Generation,
     pub at: Timestamp,
     /// In the order in which they are asked.
     pub members: Vec<GenerationMember>,
@@ -39,7 +40,7 @@ pub struct GenerationMember {
     /// `<name>.toml` without secrets and comments.
     pub settings: String,
     /// Generation in which this file and these settings were loaded.
-    pub generation: u64,
+    pub generation: Generation,
     /// True if it has a hook that decides what somebody sees: `filter` or `enrich`. Unknown for older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shapes: Option<bool>,
@@ -61,7 +62,7 @@ pub struct Absence {
 /// Switch that took force with the event `seq`: later events are shaped by it, up to the next switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
-    pub seq: u64,
+    pub seq: Seq,
     pub in_force: InForce,
 }
 
@@ -96,10 +97,10 @@ impl Reader {
         row.as_ref().map(generation).transpose()
     }
 
-    pub async fn generation(&mut self, id: u64) -> Result<Option<StoredGeneration>> {
+    pub async fn generation(&mut self, id: Generation) -> Result<Option<StoredGeneration>> {
         let row =
             sqlx::query(concat!("SELECT ", columns!(plugin_generations), " FROM plugin_generations WHERE id = $1"))
-                .bind(i64::try_from(id).unwrap_or(i64::MAX))
+                .bind(id)
                 .fetch_optional(&mut *self.tx)
                 .await?;
         row.as_ref().map(generation).transpose()
@@ -123,19 +124,19 @@ impl Reader {
     }
 
     /// Switch by which delivery shaped the event `seq`.
-    pub async fn switch_before(&mut self, seq: u64) -> Result<Option<Switch>> {
+    pub async fn switch_before(&mut self, seq: Seq) -> Result<Option<Switch>> {
         let row = sqlx::query(concat!(
             "SELECT ",
             columns!(delivery_switches),
             " FROM delivery_switches WHERE seq < $1 ORDER BY seq DESC LIMIT 1"
         ))
-        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(seq)
         .fetch_optional(&mut *self.tx)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let columns = Columns { table: "delivery_switches", row: &row };
-        let (generation, visibility) = (columns.integer("generation")? as u64, columns.json("visibility")?);
-        Ok(Some(Switch { seq: columns.integer("seq")? as u64, in_force: InForce { generation, visibility } }))
+        let (generation, visibility) = (columns.generation("generation")?, columns.json("visibility")?);
+        Ok(Some(Switch { seq: columns.seq("seq")?, in_force: InForce { generation, visibility } }))
     }
 }
 
@@ -146,7 +147,7 @@ impl Tx<'_> {
         members: &[GenerationMember],
         files: &[(&str, &[u8])],
         at: Timestamp,
-    ) -> Result<u64> {
+    ) -> Result<Generation> {
         for (hash, bytes) in files {
             sqlx::query("INSERT INTO plugin_files (hash, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(*hash)
@@ -154,7 +155,7 @@ impl Tx<'_> {
                 .execute(&mut *self.reader.tx)
                 .await?;
         }
-        let id: i64 = sqlx::query_scalar(
+        let id = sqlx::query_scalar(
             "INSERT INTO plugin_generations (id, at, members)
              SELECT COALESCE(MAX(id), 0) + 1, $1, $2 FROM plugin_generations RETURNING id",
         )
@@ -162,12 +163,12 @@ impl Tx<'_> {
         .bind(json(&members))
         .fetch_one(&mut *self.reader.tx)
         .await?;
-        Ok(id as u64)
+        Ok(id)
     }
 
     /// Puts `in_force` into force with the next event of the log, and returns the seq of that event. `resets` as in
     /// [`NewEvent::delivery_switched`].
-    pub async fn switch_delivery(&mut self, in_force: InForce, resets: bool, at: Timestamp) -> Result<u64> {
+    pub async fn switch_delivery(&mut self, in_force: InForce, resets: bool, at: Timestamp) -> Result<Seq> {
         let seq = self.append(&NewEvent::delivery_switched(in_force, resets, at)).await?;
         self.note_switch(seq, in_force).await?;
         Ok(seq)
@@ -175,13 +176,13 @@ impl Tx<'_> {
 
     /// Records what is in force at the start of an empty log.
     pub async fn begin_delivery(&mut self, in_force: InForce) -> Result<()> {
-        self.note_switch(0, in_force).await
+        self.note_switch(Seq::START, in_force).await
     }
 
-    async fn note_switch(&mut self, seq: u64, in_force: InForce) -> Result<()> {
+    async fn note_switch(&mut self, seq: Seq, in_force: InForce) -> Result<()> {
         sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)")
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-            .bind(i64::try_from(in_force.generation).unwrap_or(i64::MAX))
+            .bind(seq)
+            .bind(in_force.generation)
             .bind(json(&in_force.visibility))
             .execute(&mut *self.reader.tx)
             .await?;
@@ -212,11 +213,7 @@ impl Tx<'_> {
 
 fn generation(row: &SqliteRow) -> Result<StoredGeneration> {
     let columns = Columns { table: "plugin_generations", row };
-    Ok(StoredGeneration {
-        id: columns.integer("id")? as u64,
-        at: columns.parsed("at")?,
-        members: columns.json("members")?,
-    })
+    Ok(StoredGeneration { id: columns.generation("id")?, at: columns.parsed("at")?, members: columns.json("members")? })
 }
 
 #[cfg(test)]
@@ -244,14 +241,14 @@ mod tests {
     fn member(name: &str, hash: &str) -> GenerationMember {
         let (name, hash) = (name.into(), hash.into());
         let (version, settings) = ("1.0.0".into(), String::new());
-        GenerationMember { name, version, hash, settings, generation: 1, shapes: Some(true), absent: None }
+        GenerationMember { name, version, hash, settings, generation: Generation(1), shapes: Some(true), absent: None }
     }
 
     async fn store(dir: &tempfile::TempDir) -> Store {
         Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
     }
 
-    async fn append(tx: &mut Tx<'_>) -> u64 {
+    async fn append(tx: &mut Tx<'_>) -> Seq {
         let draft = NewEvent {
             name: "lead:created",
             rooms: Vec::new(),
@@ -263,11 +260,11 @@ mod tests {
         tx.append(&draft).await.expect("a line")
     }
 
-    async fn switch(tx: &mut Tx<'_>, generation: u64) -> u64 {
+    async fn switch(tx: &mut Tx<'_>, generation: Generation) -> Seq {
         tx.switch_delivery(in_force(generation), true, at()).await.expect("switched")
     }
 
-    fn in_force(generation: u64) -> InForce {
+    fn in_force(generation: Generation) -> InForce {
         InForce { generation, visibility: Visibility::default() }
     }
 
@@ -297,16 +294,19 @@ mod tests {
         let mut tx = store.write().await.expect("a transaction");
         let first = tx.record_generation(&[member("a", "h1")], &[("h1", b"one")], at()).await.expect("recorded");
         let second = tx.record_generation(&[member("a", "h2")], &[("h2", b"two")], at()).await.expect("recorded");
-        assert_eq!((first, second), (1, 2));
+        assert_eq!((first, second), (Generation(1), Generation(2)));
         tx.begin_delivery(in_force(first)).await.expect("begun");
-        assert_eq!((append(&mut tx).await, switch(&mut tx, second).await, append(&mut tx).await), (1, 2, 3));
+        assert_eq!(
+            (append(&mut tx).await, switch(&mut tx, second).await, append(&mut tx).await),
+            (Seq(1), Seq(2), Seq(3))
+        );
         tx.commit().await.expect("commits");
 
         let mut reader = store.read().await.expect("reads");
-        assert_eq!(reader.switch_before(0).await.expect("reads"), None);
+        assert_eq!(reader.switch_before(Seq(0)).await.expect("reads"), None);
         for (seq, since, generation) in [(1, 0, first), (2, 0, first), (3, 2, second), (u64::MAX, 2, second)] {
-            let switch = reader.switch_before(seq).await.expect("reads").expect("noted");
-            assert_eq!((switch.seq, switch.in_force.generation), (since, generation), "{seq}");
+            let switch = reader.switch_before(Seq(seq)).await.expect("reads").expect("noted");
+            assert_eq!((switch.seq, switch.in_force.generation), (Seq(since), generation), "{seq}");
         }
         assert_eq!(reader.generation(first).await.expect("reads").expect("there").members, [member("a", "h1")]);
         assert_eq!(reader.last_generation().await.expect("reads").map(|last| last.id), Some(second));
@@ -320,13 +320,16 @@ mod tests {
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx).await;
         assert_eq!(tx.resets().await.expect("reads"), []);
-        switch(&mut tx, 1).await;
+        switch(&mut tx, Generation(1)).await;
         tx.append(&NewEvent::delivery_released(&[Role::Sales], at())).await.expect("a line");
-        tx.switch_delivery(in_force(2), false, at()).await.expect("switched");
+        tx.switch_delivery(in_force(Generation(2)), false, at()).await.expect("switched");
         sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
         let mut resets = tx.resets().await.expect("reads");
         resets.sort_unstable();
-        assert_eq!(resets, [(Role::Admin, 2), (Role::Manager, 2), (Role::Sales, 3), (Role::Viewer, 2)]);
+        assert_eq!(
+            resets,
+            [(Role::Admin, Seq(2)), (Role::Manager, Seq(2)), (Role::Sales, Seq(3)), (Role::Viewer, Seq(2))]
+        );
     }
 
     #[tokio::test]
@@ -339,10 +342,10 @@ mod tests {
             tx.record_generation(&members, &[(hash, b"a"), (shared, b"b")], at()).await.expect("recorded");
         }
         // The second generation was replaced before it took force, the fifth has not taken force yet.
-        tx.begin_delivery(in_force(1)).await.expect("begun");
+        tx.begin_delivery(in_force(Generation(1))).await.expect("begun");
         for generation in [1, 3, 4] {
             if generation > 1 {
-                switch(&mut tx, generation).await;
+                switch(&mut tx, Generation(generation)).await;
             }
             append(&mut tx).await;
             append(&mut tx).await;
@@ -391,13 +394,13 @@ mod tests {
         let store = store(&dir).await;
         let mut reader = store.read().await.expect("a reader");
         for (seq, since, generation) in [(1, 0, 0), (3, 0, 0), (4, 3, 3), (6, 3, 3)] {
-            let switch = reader.switch_before(seq).await.expect("reads").expect("noted");
-            assert_eq!((switch.seq, switch.in_force.generation), (since, generation), "{seq}");
+            let switch = reader.switch_before(Seq(seq)).await.expect("reads").expect("noted");
+            assert_eq!((switch.seq, switch.in_force.generation), (Seq(since), Generation(generation)), "{seq}");
         }
-        assert_eq!(reader.resets().await.expect("reads"), Role::ALL.map(|role| (role, 4)));
-        assert_eq!(reader.rights_seq(UserId(user)).await.expect("reads"), 6);
+        assert_eq!(reader.resets().await.expect("reads"), Role::ALL.map(|role| (role, Seq(4))));
+        assert_eq!(reader.rights_seq(UserId(user)).await.expect("reads"), Seq(6));
         assert_eq!(reader.lead(LeadId(lead)).await.expect("reads").expect("kept").rev, 7);
-        let event = reader.event(5).await.expect("reads").expect("kept");
+        let event = reader.event(Seq(5)).await.expect("reads").expect("kept");
         assert_eq!(event.payload.to_string(), r#"{"lead":{"version":7,"custom":{"n":1.5},"rev":7}}"#);
     }
 

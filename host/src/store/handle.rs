@@ -16,21 +16,24 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use crate::store::{
-    connection::{Opener, PooledConnection},
-    error::{Error, Outage, Result},
-    file::DatabaseFile,
-    file_guard::FileGuard,
-    head::LogHead,
-    health::DatabaseHealth,
-    lock::{Lock, LockError},
-    log_name::{self, LogName},
-    maintenance::{self, Maintenance},
-    open_files::{self, OpenPlace},
-    pool::{ConnectionPool, PoolKind},
-    search,
-    transaction::Transaction,
-    upgrade::{self, MIGRATIONS, check_version},
+use crate::{
+    domain::{counter::Seq, id::Epoch},
+    store::{
+        connection::{Opener, PooledConnection},
+        error::{Error, Outage, Result},
+        file::DatabaseFile,
+        file_guard::FileGuard,
+        head::LogHead,
+        health::DatabaseHealth,
+        lock::{Lock, LockError},
+        log_name::{self, LogName},
+        maintenance::{self, Maintenance},
+        open_files::{self, OpenPlace},
+        pool::{ConnectionPool, PoolKind},
+        search,
+        transaction::Transaction,
+        upgrade::{self, MIGRATIONS, check_version},
+    },
 };
 
 const READERS: u32 = 8;
@@ -68,7 +71,7 @@ pub struct Tx<'a> {
     pub(crate) reader: Reader,
     store: &'a Store,
     /// Last seq that this transaction appended.
-    pub(crate) appended: Option<u64>,
+    pub(crate) appended: Option<Seq>,
     /// Set when the transaction leaves new work for plugins.
     pub(crate) staged: bool,
 }
@@ -156,7 +159,7 @@ impl Store {
         Ok(store)
     }
 
-    fn new(opener: Arc<Opener>, custody: FileGuard, name: LogName, head: u64, max_read: Duration) -> Self {
+    fn new(opener: Arc<Opener>, custody: FileGuard, name: LogName, head: Seq, max_read: Duration) -> Self {
         let health = Arc::<DatabaseHealth>::default();
         let pool = |kind, size| ConnectionPool::new(kind, size, Arc::clone(&opener), Arc::clone(&health));
         Self {
@@ -210,7 +213,7 @@ impl Store {
     }
 
     /// Epoch of the log: seqs of one epoch belong together.
-    pub fn epoch(&self) -> &str {
+    pub fn epoch(&self) -> &Epoch {
         &self.name.epoch
     }
 
@@ -270,12 +273,12 @@ impl Store {
     }
 
     /// Sets a callback that gets every newer seq before anybody else sees it or a command is answered.
-    pub fn set_witness(&self, witness: impl Fn(u64) + Send + Sync + 'static) {
+    pub fn set_witness(&self, witness: impl Fn(Seq) + Send + Sync + 'static) {
         self.head.set_witness(Box::new(witness));
     }
 
     /// Newest committed seq known to this process; it changes after each commit that appended events.
-    pub fn appended(&self) -> watch::Receiver<u64> {
+    pub fn appended(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
     }
 
@@ -285,7 +288,7 @@ impl Store {
     }
 
     /// Reads the head of the log, which another process may have advanced, and wakes those who wait for new events.
-    pub async fn refresh(&self) -> Result<u64> {
+    pub async fn refresh(&self) -> Result<Seq> {
         let head = self.read().await?.head().await?;
         self.head.announce(head);
         Ok(head)
@@ -297,7 +300,7 @@ impl Store {
     }
 
     /// Raises the head to at least `seq`. Call it when an event was found, before it is shown to anybody.
-    pub(crate) fn announce(&self, seq: u64) {
+    pub(crate) fn announce(&self, seq: Seq) {
         self.head.announce(seq);
     }
 

@@ -4,24 +4,26 @@ use std::sync::OnceLock;
 
 use tokio::sync::watch;
 
+use crate::domain::counter::Seq;
+
 /// Callback that gets the newest seq before any subscriber.
-type Witness = Box<dyn Fn(u64) + Send + Sync>;
+type Witness = Box<dyn Fn(Seq) + Send + Sync>;
 
 pub(crate) struct LogHead {
-    seq: watch::Sender<u64>,
+    seq: watch::Sender<Seq>,
     witness: OnceLock<Witness>,
 }
 
 impl LogHead {
-    pub(crate) fn at(seq: u64) -> Self {
+    pub(crate) fn at(seq: Seq) -> Self {
         Self { seq: watch::Sender::new(seq), witness: OnceLock::new() }
     }
 
-    pub(crate) fn seq(&self) -> u64 {
+    pub(crate) fn seq(&self) -> Seq {
         *self.seq.borrow()
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Seq> {
         self.seq.subscribe()
     }
 
@@ -30,7 +32,7 @@ impl LogHead {
     }
 
     /// Raises the head to at least `seq`.
-    pub(crate) fn announce(&self, seq: u64) {
+    pub(crate) fn announce(&self, seq: Seq) {
         self.seq.send_if_modified(|head| {
             let newer = seq > *head;
             if newer && let Some(witness) = self.witness.get() {

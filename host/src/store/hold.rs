@@ -1,7 +1,7 @@
 //! Holds: events of leads that a role's sockets were moved past, because a filter gave no verdict on them.
 
 use crate::{
-    domain::{id::LeadId, role::Role, time::Timestamp},
+    domain::{counter::Seq, id::LeadId, role::Role, time::Timestamp},
     store::{
         error::Result,
         handle::{Reader, Tx},
@@ -17,7 +17,7 @@ pub struct Hold {
     pub lead: LeadId,
     pub is_all: bool,
     /// First event that was held back.
-    pub first_seq: u64,
+    pub first_seq: Seq,
     pub plugin: String,
     pub reason: String,
     pub at: Timestamp,
@@ -35,7 +35,7 @@ impl Reader {
                 role: columns.parsed("role")?,
                 lead: columns.parsed("lead_id")?,
                 is_all: columns.integer("is_all")? != 0,
-                first_seq: columns.integer("first_seq")? as u64,
+                first_seq: columns.seq("first_seq")?,
                 plugin: columns.text("plugin")?,
                 reason: columns.text("reason")?,
                 at: columns.parsed("at")?,
@@ -61,7 +61,7 @@ impl Tx<'_> {
         .bind(hold.role.as_str())
         .bind(hold.lead.to_string())
         .bind(i64::from(hold.is_all))
-        .bind(i64::try_from(hold.first_seq).unwrap_or(i64::MAX))
+        .bind(hold.first_seq)
         .bind(&hold.plugin)
         .bind(&hold.reason)
         .bind(hold.at.to_string())
@@ -90,7 +90,7 @@ mod tests {
         let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());
         let lead_id = LeadId(uuid::Uuid::from_u128(lead));
         let at = Timestamp::from_millis(0).expect("in range");
-        Hold { role, lead: lead_id, is_all, first_seq: lead as u64, plugin, reason, at }
+        Hold { role, lead: lead_id, is_all, first_seq: Seq(lead as u64), plugin, reason, at }
     }
 
     #[tokio::test]
@@ -100,7 +100,7 @@ mod tests {
         let mut tx = store.write().await.expect("a transaction");
         let (one, two) = (hold(Role::Viewer, 1, false), hold(Role::Viewer, 2, false));
         let others = hold(Role::Sales, 1, false);
-        for kept in [&one, &two, &others, &Hold { first_seq: 9, ..one.clone() }] {
+        for kept in [&one, &two, &others, &Hold { first_seq: Seq(9), ..one.clone() }] {
             tx.hold(kept).await.expect("kept");
         }
         assert_eq!(tx.holds().await.expect("reads"), [others.clone(), one, two.clone()]);

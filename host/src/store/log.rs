@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
+        counter::Seq,
         event::{Event, NewEvent, Resets},
-        id::LeadId,
+        id::{Epoch, LeadId},
         role::Role,
         room::Room,
         time::Timestamp,
@@ -21,16 +22,15 @@ use crate::{
 
 impl Reader {
     /// Newest seq.
-    pub async fn head(&mut self) -> Result<u64> {
-        let head: i64 = sqlx::query_scalar("SELECT head FROM log").fetch_one(&mut *self.tx).await?;
-        Ok(head as u64)
+    pub async fn head(&mut self) -> Result<Seq> {
+        Ok(sqlx::query_scalar("SELECT head FROM log").fetch_one(&mut *self.tx).await?)
     }
 
     /// Returns at most `limit` events after `seq`, oldest first.
-    pub async fn events_after(&mut self, seq: u64, limit: u32) -> Result<Vec<Event>> {
+    pub async fn events_after(&mut self, seq: Seq, limit: u32) -> Result<Vec<Event>> {
         let rows =
             sqlx::query(concat!("SELECT ", columns!(events), " FROM events WHERE seq > $1 ORDER BY seq LIMIT $2"))
-                .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+                .bind(seq)
                 .bind(limit)
                 .fetch_all(&mut *self.tx)
                 .await?;
@@ -38,14 +38,14 @@ impl Reader {
     }
 
     /// Returns at most `limit` events about a lead after `seq`, oldest first.
-    pub async fn lead_events_after(&mut self, lead: LeadId, seq: u64, limit: u32) -> Result<Vec<Event>> {
+    pub async fn lead_events_after(&mut self, lead: LeadId, seq: Seq, limit: u32) -> Result<Vec<Event>> {
         let rows = sqlx::query(concat!(
             "SELECT ",
             columns!(events),
             " FROM events WHERE lead_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
         ))
         .bind(lead.to_string())
-        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(seq)
         .bind(limit)
         .fetch_all(&mut *self.tx)
         .await?;
@@ -53,28 +53,26 @@ impl Reader {
     }
 
     /// Seq of the oldest stored event, or of the first event to come.
-    pub async fn oldest(&mut self) -> Result<u64> {
-        let oldest: i64 = sqlx::query_scalar("SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events")
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(oldest as u64)
+    pub async fn oldest(&mut self) -> Result<Seq> {
+        let oldest = sqlx::query_scalar("SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events");
+        Ok(oldest.fetch_one(&mut *self.tx).await?)
     }
 
     /// Newest event after which a client of each role has to fetch again. Roles without such an event are left out.
-    pub async fn resets(&mut self) -> Result<Vec<(Role, u64)>> {
+    pub async fn resets(&mut self) -> Result<Vec<(Role, Seq)>> {
         let rows = sqlx::query(concat!("SELECT ", columns!(delivery_resets), " FROM delivery_resets ORDER BY role"))
             .fetch_all(&mut *self.tx)
             .await?;
         let reset = |row| {
             let columns = Columns { table: "delivery_resets", row };
-            Ok((columns.parsed("role")?, columns.integer("seq")? as u64))
+            Ok((columns.parsed("role")?, columns.seq("seq")?))
         };
         rows.iter().map(reset).collect()
     }
 
-    pub async fn event(&mut self, seq: u64) -> Result<Option<Event>> {
+    pub async fn event(&mut self, seq: Seq) -> Result<Option<Event>> {
         let row = sqlx::query(concat!("SELECT ", columns!(events), " FROM events WHERE seq = $1"))
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .bind(seq)
             .fetch_optional(&mut *self.tx)
             .await?;
         row.map(|row| event(&Columns { table: "events", row: &row })).transpose()
@@ -83,20 +81,20 @@ impl Reader {
     /// Seq of the first event at or after `at`, or of the next event to come.
     ///
     /// It assumes that events are ordered by time; this holds unless the clock was set back.
-    pub async fn first_seq_since(&mut self, at: Timestamp) -> Result<u64> {
+    pub async fn first_seq_since(&mut self, at: Timestamp) -> Result<Seq> {
         let head = self.head().await?;
-        let (mut low, mut high) = (0, head + 1);
+        let (mut low, mut high) = (Seq::START, head.next());
         // Invariant: every event up to `low` is older, none from `high` on is.
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            let found: Option<(i64, String)> =
+        while low.next() < high {
+            let middle = low.forward(high.since(low) / 2);
+            let found: Option<(Seq, String)> =
                 sqlx::query_as("SELECT seq, at FROM events WHERE seq >= $1 ORDER BY seq LIMIT 1")
-                    .bind(i64::try_from(middle).unwrap_or(i64::MAX))
+                    .bind(middle)
                     .fetch_optional(&mut *self.tx)
                     .await?;
             match found {
                 // The text of a timestamp sorts like the time.
-                Some((seq, time)) if time < at.to_string() => low = seq as u64,
+                Some((seq, time)) if time < at.to_string() => low = seq,
                 _ => high = middle,
             }
         }
@@ -106,22 +104,22 @@ impl Reader {
     /// Returns the newest `limit` events, oldest first.
     pub async fn recent_events(&mut self, limit: u32) -> Result<Vec<Event>> {
         let head = self.head().await?;
-        self.events_after(head.saturating_sub(limit.into()), limit).await
+        self.events_after(head.back(limit.into()), limit).await
     }
 }
 
 impl Tx<'_> {
     /// Generates a new epoch.
-    pub(crate) async fn renew_epoch(&mut self) -> Result<String> {
-        let epoch = uuid::Uuid::now_v7().to_string();
+    pub(crate) async fn renew_epoch(&mut self) -> Result<Epoch> {
+        let epoch = Epoch::generate();
         sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut *self.reader.tx).await?;
         Ok(epoch)
     }
 
     /// Appends an event to the log and returns its seq.
-    pub async fn append(&mut self, draft: &NewEvent) -> Result<u64> {
+    pub async fn append(&mut self, draft: &NewEvent) -> Result<Seq> {
         walk_step!("append");
-        let seq: i64 =
+        let seq: Seq =
             sqlx::query_scalar("UPDATE log SET head = head + 1 RETURNING head").fetch_one(&mut *self.reader.tx).await?;
         let rooms: Vec<String> = draft.rooms.iter().map(Room::to_string).collect();
         sqlx::query(
@@ -139,12 +137,12 @@ impl Tx<'_> {
         if let Some(resets) = draft.resets() {
             self.note_resets(seq, &resets).await?;
         }
-        self.appended = Some(seq as u64);
-        Ok(seq as u64)
+        self.appended = Some(seq);
+        Ok(seq)
     }
 
     /// Records whom a reset event concerns, for as long as a client may return from before it.
-    async fn note_resets(&mut self, seq: i64, resets: &Resets) -> Result<()> {
+    async fn note_resets(&mut self, seq: Seq, resets: &Resets) -> Result<()> {
         let roles = match resets {
             Resets::Roles(roles) => roles,
             Resets::User(user) => {
@@ -169,12 +167,12 @@ impl Tx<'_> {
     }
 
     /// Deletes at most `limit` events before `seq`, oldest first, and returns their number. The newest event stays.
-    pub async fn prune_events(&mut self, seq: u64, limit: u32) -> Result<u64> {
+    pub async fn prune_events(&mut self, seq: Seq, limit: u32) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM events WHERE seq IN
                  (SELECT seq FROM events WHERE seq < min($1, (SELECT head FROM log)) ORDER BY seq LIMIT $2)",
         );
-        let done = done.bind(i64::try_from(seq).unwrap_or(i64::MAX)).bind(limit);
+        let done = done.bind(seq).bind(limit);
         Ok(done.execute(&mut *self.reader.tx).await?.rows_affected())
     }
 }
@@ -183,7 +181,7 @@ fn event(columns: &Columns<'_>) -> Result<Event> {
     let rooms: Vec<String> = columns.json("rooms")?;
     let rooms = rooms.iter().map(|room| room.parse().map_err(|error| columns.corrupt("rooms", &error)));
     Ok(Event {
-        seq: columns.integer("seq")? as u64,
+        seq: columns.seq("seq")?,
         name: columns.text("name")?,
         rooms: rooms.collect::<Result<_>>()?,
         lead_id: columns.maybe("lead_id")?,
@@ -206,23 +204,23 @@ mod tests {
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let at = |millis| Timestamp::from_millis(millis).expect("in range");
         let mut tx = store.write().await.expect("a transaction");
-        assert_eq!(tx.first_seq_since(at(0)).await.expect("reads"), 1);
+        assert_eq!(tx.first_seq_since(at(0)).await.expect("reads"), Seq(1));
         for millis in [10, 20, 20, 30, 40] {
             let (rooms, payload, context) = (Vec::new(), json!({}), json!({}));
             let draft = NewEvent { name: "lead:created", rooms, lead_id: None, payload, context, at: at(millis) };
             tx.append(&draft).await.expect("a line");
         }
         for (millis, seq) in [(0, 1), (10, 1), (11, 2), (20, 2), (21, 4), (40, 5), (41, 6)] {
-            assert_eq!(tx.first_seq_since(at(millis)).await.expect("reads"), seq, "{millis}");
+            assert_eq!(tx.first_seq_since(at(millis)).await.expect("reads"), Seq(seq), "{millis}");
         }
         sqlx::query("DELETE FROM events WHERE seq < 3").execute(&mut *tx.reader.tx).await.expect("pruned");
         for (millis, first) in [(0, 3), (20, 3), (21, 4), (41, 6)] {
             let seq = tx.first_seq_since(at(millis)).await.expect("reads");
-            let events = tx.events_after(seq - 1, 1).await.expect("reads");
-            assert_eq!(events.first().map_or(6, |event| event.seq), first, "{millis}");
+            let events = tx.events_after(seq.before(), 1).await.expect("reads");
+            assert_eq!(events.first().map_or(6, |event| event.seq.0), first, "{millis}");
         }
-        assert_eq!(tx.event(2).await.expect("reads").map(|event| event.seq), None);
-        assert_eq!(tx.event(3).await.expect("reads").map(|event| event.seq), Some(3));
+        assert_eq!(tx.event(Seq(2)).await.expect("reads").map(|event| event.seq), None);
+        assert_eq!(tx.event(Seq(3)).await.expect("reads").map(|event| event.seq), Some(Seq(3)));
     }
 
     #[tokio::test]
@@ -230,7 +228,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let mut tx = store.write().await.expect("a transaction");
-        assert_eq!((tx.oldest().await.expect("reads"), tx.prune_events(9, 9).await.expect("prunes")), (1, 0));
+        assert_eq!((tx.oldest().await.expect("reads"), tx.prune_events(Seq(9), 9).await.expect("prunes")), (Seq(1), 0));
         let leads = [LeadId(uuid::Uuid::from_u128(1)), LeadId(uuid::Uuid::from_u128(2))];
         for number in 0..10 {
             let (lead_id, at) = (Some(leads[number % 2]), Timestamp::from_millis(0).expect("in range"));
@@ -238,13 +236,13 @@ mod tests {
             tx.append(&NewEvent { name: "lead:updated", rooms, lead_id, payload, context, at }).await.expect("a line");
         }
         for (before, limit, pruned, oldest) in [(1, 5, 0, 1), (4, 2, 2, 3), (4, 2, 1, 4), (4, 2, 0, 4)] {
-            assert_eq!(tx.prune_events(before, limit).await.expect("prunes"), pruned, "before {before}");
-            assert_eq!(tx.oldest().await.expect("reads"), oldest);
+            assert_eq!(tx.prune_events(Seq(before), limit).await.expect("prunes"), pruned, "before {before}");
+            assert_eq!(tx.oldest().await.expect("reads"), Seq(oldest));
         }
-        let of_second = tx.lead_events_after(leads[1], 4, 2).await.expect("reads");
-        assert_eq!(of_second.iter().map(|event| event.seq).collect::<Vec<_>>(), [6, 8]);
-        assert_eq!(tx.prune_events(u64::MAX, 100).await.expect("prunes"), 6);
-        assert_eq!((tx.oldest().await.expect("reads"), tx.head().await.expect("reads")), (10, 10));
+        let of_second = tx.lead_events_after(leads[1], Seq(4), 2).await.expect("reads");
+        assert_eq!(of_second.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [6, 8]);
+        assert_eq!(tx.prune_events(Seq(u64::MAX), 100).await.expect("prunes"), 6);
+        assert_eq!((tx.oldest().await.expect("reads"), tx.head().await.expect("reads")), (Seq(10), Seq(10)));
         let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
             "EXPLAIN QUERY PLAN SELECT * FROM events WHERE lead_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         )

@@ -6,7 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
 
 use crate::{
-    domain::user::UserRef,
+    domain::{
+        counter::{Generation, Seq},
+        user::UserRef,
+    },
     store::error::{Error, Result},
 };
 
@@ -30,6 +33,14 @@ impl Columns<'_> {
     }
 
     pub(crate) fn maybe_integer(&self, column: &str) -> Result<Option<i64>> {
+        self.get(column)
+    }
+
+    pub(crate) fn seq(&self, column: &str) -> Result<Seq> {
+        self.get(column)
+    }
+
+    pub(crate) fn generation(&self, column: &str) -> Result<Generation> {
         self.get(column)
     }
 

@@ -292,10 +292,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{event::NewEvent, time::Timestamp},
-        store::{
-            handle::{Store, Tx},
-            maintenance::SMALL_WAL,
+        domain::counter::Seq,
+        {
+            domain::{event::NewEvent, time::Timestamp},
+            store::{
+                handle::{Store, Tx},
+                maintenance::SMALL_WAL,
+            },
         },
     };
 
@@ -309,13 +312,13 @@ mod tests {
         options.busy_timeout(Duration::from_millis(1)).connect().await.expect("opens")
     }
 
-    async fn append(tx: &mut Tx<'_>, bytes: usize) -> Result<u64> {
+    async fn append(tx: &mut Tx<'_>, bytes: usize) -> Result<Seq> {
         let at = Timestamp::from_millis(0).expect("in range");
         let (rooms, payload, context) = (Vec::new(), json!("x".repeat(bytes)), json!({}));
         tx.append(&NewEvent { name: "lead:created", rooms, lead_id: None, payload, context, at }).await
     }
 
-    async fn write(store: &Store) -> Result<u64> {
+    async fn write(store: &Store) -> Result<Seq> {
         let mut tx = store.write().await?;
         let seq = append(&mut tx, 10).await?;
         tx.commit().await.map(|()| seq)
@@ -337,7 +340,7 @@ mod tests {
     async fn a_transaction_that_sqlite_rolled_back_by_itself_ends_alone() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
-        assert_eq!(write(&store).await.expect("writes"), 1);
+        assert_eq!(write(&store).await.expect("writes"), Seq(1));
 
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx, 10).await.expect("a line");
@@ -352,9 +355,9 @@ mod tests {
         let error = tx.commit().await.expect_err("cannot last");
         assert!(matches!(error, Error::Unavailable { outage: Outage::DiskFull, .. }), "{error:?}");
 
-        assert_eq!(write(&store).await.expect("writes as before"), 2);
-        let events = store.read().await.expect("a reader").events_after(0, 10).await.expect("events");
-        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(write(&store).await.expect("writes as before"), Seq(2));
+        let events = store.read().await.expect("a reader").events_after(Seq(0), 10).await.expect("events");
+        assert_eq!(events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[tokio::test]
@@ -366,8 +369,8 @@ mod tests {
             // Same effect as an I/O error on a transaction.
             sqlx::query("ROLLBACK").execute(&mut *reader.tx).await.expect("ends");
             drop(reader);
-            assert_eq!(write(&store).await.expect("writes"), seq);
-            assert_eq!(store.refresh().await.expect("reads"), seq);
+            assert_eq!(write(&store).await.expect("writes"), Seq(seq));
+            assert_eq!(store.refresh().await.expect("reads"), Seq(seq));
         }
     }
 
@@ -382,8 +385,8 @@ mod tests {
         drop(tx);
         soon("the lock is free", async || sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.ok()).await;
         sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
-        assert_eq!(store.refresh().await.expect("reads"), 0);
-        assert_eq!(write(&store).await.expect("writes"), 1);
+        assert_eq!(store.refresh().await.expect("reads"), Seq(0));
+        assert_eq!(write(&store).await.expect("writes"), Seq(1));
     }
 
     #[tokio::test]
@@ -394,7 +397,7 @@ mod tests {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locks");
         assert!(timeout(Duration::from_millis(50), store.write()).await.is_err());
         sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
-        assert_eq!(write(&store).await.expect("writes"), 1);
+        assert_eq!(write(&store).await.expect("writes"), Seq(1));
         soon("the lock is free", async || sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.ok()).await;
         other.close().await.expect("closes");
     }
@@ -414,7 +417,7 @@ mod tests {
         }
         drop(commit);
         timeout(Duration::from_secs(20), appended.changed()).await.expect("in time").expect("the store is there");
-        assert_eq!(write(&store).await.expect("writes"), 2);
+        assert_eq!(write(&store).await.expect("writes"), Seq(2));
     }
 
     #[tokio::test]
@@ -424,7 +427,7 @@ mod tests {
         let store =
             Store::open_bounded(path.to_str().expect("utf-8"), Duration::from_millis(100)).await.expect("opens");
         let mut idle = store.read().await.expect("a reader");
-        assert_eq!(idle.head().await.expect("reads"), 0);
+        assert_eq!(idle.head().await.expect("reads"), Seq(0));
         let error = soon("the read is ended", async || idle.head().await.err()).await;
         assert!(matches!(error, Error::Unavailable { outage: Outage::TookTooLong, .. }), "{error:?}");
 
@@ -433,7 +436,7 @@ mod tests {
         let error = sqlx::query(endless).fetch_one(&mut *busy.tx).await.expect_err("is interrupted");
         assert_eq!(error::outage(&error), Some(Outage::TookTooLong));
         drop(busy);
-        assert_eq!(store.refresh().await.expect("reads"), 0);
+        assert_eq!(store.refresh().await.expect("reads"), Seq(0));
     }
 
     #[tokio::test]
@@ -451,6 +454,6 @@ mod tests {
         assert!(store.wal_bytes() > 3 * SMALL_WAL);
         sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
         soon("the log is cut", async || (store.wal_bytes() == 0).then_some(())).await;
-        assert_eq!(write(&store).await.expect("writes"), 13);
+        assert_eq!(write(&store).await.expect("writes"), Seq(13));
     }
 }

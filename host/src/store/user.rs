@@ -4,6 +4,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     domain::{
+        counter::Seq,
         id::{SessionId, UserId},
         role::Role,
         time::Timestamp,
@@ -37,12 +38,12 @@ impl Reader {
     }
 
     /// Seq since which the user has had their present rights; older events were not theirs to see.
-    pub async fn rights_seq(&mut self, id: UserId) -> Result<u64> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT rights_seq FROM users WHERE id = $1")
+    pub async fn rights_seq(&mut self, id: UserId) -> Result<Seq> {
+        let seq: Option<Seq> = sqlx::query_scalar("SELECT rights_seq FROM users WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&mut *self.tx)
             .await?;
-        Ok(seq.unwrap_or_default() as u64)
+        Ok(seq.unwrap_or_default())
     }
 
     /// Account with that address, in any normal form and case of ASCII letters, and its password hash.

@@ -2,17 +2,20 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::store::{
-    error::{Error, Result},
-    file_guard::FileGuard,
-    file_stamp::FileStamp,
-    handle::{Store, Tx},
-    log_name,
+use crate::{
+    domain::counter::Seq,
+    store::{
+        error::{Error, Result},
+        file_guard::FileGuard,
+        file_stamp::FileStamp,
+        handle::{Store, Tx},
+        log_name,
+    },
 };
 
 impl FileStamp {
     /// Increases the stamp if the log has grown to `head` since the last time.
-    pub(crate) async fn follow(&self, store: &Store, head: u64) -> Result<()> {
+    pub(crate) async fn follow(&self, store: &Store, head: Seq) -> Result<()> {
         let written = {
             let seen = self.seen.lock();
             if seen.head == head && seen.written > 0 {

@@ -39,7 +39,7 @@ use crate::{
         shape::Shaper,
         switch::{SwitchLog, Switches},
     },
-    domain::{event_name::EventName, id::UserId, policy::Visibility, role::Role},
+    domain::{counter::Seq, event_name::EventName, id::UserId, policy::Visibility, role::Role},
     store::Store,
     transport::{
         limits::{self, Slots},
@@ -86,7 +86,7 @@ pub struct SocketStats {
     /// Number of holds per role.
     pub holds: [(&'static str, usize); Role::ALL.len()],
     /// Newest event that was handed out.
-    pub position: u64,
+    pub position: Seq,
 }
 
 /// State of the log that delivery starts from.
@@ -203,7 +203,7 @@ impl Sockets {
     /// Restores the subscriptions of the previous process: sockets that come back follow what they followed there.
     ///
     /// `head` is the newest seq.
-    pub fn restore(&self, followed: ResumeSnapshot, head: u64) {
+    pub fn restore(&self, followed: ResumeSnapshot, head: Seq) {
         self.context.lost_subscriptions.restore(followed, self.context.max_subscriptions, head);
     }
 

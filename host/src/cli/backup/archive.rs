@@ -241,9 +241,10 @@ impl Read for Hashing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::counter::Seq;
 
     fn contents() -> Contents {
-        Contents { epoch: "e".into(), head: 7, migration: 1, leads: 2, users: 1 }
+        Contents { epoch: "e".into(), head: Seq(7), migration: 1, leads: 2, users: 1 }
     }
 
     /// Archive with these entries and a matching manifest.

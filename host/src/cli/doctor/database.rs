@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     cli::doctor::finding::{Examined, Findings},
+    domain::{counter::Seq, id::Epoch},
     store::examine::Migrations,
 };
 
@@ -68,13 +69,13 @@ pub(crate) fn database(patient: &Examined, findings: &mut Findings) {
 /// Content of `log.json`, a server's note about the log.
 #[derive(Deserialize)]
 struct NoteContent {
-    epoch: String,
+    epoch: Epoch,
     /// Last seq that a client may have seen, in digits.
     issued: String,
 }
 
 impl NoteContent {
-    fn parse(bytes: &[u8]) -> Result<(String, u64), String> {
+    fn parse(bytes: &[u8]) -> Result<(Epoch, Seq), String> {
         let note: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let issued = note.issued.parse();
         Ok((note.epoch, issued.map_err(|_| format!("issued: expected digits, found {:?}", note.issued))?))
@@ -90,7 +91,7 @@ pub(crate) fn log(patient: &Examined, findings: &mut Findings) {
         Ok(bytes) => NoteContent::parse(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return match head {
-                0 => findings.ok("the log is empty"),
+                &Seq::START => findings.ok("the log is empty"),
                 _ => findings.warn(
                     "no_note",
                     format!("the log is at {head}, and no server noted that in {}", path.display()),

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{exit::NotGood, options::Options, print::say},
-    domain::text::one_line,
+    domain::{counter::Generation, text::one_line},
     plugin::report::status_file,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Expected<'a> {
 /// Status of one plugin as the server reports it.
 pub(crate) struct ServerReport {
     pid: u64,
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     /// `None` for a plugin that the server does not know.
     pub(crate) item: Option<Value>,
     directory: String,
@@ -47,7 +47,7 @@ impl ServerReport {
         let item = bulletin["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
         let number = |key: &str| bulletin[key].as_u64().unwrap_or_default();
         let directory = bulletin["directory"].as_str().unwrap_or_default().to_owned();
-        Ok(Some(Self { pid: number("pid"), generation: number("generation"), item, directory }))
+        Ok(Some(Self { pid: number("pid"), generation: Generation(number("generation")), item, directory }))
     }
 
     pub(crate) fn state(&self) -> &str {

@@ -15,7 +15,11 @@ use serde_json::json;
 
 use crate::{
     cli::{exit::NotGood, options::Options, print::say, runtime::runtime},
-    domain::{event::Event, time::Timestamp},
+    domain::{
+        counter::{Generation, Seq},
+        event::Event,
+        time::Timestamp,
+    },
     files,
     plugin::{
         self, Comparison, HistoricalSets, InlinePlugin, Limits, PinnedSet, Plugins, PluginsConfig,
@@ -124,7 +128,7 @@ async fn in_force(store: &Store, past: &HistoricalSets) -> Result<PinnedSet> {
 fn opponent(against: Against, before: &PinnedSet, name: &str) -> String {
     let place = match (against, before.generation()) {
         (Against::None, _) => return "no plugins".into(),
-        (Against::Active, 0) => return "no plugins: none was ever in force here".into(),
+        (Against::Active, Generation::NONE) => return "no plugins: none was ever in force here".into(),
         (Against::Active, generation) => format!("generation {generation} of the plugins, which is in force"),
         (Against::Folder, _) => "the plugin folder".into(),
     };
@@ -135,9 +139,9 @@ fn opponent(against: Against, before: &PinnedSet, name: &str) -> String {
 }
 
 /// Passes every event since then to `show`, and returns the first and the last seq.
-async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> Result<Option<(u64, u64)>> {
+async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> Result<Option<(Seq, Seq)>> {
     let first = store.read().await?.first_seq_since(from).await?;
-    let (mut seq, mut shown) = (first.saturating_sub(1), None);
+    let (mut seq, mut shown) = (first.before(), None);
     loop {
         // One reader per batch: a long read would prevent a running server from emptying its write-ahead log.
         let events = store.read().await?.events_after(seq, BATCH).await?;

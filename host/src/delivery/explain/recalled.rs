@@ -13,7 +13,9 @@ use crate::{
     },
     domain::{
         audience::Audience,
+        counter::{Generation, Seq},
         event::{Event, EventContent, InForce},
+        id::Epoch,
         role::Role,
         user::User,
     },
@@ -26,7 +28,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct Replayed {
     /// Generation of the plugin set in force now.
-    pub generation: u64,
+    pub generation: Generation,
     pub outcome: ExplainedOutcome,
     /// Users of the role who are sent the event itself.
     pub audience: Audience,
@@ -44,8 +46,8 @@ pub(crate) struct CurrentRules {
     /// Lead that the event has content of.
     lead: Option<CurrentLead>,
     /// Newest reset line of the role; `rights` is the newest line about the user's rights.
-    reset: u64,
-    rights: u64,
+    reset: Seq,
+    rights: Seq,
 }
 
 impl CurrentRules {
@@ -56,22 +58,22 @@ impl CurrentRules {
         role: Role,
         user: Option<&User>,
     ) -> store::Result<Option<Self>> {
-        let Some(switch) = reader.switch_before(u64::MAX).await? else { return Ok(None) };
+        let Some(switch) = reader.switch_before(Seq::END).await? else { return Ok(None) };
         let lead = match event.content().and(event.lead_id) {
             Some(id) => Some(CurrentLead::new(reader.lead(id).await?)),
             None => None,
         };
         let resets = reader.resets().await?;
-        let reset = resets.iter().find(|(of, _)| *of == role).map_or(0, |(_, seq)| *seq);
+        let reset = resets.iter().find(|(of, _)| *of == role).map_or(Seq::START, |(_, seq)| *seq);
         let rights = match user {
             Some(user) => reader.rights_seq(user.id).await?,
-            None => 0,
+            None => Seq::START,
         };
         Ok(Some(Self { in_force: switch.in_force, role, user: user.cloned(), lead, reset, rights }))
     }
 
     /// Shapes the event as a replay does.
-    pub(crate) fn tell(self, event: &Event, plugins: &PinnedSet, epoch: &str) -> Replayed {
+    pub(crate) fn tell(self, event: &Event, plugins: &PinnedSet, epoch: &Epoch) -> Replayed {
         let InForce { generation, visibility } = self.in_force;
         let verdict = |outcome, audience, payload: Option<&Message>, reason: Option<String>| Replayed {
             generation,
@@ -129,7 +131,7 @@ impl CurrentRules {
     }
 
     /// Returns the reason why no replay reaches back to `seq`, if none does.
-    fn cannot_be_reached(&self, seq: u64) -> Option<String> {
+    fn cannot_be_reached(&self, seq: Seq) -> Option<String> {
         if seq <= self.rights {
             return Some(format!("the user has had the rights of today since event {}", self.rights));
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    domain::{role::Role, time::Timestamp},
+    domain::{actor::ActorKind, time::Timestamp},
     plugin::contract::{diff::Comparison, effect::EffectName},
 };
 
@@ -35,13 +35,14 @@ pub struct AfterCounts {
     pub effects: BTreeMap<EffectName, u64>,
 }
 
-/// Number of times that a plugin in shadow mode was asked one thing about users of one role, and its answers.
+/// Number of times that a plugin in shadow mode was asked one thing about users of one role or about plugins, and its answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QuestionCount {
     /// Name of a command, `connect` or `subscribe`.
     pub question: String,
-    pub role: Role,
+    #[serde(rename = "role")]
+    pub kind: ActorKind,
     #[serde(flatten)]
     pub answers: AnswerCounts,
 }
@@ -65,7 +66,7 @@ pub(crate) struct ShadowObservations {
     since: Timestamp,
     pub(crate) dropped: u64,
     pub(crate) events: Comparison,
-    pub(crate) questions: BTreeMap<(String, Role), AnswerCounts>,
+    pub(crate) questions: BTreeMap<(String, ActorKind), AnswerCounts>,
     pub(crate) after: AfterCounts,
     /// State that `after` asked to keep, until the plugin is loaded again.
     pub(crate) state: Option<String>,
@@ -78,9 +79,9 @@ impl ShadowObservations {
     }
 
     pub(crate) fn report(&self) -> ShadowReport {
-        let questions = self.questions.iter().map(|((question, role), answers)| QuestionCount {
+        let questions = self.questions.iter().map(|((question, kind), answers)| QuestionCount {
             question: question.clone(),
-            role: *role,
+            kind: *kind,
             answers: *answers,
         });
         ShadowReport {

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    domain::{role::Role, time::Timestamp},
+    domain::{counter::Generation, role::Role, time::Timestamp},
     plugin::{
         active::{
             breaker::CircuitBreaker,
@@ -58,7 +58,7 @@ pub(crate) struct Plugin {
     pub(crate) wants: Wants,
     pub(crate) settings: PluginSettings,
     pub(crate) hash: String,
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     pub(crate) breaker: CircuitBreaker,
     /// Observations, if it is in shadow mode.
     pub(crate) observed: Mutex<ShadowObservations>,
@@ -80,7 +80,7 @@ impl Plugin {
         hash: String,
         settings: PluginSettings,
         max_idle: usize,
-        generation: u64,
+        generation: Generation,
     ) -> Result<Self, LoadError> {
         Self::load_by_stages(engine, name, bytes, hash, settings, max_idle, generation, &mut LoadStage::default())
     }
@@ -94,7 +94,7 @@ impl Plugin {
         hash: String,
         settings: PluginSettings,
         max_idle: usize,
-        generation: u64,
+        generation: Generation,
         stage: &mut LoadStage,
     ) -> Result<Self, LoadError> {
         let component = engine.compile(bytes)?;
@@ -227,7 +227,7 @@ impl Plugin {
 
     /// Logs that it is active from now on, or in shadow mode.
     pub(crate) fn announce(&self) {
-        let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation);
+        let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation.0);
         let (what, hooks) =
             (if self.is_shadow() { "is in shadow mode" } else { "is active" }, self.hooks.names().join(", "));
         tracing::info!(plugin, %version, generation, "{plugin} {version} {what}: {hooks}");
@@ -383,7 +383,7 @@ impl Plugin {
                 Ok(answer)
             }
             Err(fault) => {
-                let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation);
+                let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation.0);
                 let lead = lead.and_then(|lead| lead.get("id")?.as_str()?.parse().ok());
                 let opened = self.breaker.record_failure(permit, hook, &fault, lead, Instant::now());
                 tracing::warn!(plugin, %version, generation, hook, "{plugin}: {hook} {fault}");
@@ -418,7 +418,15 @@ mod tests {
         let mut plugin = None;
         // More loads than the engine has room for instances at a time.
         for generation in 0..600 {
-            let loaded = Plugin::load(&engine, "guard", &bytes, "h".into(), PluginSettings::default(), 8, generation);
+            let loaded = Plugin::load(
+                &engine,
+                "guard",
+                &bytes,
+                "h".into(),
+                PluginSettings::default(),
+                8,
+                Generation(generation),
+            );
             let loaded = loaded.unwrap_or_else(|refused| panic!("generation {generation}: {refused}"));
             loaded
                 .try_filter(

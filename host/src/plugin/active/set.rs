@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use crate::{
-    domain::role::{Role, Roles},
+    domain::{
+        counter::Generation,
+        role::{Role, Roles},
+    },
     plugin::{
         active::{
             plugin::Plugin,
@@ -31,7 +34,7 @@ pub(crate) struct Shadow {
 
 #[derive(Default)]
 pub(crate) struct Set {
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     pub(crate) views: Vec<PluginView>,
     /// In the order in which they are asked.
     members: Vec<SetMember>,
@@ -112,7 +115,7 @@ pub(crate) struct AbsentPlugin {
 }
 
 impl Set {
-    pub(crate) fn new(generation: u64, views: Vec<PluginView>) -> Self {
+    pub(crate) fn new(generation: Generation, views: Vec<PluginView>) -> Self {
         let loaded = views.iter().filter_map(|view| view.plugin.as_ref());
         let (shadows, active): (Vec<_>, Vec<_>) = loaded.cloned().partition(|plugin| plugin.is_shadow());
         let with = |more: Option<Arc<Plugin>>| {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{audience::Audience, event::Event, role::Role},
+    domain::{audience::Audience, counter::Seq, event::Event, role::Role},
     plugin::contract::answer::Shaped,
 };
 
@@ -58,7 +58,7 @@ pub struct EventDifference {
     /// Number of events for which a plugin gives no verdict now, and every plugin would.
     pub released: u64,
     /// Seqs of some events that are hidden, shown, held or released.
-    pub examples: Vec<u64>,
+    pub examples: Vec<Seq>,
 }
 
 /// Differences in one field of payloads, for one role.
@@ -86,7 +86,7 @@ pub enum Change {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    pub seq: u64,
+    pub seq: Seq,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,14 +169,14 @@ impl Comparison {
         })
     }
 
-    fn point_at(&mut self, row: usize, seq: u64) {
+    fn point_at(&mut self, row: usize, seq: Seq) {
         let examples = &mut self.by_event[row].examples;
         if examples.len() < self.detail.examples {
             examples.push(seq);
         }
     }
 
-    fn add_field(&mut self, seq: u64, role: Role, pointer: &str, old: Option<&Value>, new: Option<&Value>) {
+    fn add_field(&mut self, seq: Seq, role: Role, pointer: &str, old: Option<&Value>, new: Option<&Value>) {
         let change = match (old, new) {
             (Some(_), None) => Change::Hidden,
             (None, _) => Change::Shown,
@@ -301,7 +301,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-fn as_in(f: &mut fmt::Formatter<'_>, seqs: impl Iterator<Item = u64>) -> fmt::Result {
+fn as_in(f: &mut fmt::Formatter<'_>, seqs: impl Iterator<Item = Seq>) -> fmt::Result {
     for (index, seq) in seqs.enumerate() {
         write!(f, "{}{seq}", if index == 0 { ", as in " } else { ", " })?;
     }
@@ -315,7 +315,7 @@ mod tests {
     use super::*;
     use crate::domain::{id::UserId, room::Room, time::Timestamp};
 
-    fn event(seq: u64) -> Event {
+    fn event(seq: Seq) -> Event {
         let at = Timestamp::from_millis(0).expect("in range");
         let (payload, context) = (json!({}), json!({}));
         Event {
@@ -348,7 +348,7 @@ mod tests {
 
     fn compare(before: Shaped, after: Shaped) -> Comparison {
         let mut comparison = Comparison::new(3, true);
-        comparison.add(&event(7), &[(Role::Viewer, before)], &[(Role::Viewer, after)]);
+        comparison.add(&event(Seq(7)), &[(Role::Viewer, before)], &[(Role::Viewer, after)]);
         comparison
     }
 
@@ -406,7 +406,7 @@ mod tests {
             let (before, after) = (sent(json!({"lead": {"email": "a"}})), sent(json!({"lead": {}})));
             let same = sent(json!({}));
             let before = [(Role::Admin, same.clone()), (Role::Viewer, before)];
-            comparison.add(&event(seq), &before, &[(Role::Admin, same), (Role::Viewer, after)]);
+            comparison.add(&event(Seq(seq)), &before, &[(Role::Admin, same), (Role::Viewer, after)]);
         }
         assert!((comparison.share() - 0.5).abs() < f64::EPSILON);
         assert_eq!(

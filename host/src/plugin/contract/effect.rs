@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::time::Timestamp,
+    domain::{
+        counter::{Generation, Seq},
+        time::Timestamp,
+    },
     plugin::contract::{answer::Unavailable, manifest::Events, text::cut},
 };
 
@@ -23,7 +26,7 @@ const MAX_HOSTS: usize = 64;
 pub struct EventFollower {
     pub name: String,
     pub version: String,
-    pub generation: u64,
+    pub generation: Generation,
 }
 
 /// Occasion that `after` is asked about: an event of the log, or a reminder.
@@ -32,7 +35,7 @@ pub struct Occasion<'a> {
     /// Id that is the same each time that the plugin is asked about the same occasion.
     pub id: &'a str,
     /// Position of the event in the log; `None` for a reminder.
-    pub seq: Option<u64>,
+    pub seq: Option<Seq>,
     pub at: Timestamp,
     /// Name of the event, or [`REMINDER`].
     pub name: &'a str,

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::user::User;
+use crate::domain::actor::ActorAccount;
 
 /// Pointer to the input of a command: the only part that plugins may change.
 pub(crate) const INPUT: &str = "/input";
@@ -13,7 +13,7 @@ pub(crate) const INPUT: &str = "/input";
 pub struct ProposedCommand<'a> {
     /// Name of the command, as in `Command::name`.
     pub name: &'a str,
-    pub user: &'a User,
+    pub actor: &'a ActorAccount,
     pub input: Map<String, Value>,
     /// Lead that it is about, as it is now.
     pub lead: Option<&'a Value>,

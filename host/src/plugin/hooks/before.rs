@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::role::Role,
+    domain::actor::ActorKind,
     plugin::{
         active::set::{Set, SetMember},
         contract::{
@@ -34,12 +34,13 @@ pub(crate) fn run(
     check: impl Fn(&Map<String, Value>) -> Result<(), String>,
 ) -> Result<Ruling, Unavailable> {
     walk_step!("run");
-    let (id, user) = (question.user.id.to_string(), serde_json::to_value(question.user).expect("a user is plain JSON"));
+    let (id, user) =
+        (question.actor.id.to_string(), serde_json::to_value(question.actor).expect("an account is plain JSON"));
     let mut document = json!({"input": question.input});
     let mut by = None;
     for member in set.guards(question.name) {
         // A plugin that acts through an effect has already decided about it.
-        if question.user.role == Role::Plugin && question.user.name == member.name() {
+        if question.actor.kind == ActorKind::Plugin && question.actor.name == member.name() {
             continue;
         }
         let working = match member {
@@ -52,7 +53,7 @@ pub(crate) fn run(
         let asked = CommandQuestion {
             name: question.name,
             user_id: &id,
-            role: question.user.role,
+            role: question.actor.kind.as_str(),
             fields: &facts.fields(working),
         };
         match working.plugin.before(&asked, |answered| step(&document, answered, &check)) {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::{
+        actor::{ActorAccount, ActorKind},
         event::{Event, size_in_memory},
         role::Role,
         room::Room,
@@ -46,7 +47,7 @@ pub(crate) enum ShadowQuestion {
     /// A command that was carried out.
     Command {
         name: String,
-        user: User,
+        actor: ActorAccount,
         input: Map<String, Value>,
         lead: Option<Value>,
         activity: Option<Value>,
@@ -110,11 +111,11 @@ impl Shadow {
                     self.follow(event);
                 }
             }
-            ShadowQuestion::Command { name, user, input, lead, activity } => {
+            ShadowQuestion::Command { name, actor, input, lead, activity } => {
                 let (lead, activity) = (lead.as_ref(), activity.as_ref());
-                let question = ProposedCommand { name, user, input: input.clone(), lead, activity };
+                let question = ProposedCommand { name, actor, input: input.clone(), lead, activity };
                 let ruling = before::run(&self.alone, &question, |_| Ok(()));
-                self.count(name, user.role, |answers| match ruling {
+                self.count(name, actor.kind, |answers| match ruling {
                     Ok(Ruling::Accepted) => {}
                     Ok(Ruling::Amended { .. }) => answers.changed += 1,
                     Ok(Ruling::Refused(_)) => answers.refused += 1,
@@ -124,7 +125,7 @@ impl Shadow {
             ShadowQuestion::Entered { user, room, lead } => {
                 let decision = authorize::authorize(&self.alone, user, room.as_ref(), lead.as_ref());
                 let question = if room.is_some() { "subscribe" } else { "connect" };
-                self.count(question, user.role, |answers| match decision {
+                self.count(question, ActorKind::User(user.role), |answers| match decision {
                     Ok(Decision::Allow) => {}
                     Ok(Decision::Deny(_)) => answers.denied += 1,
                     Err(_) => answers.faulted += 1,
@@ -158,9 +159,9 @@ impl Shadow {
         }
     }
 
-    fn count(&self, question: &str, role: Role, count: impl FnOnce(&mut AnswerCounts)) {
+    fn count(&self, question: &str, by: ActorKind, count: impl FnOnce(&mut AnswerCounts)) {
         let mut observed = self.plugin.observed.lock();
-        let answers = observed.questions.entry((question.into(), role)).or_default();
+        let answers = observed.questions.entry((question.into(), by)).or_default();
         answers.asked += 1;
         count(answers);
     }
@@ -226,7 +227,7 @@ impl ShadowQuestion {
     pub(crate) fn command(question: &ProposedCommand<'_>) -> Self {
         Self::Command {
             name: question.name.into(),
-            user: question.user.clone(),
+            actor: question.actor.clone(),
             input: question.input.clone(),
             lead: question.lead.cloned(),
             activity: question.activity.cloned(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    domain::{audience::Audience, role::Role},
+    domain::{audience::Audience, counter::Generation, role::Role},
     plugin::{
         active::{
             plugin::Plugin,
@@ -44,7 +44,7 @@ pub struct PluginStep {
     pub version: String,
     /// Generation in which it was loaded; `None` if its file was missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub generation: Option<u64>,
+    pub generation: Option<Generation>,
     pub hash: String,
     pub hook: &'static str,
     #[serde(flatten)]

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::{
-    domain::event::Event,
+    domain::{counter::Generation, event::Event},
     plugin::{
         active::{
             rollout::{RolloutCommand, RolloutError},
@@ -86,7 +86,7 @@ impl ActiveSet {
     }
 
     /// Activates the prepared set, if it is that generation; returns the one before it.
-    pub(crate) fn activate(&self, generation: u64) -> Option<Arc<Set>> {
+    pub(crate) fn activate(&self, generation: Generation) -> Option<Arc<Set>> {
         let mut prepared = self.prepared.lock();
         let set = prepared.take_if(|set| set.generation == generation)?;
         Some(self.replace(set))

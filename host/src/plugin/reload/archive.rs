@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::{
+    domain::counter::Generation,
     plugin::{
         active::{
             plugin::Plugin,
@@ -31,7 +32,7 @@ pub trait Archive: Send + Sync {
     ///
     /// # Errors
     /// A reason for people. The set is not activated.
-    fn record(&self, members: &[GenerationMember], files: &[(&str, &[u8])]) -> Result<u64, String>;
+    fn record(&self, members: &[GenerationMember], files: &[(&str, &[u8])]) -> Result<Generation, String>;
 
     /// Arranges that `swap`, which never blocks, is called at the position where the recorded set becomes active: at
     /// once, or later by another thread. `resets` is true if the set may shape something differently from the one
@@ -39,7 +40,7 @@ pub trait Archive: Send + Sync {
     ///
     /// # Errors
     /// A reason for people. The set is not activated.
-    fn switch(&self, generation: u64, resets: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String>;
+    fn switch(&self, generation: Generation, resets: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String>;
 }
 
 /// Archive that stores nothing and only counts.
@@ -51,11 +52,11 @@ impl Archive for Nowhere {
         Ok(None)
     }
 
-    fn record(&self, _: &[GenerationMember], _: &[(&str, &[u8])]) -> Result<u64, String> {
-        Ok(self.0.fetch_add(1, Relaxed) + 1)
+    fn record(&self, _: &[GenerationMember], _: &[(&str, &[u8])]) -> Result<Generation, String> {
+        Ok(Generation(self.0.fetch_add(1, Relaxed)).next())
     }
 
-    fn switch(&self, _: u64, _: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String> {
+    fn switch(&self, _: Generation, _: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String> {
         swap();
         Ok(())
     }
@@ -109,7 +110,7 @@ fn of_record(name: &str, record: &Tombstone, reason: String) -> GenerationMember
         version: record.version.clone(),
         hash: record.hash.clone(),
         settings: record.settings.clone().unwrap_or_default(),
-        generation: 0,
+        generation: Generation::NONE,
         shapes: Some(record.hooks.filter || record.hooks.enrich),
         absent: Some(Absence {
             record: known,

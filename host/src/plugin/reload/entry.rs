@@ -4,14 +4,17 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
-use crate::plugin::{
-    active::{
-        plugin::Plugin,
-        rollout::{Artifact, Candidate, PluginState},
-        set::PluginView,
-        tombstone::Tombstone,
+use crate::{
+    domain::counter::Generation,
+    plugin::{
+        active::{
+            plugin::Plugin,
+            rollout::{Artifact, Candidate, PluginState},
+            set::PluginView,
+            tombstone::Tombstone,
+        },
+        contract::grant::Grant,
     },
-    contract::grant::Grant,
 };
 
 /// State of one plugin that is kept between two reloads.
@@ -98,7 +101,7 @@ pub(crate) fn refuse(
 
 /// Returns true if other plugins are active.
 pub(crate) fn differs(old: &BTreeMap<String, PluginEntry>, new: &BTreeMap<String, PluginEntry>) -> bool {
-    let force = |slots: &BTreeMap<String, PluginEntry>| -> Vec<(String, Option<u64>, bool)> {
+    let force = |slots: &BTreeMap<String, PluginEntry>| -> Vec<(String, Option<Generation>, bool)> {
         let counts = slots.values().map(|slot| &slot.view);
         let counts = counts.filter(|view| view.plugin.is_some() || view.absent.is_some());
         counts

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    domain::event_name::EventName,
+    domain::{counter::Generation, event_name::EventName},
     files,
     plugin::{
         active::{
@@ -55,7 +55,7 @@ pub(crate) struct Reloader {
     pub(crate) recent: Recent,
     archive: Arc<dyn Archive>,
     pub(crate) slots: BTreeMap<String, PluginEntry>,
-    generation: u64,
+    generation: Generation,
     /// Set that was active before this process began; `None` after the first set of its own.
     last: Option<StoredGeneration>,
     is_settled: bool,
@@ -82,7 +82,7 @@ impl Reloader {
             recent,
             archive,
             slots: BTreeMap::new(),
-            generation: last.as_ref().map_or(0, |last| last.id),
+            generation: last.as_ref().map_or(Generation::NONE, |last| last.id),
             last,
             is_settled: false,
             seen: DirectorySnapshot::new(),
@@ -181,7 +181,7 @@ impl Reloader {
 
     /// Records a set that is about to be activated, and returns its number. After a restart with the same plugins,
     /// that is the old one.
-    fn record(&self, set: &Set) -> Result<u64, Error> {
+    fn record(&self, set: &Set) -> Result<Generation, Error> {
         let members = archive::members(set);
         match &self.last {
             Some(last) if last.members == members => Ok(last.id),
@@ -318,7 +318,7 @@ impl Reloader {
         check_name(name).map_err(LoadError)?;
         let warm = self.settings.warm_instances;
         let known = self.known_generation(name, &hash, &text);
-        let (is_known, generation) = (known.is_some(), known.unwrap_or(self.generation + 1));
+        let (is_known, generation) = (known.is_some(), known.unwrap_or(self.generation.next()));
         let mut plugin = Plugin::load(&self.engine, name, &bytes, hash, settings, warm, generation)?;
         plugin.origin = ArtifactSource { bytes: bytes.into(), settings: text };
         let plugin = Arc::new(plugin);
@@ -329,7 +329,7 @@ impl Reloader {
     }
 
     /// Generation in which these files were loaded first, if they were active before a restart.
-    fn known_generation(&self, name: &str, hash: &str, settings: &str) -> Option<u64> {
+    fn known_generation(&self, name: &str, hash: &str, settings: &str) -> Option<Generation> {
         let mut before = self.last.iter().flat_map(|last| &last.members).filter(|member| member.absent.is_none());
         let same = before.find(|member| member.name == name && member.hash == hash && member.settings == settings);
         same.map(|member| member.generation)

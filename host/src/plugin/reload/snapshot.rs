@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
-    domain::{event::Event, role::Role},
+    domain::{counter::Generation, event::Event, role::Role},
     plugin::{
         active::{
             plugin::Plugin,
@@ -44,7 +44,7 @@ pub struct PinnedSet(pub(crate) Arc<Set>);
 
 impl PinnedSet {
     /// Number of the set; 0 where there are no plugins.
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.0.generation
     }
 
@@ -106,14 +106,14 @@ pub(crate) fn load(files: Vec<InlinePlugin>, cache_dir: &Path) -> Result<Set, Er
         }
         views.push(working(&engine, file)?);
     }
-    Ok(Set::new(1, views))
+    Ok(Set::new(Generation(1), views))
 }
 
 fn working(engine: &Engine, file: InlinePlugin) -> Result<PluginView, Error> {
     let InlinePlugin { name, bytes, settings } = file;
     let refused = |LoadError(reason)| Error::Refused { plugin: name.clone(), reason };
     check_name(&name).map_err(|reason| refused(LoadError(reason)))?;
-    let plugin = plugin(engine, &name, &bytes, digest(&bytes), settings, 1).map_err(refused)?;
+    let plugin = plugin(engine, &name, &bytes, digest(&bytes), settings, Generation(1)).map_err(refused)?;
     Ok(PluginView::working(Arc::new(plugin)))
 }
 
@@ -129,7 +129,7 @@ fn plugin(
     bytes: &[u8],
     hash: String,
     settings: PluginSettings,
-    generation: u64,
+    generation: Generation,
 ) -> Result<Plugin, LoadError> {
     let settings = PluginSettings { mode: PluginMode::Active, ..settings };
     let mut plugin = Plugin::load(engine, name, bytes, hash, settings, WARM_INSTANCES, generation)?;
@@ -161,7 +161,7 @@ impl HistoricalSets {
     }
 
     /// Returns a set that is compiled already.
-    pub fn get(&self, generation: u64) -> Option<PinnedSet> {
+    pub fn get(&self, generation: Generation) -> Option<PinnedSet> {
         let mut kept = self.kept.lock();
         let place = kept.sets.iter().position(|set| set.generation == generation)?;
         let set = kept.sets.remove(place);

@@ -53,6 +53,6 @@ mod tests {
         assert!(refusal("events", json!(["lead *"])).contains("is not an event: expected a name"));
         assert!(refusal("commands", json!([""])).contains("is not an event"));
         assert!(refusal("hides", json!({"VIEWER": ["lead"]})).contains("must start with"));
-        assert!(refusal("roles", json!(["viewer"])).contains("expected one of"));
+        assert!(refusal("roles", json!(["viewer"])).contains("\"viewer\" is not a role: expected ADMIN"));
     }
 }

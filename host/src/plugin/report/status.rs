@@ -6,16 +6,19 @@ use std::{collections::BTreeMap, time::Instant};
 
 use serde::Serialize;
 
-use crate::plugin::{
-    active::{
-        counts::{BreakerStatus, Counts, LastFault},
-        observed::ShadowReport,
-        plugin::Plugin,
-        rollout::{Artifact, Candidate, PluginState, Trial},
-        set::PluginView,
+use crate::{
+    domain::counter::Generation,
+    plugin::{
+        active::{
+            counts::{BreakerStatus, Counts, LastFault},
+            observed::ShadowReport,
+            plugin::Plugin,
+            rollout::{Artifact, Candidate, PluginState, Trial},
+            set::PluginView,
+        },
+        contract::{grant::Access, limits::Limits, settings::PluginMode},
+        wasm::counts::{Dropped, InstanceCounts},
     },
-    contract::{grant::Access, limits::Limits, settings::PluginMode},
-    wasm::counts::{Dropped, InstanceCounts},
 };
 
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +43,7 @@ pub struct PluginStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_back_from: Option<String>,
     /// Generation of the set in which this file was loaded.
-    pub generation: Option<u64>,
+    pub generation: Option<Generation>,
     pub hooks: Vec<&'static str>,
     /// Access that the loaded plugin requests; `granted` is what its settings grant.
     #[serde(skip_serializing_if = "Option::is_none")]

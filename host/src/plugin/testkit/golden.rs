@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{event_name::EventName, role::Role, time::Timestamp},
+    domain::{counter::Seq, event_name::EventName, role::Role, time::Timestamp},
     plugin::testkit::question::{Probe, ProbeEvent},
 };
 
@@ -115,7 +115,7 @@ impl Golden {
         let logged = self.events.iter().filter(|event| !event.name.ends_with(":read"));
         let events = logged.zip(1..).map(|(event, seq)| {
             let at = event.payload["timestamp"].as_str().and_then(|at| at.parse().ok()).unwrap_or_else(now);
-            Probe::After { told: event.told(), id: seq.to_string(), seq: Some(seq), at, state: None }
+            Probe::After { told: event.told(), id: seq.to_string(), seq: Some(Seq(seq)), at, state: None }
         });
         let reminders = self.reminders.iter().zip(1..).map(|(reminder, number)| {
             let GoldenReminder { payload, context } = reminder.clone();

@@ -9,6 +9,7 @@ use crate::{
         activity::{Activity, ActivityFields},
         audience::Audience,
         command,
+        counter::Seq,
         input::{Input, Invalid},
         lead::{Lead, LeadFields},
         role::Role,
@@ -42,7 +43,7 @@ pub enum Probe {
     Before { command: String, user: Value, input: Map<String, Value>, lead: Option<Value>, activity: Option<Value> },
     Enrich(ProbeEvent),
     Filter { told: ProbeEvent, roles: Vec<Role> },
-    After { told: ProbeEvent, id: String, seq: Option<u64>, at: Timestamp, state: Option<String> },
+    After { told: ProbeEvent, id: String, seq: Option<Seq>, at: Timestamp, state: Option<String> },
 }
 
 /// Event that happened, or is read.
@@ -124,7 +125,9 @@ impl Probe {
                 let mut facts = Facts::new(alone, sources);
                 let fields = &facts.fields(working)[..];
                 let UserQuestion { user_id, role, .. } = subject(user, fields);
-                plugin.try_before(&CommandQuestion { name: command, user_id, role, fields }).map(HookAnswer::Ruled)
+                plugin
+                    .try_before(&CommandQuestion { name: command, user_id, role: role.as_str(), fields })
+                    .map(HookAnswer::Ruled)
             }
             Self::Enrich(told) => {
                 let mut facts = Facts::new(alone, Sources::of_event(&told.payload, &told.context));

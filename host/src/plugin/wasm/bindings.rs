@@ -95,7 +95,8 @@ pub(crate) struct UserQuestion<'a> {
 pub(crate) struct CommandQuestion<'a> {
     pub name: &'a str,
     pub user_id: &'a str,
-    pub role: Role,
+    /// Role of a user, or `PLUGIN`.
+    pub role: &'a str,
     pub fields: &'a [Field<'a>],
 }
 
@@ -210,7 +211,7 @@ impl Guest {
     ) -> GuestAnswer<before::Ruling> {
         let Some(before) = &self.before else { return Ok(Ok(before::Ruling::Accept)) };
         let CommandQuestion { name, user_id, role, fields } = *asked;
-        before.call_before(store, before::Command { name, user_id, role: role.as_str(), fields })
+        before.call_before(store, before::Command { name, user_id, role, fields })
     }
 
     pub(crate) fn connect(

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
 use crate::{
-    domain::{text::one_line, time::Timestamp},
+    domain::{counter::Generation, text::one_line, time::Timestamp},
     plugin::{
         contract::{
             limits::Limits,
@@ -36,7 +36,7 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 pub(crate) struct GuestIdentity {
     pub name: String,
     pub version: String,
-    pub generation: u64,
+    pub generation: Generation,
     max_line: usize,
     max_lines_a_second: u64,
     max_counters: usize,
@@ -60,7 +60,7 @@ struct LogBudget {
 }
 
 impl GuestIdentity {
-    pub(crate) fn new(name: &str, version: String, generation: u64, limits: &Limits) -> Self {
+    pub(crate) fn new(name: &str, version: String, generation: Generation, limits: &Limits) -> Self {
         Self {
             name: name.into(),
             version,
@@ -187,7 +187,14 @@ pub(crate) fn log(state: &mut GuestState, level: &str, message: &str) {
     if level == "error" {
         state.said = Some(cut(message, MAX_SAID).to_owned());
     }
-    let GuestIdentity { name: plugin, version, generation, max_lines_a_second, dropped_lines, .. } = &*state.identity;
+    let GuestIdentity {
+        name: plugin,
+        version,
+        generation: Generation(generation),
+        max_lines_a_second,
+        dropped_lines,
+        ..
+    } = &*state.identity;
     let count = state.identity.line();
     if count > *max_lines_a_second {
         dropped_lines.fetch_add(1, Relaxed);
@@ -265,7 +272,7 @@ mod tests {
 
     fn state() -> GuestState {
         GuestState::new(
-            Arc::new(GuestIdentity::new("p", "1.0.0".into(), 1, &Limits::default())),
+            Arc::new(GuestIdentity::new("p", "1.0.0".into(), Generation(1), &Limits::default())),
             1 << 20,
             Duration::from_millis(10),
         )

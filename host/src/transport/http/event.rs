@@ -1,13 +1,14 @@
 //! `/api/events/{seq}/explain`: which decisions were made about an event and by whom, for administrators.
 
-use std::str::FromStr;
-
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 
 use crate::{
     app,
     delivery::explain::{self, Explanation, Viewer},
-    domain::policy::{Action, may},
+    domain::{
+        counter::Seq,
+        policy::{Action, may},
+    },
     transport::http::{
         api::ApiState,
         extract::{HttpCaller, Id, QueryParams, ResourceId},
@@ -19,17 +20,6 @@ pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/events/{seq}/explain", get(explain))
 }
 
-/// Seq of an event in the path.
-struct Seq(u64);
-
-impl FromStr for Seq {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
 impl ResourceId for Seq {
     const NOUN: &'static str = "event";
 }
@@ -37,7 +27,7 @@ impl ResourceId for Seq {
 async fn explain(
     State(api): State<ApiState>,
     caller: HttpCaller,
-    Id(Seq(seq)): Id<Seq>,
+    Id(seq): Id<Seq>,
     mut params: QueryParams,
 ) -> Result<Json<Explanation>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;

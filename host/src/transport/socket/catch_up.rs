@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    domain::{event::Event, room::Room, user::User},
+    domain::{counter::Seq, event::Event, room::Room, user::User},
     transport::socket::{
         client::{CatchUpRange, Client, ClientState, OwedReset},
         error::TooManySyncs,
@@ -20,34 +20,34 @@ impl Client {
         !state.is_live && !state.has_ended && !state.is_waiting()
     }
 
-    pub(crate) fn cursor(&self) -> u64 {
+    pub(crate) fn cursor(&self) -> Seq {
         self.state.lock().cursor
     }
 
     /// Returns the newest line about the user's rights that the client knows of.
-    pub(crate) fn learned(&self) -> u64 {
+    pub(crate) fn learned(&self) -> Seq {
         self.state.lock().learned
     }
 
     /// Returns the newest line that changed what the user may see: nothing older is made up for.
-    pub(crate) fn rights(&self) -> u64 {
+    pub(crate) fn rights(&self) -> Seq {
         self.state.lock().rights
     }
 
-    pub(crate) fn note_rights(&self, seq: u64) {
+    pub(crate) fn note_rights(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.rights = seq.max(state.rights);
     }
 
     /// Has the writer send a reset at `due`, unless the line is settled already. Nothing newer than the line is sent
     /// before it. `is_own` is for a line about the client's own rights.
-    pub(crate) fn owe_reset(&self, line: u64, is_own: bool, due: Instant) {
+    pub(crate) fn owe_reset(&self, line: Seq, is_own: bool, due: Instant) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if line <= state.settled || state.is_closed {
             return;
         }
-        let owed = state.owed.get_or_insert(OwedReset { first: line, line, due, after: 0, reads_on: false });
+        let owed = state.owed.get_or_insert(OwedReset { first: line, line, due, after: Seq::START, reads_on: false });
         // One reset is enough for all lines up to then.
         owed.line = owed.line.max(line);
         owed.due = owed.due.min(due);
@@ -72,23 +72,23 @@ impl Client {
 
     /// Returns the seq from which a client that is reset now goes on, if lines up to `position` were, or are just
     /// being, handed out.
-    pub(crate) fn reset_seq(&self, position: u64) -> u64 {
+    pub(crate) fn reset_seq(&self, position: Seq) -> Seq {
         let state = self.state.lock();
         match state.owed {
             Some(owed) if owed.reads_on && state.cursor >= owed.line => state.cursor,
             // It may not be known yet if the newest line is for the user alone.
-            Some(owed) => position.saturating_sub(1).max(owed.line).max(state.cursor),
+            Some(owed) => position.before().max(owed.line).max(state.cursor),
             None => position,
         }
     }
 
     /// Returns the last line that may be sent ahead of a reset that is owed.
-    pub(crate) fn upto(&self) -> u64 {
-        self.state.lock().owed.map_or(u64::MAX, |owed| owed.upto())
+    pub(crate) fn upto(&self) -> Seq {
+        self.state.lock().owed.map_or(Seq::END, |owed| owed.upto())
     }
 
     /// Resumes: begins at an older seq than the head of the handshake, and reports when it has caught up.
-    pub(crate) fn resume(&self, since: u64) {
+    pub(crate) fn resume(&self, since: Seq) {
         let mut state = self.state.lock();
         state.cursor = since;
         state.syncing = Some(Vec::new());
@@ -96,7 +96,7 @@ impl Client {
 
     /// Asks for what went by after `since` in a room that the client is in, unless it was sent that. A `since` that is
     /// ahead of the log, or behind the newest reset line, leads to a reset.
-    pub(crate) fn ask(&self, room: &Room, since: u64, position: u64, reset_line: u64) {
+    pub(crate) fn ask(&self, room: &Room, since: Seq, position: Seq, reset_line: Seq) {
         let mut state = self.state.lock();
         let Some(upto) = state.rooms.get(room).copied() else { return };
         if (upto..=position).contains(&since) && since >= reset_line {
@@ -136,10 +136,10 @@ impl Client {
     /// When too many such requests wait already.
     pub(crate) fn sync(
         &self,
-        since: u64,
+        since: Seq,
         ack: Option<i64>,
-        position: u64,
-        reset_line: u64,
+        position: Seq,
+        reset_line: Seq,
     ) -> Result<(), TooManySyncs> {
         const MAX_WAITING: usize = 8;
         let mut state = self.state.lock();
@@ -213,7 +213,7 @@ impl Client {
 
     /// Goes on from `seq`, whatever was missed; returns the acks that waited for it. A client that is live missed
     /// nothing.
-    pub(crate) fn skip_to(&self, seq: u64) -> Vec<i64> {
+    pub(crate) fn skip_to(&self, seq: Seq) -> Vec<i64> {
         let mut state = self.state.lock();
         state.settled = state.settled.max(seq);
         state.owed.take_if(|owed| owed.line <= seq);
@@ -230,7 +230,7 @@ impl Client {
 
     /// Returns the cursor of a client that is behind, does not wait for a reset, and has nothing in its send queue,
     /// where events may be that it took just before it fell behind.
-    pub(crate) fn behind(&self) -> Option<u64> {
+    pub(crate) fn behind(&self) -> Option<Seq> {
         let state = self.state.lock();
         let reads = !state.is_live && !state.has_ended && !state.is_waiting() && state.outbox.is_empty();
         reads.then_some(state.cursor)
@@ -243,7 +243,7 @@ impl Client {
     }
 
     /// Records that everything up to `seq` was taken.
-    pub(crate) fn advance(&self, seq: u64) {
+    pub(crate) fn advance(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.cursor = state.cursor.max(seq);
     }
@@ -252,7 +252,7 @@ impl Client {
     ///
     /// `position` is called while the client is locked: an event is handed out only after the position says so, and is
     /// offered under this lock. Whichever comes first, the client takes it once.
-    pub(crate) fn go_live(&self, position: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn go_live(&self, position: impl FnOnce() -> Seq) -> bool {
         let mut state = self.state.lock();
         let is_done = state.missed.is_empty() && state.syncing.is_none() && state.owed.is_none();
         state.is_live = state.cursor >= position() && is_done;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     delivery::RightsChange,
     domain::{
+        counter::Seq,
         event::Event,
         id::{LeadId, UserId},
         role::Role,
@@ -66,7 +67,7 @@ pub(crate) struct ClientState {
     pub(crate) unjudged: HashSet<Room>,
     /// Rooms that the client listens to from an older line on than it did at first, each with the line up to which that
     /// was made up for. The cursor may be behind.
-    pub(crate) made_up: HashMap<Room, u64>,
+    pub(crate) made_up: HashMap<Room, Seq>,
     /// Ranges that the client asks for, of what went by before it listened (catch-up).
     pub(crate) missed: VecDeque<CatchUpRange>,
     /// Set when the client asked for what it missed and the acknowledgement is not in the send queue yet.
@@ -74,13 +75,13 @@ pub(crate) struct ClientState {
     /// Acks to be sent, after a `sync:done`, once the client has caught up; `None` if it did not ask for that.
     pub(crate) syncing: Option<Vec<i64>>,
     /// Cursor: every line up to here was taken, or was not for this client.
-    pub(crate) cursor: u64,
+    pub(crate) cursor: Seq,
     /// Newest line about the user's rights that is in `user` and `has_ended`.
-    pub(crate) learned: u64,
+    pub(crate) learned: Seq,
     /// Newest line that changed what the user may see.
-    pub(crate) rights: u64,
+    pub(crate) rights: Seq,
     /// Line up to which reset lines are settled: by the handshake, or by a reset that was sent.
-    pub(crate) settled: u64,
+    pub(crate) settled: Seq,
     pub(crate) owed: Option<OwedReset>,
     pub(crate) is_live: bool,
     /// Set when the client was live and could not take an event.
@@ -95,7 +96,7 @@ pub(crate) struct ClientState {
     /// Rooms that lost sockets of its session have left it.
     inherited: HashSet<Room>,
     /// Seq from which it resumed, if it said where it was in the log.
-    back_from: Option<u64>,
+    back_from: Option<Seq>,
     pub(crate) is_closed: bool,
     pub(crate) outbox: VecDeque<OutgoingPacket>,
     pub(crate) outbox_bytes: usize,
@@ -106,8 +107,8 @@ pub(crate) struct ClientState {
 /// Catch-up range: lines of some rooms that a client asks for, which follow `since`, up to where it began to listen.
 #[derive(Clone, Debug)]
 pub(crate) struct CatchUpRange {
-    pub(crate) since: u64,
-    pub(crate) upto: u64,
+    pub(crate) since: Seq,
+    pub(crate) upto: Seq,
     pub(crate) rooms: HashSet<Room>,
     pub(crate) is_under_way: bool,
 }
@@ -127,19 +128,19 @@ impl CatchUpRange {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwedReset {
     /// Oldest line that it is for: the client waits there.
-    pub(crate) first: u64,
+    pub(crate) first: Seq,
     /// Newest line that it is for.
-    pub(crate) line: u64,
+    pub(crate) line: Seq,
     pub(crate) due: Instant,
     /// Line that is to be sent before: the one about the client's own new rights.
-    pub(crate) after: u64,
+    pub(crate) after: Seq,
     /// Set when something for the user alone went by, which is in no list: the log is read on after the reset.
     pub(crate) reads_on: bool,
 }
 
 impl OwedReset {
     /// Returns the last line that may be sent ahead of it.
-    pub(crate) fn upto(&self) -> u64 {
+    pub(crate) fn upto(&self) -> Seq {
         if self.reads_on { self.line } else { self.first }
     }
 }
@@ -147,7 +148,7 @@ impl OwedReset {
 impl Client {
     /// Creates a client that has everything up to `cursor`, and whose user is as of that line. It starts behind, so
     /// that nothing is pushed before its writer runs.
-    pub(crate) fn new(user: User, lease: Lease, cursor: u64, settings: &SocketConfig) -> Arc<Self> {
+    pub(crate) fn new(user: User, lease: Lease, cursor: Seq, settings: &SocketConfig) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let state = ClientState {
             user: Arc::new(user),
@@ -160,7 +161,7 @@ impl Client {
             syncing: None,
             cursor,
             learned: cursor,
-            rights: 0,
+            rights: Seq::START,
             settled: cursor,
             owed: None,
             is_live: false,
@@ -249,7 +250,7 @@ impl Client {
     }
 
     /// Records the seq from which it resumed.
-    pub(crate) fn come_back(&self, from: u64) {
+    pub(crate) fn come_back(&self, from: Seq) {
         self.state.lock().back_from = Some(from);
     }
 
@@ -328,7 +329,7 @@ impl Client {
     /// Applies line `seq` of the log about the user's rights, unless a newer one is known already.
     ///
     /// Returns the client's rooms with the role before and after, if the role changed.
-    pub(crate) fn learn(&self, seq: u64, change: &RightsChange) -> Option<(Vec<Room>, Role, Role)> {
+    pub(crate) fn learn(&self, seq: Seq, change: &RightsChange) -> Option<(Vec<Room>, Role, Role)> {
         let mut state = self.state.lock();
         if state.is_closed || change.user() != state.user.id || seq <= state.learned {
             return None;
@@ -379,7 +380,7 @@ impl Client {
 
     /// Marks a room as judged, because plugins were asked: it counts from behind `since` on. False if the client left
     /// it meanwhile.
-    pub(crate) fn judge(&self, room: &Room, since: u64) -> bool {
+    pub(crate) fn judge(&self, room: &Room, since: Seq) -> bool {
         let mut state = self.state.lock();
         let was_unjudged = state.unjudged.remove(room);
         if let Some(from) = state.rooms.get_mut(room).filter(|_| was_unjudged) {
@@ -402,7 +403,7 @@ impl Client {
     }
 
     /// Enters a room; returns the role to count there, unless the client is closed or in it already.
-    pub(crate) fn enter(&self, room: &Room, since: u64) -> Option<Role> {
+    pub(crate) fn enter(&self, room: &Room, since: Seq) -> Option<Role> {
         let mut state = self.state.lock();
         if state.is_closed || state.rooms.contains_key(room) {
             return None;
@@ -453,7 +454,7 @@ impl ClientState {
 
     pub(crate) fn wants(&self, event: &Event) -> bool {
         let listens = |room| {
-            let is_after = |since: &u64| *since < event.seq;
+            let is_after = |since: &Seq| *since < event.seq;
             self.rooms.get(room).is_some_and(is_after)
                 && self.made_up.get(room).is_none_or(is_after)
                 && !self.unjudged.contains(room)

@@ -14,8 +14,9 @@ use crate::{
     domain::{
         activity::ActivityFields,
         command::{Command, new_owner},
+        counter::Seq,
         event_name::EventName,
-        id::LeadId,
+        id::{Epoch, LeadId},
         input::{Input, Invalid, MAX_SAFE_INTEGER, inexact_number},
         lead::LeadFields,
         number,
@@ -207,7 +208,7 @@ impl CommandRunner {
         let epoch = epoch(payload.shift_remove("epoch"))?;
         let source = &self.context.source;
         // A seq of another log means nothing here; it is treated like one that is yet to come.
-        let since = if epoch == source.replay.epoch() { since } else { u64::MAX };
+        let since = if epoch == *source.replay.epoch() { since } else { Seq::END };
         let reset_line = source.registry.reset_line(&self.client);
         Ok(self.client.sync(since, ack, source.registry.position(), reset_line)?)
     }
@@ -302,19 +303,21 @@ fn lead_id(payload: &mut Map<String, Value>) -> Result<String, SocketError> {
 }
 
 /// Reads a seq. Clients keep it in storage for texts, so it may be a text.
-pub(crate) fn seq(field: &'static str, value: &Value) -> Result<u64, Invalid> {
+pub(crate) fn seq(field: &'static str, value: &Value) -> Result<Seq, Invalid> {
     let number = match value {
         Value::Null => return Err(Invalid::one(field, "required", format!("{field} is required"))),
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
         value => value.as_u64(),
     };
-    number.ok_or_else(|| Invalid::one(field, "wrong_type", format!("{field} must be a whole number, 0 or more")))
+    number
+        .map(Seq)
+        .ok_or_else(|| Invalid::one(field, "wrong_type", format!("{field} must be a whole number, 0 or more")))
 }
 
 /// Reads the epoch, which names the log of a seq.
-pub(crate) fn epoch(value: Option<Value>) -> Result<String, Invalid> {
+pub(crate) fn epoch(value: Option<Value>) -> Result<Epoch, Invalid> {
     match value {
-        Some(Value::String(epoch)) => Ok(epoch),
+        Some(Value::String(epoch)) => Ok(Epoch::from(epoch)),
         None | Some(Value::Null) => Err(Invalid::one("epoch", "required", "epoch is required")),
         Some(_) => Err(Invalid::one("epoch", "wrong_type", "epoch must be a text")),
     }

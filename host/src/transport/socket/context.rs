@@ -12,7 +12,7 @@ use crate::{
     app::App,
     auth::{Auth, RequestOrigin},
     delivery::{holds::Holds, line::Message, replay::Replay, shape::Shaper},
-    domain::{event_name::EventName, id::UserId},
+    domain::{counter::Seq, event_name::EventName, id::UserId},
     transport::{
         address::ClientAddress,
         limits::{self, Slots},
@@ -119,7 +119,7 @@ impl SocketContext {
     }
 
     /// Creates `sync:reset`, which says: events were left out, fetch again.
-    pub(crate) fn reset_event(&self, seq: u64) -> Message {
+    pub(crate) fn reset_event(&self, seq: Seq) -> Message {
         counter!("leadwire_sockets_reset_total").increment(1);
         Message::new(EventName::SyncReset.as_str(), &json!({"seq": seq, "epoch": self.replay.epoch()}))
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
-    domain::room::Room,
+    domain::{counter::Seq, room::Room},
     transport::{event_names::STAND_IN, socket::error::SocketError},
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct SubscriptionHeir {
 
 impl SubscriptionHeir {
     /// Has the client follow these rooms of leads as if it had asked to, with what went by after `since`.
-    pub(crate) async fn follow(&self, rooms: Vec<Room>, since: u64) {
+    pub(crate) async fn follow(&self, rooms: Vec<Room>, since: Seq) {
         for room in rooms {
             let Room::Lead(lead) = room else { continue };
             let json = json!(["lead:subscribe", {"leadId": lead, "since": since}]).to_string().into_boxed_str();

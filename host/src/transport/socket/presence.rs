@@ -21,7 +21,7 @@ use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use crate::{
     delivery::RightsChange,
-    domain::{event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
+    domain::{counter::Seq, event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
     transport::socket::{
         client::Client,
         packet::OutgoingPacket,
@@ -183,7 +183,7 @@ impl Presence {
     }
 
     /// Applies line `seq` of the log about a user's rights.
-    pub(crate) fn learn(&self, seq: u64, change: &RightsChange) {
+    pub(crate) fn learn(&self, seq: Seq, change: &RightsChange) {
         let leads = {
             let roster = &mut self.state.lock().roster;
             match change {

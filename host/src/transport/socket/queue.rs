@@ -80,7 +80,7 @@ impl Client {
         state.is_live = matches!(offered, Offered::Taken | Offered::Nothing);
         state.fell_behind |= !state.is_live;
         // Lines between the cursor and this one were not for this client.
-        state.cursor = if state.is_live { event.seq } else { event.seq - 1 };
+        state.cursor = if state.is_live { event.seq } else { event.seq.before() };
         drop(state);
         self.wake.notify_one();
         offered

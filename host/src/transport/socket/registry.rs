@@ -4,13 +4,7 @@
 //! socketioxide's own rooms cannot say which socket could not take a packet, and no packet may be lost silently. So
 //! this registry has the rooms, and socketioxide's own stay empty.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use metrics::counter;
 use parking_lot::RwLock;
@@ -19,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     delivery::{Publisher, RightsChange, line::Slice},
     domain::{
+        counter::{AtomicSeq, Seq},
         event::{Event, Resets},
         id::{SessionId, UserId},
         role::Role,
@@ -36,9 +31,9 @@ const OWN_ROOMS: usize = 2;
 /// Registry of every connected socket.
 pub struct Registry {
     /// Newest line that was, or is just being, handed out.
-    position: AtomicU64,
+    position: AtomicSeq,
     /// Newest reset line of each role, in the order of [`Role::ALL`], as far as the tail is.
-    resets: [AtomicU64; Role::ALL.len()],
+    resets: [AtomicSeq; Role::ALL.len()],
     /// Locked before any client, never while one is locked.
     rooms: RwLock<HashMap<Room, Members>>,
     /// Presence, which is informed of what may change who sees whom before any client is.
@@ -55,23 +50,23 @@ struct Members {
 
 impl Registry {
     pub(crate) fn new(presence: Arc<Presence>) -> Self {
-        Self { position: AtomicU64::default(), resets: Default::default(), rooms: RwLock::default(), presence }
+        Self { position: AtomicSeq::default(), resets: Default::default(), rooms: RwLock::default(), presence }
     }
 
     /// Returns the newest line that was, or is just being, handed out.
-    pub fn position(&self) -> u64 {
-        self.position.load(Ordering::SeqCst)
+    pub fn position(&self) -> Seq {
+        self.position.load()
     }
 
     /// Returns the newest line past which events alone do not keep the client's lists right.
-    pub(crate) fn reset_line(&self, client: &Client) -> u64 {
-        let of_role = self.resets[place(client.user().role)].load(Ordering::SeqCst);
+    pub(crate) fn reset_line(&self, client: &Client) -> Seq {
+        let of_role = self.resets[place(client.user().role)].load();
         of_role.max(client.rights())
     }
 
     /// Applies a reset line to one client, which may not have been there when the line was handed out. It is reset at
     /// `due` at the latest.
-    pub(crate) fn reset_one(&self, client: &Client, seq: u64, whom: &Resets, due: Instant) {
+    pub(crate) fn reset_one(&self, client: &Client, seq: Seq, whom: &Resets, due: Instant) {
         let user = client.user();
         let (concerns, is_own) = match whom {
             Resets::Roles(roles) => (roles.contains(&user.role), false),
@@ -85,7 +80,7 @@ impl Registry {
     /// Subscribes a client to the rooms it begins with.
     ///
     /// It gets what follows its cursor, in each room no earlier than from the seq given with it.
-    pub(crate) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = (Room, u64)>) {
+    pub(crate) fn add(&self, client: &Arc<Client>, rooms: impl IntoIterator<Item = (Room, Seq)>) {
         let mut index = self.rooms.write();
         for (room, since) in rooms {
             let since = since.max(client.cursor());
@@ -100,9 +95,9 @@ impl Registry {
         &self,
         client: &Arc<Client>,
         room: Room,
-        since: Option<u64>,
+        since: Option<Seq>,
         limit: usize,
-    ) -> Result<u64, TooManyRooms> {
+    ) -> Result<Seq, TooManyRooms> {
         let mut index = self.rooms.write();
         let position = self.position();
         if !client.is_in(&room) {
@@ -160,7 +155,7 @@ impl Registry {
     }
 
     /// Applies a line of the log about a user's rights to one of their sockets, unless that knows a newer one already.
-    pub(crate) fn apply_to(&self, client: &Client, seq: u64, change: &RightsChange) {
+    pub(crate) fn apply_to(&self, client: &Client, seq: Seq, change: &RightsChange) {
         self.presence.learn(seq, change);
         let mut index = self.rooms.write();
         let Some((rooms, from, to)) = client.learn(seq, change) else { return };
@@ -192,8 +187,8 @@ impl Registry {
 }
 
 impl Publisher for Registry {
-    fn begin(&self, seq: u64) {
-        self.position.store(seq, Ordering::SeqCst);
+    fn begin(&self, seq: Seq) {
+        self.position.store(seq);
     }
 
     fn roles(&self, rooms: &[Room]) -> Vec<Role> {
@@ -225,7 +220,7 @@ impl Publisher for Registry {
         }
     }
 
-    fn reset(&self, seq: u64, whom: &Resets) {
+    fn reset(&self, seq: Seq, whom: &Resets) {
         match whom {
             Resets::User(user) => {
                 for client in self.clients_of(&Room::User(*user)) {
@@ -234,7 +229,7 @@ impl Publisher for Registry {
             }
             Resets::Roles(roles) => {
                 for role in roles {
-                    self.resets[place(*role)].fetch_max(seq, Ordering::SeqCst);
+                    self.resets[place(*role)].raise(seq);
                 }
                 let mut clients = self.clients_of(&Room::Everyone);
                 clients.retain(|client| roles.contains(&client.user().role));
@@ -247,7 +242,7 @@ impl Publisher for Registry {
         }
     }
 
-    fn apply(&self, seq: u64, change: &RightsChange) {
+    fn apply(&self, seq: Seq, change: &RightsChange) {
         // Applies also to a user who has no socket any more.
         self.presence.learn(seq, change);
         for client in self.clients_of(&Room::User(change.user())) {

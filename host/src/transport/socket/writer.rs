@@ -156,7 +156,7 @@ impl Writer {
         let (mut seq, position) = (self.client.learned(), source.registry.position());
         while seq < position {
             let lines = self.read(seq).await?;
-            if lines.first().is_none_or(|line| line.event.seq != seq + 1) {
+            if lines.first().is_none_or(|line| line.event.seq != seq.next()) {
                 return Ok(false);
             }
             for line in lines {
@@ -196,7 +196,7 @@ impl Writer {
                     let plugin = &unavailable.plugin;
                     if self.source.holds.is_grace_over(user.role) {
                         let Some(lead) = line.event.lead_id else {
-                            warn!(%plugin, event.seq = line.event.seq, "timed out waiting for {plugin}, sending sync:reset to a socket");
+                            warn!(%plugin, event.seq = line.event.seq.0, "timed out waiting for {plugin}, sending sync:reset to a socket");
                             self.reset().await?;
                             return Ok(false);
                         };

@@ -3,7 +3,11 @@
 use std::fs;
 
 use leadwire::{
-    domain::{role::Role, time::Timestamp},
+    domain::{
+        counter::{Generation, Seq},
+        role::Role,
+        time::Timestamp,
+    },
     plugin::{
         AfterError, AfterOutcome, EffectName, EventFollower, Occasion, PluginState, PluginStatus, Plugins,
         PluginsConfig, REMINDER,
@@ -52,7 +56,7 @@ impl Yard {
         let (payload, context) = (json!({"lead": lead(), "key": "k"}), json!({"lead": lead()}));
         let at = Timestamp::from_millis(0).expect("a moment");
         let (payload, context) = (&payload, &context);
-        let occasion = Occasion { id: "e/7", seq: Some(7), at, name, payload, context, state: Some("kept") };
+        let occasion = Occasion { id: "e/7", seq: Some(Seq(7)), at, name, payload, context, state: Some("kept") };
         self.plugins.after("follower", &occasion)
     }
 
@@ -86,7 +90,7 @@ fn a_follower_is_asked_about_what_it_wants_and_says_what_to_do() {
         assert_eq!(yard.ask(unwanted), Ok(None), "{unwanted}");
     }
     assert_eq!(yard.status().counts.calls, 1);
-    let known = EventFollower { name: "follower".into(), version: "1.0.0".into(), generation: 1 };
+    let known = EventFollower { name: "follower".into(), version: "1.0.0".into(), generation: Generation(1) };
     assert_eq!(yard.plugins.followers(), [known]);
 }
 

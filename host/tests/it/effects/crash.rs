@@ -4,7 +4,7 @@ use crate::guest::outcome;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use leadwire::{
-    domain::event::Event,
+    domain::{counter::Seq, event::Event},
     store::{Store, follower::FollowerStats},
 };
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ async fn events(home: &Path) -> Vec<Event> {
     let store = store(home).await;
     let mut reader = store.read().await.expect("a reader");
     let head = reader.head().await.expect("a head");
-    let events = reader.events_after(0, u32::try_from(head).expect("a small log")).await.expect("events");
-    assert_eq!(events.len() as u64, head, "the log has no gap");
+    let events = reader.events_after(Seq(0), u32::try_from(head.0).expect("a small log")).await.expect("events");
+    assert_eq!(events.len() as u64, head.0, "the log has no gap");
     events
 }

@@ -10,7 +10,7 @@ use std::{
 
 use leadwire::{
     config::Config,
-    domain::role::Role,
+    domain::{counter::Seq, role::Role},
     effects,
     plugin::PluginState,
     server::Server,
@@ -222,7 +222,7 @@ async fn plugins_that_answer_each_other_stop_at_the_fourth() {
     }
     // The first one, and two chains of four.
     assert_eq!(activities(&app, &lead).await.len(), 9);
-    let events = app.app().store().read().await.expect("a reader").events_after(0, 100).await.expect("events");
+    let events = app.app().store().read().await.expect("a reader").events_after(Seq(0), 100).await.expect("events");
     let mut chains: Vec<_> = events.iter().map(|event| event.cause().plugins.join(" ")).collect();
     chains.sort_by_key(|chain| (chain.len(), chain.clone()));
     assert_eq!(chains[8..], ["ping pong ping pong", "pong ping pong ping"]);
@@ -352,7 +352,7 @@ async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
     let rung =
         |standing: &FollowerStats| standing.reminders == 1 && standing.pending == 0 && standing.seq == standing.head;
     stands(&app, "clock", rung).await;
-    stands(&app, "clock", |standing| standing.head > 1).await;
+    stands(&app, "clock", |standing| standing.head > Seq(1)).await;
     settled(&app, "clock").await;
     assert_eq!(activities(&app, &lead).await.len(), 1);
     let left = app.app().store().read().await.expect("a reader").next_reminder("clock").await.expect("readable");
@@ -423,7 +423,7 @@ async fn lines_that_the_log_no_longer_has_leave_a_note() {
 /// Forgets the first lines of the log.
 async fn prune(app: &TestApp, up_to: u64) {
     let mut tx = app.app().store().write().await.expect("a transaction");
-    assert_eq!(tx.prune_events(up_to + 1, u32::MAX).await.expect("prunes"), up_to);
+    assert_eq!(tx.prune_events(Seq(up_to + 1), u32::MAX).await.expect("prunes"), up_to);
     tx.commit().await.expect("commits");
 }
 

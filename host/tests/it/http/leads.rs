@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use leadwire::domain::{
+    counter::Seq,
     policy::{Scope, Visibility},
     role::Role,
 };
@@ -34,12 +35,12 @@ async fn assign(app: &TestApp, lead: &Value, owner: Value) -> Value {
         .expect(StatusCode::OK)
 }
 
-async fn head(app: &TestApp) -> u64 {
+async fn head(app: &TestApp) -> Seq {
     app.app().store().read().await.expect("reads").head().await.expect("reads")
 }
 
 /// The names of the events since `seq`, oldest first.
-async fn events_since(app: &TestApp, seq: u64) -> Vec<String> {
+async fn events_since(app: &TestApp, seq: Seq) -> Vec<String> {
     let events = app.app().store().read().await.expect("reads").events_after(seq, 100).await.expect("reads");
     events.into_iter().map(|event| event.name).collect()
 }
@@ -225,7 +226,7 @@ async fn a_patch_merges_once_and_bumps_the_version() {
 
     let again = client.patch(&path(&lead), json!({"email": null, "title": "Roof"})).await;
     assert_eq!(again.expect(StatusCode::OK), after, "a patch that changes nothing writes nothing");
-    assert_eq!(head(&app).await, before + 1);
+    assert_eq!(head(&app).await, before.next());
     let kind = ("content-type", "application/merge-patch+json");
     let merge = client.request(Method::PATCH, &path(&lead)).header(kind.0, kind.1).body(r#"{"phone": "1"}"#);
     assert_eq!(send(merge).await.expect(StatusCode::OK)["phone"], "1");
@@ -408,7 +409,7 @@ async fn a_request_with_a_key_is_carried_out_once() {
     assert_eq!(one.header("location"), two.header("location"));
     let lead = one.expect(StatusCode::CREATED);
     assert_eq!(two.expect(StatusCode::CREATED), lead);
-    assert_eq!(head(&app).await, before + 1);
+    assert_eq!(head(&app).await, before.next());
     post_with_key(&client, "/api/leads", "key-1", json!({"title": "Attic"}))
         .await
         .refused(422, "idempotency_key_reused");

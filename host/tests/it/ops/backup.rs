@@ -1,5 +1,6 @@
 //! `leadwire backup` and `restore` as an operator types them, beside a real server.
 
+use leadwire::domain::id::Epoch;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -191,7 +192,7 @@ async fn a_restore_is_refused_beside_a_server_without_plugins_and_served_again_u
     }
 }
 
-async fn epoch(database: &Path) -> String {
+async fn epoch(database: &Path) -> Epoch {
     let contents = leadwire::store::copy::check(database).await;
     contents.expect("a database").epoch
 }

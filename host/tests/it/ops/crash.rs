@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use leadwire::store::Store;
+use leadwire::{domain::counter::Seq, store::Store};
 use serde_json::{Value, json};
 
 use crate::{
@@ -44,11 +44,11 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
     let mut reader = store.read().await.expect("a reader");
     let head = reader.head().await.expect("the head");
     let mut events = Vec::new();
-    while let Some(last) = events.len().try_into().ok().filter(|last| *last < head) {
+    while let Some(last) = Some(Seq(events.len() as u64)).filter(|last| *last < head) {
         events.extend(reader.events_after(last, 1000).await.expect("events"));
     }
-    let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
-    assert_eq!(seqs, (1..=head).collect::<Vec<_>>());
+    let seqs: Vec<u64> = events.iter().map(|event| event.seq.0).collect();
+    assert_eq!(seqs, (1..=head.0).collect::<Vec<_>>());
     for id in &answered {
         let told = events.iter().filter(|event| event.name == "lead:created" && event.payload["lead"]["id"] == **id);
         assert_eq!(told.count(), 1, "lead {id} is told of once");

@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use leadwire::store::Store;
+use leadwire::{domain::counter::Seq, store::Store};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
@@ -198,12 +198,12 @@ impl Scene {
         let store = Store::open(self.database.to_str().expect("utf-8")).await.expect("a store");
         let mut reader = store.read().await.expect("a reader");
         let (head, mut seqs) = (reader.head().await.expect("the head"), Vec::new());
-        while let Some(last) = Some(seqs.len() as u64).filter(|last| *last < head) {
+        while let Some(last) = Some(Seq(seqs.len() as u64)).filter(|last| *last < head) {
             let events = reader.events_after(last, 1000).await.expect("events");
             assert!(!events.is_empty(), "the log ends at {last}, before {head}");
-            seqs.extend(events.iter().map(|event| event.seq));
+            seqs.extend(events.iter().map(|event| event.seq.0));
         }
-        assert_eq!(seqs, (1..=head).collect::<Vec<_>>());
+        assert_eq!(seqs, (1..=head.0).collect::<Vec<_>>());
         drop(reader);
         store.close().await;
         println!("{} leads were answered, all of them are there", ids.len());

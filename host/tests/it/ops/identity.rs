@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leadwire::store::Store;
+use leadwire::{domain::id::Epoch, store::Store};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -76,7 +76,7 @@ fn delete_database(home: &Path) {
 }
 
 /// The epoch of a database that may be in use.
-async fn epoch(database: &Path) -> String {
+async fn epoch(database: &Path) -> Epoch {
     let store = Store::open_read_only(database.to_str().expect("utf-8")).await.expect("a database");
     let epoch = store.epoch().to_owned();
     store.close().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use leadwire::domain::{event::NewEvent, role::Role, room::Room, time::Timestamp};
+use leadwire::domain::{counter::Seq, event::NewEvent, role::Role, room::Room, time::Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -25,7 +25,7 @@ async fn leads(app: &TestApp, count: usize) -> String {
     last["id"].as_str().expect("an id").to_owned()
 }
 
-async fn oldest(app: &TestApp) -> u64 {
+async fn oldest(app: &TestApp) -> Seq {
     app.app().store().read().await.expect("a reader").oldest().await.expect("readable")
 }
 
@@ -34,7 +34,7 @@ async fn pruned() -> (TestApp, String) {
     let app = TestApp::with(|config| config.log.keep_events = 10).await;
     let lead = leads(&app, 20).await;
     let pruning = async {
-        while oldest(&app).await != 11 {
+        while oldest(&app).await != Seq(11) {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -119,7 +119,7 @@ async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
 
     let epoch = app.app().store().epoch().to_owned();
     let app = app.restart().await;
-    assert_eq!(app.app().store().epoch(), epoch);
+    assert_eq!(*app.app().store().epoch(), epoch);
     let (mut socket, recovered) = resume(&app, Transport::WebSocket, 20).await;
     assert!(recovered);
     assert_eq!(socket.event("sync:done").await["seq"], 20);
@@ -155,7 +155,7 @@ async fn a_client_whose_missed_events_are_pruned_while_they_are_sent_is_told_so(
 
     // It reads no further, and what does not fit on its way is yet to be read from the log.
     let mut tx = app.app().store().write().await.expect("a transaction");
-    assert_eq!(tx.prune_events(u64::MAX, u32::MAX).await.expect("prunes"), LINES - 1);
+    assert_eq!(tx.prune_events(Seq(u64::MAX), u32::MAX).await.expect("prunes"), LINES - 1);
     tx.commit().await.expect("commits");
     let mut seq = 1;
     loop {

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use leadwire::{domain::role::Role, plugin::PluginState};
+use leadwire::{
+    domain::{counter::Seq, role::Role},
+    plugin::PluginState,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -41,7 +44,7 @@ fn amend(edits: impl IntoIterator<Item = Edit>) -> Ruling {
 
 /// How many lines there are that a command wrote: plugins take force by lines of their own.
 async fn log_head(app: &TestApp) -> usize {
-    let events = app.app().store().read().await.expect("a reader").events_after(0, 1000).await.expect("readable");
+    let events = app.app().store().read().await.expect("a reader").events_after(Seq(0), 1000).await.expect("readable");
     events.iter().filter(|event| event.name != "delivery:switched").count()
 }
 

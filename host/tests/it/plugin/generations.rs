@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use leadwire::{
-    domain::{event::Event, role::Role, room::Room, time::Timestamp},
+    domain::{counter::Seq, event::Event, role::Role, room::Room, time::Timestamp},
     plugin::{
         self, Limits, PluginState, Plugins, PluginsConfig, RolloutCommand, RolloutError, Shaped,
         contract::settings::Gate,
@@ -358,7 +358,7 @@ impl Yard {
     fn open_as(&self, settings: PluginsConfig) -> Plugins {
         let at = Timestamp::from_millis(0).expect("in range");
         let event = Event {
-            seq: 7,
+            seq: Seq(7),
             name: "lead:updated".into(),
             rooms: vec![Room::Everyone],
             lead_id: None,

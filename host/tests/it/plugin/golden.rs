@@ -11,6 +11,7 @@ use leadwire::{
         activity::ActivityFields,
         actor::Actor,
         command::Command,
+        counter::Seq,
         id::{ActivityId, LeadId},
         lead::LeadFields,
         policy::Scope,
@@ -219,7 +220,7 @@ async fn the_golden_recording_is_what_the_server_emits() {
     reads.push(recorder.viewers(lead, &reads[0]).await);
 
     let store = Store::open(&recorder.app.dir.path().join("leadwire.db").display().to_string()).await.expect("opens");
-    let events = store.read().await.expect("reads").events_after(0, 1000).await.expect("events");
+    let events = store.read().await.expect("reads").events_after(Seq(0), 1000).await.expect("events");
     // What is told to nobody is asked of no plugin.
     let events = events.into_iter().filter(|event| !event.rooms.is_empty());
     let events = events.map(|event| json!({"name": event.name, "payload": event.payload, "context": event.context}));

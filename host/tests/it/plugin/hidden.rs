@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use leadwire::domain::{policy::Scope, role::Role};
+use leadwire::domain::{counter::Seq, policy::Scope, role::Role};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -241,7 +241,7 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
 }
 
 async fn all_events(app: &TestApp) -> Vec<leadwire::domain::event::Event> {
-    app.app().store().read().await.expect("a reader").events_after(0, 1000).await.expect("reads")
+    app.app().store().read().await.expect("a reader").events_after(Seq(0), 1000).await.expect("reads")
 }
 
 #[tokio::test(flavor = "multi_thread")]

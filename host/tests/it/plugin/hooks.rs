@@ -15,7 +15,14 @@ use std::{
 
 use leadwire::{
     domain::{
-        audience::Audience as Reach, event::Event, id::UserId, role::Role, room::Room, time::Timestamp, user::User,
+        audience::Audience as Reach,
+        counter::{Generation, Seq},
+        event::Event,
+        id::UserId,
+        role::Role,
+        room::Room,
+        time::Timestamp,
+        user::User,
     },
     plugin::{self, Decision, Limits, PluginState, PluginStatus, Plugins, PluginsConfig, Shaped, TriedOn},
 };
@@ -153,7 +160,15 @@ fn context() -> Value {
 fn event(seq: u64) -> Event {
     let at = Timestamp::from_millis(0).expect("in range");
     let (payload, context) = (payload().into(), context());
-    Event { seq, name: "lead:updated".into(), rooms: vec![Room::Everyone], lead_id: None, payload, context, at }
+    Event {
+        seq: Seq(seq),
+        name: "lead:updated".into(),
+        rooms: vec![Room::Everyone],
+        lead_id: None,
+        payload,
+        context,
+        at,
+    }
 }
 
 fn user(role: Role) -> User {
@@ -552,7 +567,10 @@ async fn a_rebuilt_plugin_or_a_changed_setting_shapes_the_very_next_event() {
     yard.put("tag.wasm", tag("2.0.0"));
     yard.until("the second version", |yard| version(yard).as_deref() == Some("2.0.0")).await;
     assert_eq!(yard.sent(Role::Admin)["by"], "2.0.0");
-    assert_eq!((yard.plugins.generation(), yard.status("tag").and_then(|status| status.generation)), (2, Some(2)));
+    assert_eq!(
+        (yard.plugins.generation(), yard.status("tag").and_then(|status| status.generation)),
+        (Generation(2), Some(Generation(2)))
+    );
 
     yard.put("tag.toml", "enabled = false");
     yard.until("it being disabled", |yard| yard.state("tag") == Some(PluginState::Disabled)).await;
@@ -762,7 +780,7 @@ async fn swaps_under_load_lose_no_call_and_leak_no_field() {
     for caller in callers {
         assert!(caller.await.expect("no caller failed") > 0);
     }
-    assert_eq!(yard.plugins.generation(), 7);
+    assert_eq!(yard.plugins.generation(), Generation(7));
     assert_eq!(yard.status("guard").map(|status| status.counts.faults), Some(0));
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use leadwire::{
-    domain::{role::Role, time::Timestamp},
+    domain::{counter::Seq, role::Role, time::Timestamp},
     plugin::{Occasion, PluginState, PluginStatus, Plugins, PluginsConfig, Shaped},
 };
 use reqwest::StatusCode;
@@ -201,7 +201,7 @@ fn a_script_that_follows_the_log_keeps_a_state_and_says_what_went_wrong() {
     let (payload, context) = (json!({"lead": {"title": "Roof"}}), json!({"lead": {"title": "Roof"}}));
     let occasion = |name, state| Occasion {
         id: "1",
-        seq: Some(1),
+        seq: Some(Seq(1)),
         at: Timestamp::from_millis(1_767_323_045_678).expect("a time"),
         name,
         payload: &payload,

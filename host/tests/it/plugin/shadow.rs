@@ -6,7 +6,7 @@ use std::{
 };
 
 use leadwire::{
-    domain::{event::Event, role::Role, room::Room, time::Timestamp},
+    domain::{counter::Seq, event::Event, role::Role, room::Room, time::Timestamp},
     plugin::{PluginState, Plugins, PluginsConfig},
 };
 use reqwest::StatusCode;
@@ -252,7 +252,7 @@ fn event(seq: u64) -> Event {
     let at = Timestamp::from_millis(0).expect("in range");
     let (payload, context) = (json!({"lead": {"title": "Roof"}}), json!({}));
     Event {
-        seq,
+        seq: Seq(seq),
         name: "lead:updated".into(),
         rooms: vec![Room::Everyone],
         lead_id: None,

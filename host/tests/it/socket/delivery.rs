@@ -19,6 +19,7 @@ use leadwire::{
         switch::{self, Switches},
     },
     domain::{
+        counter::{Generation, Seq},
         event::{Event, InForce, NewEvent, Resets},
         id::UserId,
         policy::Visibility,
@@ -45,10 +46,10 @@ struct Witness(mpsc::UnboundedSender<Seen>);
 
 #[derive(Debug, PartialEq)]
 enum Seen {
-    Begun(u64),
-    Published(u64, Vec<(Role, String)>),
-    Applied(u64),
-    Reset(u64, Resets),
+    Begun(Seq),
+    Published(Seq, Vec<(Role, String)>),
+    Applied(Seq),
+    Reset(Seq, Resets),
 }
 
 impl Witness {
@@ -58,7 +59,7 @@ impl Witness {
 }
 
 impl Publisher for Witness {
-    fn begin(&self, seq: u64) {
+    fn begin(&self, seq: Seq) {
         self.note(Seen::Begun(seq));
     }
 
@@ -76,12 +77,12 @@ impl Publisher for Witness {
         self.note(Seen::Published(event.seq, slices));
     }
 
-    fn apply(&self, seq: u64, change: &RightsChange) {
+    fn apply(&self, seq: Seq, change: &RightsChange) {
         assert_eq!(change.user(), UserId(Uuid::nil()));
         self.note(Seen::Applied(seq));
     }
 
-    fn reset(&self, seq: u64, whom: &Resets) {
+    fn reset(&self, seq: Seq, whom: &Resets) {
         self.note(Seen::Reset(seq, whom.clone()));
     }
 
@@ -94,7 +95,7 @@ fn draft(name: &'static str, rooms: Vec<Room>, payload: Value, context: Value) -
     NewEvent { name, rooms, lead_id: None, payload, context, at: Timestamp::now() }
 }
 
-async fn append(store: &Store, draft: NewEvent) -> u64 {
+async fn append(store: &Store, draft: NewEvent) -> Seq {
     let mut tx = store.write().await.expect("a transaction");
     let seq = tx.append(&draft).await.expect("a line");
     tx.commit().await.expect("commits");
@@ -116,7 +117,7 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     let witness = Arc::new(Witness(sender));
     let delivery = Delivery::new(store.clone(), replay, shaper, witness, switches.clone(), &begun);
     for role in Role::ALL {
-        assert_eq!(seen.recv().await, Some(Seen::Reset(2, Resets::Roles(vec![role]))));
+        assert_eq!(seen.recv().await, Some(Seen::Reset(Seq(2), Resets::Roles(vec![role]))));
     }
     let health = delivery.health();
     let stop = CancellationToken::new();
@@ -127,27 +128,27 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     append(&store, draft("session:ended", vec![], json!({}), json!({"userId": Uuid::nil(), "sessionId": null}))).await;
     append(&store, draft("disconnect", vec![Room::Everyone], json!({}), json!({}))).await;
     append(&store, draft("lead:deleted", vec![Room::Everyone], json!({}), json!({}))).await;
-    let next = InForce { generation: 7, visibility: Visibility::default() };
+    let next = InForce { generation: Generation(7), visibility: Visibility::default() };
     let swap = done.clone();
     let swap = Box::new(move || swap.store(true, Ordering::SeqCst));
     switches.announce(&store, next, true, swap).await.expect("announced");
 
     let stamped = |seq: u64| format!(r#"{{"seq":{seq},"epoch":"{}"}}"#, store.epoch());
-    let both = |seq| Seen::Published(seq, vec![(Role::Admin, stamped(seq)), (Role::Viewer, stamped(seq))]);
+    let both = |seq| Seen::Published(Seq(seq), vec![(Role::Admin, stamped(seq)), (Role::Viewer, stamped(seq))]);
     let expected = [
-        Seen::Begun(2),
-        Seen::Begun(3),
+        Seen::Begun(Seq(2)),
+        Seen::Begun(Seq(3)),
         both(3),
-        Seen::Begun(4),
-        Seen::Begun(5),
-        Seen::Applied(5),
-        Seen::Begun(6),
+        Seen::Begun(Seq(4)),
+        Seen::Begun(Seq(5)),
+        Seen::Applied(Seq(5)),
+        Seen::Begun(Seq(6)),
         // A name that Socket.IO keeps for itself reaches nobody.
-        Seen::Published(6, vec![]),
-        Seen::Begun(7),
+        Seen::Published(Seq(6), vec![]),
+        Seen::Begun(Seq(7)),
         both(7),
-        Seen::Begun(8),
-        Seen::Reset(8, Resets::Roles(Role::ALL.into())),
+        Seen::Begun(Seq(8)),
+        Seen::Reset(Seq(8), Resets::Roles(Role::ALL.into())),
     ];
     for expected in expected {
         assert_eq!(timeout(PATIENCE, seen.recv()).await.expect("in time"), Some(expected));

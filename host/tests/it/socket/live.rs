@@ -396,7 +396,7 @@ async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodb
         let mut again = vec![next.event("lead:subscribed").await, next.event("lead:subscribed").await];
         again.sort_by_key(|body| body["leadId"] == "lead-123");
         assert_eq!(again, [json!({"leadId": lead}), json!({"leadId": "lead-123"})]);
-        assert_eq!(replayed(&mut next).await, (vec![seq + 1], json!(seq + 1)));
+        assert_eq!(replayed(&mut next).await, (vec![seq.next().0], json!(seq.next())));
         note(&app, &lead).await;
         next.event("activity:created").await;
 

@@ -121,7 +121,7 @@ async fn those_who_look_at_a_lead_are_told_of_each_other_as_they_come_and_go() {
         admin.expect_silence().await;
         sales.call("lead:unsubscribe", json!({"leadId": lead})).await;
     }
-    assert_eq!(*app.app().store().appended().borrow(), head + 2, "the log knows of the leads alone");
+    assert_eq!(*app.app().store().appended().borrow(), head.forward(2), "the log knows of the leads alone");
     until_true("nothing of it is kept", || app.server.sockets().viewers().watched() == 0).await;
 }
 

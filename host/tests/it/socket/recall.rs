@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use leadwire::{
     domain::{
+        counter::Seq,
         policy::{Scope, Visibility},
         role::Role,
         user::User,
@@ -202,7 +203,7 @@ async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no
     assert_eq!(owner.event("lead:revoked").await["seq"], 5);
     assert_eq!(loser.event("lead:assigned").await["lead"]["owner"]["id"], json!(second.id));
     never.expect_silence().await;
-    assert_eq!(*app.app().store().appended().borrow(), 8);
+    assert_eq!(*app.app().store().appended().borrow(), Seq(8));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use std::{
 
 use leadwire::{
     domain::{
+        counter::{Generation, Seq},
         policy::{Scope, Visibility},
         role::Role,
         user::User,
@@ -39,7 +40,7 @@ async fn connect(app: &TestApp, token: &str) -> SocketClient {
 }
 
 /// Comes back from that seq, and is told whether events alone make up for what was missed.
-async fn resumes(app: &TestApp, token: &str, since: u64) -> bool {
+async fn resumes(app: &TestApp, token: &str, since: Seq) -> bool {
     let auth = json!({"token": token, "since": since, "epoch": app.app().store().epoch()});
     let mut socket = SocketClient::try_connect(Transport::WebSocket, &address(app), auth).await.expect("connects");
     let greeting = socket.event("connected").await;
@@ -51,7 +52,7 @@ async fn resumes(app: &TestApp, token: &str, since: u64) -> bool {
     recovered
 }
 
-fn head(app: &TestApp) -> u64 {
+fn head(app: &TestApp) -> Seq {
     *app.app().store().appended().borrow()
 }
 
@@ -93,8 +94,8 @@ async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_fr
     // It was sent at a moment when what is fetched is shaped by the new set.
     let list = app.client(Role::Viewer).get("/api/leads").await.expect(StatusCode::OK);
     assert_eq!(list["items"][0].get("email"), None);
-    assert!(!resumes(&app, app.token(Role::Viewer), 1).await);
-    assert!(resumes(&app, app.token(Role::Viewer), 2).await);
+    assert!(!resumes(&app, app.token(Role::Viewer), Seq(1)).await);
+    assert!(resumes(&app, app.token(Role::Viewer), Seq(2)).await);
 
     // So do other settings of the same file, and that it is taken out of force.
     for (text, seq) in [("[config]\nother = 1\n", 3), ("enabled = false\n", 4)] {
@@ -127,9 +128,9 @@ async fn plugins_that_shape_nothing_reset_nobody() {
         &Guest::new("clerk").events([]).after(crate::guest::Wants::new(["lead:created"], []), outcome([])),
     );
     until_state(&app, "clerk", PluginState::Active).await;
-    assert_eq!(head(&app), 4, "each took force by a line");
+    assert_eq!(head(&app), Seq(4), "each took force by a line");
     viewer.expect_silence().await;
-    assert!(resumes(&app, app.token(Role::Viewer), 0).await);
+    assert!(resumes(&app, app.token(Role::Viewer), Seq(0)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,19 +139,19 @@ async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     let app = app.restart().await;
-    assert!(resumes(&app, app.token(Role::Sales), 1).await, "nothing changed");
+    assert!(resumes(&app, app.token(Role::Sales), Seq(1)).await, "nothing changed");
     let app = app.restart_with(|config| config.visibility = narrow).await;
-    assert!(!resumes(&app, app.token(Role::Sales), 1).await);
-    assert!(resumes(&app, app.token(Role::Sales), 2).await);
+    assert!(!resumes(&app, app.token(Role::Sales), Seq(1)).await);
+    assert!(resumes(&app, app.token(Role::Sales), Seq(2)).await);
     let app = app.restart_with(|config| config.visibility = narrow).await;
-    assert!(resumes(&app, app.token(Role::Sales), 2).await);
-    assert_eq!(head(&app), 2);
+    assert!(resumes(&app, app.token(Role::Sales), Seq(2)).await);
+    assert_eq!(head(&app), Seq(2));
     // Plugins that were put there meanwhile are a change as well.
     put(&app, "guard", &hiding("/lead/email"));
     let app = app.restart_with(|config| config.visibility = narrow).await;
     until_state(&app, "guard", PluginState::Active).await;
-    assert!(!resumes(&app, app.token(Role::Viewer), 2).await);
-    assert_eq!(head(&app), 3);
+    assert!(!resumes(&app, app.token(Role::Viewer), Seq(2)).await);
+    assert_eq!(head(&app), Seq(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,15 +165,15 @@ async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
     patch_user(&app, &user, json!({"name": "Other"})).await;
     assert_eq!(moving.event("session:updated").await["userRole"], "VIEWER");
     moving.expect_silence().await;
-    assert!(resumes(&app, &token, 1).await, "a name is no right");
+    assert!(resumes(&app, &token, Seq(1)).await, "a name is no right");
 
     patch_user(&app, &user, json!({"role": "SALES"})).await;
     assert_eq!(moving.event("session:updated").await["userRole"], "SALES");
     assert_eq!(moving.event("sync:reset").await["seq"], 3);
     moving.expect_silence().await;
     bystander.expect_silence().await;
-    assert!(!resumes(&app, &token, 2).await);
-    assert!(resumes(&app, &token, 3).await);
+    assert!(!resumes(&app, &token, Seq(2)).await);
+    assert!(resumes(&app, &token, Seq(3)).await);
     // An open socket that asks for more than its rights reach back to is told the same.
     let epoch = app.app().store().epoch();
     let answer = moving.call("sync:since", json!({"seq": 2, "epoch": epoch})).await;
@@ -191,14 +192,14 @@ async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
     let user = app.add_user("late", Role::Sales).await;
     app.lead(json!({"title": "Barn"})).await;
     let token = app.login(&user.email).await;
-    assert!(!resumes(&app, &token, 0).await, "that was before there was an account");
-    assert!(resumes(&app, &token, 1).await);
+    assert!(!resumes(&app, &token, Seq(0)).await, "that was before there was an account");
+    assert!(resumes(&app, &token, Seq(1)).await);
 
     patch_user(&app, &user, json!({"active": false})).await;
     app.lead(json!({"title": "Shed"})).await;
     patch_user(&app, &user, json!({"active": true})).await;
     let token = app.login(&user.email).await;
-    assert!(!resumes(&app, &token, 2).await);
+    assert!(!resumes(&app, &token, Seq(2)).await);
     assert!(resumes(&app, &token, head(&app)).await);
     // That a session ended, or another's rights changed, is nothing to whoever comes back.
     let seen = head(&app);
@@ -211,7 +212,7 @@ async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
 }
 
 /// The number of a set, whether it resets clients, and what puts it in force.
-type Announced = (u64, bool, Box<dyn FnOnce() + Send>);
+type Announced = (Generation, bool, Box<dyn FnOnce() + Send>);
 
 /// Numbers sets, and lets them take force when the test says so.
 #[derive(Default)]
@@ -226,11 +227,11 @@ impl Archive for Slow {
         Ok(None)
     }
 
-    fn record(&self, _: &[GenerationMember], _: &[(&str, &[u8])]) -> Result<u64, String> {
-        Ok(self.recorded.fetch_add(1, Ordering::SeqCst) + 1)
+    fn record(&self, _: &[GenerationMember], _: &[(&str, &[u8])]) -> Result<Generation, String> {
+        Ok(Generation(self.recorded.fetch_add(1, Ordering::SeqCst)).next())
     }
 
-    fn switch(&self, generation: u64, resets: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String> {
+    fn switch(&self, generation: Generation, resets: bool, swap: Box<dyn FnOnce() + Send>) -> Result<(), String> {
         if self.is_failing.load(Ordering::SeqCst) {
             return Err("the disk is full".into());
         }
@@ -251,16 +252,16 @@ async fn a_set_takes_force_where_its_line_is_passed_and_not_at_all_where_that_ca
     let (opened, given) = (settings.clone(), archive.clone());
     let open = move || Plugins::open_recorded(opened, Box::new(|_| Vec::new()), given);
     let loaded = tokio::task::spawn_blocking(open).await.expect("ends").expect("opens");
-    assert_eq!(loaded.generation(), 1, "the first set needs no line");
+    assert_eq!(loaded.generation(), Generation(1), "the first set needs no line");
 
     fs::write(plugins.join("guard.wasm"), hiding("/lead/email").build()).expect("written");
     let recorded = || archive.recorded.load(Ordering::SeqCst);
     until_true("it was tried more than once", || recorded() > 2).await;
-    assert_eq!((loaded.generation(), loaded.status().len()), (1, 0), "the old set stays");
+    assert_eq!((loaded.generation(), loaded.status().len()), (Generation(1), 0), "the old set stays");
 
     archive.is_failing.store(false, Ordering::SeqCst);
     until_true("its line is written", || !archive.waiting.lock().is_empty()).await;
-    assert_eq!((loaded.generation(), loaded.status().len()), (1, 0), "the line was not passed yet");
+    assert_eq!((loaded.generation(), loaded.status().len()), (Generation(1), 0), "the line was not passed yet");
     let mut changed = loaded.changed();
     changed.borrow_and_update();
     let (generation, resets, swap) = archive.waiting.lock().pop().expect("one");
@@ -328,10 +329,10 @@ async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
         sockets.push(connect(&app, app.token(Role::Viewer)).await);
     }
     put(&app, "guard", &hiding("/lead/email"));
-    until_true("the line is written", || head(&app) == 2).await;
+    until_true("the line is written", || head(&app) == Seq(2)).await;
     // Newer than the line, and no reason to fetch the first lead anew.
     let barn = app.lead(json!({"title": "Barn"})).await;
-    assert_eq!(head(&app), 3);
+    assert_eq!(head(&app), Seq(3));
 
     let mut ways = tokio::task::JoinSet::new();
     for (number, mut socket) in sockets.into_iter().enumerate() {
@@ -356,7 +357,7 @@ async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
             None => {
                 cut_before += 1;
                 let since = events.iter().filter_map(|(_, payload)| payload["seq"].as_u64()).max().unwrap_or(1);
-                assert!(!resumes(&app, app.token(Role::Viewer), since).await, "it was sent {events:?}");
+                assert!(!resumes(&app, app.token(Role::Viewer), Seq(since)).await, "it was sent {events:?}");
             }
         }
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         activity::{Activity, ActivityFields, ActivityType},
-        actor::Actor,
+        actor::{Actor, ActorKind},
         event::{DomainEvent, NotificationKind},
         id::{ActivityId, LeadId, UserId},
         lead::{Lead, LeadFields, LeadStatus},
@@ -28,7 +28,7 @@ fn person(number: u128, email: &str) -> UserRef {
 }
 
 fn actor(person: &UserRef, role: Role) -> Actor {
-    Actor { id: person.id, email: person.email.clone(), role }
+    Actor { id: person.id, email: person.email.clone(), kind: ActorKind::User(role) }
 }
 
 fn at() -> Timestamp {

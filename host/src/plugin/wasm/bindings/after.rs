@@ -23,7 +23,7 @@ impl Guest {
         let Some(after) = &self.after else { return Ok(Ok(wit::Outcome { effects: Vec::new(), state: None })) };
         let at = occasion.at.to_string();
         // An `f64` is exact up to 2^53, and no log has that many events.
-        let seq = occasion.seq.map(|seq| seq as f64);
+        let seq = occasion.seq.map(|seq| seq.0 as f64);
         let (fields, state) = (event.listed(), occasion.state);
         after.call_after(store, wit::Occasion { id: occasion.id, seq, at: &at, event: event.lower(&fields), state })
     }

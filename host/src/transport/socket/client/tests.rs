@@ -10,7 +10,13 @@ use crate::{
         line::{LogLine, Message},
         shape::Shaper,
     },
-    domain::{id::UserId, policy::Visibility, role::Roles, time::Timestamp},
+    domain::{
+        counter::Seq,
+        id::{Epoch, UserId},
+        policy::Visibility,
+        role::Roles,
+        time::Timestamp,
+    },
     plugin::Plugins,
 };
 
@@ -26,18 +32,18 @@ fn user() -> User {
 fn client(outbox_packets: usize) -> Arc<Client> {
     let at = user().created_at;
     let lease = Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles: Roles::ALL });
-    let client = Client::new(user(), lease, 10, &SocketConfig { outbox_packets, ..SocketConfig::default() });
-    client.enter(&Room::Everyone, 10);
+    let client = Client::new(user(), lease, Seq(10), &SocketConfig { outbox_packets, ..SocketConfig::default() });
+    client.enter(&Room::Everyone, Seq(10));
     client
 }
 
-fn event(seq: u64) -> Event {
+fn event(seq: Seq) -> Event {
     let (rooms, at) = (vec![Room::Everyone], Timestamp::from_millis(0).expect("in range"));
     Event { seq, name: "lead:updated".into(), rooms, lead_id: None, payload: json!({}).into(), context: json!({}), at }
 }
 
-fn offer(client: &Client, seq: u64) {
-    let shaper = Shaper::new(Plugins::none(), Visibility::default(), "epoch");
+fn offer(client: &Client, seq: Seq) {
+    let shaper = Shaper::new(Plugins::none(), Visibility::default(), &Epoch::from("epoch"));
     let line = LogLine::new(event(seq));
     client.offer(&line.event, &shaper.slices(&line, &[ROLE]));
 }
@@ -55,13 +61,13 @@ fn seqs(client: &Client) -> Vec<u64> {
 #[test]
 fn a_client_is_pushed_nothing_before_it_is_live_and_nothing_twice() {
     let client = client(8);
-    offer(&client, 11);
-    assert_eq!((seqs(&client), client.behind()), (vec![], Some(10)));
-    assert!(!client.go_live(|| 11), "11 was handed out and not read");
-    client.advance(11);
-    assert!(client.go_live(|| 11));
+    offer(&client, Seq(11));
+    assert_eq!((seqs(&client), client.behind()), (vec![], Some(Seq(10))));
+    assert!(!client.go_live(|| Seq(11)), "11 was handed out and not read");
+    client.advance(Seq(11));
+    assert!(client.go_live(|| Seq(11)));
     for seq in [10, 11, 12, 12, 13] {
-        offer(&client, seq);
+        offer(&client, Seq(seq));
     }
     assert_eq!(seqs(&client), [12, 13]);
 }
@@ -69,47 +75,47 @@ fn a_client_is_pushed_nothing_before_it_is_live_and_nothing_twice() {
 #[test]
 fn a_full_outbox_makes_a_client_fall_behind_at_the_first_event_it_cannot_take() {
     let client = client(2);
-    assert!(client.go_live(|| 10));
+    assert!(client.go_live(|| Seq(10)));
     for seq in 11..=15 {
-        offer(&client, seq);
+        offer(&client, Seq(seq));
     }
     assert_eq!(client.behind(), None, "what it took comes first");
     assert_eq!(seqs(&client), [11, 12]);
-    assert_eq!(client.behind(), Some(12));
+    assert_eq!(client.behind(), Some(Seq(12)));
 }
 
 #[test]
 fn nothing_newer_goes_ahead_of_a_reset_that_is_owed_and_nothing_for_the_user_alone_is_lost_by_it() {
     let later = Instant::now() + std::time::Duration::from_secs(3600);
     let client = client(8);
-    client.enter(&Room::User(user().id), 10);
-    assert!(client.go_live(|| 10));
-    offer(&client, 11);
-    client.owe_reset(12, false, later);
+    client.enter(&Room::User(user().id), Seq(10));
+    assert!(client.go_live(|| Seq(10)));
+    offer(&client, Seq(11));
+    client.owe_reset(Seq(12), false, later);
     for seq in 13..=15 {
-        offer(&client, seq);
+        offer(&client, Seq(seq));
     }
     assert_eq!(seqs(&client), [11], "what was handed out before goes out");
-    assert!(!client.go_live(|| 12));
-    assert_eq!((client.behind(), client.is_behind(), client.upto()), (None, false, 12));
-    assert_eq!((client.reset_due(), client.reset_seq(15)), (Some(later), 14));
+    assert!(!client.go_live(|| Seq(12)));
+    assert_eq!((client.behind(), client.is_behind(), client.upto()), (None, false, Seq(12)));
+    assert_eq!((client.reset_due(), client.reset_seq(Seq(15))), (Some(later), Seq(14)));
     // The same reset makes up for a second line, and answers a question.
-    client.owe_reset(16, false, later);
-    assert_eq!((client.upto(), client.reset_seq(16)), (12, 16));
-    client.sync(14, Some(1), 16, 12).expect("few wait");
+    client.owe_reset(Seq(16), false, later);
+    assert_eq!((client.upto(), client.reset_seq(Seq(16))), (Seq(12), Seq(16)));
+    client.sync(Seq(14), Some(1), Seq(16), Seq(12)).expect("few wait");
     assert!(client.synced().is_none() && client.reset_due().expect("owed") < later);
-    assert_eq!(client.skip_to(16), [1]);
-    assert!(client.go_live(|| 16));
+    assert_eq!(client.skip_to(Seq(16)), [1]);
+    assert!(client.go_live(|| Seq(16)));
 
     // An event for the user alone is in no list that is fetched.
-    client.owe_reset(17, false, later);
-    let mut notice = event(18);
+    client.owe_reset(Seq(17), false, later);
+    let mut notice = event(Seq(18));
     notice.rooms = vec![Room::User(user().id)];
     client.offer(&notice, &[]);
-    offer(&client, 19);
-    assert_eq!((client.behind(), client.reset_seq(19)), (None, 17));
-    client.skip_to(17);
-    assert_eq!((client.reset_due(), client.behind()), (None, Some(17)));
+    offer(&client, Seq(19));
+    assert_eq!((client.behind(), client.reset_seq(Seq(19))), (None, Seq(17)));
+    client.skip_to(Seq(17));
+    assert_eq!((client.reset_due(), client.behind()), (None, Some(Seq(17))));
 }
 
 #[test]
@@ -120,18 +126,18 @@ fn rights_are_learned_once_and_never_from_older_lines() {
         RightsChange::User(User { role: Role::Admin, updated_at: at, ..user() })
     };
     let everywhere = RightsChange::SessionsEnded { user: user().id, session: None };
-    assert!(client.learn(10, &promoted(5)).is_none(), "the handshake read later");
-    client.learn(9, &everywhere);
+    assert!(client.learn(Seq(10), &promoted(5)).is_none(), "the handshake read later");
+    client.learn(Seq(9), &everywhere);
     assert!(!client.has_ended());
-    assert_eq!(client.learn(11, &promoted(5)), Some((vec![Room::Everyone], ROLE, Role::Admin)));
-    assert!(client.learn(11, &RightsChange::User(user())).is_none(), "the same line again");
+    assert_eq!(client.learn(Seq(11), &promoted(5)), Some((vec![Room::Everyone], ROLE, Role::Admin)));
+    assert!(client.learn(Seq(11), &RightsChange::User(user())).is_none(), "the same line again");
     assert_eq!(client.user().role, Role::Admin);
     // The clock was set back: a line that was written later counts all the same.
-    assert_eq!(client.learn(12, &promoted(-5)), None);
-    assert_eq!(client.learn(13, &RightsChange::User(user())), Some((vec![Room::Everyone], Role::Admin, ROLE)));
-    client.learn(14, &everywhere);
+    assert_eq!(client.learn(Seq(12), &promoted(-5)), None);
+    assert_eq!(client.learn(Seq(13), &RightsChange::User(user())), Some((vec![Room::Everyone], Role::Admin, ROLE)));
+    client.learn(Seq(14), &everywhere);
     assert!(client.has_ended());
-    offer(&client, 15);
+    offer(&client, Seq(15));
     assert_eq!((seqs(&client), client.behind()), (vec![], None));
 }
 
@@ -141,18 +147,18 @@ fn a_socket_ends_when_its_token_may_not_act_as_the_users_new_role() {
     let at = user().created_at;
     let roles = [ROLE].into_iter().collect();
     client.renew(Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles }));
-    client.learn(11, &RightsChange::User(user()));
+    client.learn(Seq(11), &RightsChange::User(user()));
     assert!(!client.has_ended());
-    client.learn(12, &RightsChange::User(User { role: Role::Admin, ..user() }));
+    client.learn(Seq(12), &RightsChange::User(User { role: Role::Admin, ..user() }));
     assert!(client.has_ended());
 }
 
 #[test]
 fn a_closed_client_enters_no_room_and_takes_no_reply() {
     let client = client(8);
-    assert_eq!(client.close(), Some((Rooms::from([(Room::Everyone, 10)]), ROLE)));
+    assert_eq!(client.close(), Some((Rooms::from([(Room::Everyone, Seq(10))]), ROLE)));
     assert_eq!(client.close(), None);
-    assert_eq!(client.enter(&Room::Lead("x".into()), 11), None);
+    assert_eq!(client.enter(&Room::Lead("x".into()), Seq(11)), None);
     assert!(client.try_reply(&OutgoingPacket::Event(Message::new("error", &json!({})))), "it is dropped");
     assert!(client.pop().is_none());
 }

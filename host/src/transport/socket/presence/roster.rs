@@ -12,6 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::domain::{
+    counter::Seq,
     id::{LeadId, SessionId, UserId},
     time::Timestamp,
     user::User,
@@ -33,7 +34,7 @@ pub(crate) struct Roster {
 struct RosterUser {
     user: Arc<User>,
     /// Line of the log as of which `user` is.
-    learned: u64,
+    learned: Seq,
     since: Timestamp,
     sockets: HashSet<u64>,
     until: Option<Instant>,
@@ -72,7 +73,7 @@ impl Roster {
     }
 
     /// Adds a socket that connected; its user is as of line `learned` of the log.
-    pub(crate) fn arrive(&mut self, user: Arc<User>, learned: u64, socket: u64, at: Timestamp) {
+    pub(crate) fn arrive(&mut self, user: Arc<User>, learned: Seq, socket: u64, at: Timestamp) {
         let id = user.id;
         let person = self.people.entry(id).or_insert_with(|| RosterUser {
             user: user.clone(),
@@ -134,7 +135,7 @@ impl Roster {
     }
 
     /// Updates a user to line `seq` of the log; returns the leads where that may show.
-    pub(crate) fn learn(&mut self, seq: u64, user: &User) -> Vec<LeadId> {
+    pub(crate) fn learn(&mut self, seq: Seq, user: &User) -> Vec<LeadId> {
         let Some(person) = self.people.get_mut(&user.id).filter(|person| person.learned < seq) else {
             return Vec::new();
         };
@@ -252,7 +253,7 @@ mod tests {
     fn roster() -> Roster {
         let mut roster = Roster::new(GRACE);
         for socket in [10, 11] {
-            roster.arrive(user(1), 1, socket, at());
+            roster.arrive(user(1), Seq(1), socket, at());
             roster.enter(lead(1), user(1).id, socket);
             roster.enter(lead(2), user(1).id, socket);
         }
@@ -308,7 +309,7 @@ mod tests {
             lose(&mut roster, socket, Departure::Lost(session(1)), now);
         }
         let later = Timestamp::from_millis(1000).expect("in range");
-        roster.arrive(user(1), 1, 12, later);
+        roster.arrive(user(1), Seq(1), 12, later);
         roster.enter(lead(1), user(1).id, 12);
         assert_eq!(roster.expire(now + GRACE), [lead(2)], "which is not looked at again");
         assert_eq!((roster.viewers(lead(1)).len(), roster.online()[0].since), (1, at()));
@@ -331,8 +332,8 @@ mod tests {
     fn a_deactivated_user_is_gone_at_once_and_older_lines_change_nothing() {
         let (mut roster, now) = (roster(), Instant::now());
         let away = User { active: false, ..User::clone(&user(1)) };
-        assert!(roster.learn(1, &away).is_empty(), "the handshake knew better");
-        assert_eq!(roster.learn(2, &away).len(), 2);
+        assert!(roster.learn(Seq(1), &away).is_empty(), "the handshake knew better");
+        assert_eq!(roster.learn(Seq(2), &away).len(), 2);
         assert!(roster.viewers(lead(1)).is_empty() && roster.online().is_empty());
         lose(&mut roster, 10, Departure::Left, now);
         lose(&mut roster, 11, Departure::Left, now);

@@ -21,7 +21,7 @@ use tracing::{debug, error};
 use crate::{
     auth::{self, Authenticated},
     delivery::line::Message,
-    domain::{event_name::EventName, input::Invalid, room::Room, user::User},
+    domain::{counter::Seq, event_name::EventName, input::Invalid, room::Room, user::User},
     plugin::Decision,
     store::{self, audit::AuditKind},
     transport::{
@@ -189,7 +189,7 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
         }
     }
     // A client that is gone by now is closed, and enters no room.
-    context.source.registry.add(&client, [(Room::Everyone, 0), (Room::User(user), 0)]);
+    context.source.registry.add(&client, [Room::Everyone, Room::User(user)].map(|room| (room, Seq::START)));
     context.source.presence.arrive(&client, context.app.now());
     greetings.extend(rejoin(&context, &client).await);
     debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
@@ -216,7 +216,7 @@ async fn rejoin(context: &HandshakeContext, client: &Arc<Client>) -> Vec<Message
         }
         is_cut |= is_more_cut;
     }
-    let mut left: Vec<(Room, u64)> = left.into_iter().collect();
+    let mut left: Vec<(Room, Seq)> = left.into_iter().collect();
     left.sort();
     let (mut rooms, mut told, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
@@ -268,7 +268,7 @@ async fn rejoin(context: &HandshakeContext, client: &Arc<Client>) -> Vec<Message
 enum Resumed {
     /// The client does not ask to resume.
     Fresh,
-    From(u64),
+    From(Seq),
     /// Another log, a seq that is yet to come, lines that are not kept any more, or a reset line among them.
     Impossible,
     /// Its `since` or `epoch` is malformed.
@@ -278,30 +278,30 @@ enum Resumed {
 /// Range of the log from which a user can be told of what went by.
 struct RecoveryRange {
     /// Seq of the oldest line that is kept.
-    oldest: u64,
+    oldest: Seq,
     /// Newest line that changed what the user may see.
-    rights: u64,
+    rights: Seq,
     /// Newest reset line of the user's role.
-    reset: u64,
+    reset: Seq,
 }
 
 impl RecoveryRange {
     async fn read(context: &HandshakeContext, user: &User) -> Result<Self, store::Error> {
         let mut reader = context.app.store().read().await?;
         let resets = reader.resets().await?;
-        let reset = resets.iter().find(|(role, _)| *role == user.role).map_or(0, |(_, seq)| *seq);
+        let reset = resets.iter().find(|(role, _)| *role == user.role).map_or(Seq::START, |(_, seq)| *seq);
         Ok(Self { oldest: reader.oldest().await?, rights: reader.rights_seq(user.id).await?, reset })
     }
 
     /// Returns true if what follows `since` makes a list right that was right there.
-    fn reaches(&self, since: u64, head: u64) -> bool {
-        let is_kept = since == head || self.oldest <= since + 1;
+    fn reaches(&self, since: Seq, head: Seq) -> bool {
+        let is_kept = since == head || self.oldest <= since.next();
         is_kept && since >= self.rights && since >= self.reset
     }
 }
 
 impl Resumed {
-    fn judge(auth: &Json, context: &HandshakeContext, head: u64, past: &RecoveryRange) -> Self {
+    fn judge(auth: &Json, context: &HandshakeContext, head: Seq, past: &RecoveryRange) -> Self {
         let since = match auth.get("since") {
             None | Some(Json::Null) => return Self::Fresh,
             Some(since) => commands::seq("since", since),
@@ -310,7 +310,7 @@ impl Resumed {
             (Ok(since), Ok(epoch)) => (since, epoch),
             (Err(invalid), _) | (_, Err(invalid)) => return Self::Invalid(invalid),
         };
-        let is_this_log = since <= head && epoch == context.source.replay.epoch();
+        let is_this_log = since <= head && epoch == *context.source.replay.epoch();
         if is_this_log && past.reaches(since, head) { Self::From(since) } else { Self::Impossible }
     }
 }

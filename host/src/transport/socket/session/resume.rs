@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::domain::{
+    counter::Seq,
     id::SessionId,
     room::{MAX_LEAD_ROOM_CHARS, Room},
 };
@@ -20,7 +21,7 @@ const MAX_ROOMS: usize = 200_000;
 const MAX_SESSIONS: usize = 200_000;
 
 /// Rooms, each with the seq after which the socket listened to it.
-pub(crate) type Rooms = HashMap<Room, u64>;
+pub(crate) type Rooms = HashMap<Room, Seq>;
 
 /// Subscriptions of lost sockets per session, as one process hands them to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ pub struct ResumeSnapshot(HashMap<SessionId, LostSession>);
 struct LostSession {
     sockets: usize,
     /// Leads, each with the seq after which the socket listened to it.
-    leads: HashMap<String, u64>,
+    leads: HashMap<String, Seq>,
     /// Set if there were more than can be kept.
     #[serde(default)]
     is_cut: bool,
@@ -125,7 +126,7 @@ impl LostSubscriptions {
     }
 
     /// Restores what another process had kept; nothing was listened to after `head`.
-    pub(crate) fn restore(&self, followed: ResumeSnapshot, limit: usize, head: u64) {
+    pub(crate) fn restore(&self, followed: ResumeSnapshot, limit: usize, head: Seq) {
         for (session, LostSession { sockets, leads, is_cut }) in followed.0 {
             let leads = leads.into_iter().filter(|(lead, _)| (1..=MAX_LEAD_ROOM_CHARS).contains(&lead.chars().count()));
             let rooms = leads.map(|(lead, since)| (Room::Lead(lead), since.min(head)));
@@ -156,7 +157,7 @@ impl LostSubscriptions {
 }
 
 /// Adds what was listened to after a seq; of two, the older one counts.
-pub(crate) fn add<K: Eq + Hash>(listened: &mut HashMap<K, u64>, to: K, since: u64) {
+pub(crate) fn add<K: Eq + Hash>(listened: &mut HashMap<K, Seq>, to: K, since: Seq) {
     listened.entry(to).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
 }
 
@@ -199,14 +200,14 @@ mod tests {
     }
 
     fn rooms(leads: &[(&str, u64)]) -> Rooms {
-        leads.iter().map(|(lead, since)| (Room::Lead((*lead).into()), *since)).collect()
+        leads.iter().map(|(lead, since)| (Room::Lead((*lead).into()), Seq(*since))).collect()
     }
 
     #[tokio::test]
     async fn what_several_sockets_left_is_taken_by_as_many_and_only_lead_rooms_are() {
         let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
         let mut first = rooms(&[("a", 7), ("b", 3)]);
-        first.insert(Room::Everyone, 0);
+        first.insert(Room::Everyone, Seq(0));
         kept.keep(session, first, 1, 10);
         kept.keep(session, rooms(&[("b", 5), ("c", 6)]), 1, 10);
         kept.keep(session, Rooms::new(), 1, 10);
@@ -224,7 +225,7 @@ mod tests {
             (LostSubscriptions::default(), LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
         before.keep(session, rooms(&[("a", 7), ("b", 3)]), 1, 10);
         let json = serde_json::to_string(&before.followed()).expect("JSON");
-        after.restore(serde_json::from_str(&json).expect("the same"), 10, 9);
+        after.restore(serde_json::from_str(&json).expect("the same"), 10, Seq(9));
         assert_eq!(after.followed(), before.followed());
         assert_eq!(take(&after, session), rooms(&[("a", 7), ("b", 3)]));
         assert_eq!(after.followed(), ResumeSnapshot::default());
@@ -234,7 +235,7 @@ mod tests {
     async fn however_many_sockets_another_process_says_it_left_one_more_is_kept() {
         let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let left = json!({session.to_string(): {"sockets": usize::MAX, "leads": {"a": 7}}});
-        kept.restore(serde_json::from_value(left).expect("followed"), 10, 9);
+        kept.restore(serde_json::from_value(left).expect("followed"), 10, Seq(9));
         kept.keep(session, rooms(&[("b", 3)]), 1, 10);
         let mut followed = kept.followed();
         followed.add(session, &rooms(&[("c", 5)]));
@@ -246,7 +247,7 @@ mod tests {
         let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let long = "x".repeat(MAX_LEAD_ROOM_CHARS + 1);
         let followed = json!({session.to_string(): {"sockets": 1, "leads": {"": 1, long: 1, "a": 7, "b": 9}}});
-        kept.restore(serde_json::from_value(followed).expect("readable"), 10, 8);
+        kept.restore(serde_json::from_value(followed).expect("readable"), 10, Seq(8));
         assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 8)]));
     }
 
@@ -258,7 +259,7 @@ mod tests {
         kept.keep(session, rooms(&[("c", 1)]), 1, 2);
         assert!(kept.rooms(session).1, "and that is more");
         let next = LostSubscriptions::default();
-        next.restore(kept.followed(), 2, 1);
+        next.restore(kept.followed(), 2, Seq(1));
         assert!(next.rooms(session).1, "which is not forgotten");
         assert_eq!(take(&kept, session).len(), 2);
     }

@@ -13,7 +13,7 @@ use crate::{
         current_leads::CurrentLead,
         line::{LogLine, Message},
     },
-    domain::{event_name::EventName, id::LeadId, room::Room},
+    domain::{counter::Seq, event_name::EventName, id::LeadId, room::Room},
     store,
     transport::socket::{
         client::CatchUpRange,
@@ -31,12 +31,12 @@ const BATCH: u32 = 32;
 struct CatchUpBatch {
     lines: Vec<Arc<LogLine>>,
     /// Seq up to which no other line was missed.
-    upto: u64,
+    upto: Seq,
 }
 
 impl Writer {
     /// Reads on in the log: some lines, or to the end of what was handed out, from where the client is live.
-    pub(crate) async fn catch_up(&mut self, cursor: u64) -> Result<(), Closed> {
+    pub(crate) async fn catch_up(&mut self, cursor: Seq) -> Result<(), Closed> {
         let source = self.source.clone();
         // Never further than the tail: what it has not applied may change this client's rights. Nor past a reset line;
         // the tail records those before it goes on.
@@ -54,7 +54,7 @@ impl Writer {
             return Ok(());
         }
         let lines = self.read(cursor).await?;
-        if lines.first().is_none_or(|line| line.event.seq != cursor + 1) {
+        if lines.first().is_none_or(|line| line.event.seq != cursor.next()) {
             return self.reset().await;
         }
         let lines: Vec<_> = lines.into_iter().take_while(|line| line.event.seq <= position).collect();
@@ -100,10 +100,10 @@ impl Writer {
     }
 
     /// Reads some of the missed lines that follow `seq`; `None` if the log is no longer kept that far back.
-    async fn read_missed(&mut self, missed: &CatchUpRange, seq: u64) -> Result<Option<CatchUpBatch>, Closed> {
+    async fn read_missed(&mut self, missed: &CatchUpRange, seq: Seq) -> Result<Option<CatchUpBatch>, Closed> {
         let Some(lead) = missed.lead() else {
             let lines = self.read(seq).await?;
-            let is_next = lines.first().is_some_and(|line| line.event.seq == seq + 1);
+            let is_next = lines.first().is_some_and(|line| line.event.seq == seq.next());
             let upto = lines.last().map_or(seq, |line| line.event.seq);
             return Ok(is_next.then_some(CatchUpBatch { lines, upto }));
         };
@@ -116,7 +116,7 @@ impl Writer {
     }
 
     /// Reads some lines that follow `seq`; retries while the database fails.
-    pub(crate) async fn read(&mut self, seq: u64) -> Result<Vec<Arc<LogLine>>, Closed> {
+    pub(crate) async fn read(&mut self, seq: Seq) -> Result<Vec<Arc<LogLine>>, Closed> {
         loop {
             match self.source.replay.after(seq, BATCH).await {
                 Ok(lines) => return Ok(lines),
@@ -156,7 +156,7 @@ impl Writer {
 
     /// Asks plugins about a room that the client listens to, now that the user may see its lead. What it is sent there
     /// follows `since`.
-    pub(crate) async fn judge(&mut self, room: Room, since: u64) -> Result<(), Closed> {
+    pub(crate) async fn judge(&mut self, room: Room, since: Seq) -> Result<(), Closed> {
         let source = self.source.clone();
         let refusal = match may_follow(&source, &self.client.user(), &room).await {
             Ok(FollowOutcome::Unseen | FollowOutcome::Withheld) => return Ok(()),
@@ -186,7 +186,7 @@ impl Writer {
             let slices = self.source.shaper.slices(line, &[self.client.user().role]);
             let user = self.client.user();
             if slices.iter().any(|(_, slice)| slice.includes(&user)) {
-                self.judge(room, line.event.seq - 1).await?;
+                self.judge(room, line.event.seq.before()).await?;
             }
         }
         if self.offer(line, |client| client.wants(&line.event)).await? {
@@ -200,7 +200,7 @@ impl CatchUpBatch {
     /// Creates the batch of a lead's own lines: these are all that there are, unless the batch is full.
     fn of_lead(lines: Vec<Arc<LogLine>>) -> Self {
         let is_full = lines.len() >= BATCH as usize;
-        let upto = lines.last().filter(|_| is_full).map_or(u64::MAX, |line| line.event.seq);
+        let upto = lines.last().filter(|_| is_full).map_or(Seq::END, |line| line.event.seq);
         Self { lines, upto }
     }
 }

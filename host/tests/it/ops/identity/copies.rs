@@ -1,5 +1,6 @@
 //! A database that was copied, brought back or moved gets another epoch; one that was only started again does not.
 
+use leadwire::domain::id::Epoch;
 use std::{fs, io::Write, path::Path};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Serves for a moment; the epoch then.
-async fn served_epoch(home: &Path, flags: &[&str]) -> String {
+async fn served_epoch(home: &Path, flags: &[&str]) -> Epoch {
     let mut server = Process::serve_with(home, flags);
     let epoch = epoch(&database(home)).await;
     server.end();

@@ -1,7 +1,10 @@
 //! Components that do harm, or say what no component may: each kind, in each hook. What a fault means is written down
 //! for each hook; a plugin beside notices nothing.
 
-use leadwire::plugin::{Breaker, Occasion, ProposedCommand, Ruling as Ruled};
+use leadwire::{
+    domain::counter::Seq,
+    plugin::{Breaker, Occasion, ProposedCommand, Ruling as Ruled},
+};
 
 use crate::{
     guest::{Outcome, Ruling, Wants, outcome},
@@ -34,8 +37,8 @@ const HOOKS: [Hook; 6] = [
         name: "before",
         guest: |code| Guest::new("bad").ruling(["lead:create"], code, Ok(Ruling::Accept)),
         ask: |yard| {
-            let (name, user, input) = ("lead:create", &user(Role::Sales), serde_json::Map::new());
-            let question = ProposedCommand { name, user, input, lead: None, activity: None };
+            let (name, actor, input) = ("lead:create", &user(Role::Sales).into(), serde_json::Map::new());
+            let question = ProposedCommand { name, actor, input, lead: None, activity: None };
             match yard.plugins.before(&question, |_| Ok(())) {
                 Ok(Ruled::Accepted) => Ok(()),
                 Ok(ruled) => panic!("the plugin only accepts: {ruled:?}"),
@@ -65,7 +68,7 @@ const HOOKS: [Hook; 6] = [
         ask: |yard| {
             let (payload, context, at) = (payload(), context(), Timestamp::from_millis(0).expect("in range"));
             let (name, payload, context) = ("lead:updated", &payload, &context);
-            let occasion = Occasion { id: "e/7", seq: Some(7), at, name, payload, context, state: None };
+            let occasion = Occasion { id: "e/7", seq: Some(Seq(7)), at, name, payload, context, state: None };
             match yard.plugins.after("bad", &occasion) {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => panic!("the plugin wants such events"),
