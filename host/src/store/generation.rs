@@ -320,6 +320,7 @@ mod tests {
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx).await;
         assert_eq!(tx.resets().await.expect("reads"), []);
+        assert_eq!(tx.newest_reset(Role::Sales).await.expect("reads"), 0);
         switch(&mut tx, 1).await;
         tx.append(&NewEvent::delivery_released(&[Role::Sales], at())).await.expect("a line");
         tx.switch_delivery(in_force(2), false, at()).await.expect("switched");
@@ -327,6 +328,7 @@ mod tests {
         let mut resets = tx.resets().await.expect("reads");
         resets.sort_unstable();
         assert_eq!(resets, [(Role::Admin, 2), (Role::Manager, 2), (Role::Sales, 3), (Role::Viewer, 2)]);
+        assert_eq!(tx.newest_reset(Role::Sales).await.expect("reads"), 3);
     }
 
     #[tokio::test]

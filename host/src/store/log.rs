@@ -72,6 +72,15 @@ impl Reader {
         rows.iter().map(reset).collect()
     }
 
+    /// Seq of the newest reset line of a role; 0 without one.
+    pub async fn newest_reset(&mut self, role: Role) -> Result<u64> {
+        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM delivery_resets WHERE role = $1")
+            .bind(role.as_str())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(seq.unwrap_or_default() as u64)
+    }
+
     pub async fn event(&mut self, seq: u64) -> Result<Option<Event>> {
         let row = sqlx::query(concat!("SELECT ", columns!(events), " FROM events WHERE seq = $1"))
             .bind(i64::try_from(seq).unwrap_or(i64::MAX))
