@@ -11,6 +11,7 @@ pub mod audit;
 mod checks;
 mod connection;
 pub mod copy;
+mod database_url;
 pub mod effect;
 pub mod erase;
 mod error;
@@ -35,11 +36,14 @@ mod pool;
 mod row;
 pub(crate) mod search;
 pub mod session;
+#[cfg(test)]
+pub(crate) mod test_database;
 mod transaction;
 mod upgrade;
 pub mod user;
 mod watch;
 
+pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use error::{Error, Outage, Result};
-pub use handle::{Reader, Store, Tx, database_path};
+pub use handle::{Reader, Store, Tx};
 pub use health::{HealthCheck, HealthFailure};

@@ -286,13 +286,12 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
-    use crate::store::follower::STANDINGS;
-    use crate::store::handle::Store;
+    use crate::store::{follower::STANDINGS, test_database::TestDatabase};
 
     #[tokio::test]
     async fn what_is_next_is_found_without_a_look_at_what_was_done() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut reader = store.read().await.expect("reads");
         let open = format!("{OPEN}? AND state IN (?, ?) AND id > ? ORDER BY id LIMIT ?");
         let queries = [

@@ -234,7 +234,7 @@ mod tests {
             policy::Visibility,
             role::Role,
         },
-        store::{handle::Store, upgrade::MIGRATIONS},
+        store::{test_database::TestDatabase, upgrade::MIGRATIONS},
     };
 
     fn at() -> Timestamp {
@@ -245,10 +245,6 @@ mod tests {
         let (name, hash) = (name.into(), hash.into());
         let (version, settings) = ("1.0.0".into(), String::new());
         GenerationMember { name, version, hash, settings, generation: 1, shapes: Some(true), absent: None }
-    }
-
-    async fn store(dir: &tempfile::TempDir) -> Store {
-        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
     }
 
     async fn append(tx: &mut Tx<'_>) -> u64 {
@@ -292,8 +288,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_was_shaped_by_the_last_switch_before_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         let first = tx.record_generation(&[member("a", "h1")], &[("h1", b"one")], at()).await.expect("recorded");
         let second = tx.record_generation(&[member("a", "h2")], &[("h2", b"two")], at()).await.expect("recorded");
@@ -315,8 +311,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_reset_line_is_kept_for_its_roles_however_old_it_is() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx).await;
         assert_eq!(tx.resets().await.expect("reads"), []);
@@ -333,8 +329,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_event_needs_is_forgotten_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         for (hash, shared) in [("h1", "s1"), ("h2", "s1"), ("h3", "s2"), ("h4", "s2"), ("h5", "s2")] {
             let members = [member("a", hash), member("b", shared)];
@@ -364,9 +360,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_with_marks_is_explained_as_before_and_resets_whoever_is_behind_the_last() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("test.db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let database = TestDatabase::new();
+        let options = SqliteConnectOptions::new().filename(database.file()).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
         let before = MIGRATIONS.iter().filter(|migration| migration.version < 8).cloned().collect();
         Migrator::with_migrations(before).run(&pool).await.expect("migrates");
@@ -390,7 +385,7 @@ mod tests {
         }
         pool.close().await;
 
-        let store = store(&dir).await;
+        let store = database.open().await;
         let mut reader = store.read().await.expect("a reader");
         for (seq, since, generation) in [(1, 0, 0), (3, 0, 0), (4, 3, 3), (6, 3, 3)] {
             let switch = reader.switch_before(seq).await.expect("reads").expect("noted");

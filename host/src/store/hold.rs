@@ -84,7 +84,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::handle::Store;
+    use crate::store::test_database::TestDatabase;
 
     fn hold(role: Role, lead: u128, is_all: bool) -> Hold {
         let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());
@@ -95,8 +95,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_is_kept_once_and_one_of_all_leads_stands_for_the_others() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         let (one, two) = (hold(Role::Viewer, 1, false), hold(Role::Viewer, 2, false));
         let others = hold(Role::Sales, 1, false);

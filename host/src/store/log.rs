@@ -207,12 +207,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::handle::Store;
+    use crate::store::test_database::TestDatabase;
 
     #[tokio::test]
     async fn a_time_leads_to_the_first_event_that_is_not_older() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let at = |millis| Timestamp::from_millis(millis).expect("in range");
         let mut tx = store.write().await.expect("a transaction");
         assert_eq!(tx.first_seq_since(at(0)).await.expect("reads"), 1);
@@ -236,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_pruned_from_the_oldest_on_but_never_the_newest() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         assert_eq!((tx.oldest().await.expect("reads"), tx.prune_events(9, 9).await.expect("prunes")), (1, 0));
         let leads = [LeadId(uuid::Uuid::from_u128(1)), LeadId(uuid::Uuid::from_u128(2))];
