@@ -11,7 +11,7 @@ use crate::{
     store::{
         error::Result,
         handle::{Reader, Tx},
-        row::{Columns, json},
+        row::{Columns, WriteQuery, json},
     },
 };
 
@@ -81,40 +81,29 @@ impl Reader {
 impl Tx<'_> {
     /// Inserts an activity. Its creator is the user or the plugin that has the id.
     pub async fn insert_activity(&mut self, activity: &Activity) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, created_at,
-                 creator_id, plugin_id)
+        let insert = sqlx::query(concat!(
+            "INSERT INTO activities (",
+            columns!(activities written),
+            ", id, lead_id, created_at, creator_id, plugin_id)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-                 (SELECT id FROM users WHERE id = $10), (SELECT id FROM plugin_actors WHERE id = $10))",
-        )
-        .bind(activity.fields.kind.as_str())
-        .bind(&activity.fields.body)
-        .bind(activity.fields.due_at.map(|time| time.to_string()))
-        .bind(activity.fields.completed_at.map(|time| time.to_string()))
-        .bind(json(&activity.fields.meta))
-        .bind(activity.updated_at.to_string())
-        .bind(activity.id.to_string())
-        .bind(activity.lead_id.to_string())
-        .bind(activity.created_at.to_string())
-        .bind(activity.creator.id.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
+                 (SELECT id FROM users WHERE id = $10), (SELECT id FROM plugin_actors WHERE id = $10))"
+        ));
+        bind_written(insert, activity)
+            .bind(activity.lead_id.to_string())
+            .bind(activity.created_at.to_string())
+            .bind(activity.creator.id.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
         Ok(())
     }
 
     pub async fn save_activity(&mut self, activity: &Activity) -> Result<()> {
-        sqlx::query(
-            "UPDATE activities SET type = $1, body = $2, due_at = $3, completed_at = $4, meta = $5, updated_at = $6 WHERE id = $7",
-        )
-        .bind(activity.fields.kind.as_str())
-        .bind(&activity.fields.body)
-        .bind(activity.fields.due_at.map(|time| time.to_string()))
-        .bind(activity.fields.completed_at.map(|time| time.to_string()))
-        .bind(json(&activity.fields.meta))
-        .bind(activity.updated_at.to_string())
-        .bind(activity.id.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
+        let update = sqlx::query(concat!(
+            "UPDATE activities SET (",
+            columns!(activities written),
+            ") = ($1, $2, $3, $4, $5, $6) WHERE id = $7"
+        ));
+        bind_written(update, activity).execute(&mut *self.reader.tx).await?;
         Ok(())
     }
 
@@ -122,6 +111,19 @@ impl Tx<'_> {
         sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
         Ok(())
     }
+}
+
+/// Binds the columns of `columns!(activities written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, activity: &'q Activity) -> WriteQuery<'q> {
+    let fields = &activity.fields;
+    query
+        .bind(fields.kind.as_str())
+        .bind(&fields.body)
+        .bind(fields.due_at.map(|time| time.to_string()))
+        .bind(fields.completed_at.map(|time| time.to_string()))
+        .bind(json(&fields.meta))
+        .bind(activity.updated_at.to_string())
+        .bind(activity.id.to_string())
 }
 
 fn activity(row: &SqliteRow) -> Result<Activity> {

@@ -88,6 +88,18 @@ impl EffectState {
     }
 }
 
+/// Effect to be inserted: pending, or parked if there is a reason.
+struct NewEffect<'a> {
+    plugin: &'a str,
+    position: i64,
+    name: &'a str,
+    input: &'a Map<String, Value>,
+    cause: &'a Cause,
+    happened_at: Timestamp,
+    reason: Option<&'a str>,
+    at: Timestamp,
+}
+
 impl Reader {
     /// Returns the effect of a plugin with that id.
     pub async fn effect(&mut self, plugin: &str, id: i64) -> Result<Option<StoredEffect>> {
@@ -148,20 +160,8 @@ impl Tx<'_> {
     ) -> Result<()> {
         for (position, (name, input)) in effects.enumerate() {
             self.staged = true;
-            sqlx::query(
-                "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, due_at, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $8) ON CONFLICT (plugin, occasion, position) DO NOTHING",
-            )
-            .bind(plugin)
-            .bind(&cause.occasion)
-            .bind(position as i64)
-            .bind(name)
-            .bind(json(input))
-            .bind(json(cause))
-            .bind(happened_at.to_string())
-            .bind(at.to_string())
-            .execute(&mut *self.reader.tx)
-            .await?;
+            let (position, reason) = (position as i64, None);
+            self.insert_effect(&NewEffect { plugin, position, name, input, cause, happened_at, reason, at }).await?;
         }
         Ok(())
     }
@@ -178,20 +178,29 @@ impl Tx<'_> {
         reason: &str,
         at: Timestamp,
     ) -> Result<()> {
+        let (position, reason) = (NO_POSITION, Some(reason));
+        self.insert_effect(&NewEffect { plugin, position, name, input, cause, happened_at, reason, at }).await
+    }
+
+    async fn insert_effect(&mut self, new: &NewEffect<'_>) -> Result<()> {
+        let state = if new.reason.is_none() { EffectState::Pending } else { EffectState::Parked };
         sqlx::query(
-            "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, reason, due_at, created_at,
-                 finished_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'parked', $8, $9, $9, $9) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+            "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, due_at, created_at,
+                 state, reason, finished_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)
+             ON CONFLICT (plugin, occasion, position) DO NOTHING",
         )
-        .bind(plugin)
-        .bind(&cause.occasion)
-        .bind(NO_POSITION)
-        .bind(name)
-        .bind(json(input))
-        .bind(json(cause))
-        .bind(happened_at.to_string())
-        .bind(reason)
-        .bind(at.to_string())
+        .bind(new.plugin)
+        .bind(&new.cause.occasion)
+        .bind(new.position)
+        .bind(new.name)
+        .bind(json(new.input))
+        .bind(json(new.cause))
+        .bind(new.happened_at.to_string())
+        .bind(new.at.to_string())
+        .bind(state.as_str())
+        .bind(new.reason)
+        .bind(new.reason.map(|_| new.at.to_string()))
         .execute(&mut *self.reader.tx)
         .await?;
         Ok(())

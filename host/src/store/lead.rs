@@ -16,7 +16,7 @@ use crate::{
     store::{
         error::Result,
         handle::{Reader, Tx},
-        row::{Columns, json},
+        row::{Columns, WriteQuery, json},
         search,
     },
 };
@@ -316,62 +316,32 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &V
 
 impl Tx<'_> {
     pub async fn insert_lead(&mut self, lead: &Lead) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO leads (title, status, contact_name, company, email, phone, source, value_cents, currency,
-                 description, custom, owner_id, last_activity_at, version, rev, updated_at, id, created_by, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-        )
-        .bind(&lead.fields.title)
-        .bind(lead.fields.status.as_str())
-        .bind(&lead.fields.contact_name)
-        .bind(&lead.fields.company)
-        .bind(&lead.fields.email)
-        .bind(&lead.fields.phone)
-        .bind(&lead.fields.source)
-        .bind(lead.fields.value_cents)
-        .bind(&lead.fields.currency)
-        .bind(&lead.fields.description)
-        .bind(json(&lead.fields.custom))
-        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
-        .bind(lead.last_activity_at.map(|time| time.to_string()))
-        .bind(lead.version)
-        .bind(lead.rev)
-        .bind(lead.updated_at.to_string())
-        .bind(lead.id.to_string())
-        .bind(lead.created_by.id.to_string())
-        .bind(lead.created_at.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
+        let insert = sqlx::query(concat!(
+            "INSERT INTO leads (",
+            columns!(leads written),
+            ", id, rev, created_by, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+        ));
+        bind_written(insert, lead)
+            .bind(lead.rev)
+            .bind(lead.created_by.id.to_string())
+            .bind(lead.created_at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
     /// Updates all mutable columns of a lead and increments its `rev`.
     pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
         walk_step!("save_lead");
-        lead.rev = sqlx::query_scalar(
-            "UPDATE leads SET title = $1, status = $2, contact_name = $3, company = $4, email = $5, phone = $6, source = $7,
-                 value_cents = $8, currency = $9, description = $10, custom = $11, owner_id = $12, last_activity_at = $13,
-                 version = $14, updated_at = $15, rev = rev + 1
-             WHERE id = $16 RETURNING rev",
-        )
-        .bind(&lead.fields.title)
-        .bind(lead.fields.status.as_str())
-        .bind(&lead.fields.contact_name)
-        .bind(&lead.fields.company)
-        .bind(&lead.fields.email)
-        .bind(&lead.fields.phone)
-        .bind(&lead.fields.source)
-        .bind(lead.fields.value_cents)
-        .bind(&lead.fields.currency)
-        .bind(&lead.fields.description)
-        .bind(json(&lead.fields.custom))
-        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
-        .bind(lead.last_activity_at.map(|time| time.to_string()))
-        .bind(lead.version)
-        .bind(lead.updated_at.to_string())
-        .bind(lead.id.to_string())
-        .fetch_one(&mut *self.reader.tx)
-        .await?;
+        let update = sqlx::query(concat!(
+            "UPDATE leads SET (",
+            columns!(leads written),
+            ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15), rev = rev + 1
+             WHERE id = $16 RETURNING rev"
+        ));
+        let row = bind_written(update, lead).fetch_one(&mut *self.reader.tx).await?;
+        lead.rev = Columns { table: "leads", row: &row }.integer("rev")?;
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
@@ -403,6 +373,28 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+/// Binds the columns of `columns!(leads written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, lead: &'q Lead) -> WriteQuery<'q> {
+    let fields = &lead.fields;
+    query
+        .bind(&fields.title)
+        .bind(fields.status.as_str())
+        .bind(&fields.contact_name)
+        .bind(&fields.company)
+        .bind(&fields.email)
+        .bind(&fields.phone)
+        .bind(&fields.source)
+        .bind(fields.value_cents)
+        .bind(&fields.currency)
+        .bind(&fields.description)
+        .bind(json(&fields.custom))
+        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
+        .bind(lead.last_activity_at.map(|time| time.to_string()))
+        .bind(lead.version)
+        .bind(lead.updated_at.to_string())
+        .bind(lead.id.to_string())
 }
 
 fn lead(row: &SqliteRow) -> Result<Lead> {

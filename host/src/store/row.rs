@@ -3,12 +3,19 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
+use sqlx::{
+    Decode, Row, Sqlite, Type,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use crate::{
     domain::user::UserRef,
     store::error::{Error, Result},
 };
+
+/// Statement whose values are bound by the type that is written.
+pub(crate) type WriteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// Row with the name of its table, for error messages.
 pub(crate) struct Columns<'r> {

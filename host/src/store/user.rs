@@ -12,7 +12,7 @@ use crate::{
     store::{
         error::{Result, taken},
         handle::{Reader, Tx},
-        row::Columns,
+        row::{Columns, WriteQuery},
     },
 };
 
@@ -140,21 +140,17 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::Taken`](crate::store::Error::Taken) when an account with the address exists.
     pub async fn insert_user(&mut self, user: &User, password_hash: &str) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO users (id, email, name, role, active, password_hash, created_at, updated_at, rights_seq)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT head FROM log))",
-        )
-        .bind(user.id.to_string())
-        .bind(&user.email)
-        .bind(&user.name)
-        .bind(user.role.as_str())
-        .bind(user.active)
-        .bind(password_hash)
-        .bind(user.created_at.to_string())
-        .bind(user.updated_at.to_string())
-        .execute(&mut *self.reader.tx)
-        .await
-        .map_err(taken)?;
+        let insert = sqlx::query(concat!(
+            "INSERT INTO users (",
+            columns!(users written),
+            ", id, password_hash, created_at, rights_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT head FROM log))"
+        ));
+        bind_written(insert, user)
+            .bind(password_hash)
+            .bind(user.created_at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await
+            .map_err(taken)?;
         Ok(())
     }
 
@@ -163,16 +159,12 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::Taken`](crate::store::Error::Taken) when another account has the address.
     pub async fn save_user(&mut self, user: &User) -> Result<()> {
-        sqlx::query("UPDATE users SET email = $1, name = $2, role = $3, active = $4, updated_at = $5 WHERE id = $6")
-            .bind(&user.email)
-            .bind(&user.name)
-            .bind(user.role.as_str())
-            .bind(user.active)
-            .bind(user.updated_at.to_string())
-            .bind(user.id.to_string())
-            .execute(&mut *self.reader.tx)
-            .await
-            .map_err(taken)?;
+        let update = sqlx::query(concat!(
+            "UPDATE users SET (",
+            columns!(users written),
+            ") = ($1, $2, $3, $4, $5) WHERE id = $6"
+        ));
+        bind_written(update, user).execute(&mut *self.reader.tx).await.map_err(taken)?;
         Ok(())
     }
 
@@ -227,6 +219,17 @@ impl Tx<'_> {
         .await?;
         Ok(())
     }
+}
+
+/// Binds the columns of `columns!(users written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, user: &'q User) -> WriteQuery<'q> {
+    query
+        .bind(&user.email)
+        .bind(&user.name)
+        .bind(user.role.as_str())
+        .bind(user.active)
+        .bind(user.updated_at.to_string())
+        .bind(user.id.to_string())
 }
 
 pub(crate) fn user(row: &SqliteRow) -> Result<User> {
