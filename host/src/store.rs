@@ -5,8 +5,11 @@
 
 #[macro_use]
 mod columns;
+#[macro_use]
+mod dialect;
 
 pub mod activity;
+mod affected;
 pub mod audit;
 mod checks;
 mod connection;

@@ -1,6 +1,6 @@
 //! Activities of leads: queries and writes.
 
-use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     domain::{
@@ -9,6 +9,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, WriteQuery, json},
@@ -53,28 +54,22 @@ impl Reader {
         after: Option<ActivityPosition>,
         limit: u32,
     ) -> Result<Vec<Activity>> {
-        // '~' sorts after every time and every id.
-        let (created_at, id) = match after {
-            Some(after) => (after.created_at.to_string(), after.id.to_string()),
-            None => ("~".to_owned(), "~".to_owned()),
-        };
-        let rows = sqlx::query(concat!(
+        let mut query = QueryBuilder::<Sqlite>::new(concat!(
             "SELECT ",
             columns!(activities as a),
             ", coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
                  coalesce(u.email, p.name || '@plugins') AS by_email
              FROM activities a
                  LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
-             WHERE a.lead_id = $1 AND (a.created_at, a.id) < ($2, $3)
-             ORDER BY a.created_at DESC, a.id DESC LIMIT $4"
-        ))
-        .bind(lead.to_string())
-        .bind(created_at)
-        .bind(id)
-        .bind(limit)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(activity).collect()
+             WHERE a.lead_id = "
+        ));
+        query.push_bind(lead.to_string());
+        if let Some(after) = after {
+            query.push(" AND (a.created_at, a.id) < (").push_bind(after.created_at.to_string());
+            query.push(", ").push_bind(after.id.to_string()).push(")");
+        }
+        query.push(" ORDER BY a.created_at DESC, a.id DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(activity).collect()
     }
 }
 
@@ -103,13 +98,12 @@ impl Tx<'_> {
             columns!(activities written),
             ") = ($1, $2, $3, $4, $5, $6) WHERE id = $7"
         ));
-        bind_written(update, activity).execute(&mut *self.reader.tx).await?;
-        Ok(())
+        bind_written(update, activity).execute(&mut *self.reader.tx).await?.exactly_one("activities")
     }
 
     pub async fn delete_activity(&mut self, id: ActivityId) -> Result<()> {
-        sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
-        Ok(())
+        let delete = sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string());
+        delete.execute(&mut *self.reader.tx).await?.exactly_one("activities")
     }
 }
 

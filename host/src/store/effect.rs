@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use crate::{
     domain::{actor::Cause, time::Timestamp},
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -39,7 +40,7 @@ const DUE: &str = concat!(
 const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
     WHERE plugin = $2 AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
 const COUNT_OPEN: &str = "SELECT count(*) FROM
-    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = $1 AND state IN ('pending', 'parked') LIMIT $2)";
+    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = $1 AND state IN ('pending', 'parked') LIMIT $2) AS counted";
 const OPEN: &str = concat!("SELECT ", columns!(effects), " FROM effects WHERE state <> 'done' AND plugin = ");
 
 /// Effect to be executed for a plugin.
@@ -208,13 +209,14 @@ impl Tx<'_> {
 
     /// Marks a pending effect as done; false when it is no longer pending.
     pub async fn finish_effect(&mut self, id: i64, at: Timestamp) -> Result<bool> {
-        let done = sqlx::query(
+        let update = sqlx::query(
             "UPDATE effects SET state = 'done', reason = NULL, finished_at = $1 WHERE id = $2 AND state = 'pending'",
         );
-        Ok(done.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        update.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
-    /// Records a failed attempt. The effect is due again at the given time; without a time, it is parked.
+    /// Records a failed attempt, unless the effect is no longer pending. It is due again at the given time; without a
+    /// time, it is parked.
     pub async fn fail_effect(
         &mut self,
         id: i64,
@@ -233,32 +235,34 @@ impl Tx<'_> {
         .bind(again_at.is_none().then(|| at.to_string()))
         .bind(id)
         .execute(&mut *self.reader.tx)
-        .await?;
+        .await?
+        .at_most_one("effects")?;
         Ok(())
     }
 
     /// Makes a parked or waiting effect due at once; false when there is none.
     pub async fn retry_effect(&mut self, plugin: &str, id: i64, at: Timestamp) -> Result<bool> {
         self.staged = true;
-        let done = sqlx::query(
+        let update = sqlx::query(
             "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
              WHERE plugin = $2 AND id = $3 AND state <> 'done' AND name <> 'gap'",
         );
-        Ok(done.bind(at.to_string()).bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        let update = update.bind(at.to_string()).bind(plugin).bind(id);
+        update.execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
     /// Makes all parked effects due at once and returns their number.
     pub async fn retry_effects(&mut self, plugin: &str, at: Timestamp) -> Result<u64> {
         self.staged = true;
-        let done = sqlx::query(RETRY_PARKED);
-        Ok(done.bind(at.to_string()).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected())
+        let update = sqlx::query(RETRY_PARKED).bind(at.to_string()).bind(plugin);
+        Ok(update.execute(&mut *self.reader.tx).await?.any_number())
     }
 
     /// Drops an effect that is not done; false when there is none.
     pub async fn drop_effect(&mut self, plugin: &str, id: i64) -> Result<bool> {
         self.staged = true;
-        let done = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
-        Ok(done.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        let delete = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
+        delete.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
     /// Deletes at most `limit` effects that were done before `since`, and returns their number.
@@ -267,7 +271,7 @@ impl Tx<'_> {
             "DELETE FROM effects WHERE id IN
                  (SELECT id FROM effects WHERE state = 'done' AND finished_at < $1 ORDER BY finished_at LIMIT $2)",
         );
-        Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.rows_affected())
+        Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.any_number())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Generations: the plugin sets that shaped the events of the log, their files, and the events with which they took
 //! force. Each is kept for as long as an event of the log needs it for an explanation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +13,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -46,6 +47,12 @@ pub struct GenerationMember {
     /// Set when the plugin's file was missing or refused, so that the plugin held back what it would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absence>,
+}
+
+/// Hash of a member's file, without the rest of the record, whose form changed over time.
+#[derive(Deserialize)]
+struct MemberFile {
+    hash: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,12 +186,15 @@ impl Tx<'_> {
     }
 
     async fn note_switch(&mut self, seq: u64, in_force: InForce) -> Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)")
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-            .bind(i64::try_from(in_force.generation).unwrap_or(i64::MAX))
-            .bind(json(&in_force.visibility))
-            .execute(&mut *self.reader.tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)
+             ON CONFLICT (seq) DO UPDATE SET generation = excluded.generation, visibility = excluded.visibility",
+        )
+        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(i64::try_from(in_force.generation).unwrap_or(i64::MAX))
+        .bind(json(&in_force.visibility))
+        .execute(&mut *self.reader.tx)
+        .await?;
         Ok(())
     }
 
@@ -200,11 +210,25 @@ impl Tx<'_> {
         const GENERATIONS: &str = "DELETE FROM plugin_generations
             WHERE id NOT IN (SELECT generation FROM delivery_switches)
             AND id < (SELECT MAX(generation) FROM delivery_switches)";
-        const FILES: &str = "DELETE FROM plugin_files WHERE hash NOT IN (
-            SELECT json_extract(member.value, '$.hash')
-            FROM plugin_generations, json_each(plugin_generations.members) AS member)";
-        for statement in [SWITCHES, GENERATIONS, FILES] {
-            sqlx::query(statement).execute(&mut *self.reader.tx).await?;
+        for statement in [SWITCHES, GENERATIONS] {
+            sqlx::query(statement).execute(&mut *self.reader.tx).await?.any_number();
+        }
+        self.forget_plugin_files().await
+    }
+
+    /// Deletes files that belong to no recorded generation.
+    async fn forget_plugin_files(&mut self) -> Result<()> {
+        let rows = sqlx::query("SELECT members FROM plugin_generations").fetch_all(&mut *self.reader.tx).await?;
+        let mut needed = HashSet::new();
+        for row in &rows {
+            let members: Vec<MemberFile> = Columns { table: "plugin_generations", row }.json("members")?;
+            needed.extend(members.into_iter().map(|member| member.hash));
+        }
+        let stored: Vec<String> =
+            sqlx::query_scalar("SELECT hash FROM plugin_files").fetch_all(&mut *self.reader.tx).await?;
+        for hash in stored.iter().filter(|hash| !needed.contains(*hash)) {
+            let delete = sqlx::query("DELETE FROM plugin_files WHERE hash = $1").bind(hash);
+            delete.execute(&mut *self.reader.tx).await?.exactly_one("plugin_files")?;
         }
         Ok(())
     }

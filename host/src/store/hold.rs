@@ -3,6 +3,7 @@
 use crate::{
     domain::{id::LeadId, role::Role, time::Timestamp},
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::Columns,
@@ -34,7 +35,7 @@ impl Reader {
             Ok(Hold {
                 role: columns.parsed("role")?,
                 lead: columns.parsed("lead_id")?,
-                is_all: columns.integer("is_all")? != 0,
+                is_all: columns.flag("is_all")?,
                 first_seq: columns.integer("first_seq")? as u64,
                 plugin: columns.text("plugin")?,
                 reason: columns.text("reason")?,
@@ -52,7 +53,8 @@ impl Tx<'_> {
             sqlx::query("DELETE FROM holds WHERE role = $1")
                 .bind(hold.role.as_str())
                 .execute(&mut *self.reader.tx)
-                .await?;
+                .await?
+                .any_number();
         }
         sqlx::query(
             "INSERT INTO holds (role, lead_id, is_all, first_seq, plugin, reason, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -60,7 +62,7 @@ impl Tx<'_> {
         )
         .bind(hold.role.as_str())
         .bind(hold.lead.to_string())
-        .bind(i64::from(hold.is_all))
+        .bind(hold.is_all)
         .bind(i64::try_from(hold.first_seq).unwrap_or(i64::MAX))
         .bind(&hold.plugin)
         .bind(&hold.reason)
@@ -70,13 +72,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Removes a hold.
+    /// Removes a hold, if there is one.
     pub async fn release(&mut self, role: Role, lead: LeadId) -> Result<()> {
         sqlx::query("DELETE FROM holds WHERE role = $1 AND lead_id = $2")
             .bind(role.as_str())
             .bind(lead.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .at_most_one("holds")?;
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        dialect,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, WriteQuery, json},
@@ -93,7 +94,7 @@ impl LeadSortKey {
         match self {
             Self::UpdatedAt => "l.updated_at",
             Self::CreatedAt => "l.created_at",
-            Self::LastActivityAt => "coalesce(l.last_activity_at, '')",
+            Self::LastActivityAt => dialect::LAST_ACTIVITY,
             Self::Title => "coalesce(s.title, '')",
             Self::Company => "coalesce(s.company, '')",
             Self::Status => "l.status",
@@ -201,9 +202,9 @@ impl Reader {
             // A comparison with NULL yields NULL.
             query.push("coalesce(");
             matching(&mut query, filter, viewpoint);
-            query.push(", 0)");
+            query.push(", FALSE)");
         } else {
-            query.push("1");
+            query.push("TRUE");
         }
         query.push(" AS matches").push(FROM);
         if filter.text.is_some() || matches!(filter.sort.key, LeadSortKey::Title | LeadSortKey::Company) {
@@ -229,7 +230,7 @@ impl Reader {
         let mut rows = query.build().fetch(&mut *self.tx);
         let (mut leads, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
-            let matches = Columns { table: "leads", row: &row }.integer("matches")? != 0;
+            let matches = Columns { table: "leads", row: &row }.flag("matches")?;
             leads.push(FoundLead { position: position(&row, filter.sort.key)?, lead: lead(&row)?, matches });
             bytes += long_texts(&row)?;
             if bytes >= max_bytes {
@@ -242,11 +243,16 @@ impl Reader {
 
     /// Sample of about `limit` leads at most, spread over the table.
     pub async fn sample_leads(&mut self, limit: u32) -> Result<Vec<Lead>> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT max(rowid) FROM leads").fetch_one(&mut *self.tx).await?;
-        let every = last.unwrap_or(0) / i64::from(limit.max(1)) + 1;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM leads WHERE deleted_at IS NULL").fetch_one(&mut *self.tx).await?;
+        let every = count / i64::from(limit.max(1)) + 1;
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(FROM).push(" WHERE l.deleted_at IS NULL AND l.rowid % ").push_bind(every);
-        query.push(" = 0 ORDER BY l.rowid DESC LIMIT ").push_bind(limit);
+        query.push(FROM).push(
+            " WHERE l.id IN (SELECT id FROM
+                 (SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM leads WHERE deleted_at IS NULL)
+                 AS placed WHERE place % ",
+        );
+        query.push_bind(every).push(" = 0) ORDER BY l.created_at DESC, l.id DESC LIMIT ").push_bind(limit);
         query.build().fetch_all(&mut *self.tx).await?.iter().map(lead).collect()
     }
 
@@ -281,7 +287,7 @@ fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
 
 /// Adds an expression that is true if the filter accepts a lead.
 fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
-    query.push("(1");
+    query.push("(TRUE");
     if !filter.statuses.is_empty() {
         query.push(" AND l.status IN (");
         let mut names = query.separated(", ");

@@ -13,6 +13,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -123,7 +124,8 @@ impl Tx<'_> {
     /// Generates a new epoch.
     pub(crate) async fn renew_epoch(&mut self) -> Result<String> {
         let epoch = uuid::Uuid::now_v7().to_string();
-        sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut *self.reader.tx).await?;
+        let update = sqlx::query("UPDATE log SET epoch = $1").bind(&epoch);
+        update.execute(&mut *self.reader.tx).await?.exactly_one("log")?;
         Ok(epoch)
     }
 
@@ -161,13 +163,15 @@ impl Tx<'_> {
                     .bind(seq)
                     .bind(user.to_string())
                     .execute(&mut *self.reader.tx)
-                    .await?;
+                    .await?
+                    .exactly_one("users")?;
                 return Ok(());
             }
         };
         for role in roles {
             sqlx::query(
-                "INSERT INTO delivery_resets (role, seq) VALUES ($1, $2) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                "INSERT INTO delivery_resets (role, seq) VALUES ($1, $2)
+                 ON CONFLICT (role) DO UPDATE SET seq = excluded.seq",
             )
             .bind(role.as_str())
             .bind(seq)
@@ -181,10 +185,10 @@ impl Tx<'_> {
     pub async fn prune_events(&mut self, seq: u64, limit: u32) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM events WHERE seq IN
-                 (SELECT seq FROM events WHERE seq < min($1, (SELECT head FROM log)) ORDER BY seq LIMIT $2)",
+                 (SELECT seq FROM events WHERE seq < $1 AND seq < (SELECT head FROM log) ORDER BY seq LIMIT $2)",
         );
         let done = done.bind(i64::try_from(seq).unwrap_or(i64::MAX)).bind(limit);
-        Ok(done.execute(&mut *self.reader.tx).await?.rows_affected())
+        Ok(done.execute(&mut *self.reader.tx).await?.any_number())
     }
 }
 

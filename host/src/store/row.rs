@@ -40,6 +40,11 @@ impl Columns<'_> {
         self.get(column)
     }
 
+    /// Boolean, which SQLite stores as 0 or 1.
+    pub(crate) fn flag(&self, column: &str) -> Result<bool> {
+        self.get(column)
+    }
+
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T> {
         self.parse(column, &self.text(column)?)
     }

@@ -1,6 +1,7 @@
 //! Accounts, their known networks, and the facts that authorise a caller.
 
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 
 use crate::{
     domain::{
@@ -10,6 +11,7 @@ use crate::{
         user::{User, UserRef, canonical_email},
     },
     store::{
+        affected::AffectedRows,
         error::{Result, taken},
         handle::{Reader, Tx},
         row::{Columns, WriteQuery},
@@ -26,6 +28,8 @@ pub struct AccountStanding {
 
 /// Maximum number of known networks per account.
 const KNOWN_NETWORKS: u32 = 20;
+/// Id that no account has and that sorts before every other.
+const NO_USER: UserId = UserId(Uuid::nil());
 
 impl Reader {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>> {
@@ -88,7 +92,7 @@ impl Reader {
     pub async fn is_known_network(&mut self, id: Option<UserId>, network: &str, since: Timestamp) -> Result<bool> {
         // Without an account the query runs all the same, so that it takes as long.
         let row = sqlx::query("SELECT 1 FROM known_networks WHERE user_id = $1 AND network = $2 AND seen_at >= $3")
-            .bind(id.map(|id| id.to_string()).unwrap_or_default())
+            .bind(id.unwrap_or(NO_USER).to_string())
             .bind(network)
             .bind(since.to_string())
             .fetch_optional(&mut *self.tx)
@@ -104,7 +108,7 @@ impl Reader {
     /// Returns at most `limit` accounts in order of creation, after the account `after`.
     pub async fn users(&mut self, after: Option<UserId>, limit: u32) -> Result<Vec<User>> {
         let rows = sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE id > $1 ORDER BY id LIMIT $2"))
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(after.unwrap_or(NO_USER).to_string())
             .bind(limit)
             .fetch_all(&mut *self.tx)
             .await?;
@@ -116,7 +120,7 @@ impl Reader {
         let rows = sqlx::query(concat!(
             "SELECT ",
             columns!(users),
-            " FROM users WHERE active = 1 AND role <> 'VIEWER' ORDER BY name, id"
+            " FROM users WHERE active AND role <> 'VIEWER' ORDER BY name, id"
         ))
         .fetch_all(&mut *self.tx)
         .await?;
@@ -126,7 +130,7 @@ impl Reader {
     /// Active users of a role.
     pub async fn users_of_role(&mut self, role: Role) -> Result<Vec<UserId>> {
         let rows =
-            sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE active = 1 AND role = $1 ORDER BY id"))
+            sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE active AND role = $1 ORDER BY id"))
                 .bind(role.as_str())
                 .fetch_all(&mut *self.tx)
                 .await?;
@@ -164,8 +168,8 @@ impl Tx<'_> {
             columns!(users written),
             ") = ($1, $2, $3, $4, $5) WHERE id = $6"
         ));
-        bind_written(update, user).execute(&mut *self.reader.tx).await.map_err(taken)?;
-        Ok(())
+        let done = bind_written(update, user).execute(&mut *self.reader.tx).await.map_err(taken)?;
+        done.exactly_one("users")
     }
 
     pub async fn save_password_hash(&mut self, id: UserId, password_hash: &str) -> Result<()> {
@@ -173,19 +177,23 @@ impl Tx<'_> {
             .bind(password_hash)
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(())
+            .await?
+            .exactly_one("users")
     }
 }
 
 impl Tx<'_> {
     /// Refuses tokens without a session that were issued up to `now`.
     pub async fn refuse_older_tokens(&mut self, id: UserId, now: Timestamp) -> Result<()> {
-        sqlx::query("UPDATE users SET tokens_not_before = $2 WHERE id = $1 AND COALESCE(tokens_not_before, '') < $2")
-            .bind(id.to_string())
-            .bind(now.to_string())
-            .execute(&mut *self.reader.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE users SET tokens_not_before = $2
+             WHERE id = $1 AND (tokens_not_before IS NULL OR tokens_not_before < $2)",
+        )
+        .bind(id.to_string())
+        .bind(now.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?
+        .at_most_one("users")?;
         Ok(())
     }
 
@@ -194,7 +202,8 @@ impl Tx<'_> {
         sqlx::query("DELETE FROM known_networks WHERE user_id = $1")
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .any_number();
         Ok(())
     }
 
@@ -216,7 +225,8 @@ impl Tx<'_> {
         .bind(id.to_string())
         .bind(KNOWN_NETWORKS)
         .execute(&mut *self.reader.tx)
-        .await?;
+        .await?
+        .any_number();
         Ok(())
     }
 }
@@ -239,7 +249,7 @@ pub(crate) fn user(row: &SqliteRow) -> Result<User> {
         email: columns.text("email")?,
         name: columns.text("name")?,
         role: columns.parsed("role")?,
-        active: columns.integer("active")? != 0,
+        active: columns.flag("active")?,
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })
