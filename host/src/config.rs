@@ -30,7 +30,9 @@ use crate::{
         token::Tokens,
     },
     domain::policy::Visibility,
-    effects, plugin, transport,
+    effects, plugin,
+    store::DatabaseUrl,
+    transport,
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,7 +152,7 @@ impl Config {
     fn check(&self) -> Result<()> {
         self.log.check()?;
         self.plugins.gate.check().map_err(|why| anyhow::anyhow!("plugins.{why}"))?;
-        self.database_file()?;
+        self.database_url()?;
         let (auth, http, socket, effects) = (&self.auth, &self.http, &self.socket, &self.effects);
         let limits = &self.limits;
         for (key, span) in [
@@ -234,21 +236,15 @@ impl Config {
     /// # Errors
     /// When the setting does not name an SQLite file.
     pub fn database_file(&self) -> Result<PathBuf> {
-        let path = self.database.strip_prefix("sqlite://").or_else(|| self.database.strip_prefix("sqlite:"));
-        let path = path.unwrap_or(&self.database);
-        if path.is_empty() || path.contains("://") || path.contains('?') || path == ":memory:" {
-            // Do not repeat the value: a URL may contain a password.
-            bail!("database: expected a file such as \"sqlite://leadwire.db\"");
-        }
-        Ok(path.into())
+        Ok(self.database_url()?.into_file())
     }
 
     /// URL of the database for the store.
     ///
     /// # Errors
     /// When the setting does not name an SQLite file.
-    pub fn database_url(&self) -> Result<String> {
-        Ok(format!("sqlite://{}", self.database_file()?.display()))
+    pub fn database_url(&self) -> Result<DatabaseUrl> {
+        Ok(self.database.parse()?)
     }
 
     /// Data directory of the server: `leadwire-data` beside the database, unless it is configured.

@@ -5,12 +5,16 @@
 
 #[macro_use]
 mod columns;
+#[macro_use]
+mod dialect;
 
 pub mod activity;
+mod affected;
 pub mod audit;
 mod checks;
 mod connection;
 pub mod copy;
+mod database_url;
 pub mod effect;
 pub mod erase;
 mod error;
@@ -36,11 +40,14 @@ mod row;
 pub(crate) mod search;
 pub mod session;
 mod sql_types;
+#[cfg(test)]
+pub(crate) mod test_database;
 mod transaction;
 mod upgrade;
 pub mod user;
 mod watch;
 
+pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use error::{Error, Outage, Result};
-pub use handle::{Reader, Store, Tx, database_path};
+pub use handle::{Reader, Store, Tx};
 pub use health::{HealthCheck, HealthFailure};

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
 use crate::{
     app::{
@@ -23,13 +22,16 @@ use crate::{
         role::Role,
         user::{NewUser, UserPatch},
     },
-    store::lead::{LeadFilter, LeadSort, LeadSortKey},
+    store::{
+        lead::{LeadFilter, LeadSort, LeadSortKey},
+        test_database::TestDatabase,
+    },
 };
 
 struct Desk {
     app: App,
     admin: Principal,
-    _dir: TempDir,
+    _database: TestDatabase,
 }
 
 impl Desk {
@@ -38,16 +40,14 @@ impl Desk {
     }
 
     async fn with(visibility: Visibility) -> Self {
-        let dir = TempDir::new().expect("a temporary folder");
-        let path = dir.path().join("test.db");
-        let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
+        let database = TestDatabase::new();
+        let store = Arc::new(database.open().await);
         let costs = PasswordHashConfig { memory_kib: 64, iterations: 1, parallelism: 1 };
         let passwords = Passwords::new(&costs).expect("valid costs");
         let cursors = Cursors::new(b"a secret of the tests");
         let app = App::new(store, Plugins::none(), visibility, passwords, cursors, Arc::new(SystemClock));
-        let nobody = Principal::operator();
-        let admin = user(&app, &nobody, "admin", Role::Admin).await;
-        Self { app, admin, _dir: dir }
+        let admin = user(&app, &Principal::operator(), "admin", Role::Admin).await;
+        Self { app, admin, _database: database }
     }
 
     async fn user(&self, name: &str, role: Role) -> Principal {

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     store::{
         audit::{AuditFilter, AuditKind, Entry},
         handle::Store,
+        test_database::TestDatabase,
     },
 };
 
@@ -34,7 +34,7 @@ struct Desk {
     auth: Auth,
     store: Arc<Store>,
     millis: Arc<AtomicI64>,
-    _dir: TempDir,
+    _database: TestDatabase,
 }
 
 fn settings() -> AuthConfig {
@@ -54,11 +54,10 @@ fn settings() -> AuthConfig {
 
 impl Desk {
     async fn open() -> Self {
-        let dir = TempDir::new().expect("a temporary folder");
-        let path = dir.path().join("test.db");
-        let store = Arc::new(Store::open(path.to_str().expect("utf-8")).await.expect("opens"));
+        let database = TestDatabase::new();
+        let store = Arc::new(database.open().await);
         let millis = Arc::new(AtomicI64::new(1_700_000_000_000));
-        let desk = Self { auth: auth(&settings(), &store, &millis), store, millis, _dir: dir };
+        let desk = Self { auth: auth(&settings(), &store, &millis), store, millis, _database: database };
         let hash = desk.auth.passwords().hash(PASSWORD.into()).await.expect("hashes");
         let mut tx = desk.store.write().await.expect("writes");
         tx.insert_user(&desk.ann(), &hash).await.expect("inserts");

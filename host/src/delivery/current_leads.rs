@@ -186,7 +186,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::time::Timestamp;
+    use crate::{domain::time::Timestamp, store::test_database::TestDatabase};
 
     fn id(number: u128) -> LeadId {
         LeadId(Uuid::from_u128(number))
@@ -198,15 +198,14 @@ mod tests {
         Event { seq, name, rooms, lead_id: Some(lead), payload, context, at }
     }
 
-    async fn sights(dir: &tempfile::TempDir) -> CurrentLeads {
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
-        CurrentLeads::new(Arc::new(store))
+    async fn sights(database: &TestDatabase) -> CurrentLeads {
+        CurrentLeads::new(Arc::new(database.open().await))
     }
 
     #[tokio::test]
     async fn a_lead_is_read_once_until_the_tail_passes_a_line_about_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let sights = sights(&dir).await;
+        let database = TestDatabase::new();
+        let sights = sights(&database).await;
         let (one, other) = (id(1), id(2));
         let first = sights.of(&[one, other]).await.expect("reads");
         let again = sights.of(&[other, one]).await.expect("reads");
@@ -219,8 +218,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_before_a_line_that_the_tail_has_passed_is_not_kept() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let sights = sights(&dir).await;
+        let database = TestDatabase::new();
+        let sights = sights(&database).await;
         let read = |lead| [(lead, Arc::new(CurrentLead::new(None)))];
         // The lead was read at line 4, and line 5 was passed before it could be cached.
         sights.pass(&event(Seq(5), id(1)));

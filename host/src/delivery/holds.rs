@@ -270,11 +270,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{delivery::shape::Shaper, domain::id::Epoch};
+    use crate::{delivery::shape::Shaper, domain::id::Epoch, store::test_database::TestDatabase};
 
-    async fn open(dir: &tempfile::TempDir, grace: Duration) -> Arc<Holds> {
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
-        Holds::open(Arc::new(store), grace).await.expect("opens")
+    async fn open(database: &TestDatabase, grace: Duration) -> Arc<Holds> {
+        Holds::open(Arc::new(database.open().await), grace).await.expect("opens")
     }
 
     fn lead(number: usize) -> LeadId {
@@ -287,8 +286,8 @@ mod tests {
 
     #[tokio::test]
     async fn many_holds_of_a_role_become_one_and_are_there_after_a_restart() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let holds = open(&dir, Duration::ZERO).await;
+        let database = TestDatabase::new();
+        let holds = open(&database, Duration::ZERO).await;
         for number in 0..MOST_LEADS {
             holds.hold(Role::Viewer, lead(number), Seq(number as u64), &why()).await.expect("kept");
             holds.hold(Role::Viewer, lead(number), Seq(9999), &why()).await.expect("kept already");
@@ -296,7 +295,7 @@ mod tests {
         assert!(holds.withholds(Role::Viewer, lead(7)) && !holds.withholds(Role::Viewer, lead(MOST_LEADS)));
         assert_eq!(holds.count()[3], (Role::Viewer, MOST_LEADS));
         holds.hold(Role::Viewer, lead(MOST_LEADS), Seq(9999), &why()).await.expect("kept");
-        let again = open(&dir, Duration::ZERO).await;
+        let again = open(&database, Duration::ZERO).await;
         for holds in [&holds, &again] {
             assert_eq!(holds.count()[3], (Role::Viewer, 1));
             assert!(holds.withholds(Role::Viewer, lead(7)) && holds.withholds(Role::Viewer, lead(8888)));
@@ -306,8 +305,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_answered_is_released_by_the_tail_and_not_before() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let holds = open(&dir, Duration::ZERO).await;
+        let database = TestDatabase::new();
+        let holds = open(&database, Duration::ZERO).await;
         holds.hold(Role::Viewer, lead(1), Seq(1), &why()).await.expect("kept");
         holds.hold(Role::Sales, lead(1), Seq(1), &why()).await.expect("kept");
         // There is no such lead, so no plugin has to be asked.
@@ -332,9 +331,9 @@ mod tests {
 
     #[tokio::test]
     async fn sockets_wait_once_and_not_for_every_event() {
-        let dir = tempfile::tempdir().expect("a folder");
+        let database = TestDatabase::new();
         let grace = Duration::from_millis(50);
-        let holds = open(&dir, grace).await;
+        let holds = open(&database, grace).await;
         assert!(!holds.is_grace_over(Role::Viewer));
         tokio::time::sleep(grace).await;
         assert!(holds.is_grace_over(Role::Viewer) && holds.is_grace_over(Role::Viewer));

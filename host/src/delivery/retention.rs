@@ -97,13 +97,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::event::NewEvent;
+    use crate::{domain::event::NewEvent, store::test_database::TestDatabase};
 
     const MINUTE: i64 = 60_000;
 
     /// Creates a log of 1000 lines, one per minute; the number of a line is its minute.
-    async fn log(dir: &tempfile::TempDir) -> Arc<Store> {
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+    async fn log(database: &TestDatabase) -> Arc<Store> {
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         for number in 1..=1000 {
             let (rooms, payload, context) = (Vec::new(), json!({}), json!({}));
@@ -136,8 +136,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_log_is_kept_by_age_or_count_whichever_is_less() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = log(&dir).await;
+        let database = TestDatabase::new();
+        let store = log(&database).await;
         let epoch = store.epoch().to_owned();
         assert_eq!(pruned(&store, 1000, 1000, 1000, Seq(1000)).await, 1);
         assert_eq!(pruned(&store, 1000, 990, 1000, Seq(1000)).await, 10, "by age");
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(pruned(&store, 1000, 10, 900, Seq(1000)).await, 990, "in several batches");
         assert_eq!(pruned(&store, 9000, 10, 900, Seq(1000)).await, 1000, "but the newest");
         store.close().await;
-        let again = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens again");
+        let again = database.open().await;
         assert_eq!((again.epoch(), *again.appended().borrow()), (&epoch, Seq(1000)));
     }
 }

@@ -177,11 +177,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::domain::policy::Scope;
-
-    async fn store(dir: &tempfile::TempDir) -> Arc<Store> {
-        Arc::new(Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens"))
-    }
+    use crate::{domain::policy::Scope, store::test_database::TestDatabase};
 
     async fn head(store: &Store) -> (u64, Vec<u64>) {
         let mut reader = store.read().await.expect("a reader");
@@ -195,8 +191,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_with_another_visibility_is_a_line_and_one_with_the_same_is_none() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (store, plugins) = (store(&dir).await, Plugins::none());
+        let database = TestDatabase::new();
+        let (store, plugins) = (Arc::new(database.open().await), Plugins::none());
         begin(&store, &plugins, Visibility::default()).await.expect("begins");
         assert_eq!(head(&store).await, (0, vec![]), "nobody has anything of an empty log");
 
@@ -215,8 +211,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_swap_waits_for_the_start_and_is_done_once_where_its_line_is_passed() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (store, switches, done) = (store(&dir).await, Arc::new(Switches::default()), Arc::new(AtomicU64::new(0)));
+        let database = TestDatabase::new();
+        let store = Arc::new(database.open().await);
+        let (switches, done) = (Arc::new(Switches::default()), Arc::new(AtomicU64::new(0)));
         let swap = |to: u64| -> Swap {
             let done = done.clone();
             Box::new(move || done.store(to, Relaxed))

@@ -1,6 +1,6 @@
 //! Activities of leads: queries and writes.
 
-use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     domain::{
@@ -9,9 +9,10 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
-        row::{Columns, json},
+        row::{Columns, WriteQuery, json},
     },
 };
 
@@ -53,75 +54,70 @@ impl Reader {
         after: Option<ActivityPosition>,
         limit: u32,
     ) -> Result<Vec<Activity>> {
-        // '~' sorts after every time and every id.
-        let (created_at, id) = match after {
-            Some(after) => (after.created_at.to_string(), after.id.to_string()),
-            None => ("~".to_owned(), "~".to_owned()),
-        };
-        let rows = sqlx::query(concat!(
+        let mut query = QueryBuilder::<Sqlite>::new(concat!(
             "SELECT ",
             columns!(activities as a),
             ", coalesce(u.id, p.id) AS by_id, coalesce(u.name, p.name) AS by_name,
                  coalesce(u.email, p.name || '@plugins') AS by_email
              FROM activities a
                  LEFT JOIN users u ON u.id = a.creator_id LEFT JOIN plugin_actors p ON p.id = a.plugin_id
-             WHERE a.lead_id = $1 AND (a.created_at, a.id) < ($2, $3)
-             ORDER BY a.created_at DESC, a.id DESC LIMIT $4"
-        ))
-        .bind(lead.to_string())
-        .bind(created_at)
-        .bind(id)
-        .bind(limit)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(activity).collect()
+             WHERE a.lead_id = "
+        ));
+        query.push_bind(lead.to_string());
+        if let Some(after) = after {
+            query.push(" AND (a.created_at, a.id) < (").push_bind(after.created_at.to_string());
+            query.push(", ").push_bind(after.id.to_string()).push(")");
+        }
+        query.push(" ORDER BY a.created_at DESC, a.id DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(activity).collect()
     }
 }
 
 impl Tx<'_> {
     /// Inserts an activity. Its creator is the user or the plugin that has the id.
     pub async fn insert_activity(&mut self, activity: &Activity) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO activities (type, body, due_at, completed_at, meta, updated_at, id, lead_id, created_at,
-                 creator_id, plugin_id)
+        let insert = sqlx::query(concat!(
+            "INSERT INTO activities (",
+            columns!(activities written),
+            ", id, lead_id, created_at, creator_id, plugin_id)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
-                 (SELECT id FROM users WHERE id = $10), (SELECT id FROM plugin_actors WHERE id = $10))",
-        )
-        .bind(activity.fields.kind.as_str())
-        .bind(&activity.fields.body)
-        .bind(activity.fields.due_at.map(|time| time.to_string()))
-        .bind(activity.fields.completed_at.map(|time| time.to_string()))
-        .bind(json(&activity.fields.meta))
-        .bind(activity.updated_at.to_string())
-        .bind(activity.id.to_string())
-        .bind(activity.lead_id.to_string())
-        .bind(activity.created_at.to_string())
-        .bind(activity.creator.id.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
+                 (SELECT id FROM users WHERE id = $10), (SELECT id FROM plugin_actors WHERE id = $10))"
+        ));
+        bind_written(insert, activity)
+            .bind(activity.lead_id.to_string())
+            .bind(activity.created_at.to_string())
+            .bind(activity.creator.id.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
         Ok(())
     }
 
     pub async fn save_activity(&mut self, activity: &Activity) -> Result<()> {
-        sqlx::query(
-            "UPDATE activities SET type = $1, body = $2, due_at = $3, completed_at = $4, meta = $5, updated_at = $6 WHERE id = $7",
-        )
-        .bind(activity.fields.kind.as_str())
-        .bind(&activity.fields.body)
-        .bind(activity.fields.due_at.map(|time| time.to_string()))
-        .bind(activity.fields.completed_at.map(|time| time.to_string()))
-        .bind(json(&activity.fields.meta))
-        .bind(activity.updated_at.to_string())
-        .bind(activity.id.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
-        Ok(())
+        let update = sqlx::query(concat!(
+            "UPDATE activities SET (",
+            columns!(activities written),
+            ") = ($1, $2, $3, $4, $5, $6) WHERE id = $7"
+        ));
+        bind_written(update, activity).execute(&mut *self.reader.tx).await?.exactly_one("activities")
     }
 
     pub async fn delete_activity(&mut self, id: ActivityId) -> Result<()> {
-        sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string()).execute(&mut *self.reader.tx).await?;
-        Ok(())
+        let delete = sqlx::query("DELETE FROM activities WHERE id = $1").bind(id.to_string());
+        delete.execute(&mut *self.reader.tx).await?.exactly_one("activities")
     }
+}
+
+/// Binds the columns of `columns!(activities written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, activity: &'q Activity) -> WriteQuery<'q> {
+    let fields = &activity.fields;
+    query
+        .bind(fields.kind.as_str())
+        .bind(&fields.body)
+        .bind(fields.due_at.map(|time| time.to_string()))
+        .bind(fields.completed_at.map(|time| time.to_string()))
+        .bind(json(&fields.meta))
+        .bind(activity.updated_at.to_string())
+        .bind(activity.id.to_string())
 }
 
 fn activity(row: &SqliteRow) -> Result<Activity> {

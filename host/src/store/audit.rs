@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     domain::time::Timestamp,
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json as to_text},
@@ -195,23 +196,24 @@ pub struct AuditFilter {
 impl Reader {
     /// Returns at most `limit` rows, newest first, older than `before`.
     pub async fn audit_rows(&mut self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditRow>> {
-        let kinds = (!filter.kinds.is_empty()).then(|| to_text(&filter.kinds));
-        let rows = sqlx::query(concat!(
-            "SELECT ",
-            columns!(audit),
-            " FROM audit
-             WHERE id < $1 AND ($2 IS NULL OR kind IN (SELECT value FROM json_each($2)))
-               AND ($3 IS NULL OR actor = $3 OR subject = $3) AND ($4 IS NULL OR last_at >= $4)
-             ORDER BY id DESC LIMIT $5"
-        ))
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(kinds)
-        .bind(&filter.user)
-        .bind(filter.since.map(|since| since.to_string()))
-        .bind(limit)
-        .fetch_all(&mut *self.tx)
-        .await?;
-        rows.iter().map(audit_row).collect()
+        let mut query = QueryBuilder::<Sqlite>::new(concat!("SELECT ", columns!(audit), " FROM audit WHERE id < "));
+        query.push_bind(before.unwrap_or(i64::MAX));
+        if !filter.kinds.is_empty() {
+            query.push(" AND kind IN (");
+            let mut kinds = query.separated(", ");
+            for kind in &filter.kinds {
+                kinds.push_bind(*kind);
+            }
+            query.push(")");
+        }
+        if let Some(user) = &filter.user {
+            query.push(" AND (actor = ").push_bind(user).push(" OR subject = ").push_bind(user).push(")");
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND last_at >= ").push_bind(since.to_string());
+        }
+        query.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
+        query.build().fetch_all(&mut *self.tx).await?.iter().map(audit_row).collect()
     }
 
     /// Id of the newest row; 0 when the table is empty.
@@ -242,9 +244,9 @@ impl Tx<'_> {
 
     /// Records an entry that occurred `count` times and returns the id of its row.
     pub async fn insert_audit(&mut self, entry: &Entry, at: Timestamp, last_at: Timestamp, count: u32) -> Result<i64> {
-        let done = sqlx::query(
+        let id = sqlx::query_scalar(
             "INSERT INTO audit (at, last_at, count, kind, anonymous, actor, subject, address, request_id, detail)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id",
         )
         .bind(at.to_string())
         .bind(last_at.to_string())
@@ -256,19 +258,20 @@ impl Tx<'_> {
         .bind(entry.address.map(|address| address.to_string()))
         .bind(&entry.request)
         .bind(to_text(&entry.detail))
-        .execute(&mut *self.reader.tx)
+        .fetch_one(&mut *self.reader.tx)
         .await?;
-        Ok(done.last_insert_rowid())
+        Ok(id)
     }
 
-    /// Adds repetitions to a row.
+    /// Adds repetitions to a row, unless it was pruned meanwhile.
     pub async fn repeat_audit(&mut self, id: i64, last_at: Timestamp, more: u32) -> Result<()> {
         sqlx::query("UPDATE audit SET count = count + $1, last_at = $2 WHERE id = $3")
             .bind(more)
             .bind(last_at.to_string())
             .bind(id)
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .at_most_one("audit")?;
         Ok(())
     }
 
@@ -289,7 +292,7 @@ impl Tx<'_> {
             .bind(limit)
             .execute(&mut *self.reader.tx)
             .await?;
-            pruned += done.rows_affected();
+            pruned += done.any_number();
         }
         Ok(pruned)
     }

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Instant};
 use tokio::time::timeout;
 
 use crate::store::{
+    affected::AffectedRows,
     error::Result,
     handle::Store,
     health::{FRESH, HealthCheck, HealthFailure, PATIENCE},
 };
 
 /// Number of bytes written to verify that an outage is over.
-const FILLER: i64 = 64 << 10;
+const FILLER: usize = 64 << 10;
 
 impl Store {
     /// Checks that the database can be read and written and is intact. Runs at most once a second, however often it is
@@ -58,13 +59,15 @@ impl Store {
         }
         // A single page may fit where a command does not. So after an outage, as much is written as a command would
         // write.
-        let filler = self.health.outage().map(|_| FILLER);
-        let mut tx = self.write().await?;
+        let mut filler = vec![0; self.health.outage().map_or(1, |_| FILLER)];
         // The value must change: SQLite does not write a page whose content stays the same.
-        sqlx::query("UPDATE liveness SET count = count + 1, filler = randomblob($1)")
+        rand::fill(&mut filler);
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE liveness SET count = count + 1, filler = $1")
             .bind(filler)
             .execute(&mut *tx.reader.tx)
-            .await?;
+            .await?
+            .exactly_one("liveness")?;
         tx.commit().await
     }
 }

@@ -1,11 +1,15 @@
 //! Columns of the tables whose rows are read whole, named once: a statement that says `*` would read columns in another
-//! order, or more of them, after a migration.
+//! order, or more of them, after a migration. `written` lists those that INSERT and UPDATE both set, in the order in
+//! which they are bound.
 
 /// List of the columns of a table, or of its alias, as a literal for `concat!`.
 macro_rules! columns {
     (activities as a) => {
         "a.id, a.lead_id, a.type, a.body, a.creator_id, a.plugin_id, a.due_at, a.completed_at, \
          a.meta, a.created_at, a.updated_at"
+    };
+    (activities written) => {
+        "type, body, due_at, completed_at, meta, updated_at"
     };
     (audit) => {
         "id, at, last_at, count, kind, anonymous, actor, subject, address, request_id, detail"
@@ -37,6 +41,10 @@ macro_rules! columns {
          l.value_cents, l.currency, l.description, l.custom, l.owner_id, l.created_by, \
          l.last_activity_at, l.version, l.created_at, l.updated_at, l.deleted_at, l.rev"
     };
+    (leads written) => {
+        "title, status, contact_name, company, email, phone, source, value_cents, currency, \
+         description, custom, owner_id, last_activity_at, version, updated_at"
+    };
     (plugin_actors) => {
         "id, name, created_at"
     };
@@ -53,5 +61,8 @@ macro_rules! columns {
     (users as u) => {
         "u.id, u.email, u.name, u.role, u.active, u.password_hash, u.created_at, u.updated_at, \
          u.rights_seq, u.tokens_not_before"
+    };
+    (users written) => {
+        "email, name, role, active, updated_at"
     };
 }

@@ -1,16 +1,18 @@
 //! Copies of a database: made while others write, verified, and given an epoch of their own.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    ConnectOptions, Connection, SqliteConnection,
+    ConnectOptions, Connection, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{
     domain::{counter::Seq, id::Epoch},
     store::{
+        affected::AffectedRows,
         error::{Error, Result},
         handle::Store,
         pool::PATIENCE,
@@ -86,7 +88,8 @@ pub async fn renew_epoch(copy: &Path) -> Result<()> {
     let options = options(copy, false).journal_mode(SqliteJournalMode::Delete);
     let mut connection = options.connect().await?;
     let epoch = Epoch::generate();
-    sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut connection).await?;
+    let update = sqlx::query("UPDATE log SET epoch = $1").bind(&epoch);
+    update.execute(&mut connection).await?.exactly_one("log")?;
     connection.close().await?;
     Ok(())
 }
@@ -101,6 +104,22 @@ impl Store {
         sqlx::query("VACUUM").execute(&mut connection).await?;
         connection.close().await?;
         self.truncate_wal().await.map(drop)
+    }
+
+    /// Empties the write-ahead log, so that it contains no earlier version of a page. False when a reader used it for
+    /// too long.
+    pub async fn truncate_wal(&self) -> Result<bool> {
+        let options = SqliteConnectOptions::new().filename(self.opener.file.path()).busy_timeout(PATIENCE);
+        let mut connection = options.connect().await?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
+            let is_busy: i64 = row.try_get(0)?;
+            if is_busy == 0 || Instant::now() > end {
+                return Ok(is_busy == 0);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 use crate::{
     domain::{actor::Cause, time::Timestamp},
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -39,7 +40,7 @@ const DUE: &str = concat!(
 const RETRY_PARKED: &str = "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
     WHERE plugin = $2 AND state = 'parked' AND state <> 'done' AND name <> 'gap'";
 const COUNT_OPEN: &str = "SELECT count(*) FROM
-    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = $1 AND state IN ('pending', 'parked') LIMIT $2)";
+    (SELECT 1 FROM effects WHERE state <> 'done' AND plugin = $1 AND state IN ('pending', 'parked') LIMIT $2) AS counted";
 const OPEN: &str = concat!("SELECT ", columns!(effects), " FROM effects WHERE state <> 'done' AND plugin = ");
 
 /// Effect to be executed for a plugin.
@@ -86,6 +87,18 @@ impl EffectState {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
+}
+
+/// Effect to be inserted: pending, or parked if there is a reason.
+struct NewEffect<'a> {
+    plugin: &'a str,
+    position: i64,
+    name: &'a str,
+    input: &'a Map<String, Value>,
+    cause: &'a Cause,
+    happened_at: Timestamp,
+    reason: Option<&'a str>,
+    at: Timestamp,
 }
 
 impl Reader {
@@ -148,20 +161,8 @@ impl Tx<'_> {
     ) -> Result<()> {
         for (position, (name, input)) in effects.enumerate() {
             self.staged = true;
-            sqlx::query(
-                "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, due_at, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $8) ON CONFLICT (plugin, occasion, position) DO NOTHING",
-            )
-            .bind(plugin)
-            .bind(&cause.occasion)
-            .bind(position as i64)
-            .bind(name)
-            .bind(json(input))
-            .bind(json(cause))
-            .bind(happened_at.to_string())
-            .bind(at.to_string())
-            .execute(&mut *self.reader.tx)
-            .await?;
+            let (position, reason) = (position as i64, None);
+            self.insert_effect(&NewEffect { plugin, position, name, input, cause, happened_at, reason, at }).await?;
         }
         Ok(())
     }
@@ -178,20 +179,29 @@ impl Tx<'_> {
         reason: &str,
         at: Timestamp,
     ) -> Result<()> {
+        let (position, reason) = (NO_POSITION, Some(reason));
+        self.insert_effect(&NewEffect { plugin, position, name, input, cause, happened_at, reason, at }).await
+    }
+
+    async fn insert_effect(&mut self, new: &NewEffect<'_>) -> Result<()> {
+        let state = if new.reason.is_none() { EffectState::Pending } else { EffectState::Parked };
         sqlx::query(
-            "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, state, reason, due_at, created_at,
-                 finished_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'parked', $8, $9, $9, $9) ON CONFLICT (plugin, occasion, position) DO NOTHING",
+            "INSERT INTO effects (plugin, occasion, position, name, input, cause, happened_at, due_at, created_at,
+                 state, reason, finished_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)
+             ON CONFLICT (plugin, occasion, position) DO NOTHING",
         )
-        .bind(plugin)
-        .bind(&cause.occasion)
-        .bind(NO_POSITION)
-        .bind(name)
-        .bind(json(input))
-        .bind(json(cause))
-        .bind(happened_at.to_string())
-        .bind(reason)
-        .bind(at.to_string())
+        .bind(new.plugin)
+        .bind(&new.cause.occasion)
+        .bind(new.position)
+        .bind(new.name)
+        .bind(json(new.input))
+        .bind(json(new.cause))
+        .bind(new.happened_at.to_string())
+        .bind(new.at.to_string())
+        .bind(state.as_str())
+        .bind(new.reason)
+        .bind(new.reason.map(|_| new.at.to_string()))
         .execute(&mut *self.reader.tx)
         .await?;
         Ok(())
@@ -199,13 +209,14 @@ impl Tx<'_> {
 
     /// Marks a pending effect as done; false when it is no longer pending.
     pub async fn finish_effect(&mut self, id: i64, at: Timestamp) -> Result<bool> {
-        let done = sqlx::query(
+        let update = sqlx::query(
             "UPDATE effects SET state = 'done', reason = NULL, finished_at = $1 WHERE id = $2 AND state = 'pending'",
         );
-        Ok(done.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        update.bind(at.to_string()).bind(id).execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
-    /// Records a failed attempt. The effect is due again at the given time; without a time, it is parked.
+    /// Records a failed attempt, unless the effect is no longer pending. It is due again at the given time; without a
+    /// time, it is parked.
     pub async fn fail_effect(
         &mut self,
         id: i64,
@@ -224,32 +235,34 @@ impl Tx<'_> {
         .bind(again_at.is_none().then(|| at.to_string()))
         .bind(id)
         .execute(&mut *self.reader.tx)
-        .await?;
+        .await?
+        .at_most_one("effects")?;
         Ok(())
     }
 
     /// Makes a parked or waiting effect due at once; false when there is none.
     pub async fn retry_effect(&mut self, plugin: &str, id: i64, at: Timestamp) -> Result<bool> {
         self.staged = true;
-        let done = sqlx::query(
+        let update = sqlx::query(
             "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
              WHERE plugin = $2 AND id = $3 AND state <> 'done' AND name <> 'gap'",
         );
-        Ok(done.bind(at.to_string()).bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        let update = update.bind(at.to_string()).bind(plugin).bind(id);
+        update.execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
     /// Makes all parked effects due at once and returns their number.
     pub async fn retry_effects(&mut self, plugin: &str, at: Timestamp) -> Result<u64> {
         self.staged = true;
-        let done = sqlx::query(RETRY_PARKED);
-        Ok(done.bind(at.to_string()).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected())
+        let update = sqlx::query(RETRY_PARKED).bind(at.to_string()).bind(plugin);
+        Ok(update.execute(&mut *self.reader.tx).await?.any_number())
     }
 
     /// Drops an effect that is not done; false when there is none.
     pub async fn drop_effect(&mut self, plugin: &str, id: i64) -> Result<bool> {
         self.staged = true;
-        let done = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
-        Ok(done.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.rows_affected() > 0)
+        let delete = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
+        delete.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.at_most_one("effects")
     }
 
     /// Deletes at most `limit` effects that were done before `since`, and returns their number.
@@ -258,7 +271,7 @@ impl Tx<'_> {
             "DELETE FROM effects WHERE id IN
                  (SELECT id FROM effects WHERE state = 'done' AND finished_at < $1 ORDER BY finished_at LIMIT $2)",
         );
-        Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.rows_affected())
+        Ok(done.bind(since.to_string()).bind(limit).execute(&mut *self.reader.tx).await?.any_number())
     }
 }
 
@@ -286,13 +299,12 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
-    use crate::store::follower::STANDINGS;
-    use crate::store::handle::Store;
+    use crate::store::{follower::STANDINGS, test_database::TestDatabase};
 
     #[tokio::test]
     async fn what_is_next_is_found_without_a_look_at_what_was_done() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut reader = store.read().await.expect("reads");
         let open = format!("{OPEN}? AND state IN (?, ?) AND id > ? ORDER BY id LIMIT ?");
         let queries = [

@@ -1,14 +1,11 @@
 //! Erasure of a person: rows are deleted, events of the log are blanked in place, so that no seq is missing.
 //!
 //! Every connection uses `secure_delete`, so that pages retain nothing. Only the write-ahead log still contains old
-//! versions of pages; [`Store::truncate_wal`] empties it.
-
-use std::time::Duration;
+//! versions of pages; [`Store::truncate_wal`](crate::store::Store::truncate_wal) empties it.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, sqlite::SqliteConnectOptions};
-use tokio::time::{Instant, sleep};
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
@@ -19,28 +16,36 @@ use crate::{
         user::User,
     },
     store::{
+        affected::AffectedRows,
+        dialect::{self, push_contains},
         error::Result,
-        handle::{Reader, Store, Tx},
-        pool::PATIENCE,
+        handle::{Reader, Tx},
     },
 };
 
 /// Name of a blanked event. It has no room, so it is sent to nobody.
 pub const BLANKED: &str = "log:blanked";
 
-/// Columns that may contain a copy of a user's name and address, as JSON.
-const COPIES: [(&str, &str); 10] = [
-    ("events", "payload"),
-    ("events", "context"),
-    ("idempotency_keys", "outcome"),
-    ("lead_changes", "from_value"),
-    ("lead_changes", "to_value"),
-    ("lead_changes", "actor"),
-    ("effects", "input"),
-    ("effects", "cause"),
-    ("reminders", "data"),
-    ("audit", "detail"),
+/// Columns that may contain a copy of a user's name and address, as JSON, each with the key of its table.
+const COPIES: [(&str, &str, TableKey); 10] = [
+    ("events", "payload", TableKey::Number("seq")),
+    ("events", "context", TableKey::Number("seq")),
+    ("idempotency_keys", "outcome", TableKey::Texts("user_id", "key")),
+    ("lead_changes", "from_value", TableKey::Number("id")),
+    ("lead_changes", "to_value", TableKey::Number("id")),
+    ("lead_changes", "actor", TableKey::Number("id")),
+    ("effects", "input", TableKey::Number("id")),
+    ("effects", "cause", TableKey::Number("id")),
+    ("reminders", "data", TableKey::Texts("plugin", "key")),
+    ("audit", "detail", TableKey::Number("id")),
 ];
+
+/// Columns of a primary key.
+#[derive(Clone, Copy)]
+enum TableKey {
+    Number(&'static str),
+    Texts(&'static str, &'static str),
+}
 
 /// Columns that may mention a person, each with the expression for the id of its lead.
 const MENTIONS: [(&str, &str, &str); 13] = [
@@ -58,6 +63,8 @@ const MENTIONS: [(&str, &str, &str); 13] = [
     ("followers", "state", "NULL"),
     ("audit", "detail", "NULL"),
 ];
+/// Tables with a `lead_id` column that `erase_lead` handles individually.
+const HANDLED: [&str; 4] = ["activities", "events", "lead_changes", "reminders"];
 /// Maximum number of mentions listed per column.
 pub const MAX_NAMED: usize = 100;
 
@@ -102,14 +109,24 @@ pub struct Mention {
     pub lead_id: Option<String>,
 }
 
-/// Possible spellings of a text after SQLite's `lower`, which changes only ASCII, as a JSON list.
-fn spellings(text: &str) -> String {
+/// Possible spellings of a text after the database's `lower`, which changes only ASCII.
+fn spellings(text: &str) -> Vec<String> {
     let cases = [text.to_owned(), text.to_lowercase(), text.to_uppercase()];
     let forms = cases.iter().flat_map(|text| [text.nfc().collect::<String>(), text.nfd().collect()]);
     let mut spellings: Vec<String> = forms.map(|text| text.to_ascii_lowercase()).collect();
     spellings.sort();
     spellings.dedup();
-    json!(spellings).to_string()
+    spellings
+}
+
+/// Adds the condition that a column contains one of the spellings, ignoring case.
+fn push_mentions(query: &mut QueryBuilder<Sqlite>, column: &str, spellings: &[String]) {
+    query.push("(FALSE");
+    for spelling in spellings {
+        query.push(" OR ");
+        push_contains(query, &format!("lower({column})"), spelling.clone());
+    }
+    query.push(")");
 }
 
 impl Reader {
@@ -136,28 +153,16 @@ impl Reader {
         }
     }
 
-    async fn has_table(&mut self, name: &str) -> Result<bool> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1")
-            .bind(name)
-            .fetch_one(&mut *self.tx)
-            .await?;
-        Ok(count > 0)
-    }
-
     /// Places that still contain a text, ignoring case.
     pub async fn mentions(&mut self, text: &str) -> Result<Vec<Mention>> {
         let spellings = spellings(text);
         let mut found = Vec::new();
         for (table, column, lead) in MENTIONS {
-            if !self.has_table(table).await? {
-                continue;
-            }
-            let query = format!(
-                "SELECT DISTINCT {lead} FROM {table}
-                 WHERE EXISTS (SELECT 1 FROM json_each($1) WHERE instr(lower({column}), value) > 0) LIMIT {MAX_NAMED}"
-            );
-            let rows = sqlx::query(AssertSqlSafe(query)).bind(&spellings).fetch_all(&mut *self.tx).await?;
-            for row in rows {
+            let mut query = QueryBuilder::<Sqlite>::new("SELECT DISTINCT ");
+            query.push(lead).push(" FROM ").push(table).push(" WHERE ");
+            push_mentions(&mut query, column, &spellings);
+            query.push(format_args!(" LIMIT {MAX_NAMED}"));
+            for row in query.build().fetch_all(&mut *self.tx).await? {
                 found.push(Mention { table, column, lead_id: row.try_get(0)? });
             }
         }
@@ -169,38 +174,49 @@ impl Tx<'_> {
     /// Erases a lead with everything that belongs to it or was derived from it.
     pub async fn erase_lead(&mut self, id: LeadId) -> Result<Erased> {
         let id = id.to_string();
-        let of_lead = "(instr(input, $1) > 0
-            OR occasion IN (SELECT l.epoch || ':' || e.seq FROM events e, log l WHERE e.lead_id = $1))";
+        let of_lead = concat!(
+            "(",
+            contains!("input", "$1"),
+            " OR occasion IN (SELECT l.epoch || ':' || e.seq FROM events e, log l WHERE e.lead_id = $1))"
+        );
         let done = format!("UPDATE effects SET input = '{{}}', reason = NULL WHERE state = 'done' AND {of_lead}");
         let open = format!("DELETE FROM effects WHERE state <> 'done' AND {of_lead}");
-        let effects = self.of(&done, &id).await? + self.of(&open, &id).await?;
-        let reminders = "DELETE FROM reminders WHERE lead_id = $1 OR instr(data, $1) > 0 OR instr(key, $1) > 0";
-        let reminders = self.of(reminders, &id).await?;
+        let effects = self.change_any(&done, &id).await? + self.change_any(&open, &id).await?;
+        let reminders = concat!(
+            "DELETE FROM reminders WHERE lead_id = $1 OR ",
+            contains!("data", "$1"),
+            " OR ",
+            contains!("key", "$1")
+        );
+        let reminders = self.change_any(reminders, &id).await?;
 
         // The key stays, or a repeated request would create the lead again.
-        let outcomes = "UPDATE idempotency_keys SET outcome = '\"deleted\"' WHERE instr(outcome, $1) > 0";
-        let idempotency_outcomes = self.of(outcomes, &id).await?;
+        let outcomes =
+            concat!("UPDATE idempotency_keys SET outcome = '\"deleted\"' WHERE ", contains!("outcome", "$1"));
+        let idempotency_outcomes = self.change_any(outcomes, &id).await?;
         let blank = format!(
             "UPDATE events SET name = '{BLANKED}', rooms = '[]', payload = '{{}}', context = '{{}}', lead_id = NULL
              WHERE lead_id = $1"
         );
-        let events = self.of(&blank, &id).await?;
+        let events = self.change_any(&blank, &id).await?;
 
-        let activities = self.of("DELETE FROM activities WHERE lead_id = $1", &id).await?;
-        let changes = self.of("DELETE FROM lead_changes WHERE lead_id = $1", &id).await?;
+        let activities = self.change_any("DELETE FROM activities WHERE lead_id = $1", &id).await?;
+        let changes = self.change_any("DELETE FROM lead_changes WHERE lead_id = $1", &id).await?;
         let mut others = 0;
-        for table in self.tables_about_leads().await? {
+        let tables: Vec<String> =
+            sqlx::query_scalar(dialect::TABLES_ABOUT_LEADS).fetch_all(&mut *self.reader.tx).await?;
+        for table in tables.iter().filter(|table| !HANDLED.contains(&table.as_str())) {
             let delete = match table.as_str() {
                 // A hold of all leads of a role outlives the lead that it is judged by; its reason may quote that lead.
                 "holds" => {
-                    self.of("UPDATE holds SET reason = '' WHERE lead_id = $1", &id).await?;
+                    self.change_any("UPDATE holds SET reason = '' WHERE lead_id = $1", &id).await?;
                     "DELETE FROM holds WHERE lead_id = $1 AND NOT is_all".to_owned()
                 }
                 table => format!("DELETE FROM \"{table}\" WHERE lead_id = $1"),
             };
-            others += self.of(&delete, &id).await?;
+            others += self.change_any(&delete, &id).await?;
         }
-        let leads = self.of("DELETE FROM leads WHERE id = $1", &id).await?;
+        let leads = self.change_any("DELETE FROM leads WHERE id = $1", &id).await?;
         self.staged = true;
         Ok(Erased { leads, activities, changes, events, idempotency_outcomes, effects, reminders, others })
     }
@@ -211,32 +227,31 @@ impl Tx<'_> {
         let (id, old_email) = (old.id.to_string(), &old.email);
         let scrub = Scrub { id: &id, old_email, old_name: &old.name, email, name };
         // The server's text about an assignment contains the name of the owner.
-        let bodies = sqlx::query(
-            "UPDATE activities SET body = replace(body, $1, $2)
-             WHERE type = 'ASSIGNMENT' AND instr(meta, $3) > 0 AND instr(body, $1) > 0",
-        );
+        let bodies = sqlx::query(concat!(
+            "UPDATE activities SET body = replace(body, $1, $2) WHERE type = 'ASSIGNMENT' AND ",
+            contains!("meta", "$3"),
+            " AND ",
+            contains!("body", "$1")
+        ));
         let bodies = bodies.bind(&old.name).bind(name).bind(&id).execute(&mut *self.reader.tx).await?;
-        let mut scrubbed = bodies.rows_affected();
-        for (table, column) in COPIES {
-            if !self.has_table(table).await? {
-                continue;
-            }
-            let query = format!(
-                "SELECT rowid, {column} FROM {table}
-                 WHERE instr({column}, $1) > 0
-                    OR EXISTS (SELECT 1 FROM json_each($2) WHERE instr(lower({column}), value) > 0)"
-            );
-            let query = sqlx::query(AssertSqlSafe(query)).bind(&id).bind(spellings(old_email));
-            let rows = query.fetch_all(&mut *self.reader.tx).await?;
-            for row in rows {
-                let (rowid, text): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-                let Ok(mut value) = serde_json::from_str::<Value>(&text) else { continue };
+        let mut scrubbed = bodies.any_number();
+        let spellings = spellings(old_email);
+        for (table, column, key) in COPIES {
+            let mut query = QueryBuilder::<Sqlite>::new("SELECT ");
+            query.push(key.columns()).push(", ").push(column).push(" FROM ").push(table).push(" WHERE ");
+            push_contains(&mut query, column, id.clone());
+            query.push(" OR ");
+            push_mentions(&mut query, column, &spellings);
+            for row in query.build().fetch_all(&mut *self.reader.tx).await? {
+                let text: &str = row.try_get(column)?;
+                let Ok(mut value) = serde_json::from_str::<Value>(text) else { continue };
                 if !scrub.run(&mut value) {
                     continue;
                 }
-                let update = format!("UPDATE {table} SET {column} = $1 WHERE rowid = $2");
-                let update = sqlx::query(AssertSqlSafe(update)).bind(value.to_string()).bind(rowid);
-                update.execute(&mut *self.reader.tx).await?;
+                let mut update = QueryBuilder::<Sqlite>::new("UPDATE ");
+                update.push(table).push(" SET ").push(column).push(" = ").push_bind(value.to_string()).push(" WHERE ");
+                key.push_equals(&mut update, &row)?;
+                update.build().execute(&mut *self.reader.tx).await?.exactly_one(table)?;
                 scrubbed += 1;
             }
         }
@@ -246,26 +261,39 @@ impl Tx<'_> {
     /// Deletes the sessions of a user, and the networks that they signed in from.
     pub async fn delete_sessions(&mut self, user: UserId) -> Result<()> {
         for table in ["sessions", "known_networks"] {
-            if self.has_table(table).await? {
-                self.of(&format!("DELETE FROM {table} WHERE user_id = $1"), &user.to_string()).await?;
-            }
+            self.change_any(&format!("DELETE FROM {table} WHERE user_id = $1"), &user.to_string()).await?;
         }
         Ok(())
     }
 
-    /// Tables with a `lead_id` column, except those that are handled individually.
-    async fn tables_about_leads(&mut self) -> Result<Vec<String>> {
-        let tables = sqlx::query_scalar(
-            "SELECT DISTINCT m.name FROM sqlite_schema m, pragma_table_info(m.name) c
-             WHERE m.type = 'table' AND c.name = 'lead_id'
-             AND m.name NOT IN ('activities', 'events', 'lead_changes', 'reminders')",
-        );
-        Ok(tables.fetch_all(&mut *self.reader.tx).await?)
+    /// Runs a statement about one id and returns the number of rows that it changed, which may be any.
+    async fn change_any(&mut self, statement: &str, id: &str) -> Result<u64> {
+        let statement = sqlx::query(AssertSqlSafe(statement.to_owned())).bind(id);
+        Ok(statement.execute(&mut *self.reader.tx).await?.any_number())
+    }
+}
+
+impl TableKey {
+    /// List of the columns, for a SELECT.
+    fn columns(self) -> String {
+        match self {
+            Self::Number(column) => column.to_owned(),
+            Self::Texts(first, second) => format!("{first}, {second}"),
+        }
     }
 
-    async fn of(&mut self, statement: &str, id: &str) -> Result<u64> {
-        let statement = sqlx::query(AssertSqlSafe(statement.to_owned())).bind(id);
-        Ok(statement.execute(&mut *self.reader.tx).await?.rows_affected())
+    /// Adds the condition that the key is that of `row`.
+    fn push_equals(self, query: &mut QueryBuilder<Sqlite>, row: &SqliteRow) -> Result<()> {
+        match self {
+            Self::Number(column) => {
+                query.push(column).push(" = ").push_bind(row.try_get::<i64, _>(column)?);
+            }
+            Self::Texts(first, second) => {
+                query.push(first).push(" = ").push_bind(row.try_get::<String, _>(first)?);
+                query.push(" AND ").push(second).push(" = ").push_bind(row.try_get::<String, _>(second)?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -329,24 +357,6 @@ impl Scrub<'_> {
                 true
             }
             _ => false,
-        }
-    }
-}
-
-impl Store {
-    /// Empties the write-ahead log, so that it contains no earlier version of a page. False when a reader used it for
-    /// too long.
-    pub async fn truncate_wal(&self) -> Result<bool> {
-        let options = SqliteConnectOptions::new().filename(self.opener.file.path()).busy_timeout(PATIENCE);
-        let mut connection = options.connect().await?;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
-            let is_busy: i64 = row.try_get(0)?;
-            if is_busy == 0 || Instant::now() > end {
-                return Ok(is_busy == 0);
-            }
-            sleep(Duration::from_millis(50)).await;
         }
     }
 }

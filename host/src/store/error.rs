@@ -4,8 +4,6 @@ use std::{fmt, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0:?} is not a database: expected a file path or sqlite:<path>")]
-    Url(String),
     #[error("cannot open the database {}", path.display())]
     Open { path: PathBuf, source: sqlx::Error },
     #[error("the database is newer than this program (it has migration {0}): run the newer leadwire")]

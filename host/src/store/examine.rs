@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOp
 use crate::{
     domain::{counter::Seq, id::Epoch},
     store::{
+        dialect,
         error::{Error, Result},
         pool::PATIENCE,
         upgrade::MIGRATIONS,
@@ -77,9 +78,6 @@ async fn migrations(connection: &mut SqliteConnection) -> Result<Migrations> {
 }
 
 async fn has_table(connection: &mut SqliteConnection, name: &str) -> Result<bool> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = $1")
-        .bind(name)
-        .fetch_one(connection)
-        .await?;
+    let count: i64 = sqlx::query_scalar(dialect::COUNT_TABLES).bind(name).fetch_one(connection).await?;
     Ok(count > 0)
 }

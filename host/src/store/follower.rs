@@ -13,6 +13,7 @@ use crate::{
         user::PLUGIN_DOMAIN,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -98,16 +99,16 @@ impl Reader {
     /// True if a reminder can be set without exceeding `most` waiting ones: a reminder replaces another one with its
     /// key.
     pub async fn has_room_for_reminder(&mut self, plugin: &str, key: &str, most: u64) -> Result<bool> {
-        let has_room: i64 = sqlx::query_scalar(
+        let has_room = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM reminders WHERE plugin = $1 AND key = $2)
-             OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = $1 LIMIT $3)) < $3",
+             OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = $1 LIMIT $3) AS waiting) < $3",
         )
         .bind(plugin)
         .bind(key)
         .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_one(&mut *self.tx)
         .await?;
-        Ok(has_room != 0)
+        Ok(has_room)
     }
 
     /// Statistics of every plugin that follows the log, by name.
@@ -137,14 +138,14 @@ impl Tx<'_> {
 
     /// Advances a plugin's position in the log; false when it is not at `from`, because somebody else moved it.
     pub async fn advance(&mut self, plugin: &str, from: Seq, to: Seq, stopped: u64) -> Result<bool> {
-        let done = sqlx::query("UPDATE followers SET seq = $1, stopped = stopped + $2 WHERE plugin = $3 AND seq = $4")
+        sqlx::query("UPDATE followers SET seq = $1, stopped = stopped + $2 WHERE plugin = $3 AND seq = $4")
             .bind(to)
             .bind(stopped as i64)
             .bind(plugin)
             .bind(from)
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(done.rows_affected() > 0)
+            .await?
+            .at_most_one("followers")
     }
 
     pub async fn keep_state(&mut self, plugin: &str, state: &str) -> Result<()> {
@@ -152,15 +153,17 @@ impl Tx<'_> {
             .bind(state)
             .bind(plugin)
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(())
+            .await?
+            .exactly_one("followers")
     }
 
     /// Sets a reminder; it replaces an earlier one with the same key.
     pub async fn set_reminder(&mut self, plugin: &str, reminder: &Reminder) -> Result<()> {
         self.staged = true;
         sqlx::query(
-            "INSERT OR REPLACE INTO reminders (plugin, key, id, due_at, lead_id, data, cause) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO reminders (plugin, key, id, due_at, lead_id, data, cause) VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (plugin, key) DO UPDATE SET id = excluded.id, due_at = excluded.due_at,
+                 lead_id = excluded.lead_id, data = excluded.data, cause = excluded.cause",
         )
         .bind(plugin)
         .bind(&reminder.key)
@@ -176,12 +179,12 @@ impl Tx<'_> {
 
     /// Removes a reminder that came due; false when another one has replaced it.
     pub async fn take_reminder(&mut self, plugin: &str, id: Uuid) -> Result<bool> {
-        let done = sqlx::query("DELETE FROM reminders WHERE plugin = $1 AND id = $2")
+        sqlx::query("DELETE FROM reminders WHERE plugin = $1 AND id = $2")
             .bind(plugin)
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(done.rows_affected() > 0)
+            .await?
+            .at_most_one("reminders")
     }
 
     /// Deletes a plugin's position, state, effects and reminders; changes that it made stay. False when there was
@@ -193,7 +196,7 @@ impl Tx<'_> {
             "DELETE FROM effects WHERE plugin = $1",
             "DELETE FROM followers WHERE plugin = $1",
         ] {
-            forgotten += sqlx::query(statement).bind(plugin).execute(&mut *self.reader.tx).await?.rows_affected();
+            forgotten += sqlx::query(statement).bind(plugin).execute(&mut *self.reader.tx).await?.any_number();
         }
         Ok(forgotten > 0)
     }

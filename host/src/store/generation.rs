@@ -1,7 +1,7 @@
 //! Generations: the plugin sets that shaped the events of the log, their files, and the events with which they took
 //! force. Each is kept for as long as an event of the log needs it for an explanation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -47,6 +48,12 @@ pub struct GenerationMember {
     /// Set when the plugin's file was missing or refused, so that the plugin held back what it would have decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absent: Option<Absence>,
+}
+
+/// Hash of a member's file, without the rest of the record, whose form changed over time.
+#[derive(Deserialize)]
+struct MemberFile {
+    hash: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,12 +187,15 @@ impl Tx<'_> {
     }
 
     async fn note_switch(&mut self, seq: Seq, in_force: InForce) -> Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)")
-            .bind(seq)
-            .bind(in_force.generation)
-            .bind(json(&in_force.visibility))
-            .execute(&mut *self.reader.tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO delivery_switches (seq, generation, visibility) VALUES ($1, $2, $3)
+             ON CONFLICT (seq) DO UPDATE SET generation = excluded.generation, visibility = excluded.visibility",
+        )
+        .bind(seq)
+        .bind(in_force.generation)
+        .bind(json(&in_force.visibility))
+        .execute(&mut *self.reader.tx)
+        .await?;
         Ok(())
     }
 
@@ -201,11 +211,25 @@ impl Tx<'_> {
         const GENERATIONS: &str = "DELETE FROM plugin_generations
             WHERE id NOT IN (SELECT generation FROM delivery_switches)
             AND id < (SELECT MAX(generation) FROM delivery_switches)";
-        const FILES: &str = "DELETE FROM plugin_files WHERE hash NOT IN (
-            SELECT json_extract(member.value, '$.hash')
-            FROM plugin_generations, json_each(plugin_generations.members) AS member)";
-        for statement in [SWITCHES, GENERATIONS, FILES] {
-            sqlx::query(statement).execute(&mut *self.reader.tx).await?;
+        for statement in [SWITCHES, GENERATIONS] {
+            sqlx::query(statement).execute(&mut *self.reader.tx).await?.any_number();
+        }
+        self.forget_plugin_files().await
+    }
+
+    /// Deletes files that belong to no recorded generation.
+    async fn forget_plugin_files(&mut self) -> Result<()> {
+        let rows = sqlx::query("SELECT members FROM plugin_generations").fetch_all(&mut *self.reader.tx).await?;
+        let mut needed = HashSet::new();
+        for row in &rows {
+            let members: Vec<MemberFile> = Columns { table: "plugin_generations", row }.json("members")?;
+            needed.extend(members.into_iter().map(|member| member.hash));
+        }
+        let stored: Vec<String> =
+            sqlx::query_scalar("SELECT hash FROM plugin_files").fetch_all(&mut *self.reader.tx).await?;
+        for hash in stored.iter().filter(|hash| !needed.contains(*hash)) {
+            let delete = sqlx::query("DELETE FROM plugin_files WHERE hash = $1").bind(hash);
+            delete.execute(&mut *self.reader.tx).await?.exactly_one("plugin_files")?;
         }
         Ok(())
     }
@@ -231,7 +255,7 @@ mod tests {
             policy::Visibility,
             role::Role,
         },
-        store::{handle::Store, upgrade::MIGRATIONS},
+        store::{test_database::TestDatabase, upgrade::MIGRATIONS},
     };
 
     fn at() -> Timestamp {
@@ -242,10 +266,6 @@ mod tests {
         let (name, hash) = (name.into(), hash.into());
         let (version, settings) = ("1.0.0".into(), String::new());
         GenerationMember { name, version, hash, settings, generation: Generation(1), shapes: Some(true), absent: None }
-    }
-
-    async fn store(dir: &tempfile::TempDir) -> Store {
-        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
     }
 
     async fn append(tx: &mut Tx<'_>) -> Seq {
@@ -289,8 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_was_shaped_by_the_last_switch_before_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         let first = tx.record_generation(&[member("a", "h1")], &[("h1", b"one")], at()).await.expect("recorded");
         let second = tx.record_generation(&[member("a", "h2")], &[("h2", b"two")], at()).await.expect("recorded");
@@ -315,11 +335,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_reset_line_is_kept_for_its_roles_however_old_it_is() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx).await;
         assert_eq!(tx.resets().await.expect("reads"), []);
+        assert_eq!(tx.newest_reset(Role::Sales).await.expect("reads"), Seq(0));
         switch(&mut tx, Generation(1)).await;
         tx.append(&NewEvent::delivery_released(&[Role::Sales], at())).await.expect("a line");
         tx.switch_delivery(in_force(Generation(2)), false, at()).await.expect("switched");
@@ -330,12 +351,13 @@ mod tests {
             resets,
             [(Role::Admin, Seq(2)), (Role::Manager, Seq(2)), (Role::Sales, Seq(3)), (Role::Viewer, Seq(2))]
         );
+        assert_eq!(tx.newest_reset(Role::Sales).await.expect("reads"), Seq(3));
     }
 
     #[tokio::test]
     async fn what_no_event_needs_is_forgotten_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = store(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         for (hash, shared) in [("h1", "s1"), ("h2", "s1"), ("h3", "s2"), ("h4", "s2"), ("h5", "s2")] {
             let members = [member("a", hash), member("b", shared)];
@@ -365,9 +387,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_with_marks_is_explained_as_before_and_resets_whoever_is_behind_the_last() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("test.db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let database = TestDatabase::new();
+        let options = SqliteConnectOptions::new().filename(database.file()).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
         let before = MIGRATIONS.iter().filter(|migration| migration.version < 8).cloned().collect();
         Migrator::with_migrations(before).run(&pool).await.expect("migrates");
@@ -391,7 +412,7 @@ mod tests {
         }
         pool.close().await;
 
-        let store = store(&dir).await;
+        let store = database.open().await;
         let mut reader = store.read().await.expect("a reader");
         for (seq, since, generation) in [(1, 0, 0), (3, 0, 0), (4, 3, 3), (6, 3, 3)] {
             let switch = reader.switch_before(Seq(seq)).await.expect("reads").expect("noted");

@@ -2,12 +2,7 @@
 //!
 //! It also knows the names and the head of the log, and guards the files of the database while they are open.
 
-use std::{
-    panic::Location,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{panic::Location, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions,
@@ -20,6 +15,7 @@ use crate::{
     domain::{counter::Seq, id::Epoch},
     store::{
         connection::{Opener, PooledConnection},
+        database_url::DatabaseUrl,
         error::{Error, Outage, Result},
         file::DatabaseFile,
         file_guard::FileGuard,
@@ -83,16 +79,16 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be opened, is not a database, or was written by a newer program.
-    pub async fn open(url: &str) -> Result<Self> {
-        Self::open_bounded(url, MAX_READ).await
+    pub async fn open(database: &DatabaseUrl) -> Result<Self> {
+        Self::open_bounded(database, MAX_READ).await
     }
 
     /// Same as [`Store::open`], with another maximum duration of reads.
-    pub(crate) async fn open_bounded(url: &str, max_read: Duration) -> Result<Self> {
-        let path = database_path(url)?;
-        let failed = |error| Error::Open { path: path.clone(), source: sqlx::Error::Io(error) };
-        open_files::prepare(&path).map_err(failed)?;
-        Self::open_writable(&path, true, max_read).await
+    pub(crate) async fn open_bounded(database: &DatabaseUrl, max_read: Duration) -> Result<Self> {
+        let path = database.file();
+        let failed = |error| Error::Open { path: path.to_owned(), source: sqlx::Error::Io(error) };
+        open_files::prepare(path).map_err(failed)?;
+        Self::open_writable(path, true, max_read).await
     }
 
     /// Opens a database that another process serves, for writing. SQLite serialises the writers, and the other process
@@ -100,8 +96,8 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be opened, is not a database, or was not written by this version of the program.
-    pub async fn open_beside(url: &str) -> Result<Self> {
-        Self::open_writable(&database_path(url)?, false, MAX_READ).await
+    pub async fn open_beside(database: &DatabaseUrl) -> Result<Self> {
+        Self::open_writable(database.file(), false, MAX_READ).await
     }
 
     async fn open_writable(path: &Path, migrate: bool, max_read: Duration) -> Result<Self> {
@@ -146,8 +142,8 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be opened, is not a database, or was not written by this version of the program.
-    pub async fn open_read_only(url: &str) -> Result<Self> {
-        let path = database_path(url)?;
+    pub async fn open_read_only(database: &DatabaseUrl) -> Result<Self> {
+        let path = database.file().to_owned();
         let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(LOCK_PATIENCE);
         let mut first = options.connect().await.map_err(|source| Error::Open { path: path.clone(), source })?;
         check_version(&mut first).await?;
@@ -346,41 +342,26 @@ impl std::ops::DerefMut for Tx<'_> {
     }
 }
 
-/// Path of the file that a database URL names.
-pub fn database_path(url: &str) -> Result<PathBuf> {
-    let path = match url.split_once(':') {
-        Some(("sqlite", rest)) => rest.strip_prefix("//").unwrap_or(rest),
-        Some((scheme, rest)) if rest.starts_with("//") && scheme.len() > 1 => return Err(Error::Url(url.into())),
-        _ => url,
-    };
-    if path.is_empty() || path == ":memory:" {
-        return Err(Error::Url(url.into()));
-    }
-    Ok(path.into())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use sqlx::migrate::Migrator;
 
-    async fn open(dir: &tempfile::TempDir) -> Result<Store> {
-        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await
-    }
+    use super::*;
+    use crate::store::test_database::TestDatabase;
 
     #[tokio::test]
     async fn a_reopened_database_keeps_its_epoch_and_another_has_its_own() {
-        let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        let first = open(&dir).await.expect("opens");
+        let database = TestDatabase::new();
+        let first = database.open().await;
         first.close().await;
-        assert_eq!(first.epoch(), open(&dir).await.expect("opens again").epoch());
-        assert_ne!(first.epoch(), open(&other).await.expect("opens").epoch());
+        assert_eq!(first.epoch(), database.open().await.epoch());
+        assert_ne!(first.epoch(), TestDatabase::new().open().await.epoch());
     }
 
     #[tokio::test]
     async fn a_database_from_the_future_is_refused() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         sqlx::query(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
@@ -391,14 +372,13 @@ mod tests {
         .expect("pretends");
         tx.commit().await.expect("commits");
         store.close().await;
-        assert!(matches!(open(&dir).await, Err(Error::Newer(9999))));
+        assert!(matches!(database.try_open().await, Err(Error::Newer(9999))));
     }
 
     #[tokio::test]
     async fn a_database_of_the_first_version_keeps_its_activities() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("test.db");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).foreign_keys(true);
+        let database = TestDatabase::new();
+        let options = SqliteConnectOptions::new().filename(database.file()).create_if_missing(true).foreign_keys(true);
         let mut connection = options.connect().await.expect("opens");
         let first = MIGRATIONS.iter().filter(|migration| migration.version == 1).cloned().collect();
         Migrator::with_migrations(first).run(&mut connection).await.expect("migrates");
@@ -419,7 +399,7 @@ mod tests {
         }
         sqlx::Connection::close(connection).await.expect("closes");
 
-        let store = open(&dir).await.expect("brings it up to date");
+        let store = database.open().await;
         let mut reader = store.read().await.expect("a reader");
         let kept = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
         assert_eq!((kept.fields.body.as_deref(), kept.creator.name.as_str()), (Some("hello"), "Ann"));
@@ -434,21 +414,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_is_no_database_is_refused_and_left_alone() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("test.db");
+        let database = TestDatabase::new();
+        let path = database.file();
         std::fs::write(&path, "a shopping list, longer than the header of a database file by some way".repeat(10))
             .expect("writes");
-        assert!(matches!(open(&dir).await, Err(Error::Open { .. } | Error::Migrate(_) | Error::Database(_))));
+        assert!(matches!(database.try_open().await, Err(Error::Open { .. } | Error::Migrate(_) | Error::Database(_))));
         assert!(std::fs::read_to_string(&path).expect("still text").starts_with("a shopping list"));
-    }
-
-    #[test]
-    fn only_sqlite_databases_are_understood() {
-        for url in ["leads.db", "sqlite:leads.db", "sqlite://leads.db"] {
-            assert_eq!(database_path(url).expect("a path"), PathBuf::from("leads.db"));
-        }
-        for url in ["", "sqlite:", "sqlite::memory:", "mysql://localhost/leads"] {
-            assert!(matches!(database_path(url), Err(Error::Url(_))), "{url}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     domain::{counter::Seq, id::LeadId, role::Role, time::Timestamp},
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::Columns,
@@ -34,7 +35,7 @@ impl Reader {
             Ok(Hold {
                 role: columns.parsed("role")?,
                 lead: columns.parsed("lead_id")?,
-                is_all: columns.integer("is_all")? != 0,
+                is_all: columns.flag("is_all")?,
                 first_seq: columns.seq("first_seq")?,
                 plugin: columns.text("plugin")?,
                 reason: columns.text("reason")?,
@@ -52,7 +53,8 @@ impl Tx<'_> {
             sqlx::query("DELETE FROM holds WHERE role = $1")
                 .bind(hold.role.as_str())
                 .execute(&mut *self.reader.tx)
-                .await?;
+                .await?
+                .any_number();
         }
         sqlx::query(
             "INSERT INTO holds (role, lead_id, is_all, first_seq, plugin, reason, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -60,7 +62,7 @@ impl Tx<'_> {
         )
         .bind(hold.role.as_str())
         .bind(hold.lead.to_string())
-        .bind(i64::from(hold.is_all))
+        .bind(hold.is_all)
         .bind(hold.first_seq)
         .bind(&hold.plugin)
         .bind(&hold.reason)
@@ -70,13 +72,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Removes a hold.
+    /// Removes a hold, if there is one.
     pub async fn release(&mut self, role: Role, lead: LeadId) -> Result<()> {
         sqlx::query("DELETE FROM holds WHERE role = $1 AND lead_id = $2")
             .bind(role.as_str())
             .bind(lead.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .at_most_one("holds")?;
         Ok(())
     }
 }
@@ -84,7 +87,7 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::handle::Store;
+    use crate::store::test_database::TestDatabase;
 
     fn hold(role: Role, lead: u128, is_all: bool) -> Hold {
         let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());
@@ -95,8 +98,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_hold_is_kept_once_and_one_of_all_leads_stands_for_the_others() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         let (one, two) = (hold(Role::Viewer, 1, false), hold(Role::Viewer, 2, false));
         let others = hold(Role::Sales, 1, false);

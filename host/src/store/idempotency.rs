@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     domain::{id::UserId, time::Timestamp},
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::Columns,
@@ -50,7 +51,8 @@ impl Tx<'_> {
         sqlx::query("DELETE FROM idempotency_keys WHERE created_at < $1")
             .bind(since.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .any_number();
         sqlx::query(
             "INSERT INTO idempotency_keys (user_id, key, fingerprint, outcome, created_at) VALUES ($1, $2, $3, $4, $5)",
         )

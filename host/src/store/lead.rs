@@ -14,9 +14,10 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        dialect,
         error::Result,
         handle::{Reader, Tx},
-        row::{Columns, json},
+        row::{Columns, WriteQuery, json},
         search,
     },
 };
@@ -93,7 +94,7 @@ impl LeadSortKey {
         match self {
             Self::UpdatedAt => "l.updated_at",
             Self::CreatedAt => "l.created_at",
-            Self::LastActivityAt => "coalesce(l.last_activity_at, '')",
+            Self::LastActivityAt => dialect::LAST_ACTIVITY,
             Self::Title => "coalesce(s.title, '')",
             Self::Company => "coalesce(s.company, '')",
             Self::Status => "l.status",
@@ -201,9 +202,9 @@ impl Reader {
             // A comparison with NULL yields NULL.
             query.push("coalesce(");
             matching(&mut query, filter, viewpoint);
-            query.push(", 0)");
+            query.push(", FALSE)");
         } else {
-            query.push("1");
+            query.push("TRUE");
         }
         query.push(" AS matches").push(FROM);
         if filter.text.is_some() || matches!(filter.sort.key, LeadSortKey::Title | LeadSortKey::Company) {
@@ -229,7 +230,7 @@ impl Reader {
         let mut rows = query.build().fetch(&mut *self.tx);
         let (mut leads, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.try_next().await? {
-            let matches = Columns { table: "leads", row: &row }.integer("matches")? != 0;
+            let matches = Columns { table: "leads", row: &row }.flag("matches")?;
             leads.push(FoundLead { position: position(&row, filter.sort.key)?, lead: lead(&row)?, matches });
             bytes += long_texts(&row)?;
             if bytes >= max_bytes {
@@ -242,11 +243,16 @@ impl Reader {
 
     /// Sample of about `limit` leads at most, spread over the table.
     pub async fn sample_leads(&mut self, limit: u32) -> Result<Vec<Lead>> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT max(rowid) FROM leads").fetch_one(&mut *self.tx).await?;
-        let every = last.unwrap_or(0) / i64::from(limit.max(1)) + 1;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM leads WHERE deleted_at IS NULL").fetch_one(&mut *self.tx).await?;
+        let every = count / i64::from(limit.max(1)) + 1;
         let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(FROM).push(" WHERE l.deleted_at IS NULL AND l.rowid % ").push_bind(every);
-        query.push(" = 0 ORDER BY l.rowid DESC LIMIT ").push_bind(limit);
+        query.push(FROM).push(
+            " WHERE l.id IN (SELECT id FROM
+                 (SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM leads WHERE deleted_at IS NULL)
+                 AS placed WHERE place % ",
+        );
+        query.push_bind(every).push(" = 0) ORDER BY l.created_at DESC, l.id DESC LIMIT ").push_bind(limit);
         query.build().fetch_all(&mut *self.tx).await?.iter().map(lead).collect()
     }
 
@@ -281,7 +287,7 @@ fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
 
 /// Adds an expression that is true if the filter accepts a lead.
 fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
-    query.push("(1");
+    query.push("(TRUE");
     if !filter.statuses.is_empty() {
         query.push(" AND l.status IN (");
         let mut names = query.separated(", ");
@@ -316,62 +322,32 @@ fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &V
 
 impl Tx<'_> {
     pub async fn insert_lead(&mut self, lead: &Lead) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO leads (title, status, contact_name, company, email, phone, source, value_cents, currency,
-                 description, custom, owner_id, last_activity_at, version, rev, updated_at, id, created_by, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-        )
-        .bind(&lead.fields.title)
-        .bind(lead.fields.status.as_str())
-        .bind(&lead.fields.contact_name)
-        .bind(&lead.fields.company)
-        .bind(&lead.fields.email)
-        .bind(&lead.fields.phone)
-        .bind(&lead.fields.source)
-        .bind(lead.fields.value_cents)
-        .bind(&lead.fields.currency)
-        .bind(&lead.fields.description)
-        .bind(json(&lead.fields.custom))
-        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
-        .bind(lead.last_activity_at.map(|time| time.to_string()))
-        .bind(lead.version)
-        .bind(lead.rev)
-        .bind(lead.updated_at.to_string())
-        .bind(lead.id.to_string())
-        .bind(lead.created_by.id.to_string())
-        .bind(lead.created_at.to_string())
-        .execute(&mut *self.reader.tx)
-        .await?;
+        let insert = sqlx::query(concat!(
+            "INSERT INTO leads (",
+            columns!(leads written),
+            ", id, rev, created_by, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+        ));
+        bind_written(insert, lead)
+            .bind(lead.rev)
+            .bind(lead.created_by.id.to_string())
+            .bind(lead.created_at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await?;
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
     /// Updates all mutable columns of a lead and increments its `rev`.
     pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
         walk_step!("save_lead");
-        lead.rev = sqlx::query_scalar(
-            "UPDATE leads SET title = $1, status = $2, contact_name = $3, company = $4, email = $5, phone = $6, source = $7,
-                 value_cents = $8, currency = $9, description = $10, custom = $11, owner_id = $12, last_activity_at = $13,
-                 version = $14, updated_at = $15, rev = rev + 1
-             WHERE id = $16 RETURNING rev",
-        )
-        .bind(&lead.fields.title)
-        .bind(lead.fields.status.as_str())
-        .bind(&lead.fields.contact_name)
-        .bind(&lead.fields.company)
-        .bind(&lead.fields.email)
-        .bind(&lead.fields.phone)
-        .bind(&lead.fields.source)
-        .bind(lead.fields.value_cents)
-        .bind(&lead.fields.currency)
-        .bind(&lead.fields.description)
-        .bind(json(&lead.fields.custom))
-        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
-        .bind(lead.last_activity_at.map(|time| time.to_string()))
-        .bind(lead.version)
-        .bind(lead.updated_at.to_string())
-        .bind(lead.id.to_string())
-        .fetch_one(&mut *self.reader.tx)
-        .await?;
+        let update = sqlx::query(concat!(
+            "UPDATE leads SET (",
+            columns!(leads written),
+            ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15), rev = rev + 1
+             WHERE id = $16 RETURNING rev"
+        ));
+        let row = bind_written(update, lead).fetch_one(&mut *self.reader.tx).await?;
+        lead.rev = Columns { table: "leads", row: &row }.integer("rev")?;
         search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
     }
 
@@ -403,6 +379,28 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+/// Binds the columns of `columns!(leads written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, lead: &'q Lead) -> WriteQuery<'q> {
+    let fields = &lead.fields;
+    query
+        .bind(&fields.title)
+        .bind(fields.status.as_str())
+        .bind(&fields.contact_name)
+        .bind(&fields.company)
+        .bind(&fields.email)
+        .bind(&fields.phone)
+        .bind(&fields.source)
+        .bind(fields.value_cents)
+        .bind(&fields.currency)
+        .bind(&fields.description)
+        .bind(json(&fields.custom))
+        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
+        .bind(lead.last_activity_at.map(|time| time.to_string()))
+        .bind(lead.version)
+        .bind(lead.updated_at.to_string())
+        .bind(lead.id.to_string())
 }
 
 fn lead(row: &SqliteRow) -> Result<Lead> {

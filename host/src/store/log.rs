@@ -14,6 +14,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::{Columns, json},
@@ -70,6 +71,12 @@ impl Reader {
         rows.iter().map(reset).collect()
     }
 
+    /// Seq of the newest reset line of a role; 0 without one.
+    pub async fn newest_reset(&mut self, role: Role) -> Result<Seq> {
+        let seq = sqlx::query_scalar("SELECT seq FROM delivery_resets WHERE role = $1").bind(role.as_str());
+        Ok(seq.fetch_optional(&mut *self.tx).await?.unwrap_or_default())
+    }
+
     pub async fn event(&mut self, seq: Seq) -> Result<Option<Event>> {
         let row = sqlx::query(concat!("SELECT ", columns!(events), " FROM events WHERE seq = $1"))
             .bind(seq)
@@ -112,7 +119,8 @@ impl Tx<'_> {
     /// Generates a new epoch.
     pub(crate) async fn renew_epoch(&mut self) -> Result<Epoch> {
         let epoch = Epoch::generate();
-        sqlx::query("UPDATE log SET epoch = $1").bind(&epoch).execute(&mut *self.reader.tx).await?;
+        let update = sqlx::query("UPDATE log SET epoch = $1").bind(&epoch);
+        update.execute(&mut *self.reader.tx).await?.exactly_one("log")?;
         Ok(epoch)
     }
 
@@ -150,13 +158,15 @@ impl Tx<'_> {
                     .bind(seq)
                     .bind(user.to_string())
                     .execute(&mut *self.reader.tx)
-                    .await?;
+                    .await?
+                    .exactly_one("users")?;
                 return Ok(());
             }
         };
         for role in roles {
             sqlx::query(
-                "INSERT INTO delivery_resets (role, seq) VALUES ($1, $2) ON CONFLICT DO UPDATE SET seq = excluded.seq",
+                "INSERT INTO delivery_resets (role, seq) VALUES ($1, $2)
+                 ON CONFLICT (role) DO UPDATE SET seq = excluded.seq",
             )
             .bind(role.as_str())
             .bind(seq)
@@ -170,10 +180,10 @@ impl Tx<'_> {
     pub async fn prune_events(&mut self, seq: Seq, limit: u32) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM events WHERE seq IN
-                 (SELECT seq FROM events WHERE seq < min($1, (SELECT head FROM log)) ORDER BY seq LIMIT $2)",
+                 (SELECT seq FROM events WHERE seq < $1 AND seq < (SELECT head FROM log) ORDER BY seq LIMIT $2)",
         );
         let done = done.bind(seq).bind(limit);
-        Ok(done.execute(&mut *self.reader.tx).await?.rows_affected())
+        Ok(done.execute(&mut *self.reader.tx).await?.any_number())
     }
 }
 
@@ -196,12 +206,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::handle::Store;
+    use crate::store::test_database::TestDatabase;
 
     #[tokio::test]
     async fn a_time_leads_to_the_first_event_that_is_not_older() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let at = |millis| Timestamp::from_millis(millis).expect("in range");
         let mut tx = store.write().await.expect("a transaction");
         assert_eq!(tx.first_seq_since(at(0)).await.expect("reads"), Seq(1));
@@ -225,8 +235,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_pruned_from_the_oldest_on_but_never_the_newest() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
         assert_eq!((tx.oldest().await.expect("reads"), tx.prune_events(Seq(9), 9).await.expect("prunes")), (Seq(1), 0));
         let leads = [LeadId(uuid::Uuid::from_u128(1)), LeadId(uuid::Uuid::from_u128(2))];

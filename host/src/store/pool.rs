@@ -20,6 +20,7 @@ use tracing::warn;
 
 use crate::store::{
     connection::{Opener, PooledConnection},
+    dialect,
     error::{self, Error, Explained, Outage, Result},
     health::DatabaseHealth,
 };
@@ -91,9 +92,8 @@ impl ConnectionPool {
     /// Statement that begins a transaction.
     pub(crate) fn opening(&self) -> &'static str {
         match self.kind {
-            PoolKind::Reader(_) => "BEGIN",
-            // A deferred transaction starts as a reader; once another writer commits it can no longer write.
-            PoolKind::Writer => "BEGIN IMMEDIATE",
+            PoolKind::Reader(_) => dialect::BEGIN_READ,
+            PoolKind::Writer => dialect::BEGIN_WRITE,
         }
     }
 

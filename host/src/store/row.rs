@@ -3,7 +3,11 @@
 use std::{fmt::Display, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Decode, Row, Sqlite, Type, sqlite::SqliteRow};
+use sqlx::{
+    Decode, Row, Sqlite, Type,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use crate::{
     domain::{
@@ -12,6 +16,9 @@ use crate::{
     },
     store::error::{Error, Result},
 };
+
+/// Statement whose values are bound by the type that is written.
+pub(crate) type WriteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// Row with the name of its table, for error messages.
 pub(crate) struct Columns<'r> {
@@ -41,6 +48,11 @@ impl Columns<'_> {
     }
 
     pub(crate) fn generation(&self, column: &str) -> Result<Generation> {
+        self.get(column)
+    }
+
+    /// Boolean, which SQLite stores as 0 or 1.
+    pub(crate) fn flag(&self, column: &str) -> Result<bool> {
         self.get(column)
     }
 

@@ -9,7 +9,11 @@ use crate::{
         id::LeadId,
         lead::LeadFields,
     },
-    store::error::Result,
+    store::{
+        affected::AffectedRows,
+        dialect::{self, push_contains},
+        error::Result,
+    },
 };
 
 /// Number of leads that one transaction fills in.
@@ -91,8 +95,9 @@ async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folde
         " ON CONFLICT (lead_id) DO UPDATE SET title = excluded.title, contact_name = excluded.contact_name,
              company = excluded.company, email = excluded.email, phone = excluded.phone,
              phone_digits = excluded.phone_digits, description = excluded.description
-         WHERE (title, contact_name, company, email, phone, phone_digits, description)
-             IS NOT (excluded.title, excluded.contact_name, excluded.company, excluded.email, excluded.phone,
+         WHERE (lead_search.title, lead_search.contact_name, lead_search.company, lead_search.email, lead_search.phone,
+                 lead_search.phone_digits, lead_search.description)
+             <> (excluded.title, excluded.contact_name, excluded.company, excluded.email, excluded.phone,
                  excluded.phone_digits, excluded.description)",
     );
     query.build().execute(executor).await?;
@@ -102,11 +107,13 @@ async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folde
 /// Restricts a query to leads of which a field contains the text; `searchable` lists the fields that may be searched.
 pub(crate) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &[&'static str]) {
     let (folded, digits) = (fold(text), phone_digits(text));
-    query.push(" AND (0");
+    query.push(" AND (FALSE");
     for (field, column) in SEARCHED.iter().filter(|(field, _)| searchable.contains(field)) {
-        query.push(format_args!(" OR instr({column}, ")).push_bind(folded.clone()).push(") > 0");
+        query.push(" OR ");
+        push_contains(query, column, folded.clone());
         if let (&"phone", Some(digits)) = (field, &digits) {
-            query.push(" OR instr(s.phone_digits, ").push_bind(digits.clone()).push(") > 0");
+            query.push(" OR ");
+            push_contains(query, "s.phone_digits", digits.clone());
         }
     }
     query.push(")");
@@ -118,7 +125,7 @@ pub(crate) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &
 pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
     let mut filled = 0;
     loop {
-        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = connection.begin_with(dialect::BEGIN_WRITE).await?;
         let (folding, target, done): (i64, i64, String) =
             sqlx::query_as("SELECT folding, target, done FROM lead_search_state WHERE id = 1")
                 .fetch_one(&mut *tx)
@@ -149,7 +156,8 @@ pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
             .bind(FOLDING)
             .bind(rows.last().filter(|_| !is_last).map(|row| row.lead.as_str()).unwrap_or_default())
             .execute(&mut *tx)
-            .await?;
+            .await?
+            .exactly_one("lead_search_state")?;
         tx.commit().await?;
     }
     if filled > 0 {

@@ -1,5 +1,7 @@
 //! Login sessions and their refresh tokens, which are stored only as hashes.
 
+use uuid::Uuid;
+
 use crate::{
     domain::{
         id::{SessionId, UserId},
@@ -7,6 +9,7 @@ use crate::{
         user::User,
     },
     store::{
+        affected::AffectedRows,
         error::Result,
         handle::{Reader, Tx},
         row::Columns,
@@ -22,6 +25,9 @@ pub struct StoredRefreshToken {
     pub used_at: Option<Timestamp>,
     pub session_ended: bool,
 }
+
+/// Id that no session has.
+const NO_SESSION: SessionId = SessionId(Uuid::nil());
 
 impl Reader {
     /// User of a session, unless the session has ended or expired.
@@ -77,7 +83,8 @@ impl Tx<'_> {
             .bind(user.to_string())
             .bind(now.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .any_number();
         sqlx::query("INSERT INTO sessions (id, user_id, created_at, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(id.to_string())
             .bind(user.to_string())
@@ -103,28 +110,31 @@ impl Tx<'_> {
             .bind(session.to_string())
             .bind(now.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .any_number();
         sqlx::query("UPDATE refresh_tokens SET used_at = $1 WHERE hash = $2")
             .bind(now.to_string())
             .bind(hash)
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .exactly_one("refresh_tokens")?;
         sqlx::query("UPDATE sessions SET expires_at = $1 WHERE id = $2")
             .bind(expires_at.to_string())
             .bind(session.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .exactly_one("sessions")?;
         self.insert_refresh_token(session, successor_hash, now, expires_at).await
     }
 
     /// Ends one session; false if it had ended before.
     pub async fn end_session(&mut self, id: SessionId, now: Timestamp) -> Result<bool> {
-        let done = sqlx::query("UPDATE sessions SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL")
+        sqlx::query("UPDATE sessions SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL")
             .bind(now.to_string())
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(done.rows_affected() > 0)
+            .await?
+            .at_most_one("sessions")
     }
 
     /// Ends a user's sessions, all or all but one, and returns those that ended.
@@ -139,7 +149,7 @@ impl Tx<'_> {
         )
         .bind(now.to_string())
         .bind(user.to_string())
-        .bind(except.map(|id| id.to_string()).unwrap_or_default())
+        .bind(except.unwrap_or(NO_SESSION).to_string())
         .fetch_all(&mut *self.reader.tx)
         .await?;
         rows.iter().map(|row| Columns { table: "sessions", row }.parsed("id")).collect()

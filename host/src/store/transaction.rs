@@ -292,23 +292,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::counter::Seq,
-        {
-            domain::{event::NewEvent, time::Timestamp},
-            store::{
-                handle::{Store, Tx},
-                maintenance::SMALL_WAL,
-            },
+        domain::{counter::Seq, event::NewEvent, time::Timestamp},
+        store::{
+            handle::{Store, Tx},
+            maintenance::SMALL_WAL,
+            test_database::TestDatabase,
         },
     };
 
-    async fn open(dir: &tempfile::TempDir) -> Store {
-        Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens")
-    }
-
     /// Connection of another process, as far as SQLite can tell.
-    async fn stranger(dir: &tempfile::TempDir) -> SqliteConnection {
-        let options = SqliteConnectOptions::new().filename(dir.path().join("test.db"));
+    async fn stranger(database: &TestDatabase) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(database.file());
         options.busy_timeout(Duration::from_millis(1)).connect().await.expect("opens")
     }
 
@@ -338,8 +332,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_that_sqlite_rolled_back_by_itself_ends_alone() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         assert_eq!(write(&store).await.expect("writes"), Seq(1));
 
         let mut tx = store.write().await.expect("a transaction");
@@ -362,8 +356,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_sqlite_ended_by_itself_holds_no_old_state() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         for seq in 1..=20 {
             let mut reader = store.read().await.expect("a reader");
             // Same effect as an I/O error on a transaction.
@@ -376,9 +370,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_transaction_leaves_no_lock_and_no_change() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
-        let mut other = stranger(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
+        let mut other = stranger(&database).await;
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx, 10).await.expect("a line");
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect_err("is locked");
@@ -391,9 +385,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_waiting_for_the_lock_does_not_get_it_later() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
-        let mut other = stranger(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
+        let mut other = stranger(&database).await;
         sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locks");
         assert!(timeout(Duration::from_millis(50), store.write()).await.is_err());
         sqlx::query("ROLLBACK").execute(&mut other).await.expect("ends");
@@ -404,8 +398,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_commit_goes_on_when_its_caller_leaves() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
         let mut appended = store.appended();
         let mut tx = store.write().await.expect("a transaction");
         append(&mut tx, 10).await.expect("a line");
@@ -422,10 +416,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_stays_open_is_ended() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("test.db");
-        let store =
-            Store::open_bounded(path.to_str().expect("utf-8"), Duration::from_millis(100)).await.expect("opens");
+        let database = TestDatabase::new();
+        let store = Store::open_bounded(&database.url(), Duration::from_millis(100)).await.expect("opens");
         let mut idle = store.read().await.expect("a reader");
         assert_eq!(idle.head().await.expect("reads"), Seq(0));
         let error = soon("the read is ended", async || idle.head().await.err()).await;
@@ -441,9 +433,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_write_ahead_log_is_cut_once_nobody_reads_from_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = open(&dir).await;
-        let mut other = stranger(&dir).await;
+        let database = TestDatabase::new();
+        let store = database.open().await;
+        let mut other = stranger(&database).await;
         sqlx::query("BEGIN").execute(&mut other).await.expect("begins");
         sqlx::query("SELECT * FROM log").fetch_all(&mut other).await.expect("reads an old state");
         for _ in 0..12 {

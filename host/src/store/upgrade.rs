@@ -5,6 +5,7 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 use crate::{
     domain::user::canonical_email,
     store::{
+        affected::AffectedRows,
         error::{Error, Result, taken},
         row::Columns,
     },
@@ -31,7 +32,7 @@ pub(crate) async fn check_version(connection: &mut SqliteConnection) -> Result<(
 /// An address whose canonical spelling belongs to another account is left unchanged and logged: nobody can sign in with
 /// it until an administrator has changed it.
 pub(crate) async fn normalise_emails(first: &mut SqliteConnection) -> Result<()> {
-    let rows = sqlx::query("SELECT id, email FROM users WHERE email GLOB '*[^ -@[-~]*'").fetch_all(&mut *first).await?;
+    let rows = sqlx::query("SELECT id, email FROM users").fetch_all(&mut *first).await?;
     for row in &rows {
         let columns = Columns { table: "users", row };
         let (id, email) = (columns.text("id")?, columns.text("email")?);
@@ -41,7 +42,7 @@ pub(crate) async fn normalise_emails(first: &mut SqliteConnection) -> Result<()>
         }
         let update = sqlx::query("UPDATE users SET email = $1 WHERE id = $2").bind(canonical).bind(&id);
         match update.execute(&mut *first).await.map_err(taken) {
-            Ok(_) => {}
+            Ok(done) => done.exactly_one("users")?,
             Err(Error::Taken(_)) => {
                 tracing::warn!(user.id = id, "an account cannot sign in: another has the same e-mail address in NFC");
             }

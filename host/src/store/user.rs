@@ -1,6 +1,7 @@
 //! Accounts, their known networks, and the facts that authorise a caller.
 
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 
 use crate::{
     domain::{
@@ -11,9 +12,10 @@ use crate::{
         user::{User, UserRef, canonical_email},
     },
     store::{
+        affected::AffectedRows,
         error::{Result, taken},
         handle::{Reader, Tx},
-        row::Columns,
+        row::{Columns, WriteQuery},
     },
 };
 
@@ -27,6 +29,8 @@ pub struct AccountStanding {
 
 /// Maximum number of known networks per account.
 const KNOWN_NETWORKS: u32 = 20;
+/// Id that no account has and that sorts before every other.
+const NO_USER: UserId = UserId(Uuid::nil());
 
 impl Reader {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>> {
@@ -89,7 +93,7 @@ impl Reader {
     pub async fn is_known_network(&mut self, id: Option<UserId>, network: &str, since: Timestamp) -> Result<bool> {
         // Without an account the query runs all the same, so that it takes as long.
         let row = sqlx::query("SELECT 1 FROM known_networks WHERE user_id = $1 AND network = $2 AND seen_at >= $3")
-            .bind(id.map(|id| id.to_string()).unwrap_or_default())
+            .bind(id.unwrap_or(NO_USER).to_string())
             .bind(network)
             .bind(since.to_string())
             .fetch_optional(&mut *self.tx)
@@ -105,7 +109,7 @@ impl Reader {
     /// Returns at most `limit` accounts in order of creation, after the account `after`.
     pub async fn users(&mut self, after: Option<UserId>, limit: u32) -> Result<Vec<User>> {
         let rows = sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE id > $1 ORDER BY id LIMIT $2"))
-            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(after.unwrap_or(NO_USER).to_string())
             .bind(limit)
             .fetch_all(&mut *self.tx)
             .await?;
@@ -117,7 +121,7 @@ impl Reader {
         let rows = sqlx::query(concat!(
             "SELECT ",
             columns!(users),
-            " FROM users WHERE active = 1 AND role <> 'VIEWER' ORDER BY name, id"
+            " FROM users WHERE active AND role <> 'VIEWER' ORDER BY name, id"
         ))
         .fetch_all(&mut *self.tx)
         .await?;
@@ -127,7 +131,7 @@ impl Reader {
     /// Active users of a role.
     pub async fn users_of_role(&mut self, role: Role) -> Result<Vec<UserId>> {
         let rows =
-            sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE active = 1 AND role = $1 ORDER BY id"))
+            sqlx::query(concat!("SELECT ", columns!(users), " FROM users WHERE active AND role = $1 ORDER BY id"))
                 .bind(role.as_str())
                 .fetch_all(&mut *self.tx)
                 .await?;
@@ -141,21 +145,17 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::Taken`](crate::store::Error::Taken) when an account with the address exists.
     pub async fn insert_user(&mut self, user: &User, password_hash: &str) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO users (id, email, name, role, active, password_hash, created_at, updated_at, rights_seq)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT head FROM log))",
-        )
-        .bind(user.id.to_string())
-        .bind(&user.email)
-        .bind(&user.name)
-        .bind(user.role.as_str())
-        .bind(user.active)
-        .bind(password_hash)
-        .bind(user.created_at.to_string())
-        .bind(user.updated_at.to_string())
-        .execute(&mut *self.reader.tx)
-        .await
-        .map_err(taken)?;
+        let insert = sqlx::query(concat!(
+            "INSERT INTO users (",
+            columns!(users written),
+            ", id, password_hash, created_at, rights_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT head FROM log))"
+        ));
+        bind_written(insert, user)
+            .bind(password_hash)
+            .bind(user.created_at.to_string())
+            .execute(&mut *self.reader.tx)
+            .await
+            .map_err(taken)?;
         Ok(())
     }
 
@@ -164,17 +164,13 @@ impl Tx<'_> {
     /// # Errors
     /// [`Error::Taken`](crate::store::Error::Taken) when another account has the address.
     pub async fn save_user(&mut self, user: &User) -> Result<()> {
-        sqlx::query("UPDATE users SET email = $1, name = $2, role = $3, active = $4, updated_at = $5 WHERE id = $6")
-            .bind(&user.email)
-            .bind(&user.name)
-            .bind(user.role.as_str())
-            .bind(user.active)
-            .bind(user.updated_at.to_string())
-            .bind(user.id.to_string())
-            .execute(&mut *self.reader.tx)
-            .await
-            .map_err(taken)?;
-        Ok(())
+        let update = sqlx::query(concat!(
+            "UPDATE users SET (",
+            columns!(users written),
+            ") = ($1, $2, $3, $4, $5) WHERE id = $6"
+        ));
+        let done = bind_written(update, user).execute(&mut *self.reader.tx).await.map_err(taken)?;
+        done.exactly_one("users")
     }
 
     pub async fn save_password_hash(&mut self, id: UserId, password_hash: &str) -> Result<()> {
@@ -182,19 +178,23 @@ impl Tx<'_> {
             .bind(password_hash)
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
-        Ok(())
+            .await?
+            .exactly_one("users")
     }
 }
 
 impl Tx<'_> {
     /// Refuses tokens without a session that were issued up to `now`.
     pub async fn refuse_older_tokens(&mut self, id: UserId, now: Timestamp) -> Result<()> {
-        sqlx::query("UPDATE users SET tokens_not_before = $2 WHERE id = $1 AND COALESCE(tokens_not_before, '') < $2")
-            .bind(id.to_string())
-            .bind(now.to_string())
-            .execute(&mut *self.reader.tx)
-            .await?;
+        sqlx::query(
+            "UPDATE users SET tokens_not_before = $2
+             WHERE id = $1 AND (tokens_not_before IS NULL OR tokens_not_before < $2)",
+        )
+        .bind(id.to_string())
+        .bind(now.to_string())
+        .execute(&mut *self.reader.tx)
+        .await?
+        .at_most_one("users")?;
         Ok(())
     }
 
@@ -203,7 +203,8 @@ impl Tx<'_> {
         sqlx::query("DELETE FROM known_networks WHERE user_id = $1")
             .bind(id.to_string())
             .execute(&mut *self.reader.tx)
-            .await?;
+            .await?
+            .any_number();
         Ok(())
     }
 
@@ -225,9 +226,21 @@ impl Tx<'_> {
         .bind(id.to_string())
         .bind(KNOWN_NETWORKS)
         .execute(&mut *self.reader.tx)
-        .await?;
+        .await?
+        .any_number();
         Ok(())
     }
+}
+
+/// Binds the columns of `columns!(users written)`, then the id.
+fn bind_written<'q>(query: WriteQuery<'q>, user: &'q User) -> WriteQuery<'q> {
+    query
+        .bind(&user.email)
+        .bind(&user.name)
+        .bind(user.role.as_str())
+        .bind(user.active)
+        .bind(user.updated_at.to_string())
+        .bind(user.id.to_string())
 }
 
 pub(crate) fn user(row: &SqliteRow) -> Result<User> {
@@ -237,7 +250,7 @@ pub(crate) fn user(row: &SqliteRow) -> Result<User> {
         email: columns.text("email")?,
         name: columns.text("name")?,
         role: columns.parsed("role")?,
-        active: columns.integer("active")? != 0,
+        active: columns.flag("active")?,
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })

@@ -1,6 +1,7 @@
 //! The house plan, kept true: who may import whom, whose types stay at home, no circles, names that are unique.
 
 mod graph;
+mod sql;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,6 +1,10 @@
 //! A whole server on a free port with a database of its own, and clients that speak to it as users do.
 
-use std::{num::NonZeroU32, path::Path, process::Command};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use leadwire::{
     app::App,
@@ -11,6 +15,7 @@ use leadwire::{
         user::{NewUser, User},
     },
     server::Server,
+    store::Store,
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -136,7 +141,7 @@ fn config(dir: &TempDir, change: impl FnOnce(&mut Config)) -> Config {
     let plenty = NonZeroU32::new(100_000).expect("not zero");
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        database: dir.path().join("leadwire.db").display().to_string(),
+        database: database(dir.path()).display().to_string(),
         data_dir: Some(dir.path().join("data")),
         ..Config::default()
     };
@@ -153,6 +158,16 @@ fn config(dir: &TempDir, change: impl FnOnce(&mut Config)) -> Config {
     config.auth.login_limits.waiting = plenty;
     change(&mut config);
     config
+}
+
+/// The database of a server whose home is `home`, as `leadwire` and these tests name it.
+fn database(home: &Path) -> PathBuf {
+    home.join("leadwire.db")
+}
+
+/// Opens the database of a server that has stopped, or makes one: the one place that decides which engine that is.
+pub async fn open_store(home: &Path) -> Store {
+    Store::open(&database(home).into()).await.expect("a store")
 }
 
 /// Somebody who speaks HTTP.

@@ -63,8 +63,7 @@ impl CurrentRules {
             Some(id) => Some(CurrentLead::new(reader.lead(id).await?)),
             None => None,
         };
-        let resets = reader.resets().await?;
-        let reset = resets.iter().find(|(of, _)| *of == role).map_or(Seq::START, |(_, seq)| *seq);
+        let reset = reader.newest_reset(role).await?;
         let rights = match user {
             Some(user) => reader.rights_seq(user.id).await?,
             None => Seq::START,

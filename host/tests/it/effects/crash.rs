@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use leadwire::{
     domain::{counter::Seq, event::Event},
-    store::{Store, follower::FollowerStats},
+    store::follower::FollowerStats,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -14,7 +14,7 @@ use crate::{
     guest::{FIRST_ID, Guest, Outcome, Wants},
     process::{self, Process},
     socket_client::PATIENCE,
-    support,
+    support::{self, open_store},
 };
 
 const ROUNDS: u64 = 20;
@@ -26,7 +26,7 @@ const LEAST_IN_THE_MIDDLE: u64 = 5;
 async fn twenty_kills_lose_no_effect_and_double_none() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "[plugins]\ndir = \"plugins\"\n[effects]\nfirst_delay = \"10ms\"\n");
-    let before = store(home.path()).await;
+    let before = open_store(home.path()).await;
     let sales = before.read().await.expect("a reader").user_by_email(&process::email("SALES")).await.expect("readable");
     let notified = sales.expect("an account").0.id;
     before.close().await;
@@ -109,19 +109,15 @@ async fn write(url: String, token: String) {
     }
 }
 
-async fn store(home: &Path) -> Store {
-    Store::open(home.join("leadwire.db").to_str().expect("utf-8")).await.expect("a store")
-}
-
 async fn standing(home: &Path) -> FollowerStats {
-    let store = store(home).await;
+    let store = open_store(home).await;
     let standing = store.read().await.expect("a reader").standings().await.expect("readable").remove(0);
     store.close().await;
     standing
 }
 
 async fn events(home: &Path) -> Vec<Event> {
-    let store = store(home).await;
+    let store = open_store(home).await;
     let mut reader = store.read().await.expect("a reader");
     let head = reader.head().await.expect("a head");
     let events = reader.events_after(Seq(0), u32::try_from(head.0).expect("a small log")).await.expect("events");

@@ -14,7 +14,7 @@ use leadwire::{
     effects,
     plugin::PluginState,
     server::Server,
-    store::{Store, follower::FollowerStats},
+    store::follower::FollowerStats,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::{
     guest::{FIRST_ID, Guest, Outcome, Ruling, Wants, outcome},
     plugin::explain::leadwire,
     socket_client::{PATIENCE, SocketClient, Transport},
-    support::TestApp,
+    support::{TestApp, open_store},
 };
 
 const NEVER: &str = "2999-01-01T00:00:00Z";
@@ -512,7 +512,7 @@ async fn a_plugin_keeps_its_state_and_its_place_when_the_server_stops() {
     settled(&app, "clock").await;
     let (dir, server) = (app.dir, app.server);
     stop(server).await;
-    let store = Store::open(dir.path().join("leadwire.db").to_str().expect("utf-8")).await.expect("opens");
+    let store = open_store(dir.path()).await;
     let mut reader = store.read().await.expect("a reader");
     let (head, follower) = (reader.head().await.expect("a head"), reader.follower("clock").await.expect("readable"));
     assert_eq!(follower.map(|follower| (follower.seq, follower.state)), Some((head, Some("kept".into()))));

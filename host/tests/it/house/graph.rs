@@ -267,7 +267,7 @@ impl<'ast> Visit<'ast> for Found {
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
 }
 
-fn is_for_tests(attribute: &Attribute) -> bool {
+pub fn is_for_tests(attribute: &Attribute) -> bool {
     attribute.path().is_ident("cfg")
         && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
 }

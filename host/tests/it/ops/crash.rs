@@ -1,5 +1,6 @@
 //! Killed in the middle of concurrent writes, the server loses nothing it had answered.
 
+use leadwire::domain::counter::Seq;
 use std::{
     sync::{
         Arc,
@@ -8,12 +9,11 @@ use std::{
     time::Duration,
 };
 
-use leadwire::{domain::counter::Seq, store::Store};
 use serde_json::{Value, json};
 
 use crate::{
     process::{self, Process},
-    support,
+    support::{self, open_store},
 };
 
 const WRITERS: usize = 16;
@@ -40,7 +40,7 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
     }
     drop(server);
 
-    let store = Store::open(&format!("sqlite://{}", home.path().join("leadwire.db").display())).await.expect("a store");
+    let store = open_store(home.path()).await;
     let mut reader = store.read().await.expect("a reader");
     let head = reader.head().await.expect("the head");
     let mut events = Vec::new();

@@ -3,6 +3,7 @@
 //!
 //! Faults are made by the means that the machine allows; each test prints which it used.
 
+use leadwire::domain::counter::Seq;
 use std::{
     fs,
     io::Write,
@@ -18,7 +19,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use leadwire::{domain::counter::Seq, store::Store};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
@@ -32,7 +32,7 @@ use crate::{
     guest::Guest,
     process::{self, Process},
     socket_client::{PATIENCE, SocketClient, Transport},
-    support::{self, Reply},
+    support::{self, Reply, open_store},
 };
 
 const WRITERS: usize = 4;
@@ -195,7 +195,7 @@ impl Scene {
         }
         drop(server);
 
-        let store = Store::open(self.database.to_str().expect("utf-8")).await.expect("a store");
+        let store = open_store(self.database.parent().expect("its folder")).await;
         let mut reader = store.read().await.expect("a reader");
         let (head, mut seqs) = (reader.head().await.expect("the head"), Vec::new());
         while let Some(last) = Some(Seq(seqs.len() as u64)).filter(|last| *last < head) {

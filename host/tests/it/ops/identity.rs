@@ -77,7 +77,7 @@ fn delete_database(home: &Path) {
 
 /// The epoch of a database that may be in use.
 async fn epoch(database: &Path) -> Epoch {
-    let store = Store::open_read_only(database.to_str().expect("utf-8")).await.expect("a database");
+    let store = Store::open_read_only(&database.to_owned().into()).await.expect("a database");
     let epoch = store.epoch().to_owned();
     store.close().await;
     epoch

@@ -6,19 +6,16 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use leadwire::{
-    domain::{
-        activity::ActivityFields,
-        actor::Actor,
-        command::Command,
-        counter::Seq,
-        id::{ActivityId, LeadId},
-        lead::LeadFields,
-        policy::Scope,
-        role::Role,
-        time::Timestamp,
-    },
-    store::Store,
+use leadwire::domain::{
+    activity::ActivityFields,
+    actor::Actor,
+    command::Command,
+    counter::Seq,
+    id::{ActivityId, LeadId},
+    lead::LeadFields,
+    policy::Scope,
+    role::Role,
+    time::Timestamp,
 };
 use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
@@ -27,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     guest::{Edit, Guest},
     socket_client::{SocketClient, Transport},
-    support::TestApp,
+    support::{TestApp, open_store},
 };
 
 /// Somebody who works through a morning, and notes what plugins are asked about it.
@@ -219,7 +216,7 @@ async fn the_golden_recording_is_what_the_server_emits() {
     let mut reads = recorder.reads(lead).await;
     reads.push(recorder.viewers(lead, &reads[0]).await);
 
-    let store = Store::open(&recorder.app.dir.path().join("leadwire.db").display().to_string()).await.expect("opens");
+    let store = open_store(recorder.app.dir.path()).await;
     let events = store.read().await.expect("reads").events_after(Seq(0), 1000).await.expect("events");
     // What is told to nobody is asked of no plugin.
     let events = events.into_iter().filter(|event| !event.rooms.is_empty());

@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::{
     guest::Guest,
     socket_client::{PATIENCE, SocketClient, Transport},
-    support::TestApp,
+    support::{TestApp, open_store},
 };
 
 /// Somebody to whom events are handed out.
@@ -105,7 +105,7 @@ async fn append(store: &Store, draft: NewEvent) -> Seq {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     let dir = tempfile::tempdir().expect("a folder");
-    let store = Arc::new(Store::open(&dir.path().join("leadwire.db").display().to_string()).await.expect("opens"));
+    let store = Arc::new(open_store(dir.path()).await);
     append(&store, draft("lead:created", vec![Room::Everyone], json!({"old": true}), json!({}))).await;
 
     let (sender, mut seen) = mpsc::unbounded_channel();

@@ -288,9 +288,11 @@ struct RecoveryRange {
 impl RecoveryRange {
     async fn read(context: &HandshakeContext, user: &User) -> Result<Self, store::Error> {
         let mut reader = context.app.store().read().await?;
-        let resets = reader.resets().await?;
-        let reset = resets.iter().find(|(role, _)| *role == user.role).map_or(Seq::START, |(_, seq)| *seq);
-        Ok(Self { oldest: reader.oldest().await?, rights: reader.rights_seq(user.id).await?, reset })
+        Ok(Self {
+            oldest: reader.oldest().await?,
+            rights: reader.rights_seq(user.id).await?,
+            reset: reader.newest_reset(user.role).await?,
+        })
     }
 
     /// Returns true if what follows `since` makes a list right that was right there.
