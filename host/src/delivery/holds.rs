@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    backoff::Backoff,
     domain::{
         event::{Event, NewEvent},
         event_name::EventName,
@@ -41,7 +42,7 @@ const MOST_LEADS: usize = 200;
 /// Number of grace periods after which sockets wait again: they wait once for a failing plugin, and not again for each
 /// of its events.
 const GRACES: u32 = 10;
-/// Delay before the plugins are asked again after they gave no verdict; it doubles up to `LONGEST_PAUSE` (back-off).
+/// Delay before the plugins are asked again after they gave no verdict; it grows up to `LONGEST_PAUSE` (back-off).
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Minimum time between two lines that release holds; it grows up to `LONGEST_GAP` if one soon follows the other.
@@ -85,13 +86,21 @@ pub(crate) struct KeptHold {
     hold: Hold,
     asked: Instant,
     pub(crate) due: Instant,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl KeptHold {
     fn new(hold: Hold) -> Self {
         let now = Instant::now();
-        Self { hold, asked: now, due: now + FIRST_PAUSE, pause: FIRST_PAUSE }
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        Self { hold, asked: now, due: now + backoff.next(), backoff }
+    }
+
+    /// Makes the hold due at once, in place of the end of its first pause.
+    fn restart(&mut self, now: Instant) {
+        self.due = now;
+        self.backoff.reset();
+        self.backoff.next();
     }
 }
 
@@ -224,7 +233,7 @@ impl Holds {
     pub(crate) fn ask_all_at_once(&self) {
         let now = Instant::now();
         for kept in self.state.write().kept.values_mut() {
-            (kept.due, kept.pause) = (now, FIRST_PAUSE);
+            kept.restart(now);
         }
     }
 
@@ -233,8 +242,7 @@ impl Holds {
         if let Some(kept) = state.kept.get_mut(&of) {
             let now = Instant::now();
             kept.asked = now;
-            kept.pause = (kept.pause * 2).min(LONGEST_PAUSE);
-            kept.due = now + kept.pause;
+            kept.due = now + kept.backoff.next();
         }
     }
 

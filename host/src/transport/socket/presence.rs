@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use crate::{
+    backoff::Backoff,
     delivery::RightsChange,
     domain::{event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
     transport::socket::{
@@ -43,8 +44,8 @@ const NEWCOMERS: Duration = Duration::from_millis(50);
 const PER_SOCKET: Duration = Duration::from_micros(10);
 /// Number of sockets that are sent to before others get the lock.
 const CHUNK: usize = 256;
-/// Longest back-off: a failing plugin or database is tried again after the interval, then after twice as long, up to
-/// this.
+/// Longest pause (back-off): a failing plugin or database is tried again after twice the interval, then after twice as
+/// long, up to this.
 const MAX_PAUSE: Duration = Duration::from_secs(16);
 
 /// Presence, as everybody in this process knows it.
@@ -75,8 +76,8 @@ struct Watched {
     made: Option<Instant>,
     /// Time at which those who were there already were last told.
     told: Option<Instant>,
-    /// Number of times in a row that it could not be said who may be told.
-    failures: u32,
+    /// Pauses between attempts while it cannot be said who may be told. Boxed, because hardly any lead needs one.
+    backoff: Option<Box<Backoff>>,
 }
 
 /// Subscription of a socket to the viewers of a lead.
@@ -276,7 +277,9 @@ impl Presence {
             watched.told = Some(now);
         }
         let is_held = told.is_some_and(ViewerList::is_held);
-        watched.failures = if is_held { watched.failures.saturating_add(1) } else { 0 };
+        if !is_held {
+            watched.backoff = None;
+        }
         let held_until = is_held.then(|| now + watched.pause(self.interval));
         let outdated_until = outcome.is_outdated.then(|| watched.next_for_newcomers(now));
         let pending_until = outcome.is_pending.then(|| watched.next_for_all(self.interval, now));
@@ -289,7 +292,6 @@ impl Presence {
     fn postpone(&self, lead: LeadId) {
         let mut state = self.state.lock();
         let Some(watched) = state.watched.get_mut(&lead) else { return };
-        watched.failures = watched.failures.saturating_add(1);
         let due = Instant::now() + watched.pause(self.interval);
         state.plan(lead, due);
     }
@@ -378,7 +380,7 @@ impl PresenceState {
 impl Watched {
     /// Creates a lead that is looked at from that version on: what was known of it before is old.
     fn since(moment: u64) -> Self {
-        Self { subscriptions: HashMap::new(), sight: moment, due: None, made: None, told: None, failures: 0 }
+        Self { subscriptions: HashMap::new(), sight: moment, due: None, made: None, told: None, backoff: None }
     }
 
     fn next_for_newcomers(&self, now: Instant) -> Instant {
@@ -396,9 +398,11 @@ impl Watched {
         self.told.is_none_or(|told| told + interval <= now)
     }
 
-    /// Returns the time to wait after so many failures (back-off).
-    fn pause(&self, interval: Duration) -> Duration {
-        interval.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE.max(interval))
+    /// Returns the time to wait after one more failure.
+    fn pause(&mut self, interval: Duration) -> Duration {
+        let longest = MAX_PAUSE.max(interval);
+        let backoff = || Box::new(Backoff::new((2 * interval).min(longest), longest));
+        self.backoff.get_or_insert_with(backoff).next()
     }
 }
 

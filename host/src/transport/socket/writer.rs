@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    backoff::Backoff,
     delivery::{
         RightsChange,
         current_leads::CurrentLead,
@@ -43,6 +44,9 @@ use crate::{
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Number of packets after which other tasks get their turn.
 const YIELD_EVERY: u32 = 8;
+/// Pauses between two questions about an event that is held back.
+const MIN_HELD_PAUSE: Duration = Duration::from_millis(250);
+const MAX_HELD_PAUSE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Writer {
     client: Arc<Client>,
@@ -206,7 +210,8 @@ impl Writer {
                         }
                         continue;
                     }
-                    self.wait_for_plugins(held.get_or_insert_with(Held::new)).await?;
+                    self.wait_for_plugins(held.get_or_insert_with(|| Backoff::new(MIN_HELD_PAUSE, MAX_HELD_PAUSE)))
+                        .await?;
                     if self.client.reset_due().is_some_and(|due| due <= Instant::now()) {
                         self.reset().await?;
                         return Ok(false);
@@ -224,12 +229,11 @@ impl Writer {
     }
 
     /// Waits before a failing plugin is asked again; replies are sent meanwhile.
-    async fn wait_for_plugins(&mut self, held: &mut Held) -> Result<(), Closed> {
+    async fn wait_for_plugins(&mut self, held: &mut Backoff) -> Result<(), Closed> {
         let mut changed = self.source.app.plugins().changed();
         let mut withheld = self.source.holds.changed();
-        let wait = held.next_pause();
         select! {
-            result = self.pause(wait, true) => result,
+            result = self.pause(held.next(), true) => result,
             _ = changed.changed() => Ok(()),
             _ = withheld.changed() => Ok(()),
         }
@@ -276,12 +280,11 @@ impl Writer {
             meter.room().await;
             meter.note(output.encoded_bytes(), self.socket.transport_type() == TransportType::Websocket);
         }
-        let mut wait = MIN_WAIT;
+        let mut waits = Backoff::new(MIN_WAIT, MAX_WAIT);
         while let Err(error) = self.try_send(output) {
             match error {
                 SendError::Socket(SocketError::InternalChannelFull) => {
-                    sleep(wait).await;
-                    wait = (wait * 2).min(MAX_WAIT);
+                    sleep(waits.next()).await;
                 }
                 SendError::Socket(SocketError::Closed) => return Err(Closed),
                 SendError::Serialize(error) => {
@@ -324,20 +327,4 @@ async fn until(moment: Option<Instant>) {
 fn cut(socket: &Socket, reason: &'static str) {
     counter!("leadwire_sockets_cut_total", "reason" => reason).increment(1);
     hang_up(socket);
-}
-
-/// Back-off between two questions about an event that is held back.
-struct Held {
-    pause: Duration,
-}
-
-impl Held {
-    fn new() -> Self {
-        Self { pause: Duration::from_millis(125) }
-    }
-
-    fn next_pause(&mut self) -> Duration {
-        self.pause = (self.pause * 2).min(Duration::from_secs(4));
-        self.pause
-    }
 }
