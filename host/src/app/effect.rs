@@ -296,14 +296,8 @@ impl Task {
             }
             EffectName::UpdateLead => {
                 let lead = required_id(&mut input, "leadId")?;
-                let mut input = Input::new(input);
-                let patch = input.required("patch", Input::object);
-                input.finish()?;
-                Self::Command(Command::UpdateLead {
-                    lead,
-                    patch: patch.expect("finish fails without it"),
-                    version: None,
-                })
+                let patch = Input::parse(input, |input| input.required("patch", Input::object))?;
+                Self::Command(Command::UpdateLead { lead, patch, version: None })
             }
             EffectName::AssignLead => {
                 let lead = required_id(&mut input, "leadId")?;
@@ -318,16 +312,17 @@ impl Task {
 
 fn notify(mut input: Map<String, Value>) -> Result<Task> {
     let (to, lead) = (required_id(&mut input, "userId")?, required_id(&mut input, "leadId")?);
-    let mut input = Input::new(input);
-    let text = input.required("kind", Input::string);
-    let kind = text.as_deref().and_then(NotificationKind::of_plugin);
-    if text.is_some() && kind.is_none() {
-        let message =
-            "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
-        input.error("kind", "invalid_kind", message);
-    }
-    input.finish()?;
-    Ok(Task::Notify { to, kind: kind.expect("finish fails without it"), lead })
+    let kind = Input::parse(input, |input| {
+        let text = input.required("kind", Input::string)?;
+        let kind = NotificationKind::of_plugin(&text);
+        if kind.is_none() {
+            let message =
+                "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
+            input.error("kind", "invalid_kind", message);
+        }
+        kind
+    })?;
+    Ok(Task::Notify { to, kind, lead })
 }
 
 fn remind(mut input: Map<String, Value>) -> Result<Task> {
@@ -336,15 +331,15 @@ fn remind(mut input: Map<String, Value>) -> Result<Task> {
         Some(_) => Some(required_id(&mut input, "leadId")?),
     };
     let data = input.shift_remove("data").unwrap_or_default();
-    let mut input = Input::new(input);
-    let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
-    let at = input.required("at", Input::time);
-    if data.to_string().len() > MAX_DATA_BYTES {
-        input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
-    }
-    input.finish()?;
-    let (key, at) = (key.expect("finish fails without it"), at.expect("finish fails without it"));
-    Ok(Task::Remind { key, at, lead, data })
+    let task = Input::parse(input, |input| {
+        let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
+        let at = input.required("at", Input::time);
+        if data.to_string().len() > MAX_DATA_BYTES {
+            input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
+        }
+        Some(Task::Remind { key: key?, at: at?, lead, data })
+    })?;
+    Ok(task)
 }
 
 fn required_id<T: std::str::FromStr>(input: &mut Map<String, Value>, key: &'static str) -> Result<T> {

@@ -147,12 +147,11 @@ async fn note(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), 
 impl Post {
     fn parse(mut input: Map<String, Value>) -> Result<Self, Invalid> {
         let data = input.shift_remove("data").unwrap_or_default();
-        let mut input = Input::new(input);
-        let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
-        let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
-        input.finish()?;
-        let (url, kind) = (url.expect("finish fails without it"), kind.expect("finish fails without it"));
-        Ok(Self { url, kind, data })
+        Input::parse(input, |input| {
+            let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
+            let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
+            Some(Self { url: url?, kind: kind?, data })
+        })
     }
 }
 

@@ -188,7 +188,7 @@ pub(crate) fn check_input(
             let activity: Activity = serde_json::from_value(activity).map_err(|error| error.to_string())?;
             activity.fields.update(&input).map(drop).map_err(told)
         }
-        _ => Input::new(input).finish().map_err(told),
+        _ => Input::expect_empty(input).map_err(told),
     }
 }
 

@@ -113,7 +113,7 @@ async fn restore(
     if_match: IfMatch,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Response, Problem> {
-    Input::new(body).finish().map_err(app::Error::from)?;
+    Input::expect_empty(body).map_err(app::Error::from)?;
     let actor = caller.actor();
     let version = match if_match {
         IfMatch::Any => None,

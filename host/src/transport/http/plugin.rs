@@ -64,7 +64,7 @@ async fn drop_held(
     caller: HttpCaller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
-    Input::new(body).finish().map_err(app::Error::from)?;
+    Input::expect_empty(body).map_err(app::Error::from)?;
     shift(state, name, &caller, RolloutCommand::Drop).await
 }
 
@@ -82,10 +82,7 @@ async fn roll_back(
 /// Reads the one field that an administrator may send.
 fn hash(field: &'static str, caller: &HttpCaller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
     may(&caller.actor(), Action::Administer)?;
-    let mut input = Input::new(body);
-    let hash = input.text(field, 1, 64);
-    input.finish()?;
-    Ok(hash)
+    Ok(Input::parse(body, |input| Some(input.text(field, 1, 64)))?)
 }
 
 async fn shift(

@@ -236,14 +236,14 @@ impl CommandRunner {
             Some(_) => return Err(Invalid::one("patch", "wrong_type", "patch must be an object").into()),
         };
         let version = version(&mut payload)?;
-        Input::new(payload).finish()?;
+        Input::expect_empty(payload)?;
         self.execute(Command::UpdateLead { lead, patch, version }, key).await
     }
 
     async fn delete_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
         let version = version(&mut payload)?;
-        Input::new(payload).finish()?;
+        Input::expect_empty(payload)?;
         let mut answer = self.execute(Command::DeleteLead { lead, version }, key).await?;
         answer.ack["leadId"] = json!(lead);
         Ok(answer)
@@ -333,10 +333,8 @@ fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, SocketError> {
 /// Reads the version of the lead that the client has seen, if it gives one.
 fn version(payload: &mut Map<String, Value>) -> Result<Option<i64>, SocketError> {
     let Some(version) = payload.shift_remove("version") else { return Ok(None) };
-    let mut input = Input::new(Map::from_iter([("version".to_owned(), version)]));
-    let version = input.integer("version", 1, MAX_SAFE_INTEGER);
-    input.finish()?;
-    Ok(version)
+    let members = Map::from_iter([("version".to_owned(), version)]);
+    Ok(Input::parse(members, |input| Some(input.integer("version", 1, MAX_SAFE_INTEGER)))?)
 }
 
 fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<IdempotencyKey>, SocketError> {
