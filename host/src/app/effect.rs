@@ -86,15 +86,15 @@ impl App {
     /// # Errors
     /// On an error, nothing was changed.
     pub async fn carry_out_effect(&self, caller: &Principal, effect: &StoredEffect) -> Result<()> {
-        let errand = EffectGuard { id: effect.id, cause: &effect.cause };
+        let guard = EffectGuard { id: effect.id, cause: &effect.cause };
         match Task::parse(&effect.name, effect.input.clone())? {
-            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&errand)).await.map(drop),
+            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&guard)).await.map(drop),
             Task::Notify { to, kind, lead } => {
                 let at = self.now();
                 let mut tx = self.0.store.write().await?;
                 let actor = &caller.authorize(&mut tx, at).await?;
-                errand.finish(&mut tx, at).await?;
-                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(errand.cause));
+                guard.finish(&mut tx, at).await?;
+                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(guard.cause));
                 let mut write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
                 write.notify(to, kind, lead).await?;
                 Ok(tx.commit().await?)
@@ -105,7 +105,7 @@ impl App {
                 let (id, cause) = (self.0.clock.id(), effect.cause.clone());
                 let mut tx = self.0.store.write().await?;
                 caller.authorize(&mut tx, now).await?;
-                errand.finish(&mut tx, now).await?;
+                guard.finish(&mut tx, now).await?;
                 let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
                 if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
                     let reason = format!("reminder limit reached (limits.reminders = {most})");
@@ -212,9 +212,9 @@ impl App {
     }
 
     /// Progress of each plugin in the log, and its open effects, by plugin name.
-    pub async fn standings(&self) -> Result<BTreeMap<String, FollowerStats>> {
-        let standings = self.0.store.read().await?.standings().await?;
-        Ok(standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect())
+    pub async fn follower_stats(&self) -> Result<BTreeMap<String, FollowerStats>> {
+        let stats = self.0.store.read().await?.follower_stats().await?;
+        Ok(stats.into_iter().map(|follower| (follower.plugin.clone(), follower)).collect())
     }
 
     /// True if `[visibility]` lets an administrator see the lead that the effect, or its occasion, is about.
@@ -247,8 +247,8 @@ impl App {
 }
 
 /// Progress of a plugin in the log, and its open effects, as JSON.
-pub fn standing(standing: &FollowerStats) -> Value {
-    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = standing;
+pub fn stats_json(stats: &FollowerStats) -> Value {
+    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = stats;
     let lag = head.saturating_sub(*seq);
     json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
 }

@@ -496,5 +496,5 @@ async fn what_was_done_long_ago_is_forgotten_however_much_it_is() {
     tx.commit().await.expect("commits");
     assert_eq!(app.forget_effects(now).await.expect("forgets"), 0);
     assert_eq!(app.forget_effects(now.plus(std::time::Duration::from_millis(1))).await.expect("forgets"), 2500);
-    assert_eq!(app.standings().await.expect("standings")["clock"].pending, 1);
+    assert_eq!(app.follower_stats().await.expect("stats")["clock"].pending, 1);
 }

@@ -286,7 +286,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
-    use crate::store::follower::STANDINGS;
+    use crate::store::follower::FOLLOWER_STATS;
     use crate::store::handle::Store;
 
     #[tokio::test]
@@ -300,7 +300,7 @@ mod tests {
             (DUE, "effects_due (plugin=? AND name=?)"),
             (RETRY_PARKED, "effects_open (plugin=? AND state=?)"),
             (&open, "effects_open (plugin=? AND state=?"),
-            (STANDINGS, "effects_open (plugin=? AND state=?)"),
+            (FOLLOWER_STATS, "effects_open (plugin=? AND state=?)"),
             (COUNT_OPEN, "effects_open (plugin=? AND state=?)"),
         ];
         for (query, index) in queries {

@@ -36,10 +36,10 @@ pub(crate) fn run(list: &ListArgs, options: &Options) -> Result<()> {
         }
         None => (Value::Null, at_rest(&dir, &config.plugins.limits)?),
     };
-    let (standings, holds) = from_database(&config)?;
-    for standing in standings {
-        if let Some(item) = items.iter_mut().find(|item| item["name"] == standing.plugin.as_str()) {
-            item["effects"] = app::effect::standing(&standing);
+    let (followers, holds) = from_database(&config)?;
+    for stats in followers {
+        if let Some(item) = items.iter_mut().find(|item| item["name"] == stats.plugin.as_str()) {
+            item["effects"] = app::effect::stats_json(&stats);
         }
     }
     if list.json {
@@ -58,12 +58,12 @@ fn from_database(config: &Config) -> Result<(Vec<FollowerStats>, Vec<Value>)> {
         let store = Store::open_read_only(&config.database_url()?).await?;
         let read = async {
             let mut reader = store.read().await?;
-            Ok::<_, store::Error>((reader.standings().await?, reader.holds().await?))
+            Ok::<_, store::Error>((reader.follower_stats().await?, reader.holds().await?))
         }
         .await;
         store.close().await;
-        let (standings, holds) = read?;
-        Ok((standings, holds.iter().map(app::told_hold).collect()))
+        let (followers, holds) = read?;
+        Ok((followers, holds.iter().map(app::told_hold).collect()))
     })
 }
 

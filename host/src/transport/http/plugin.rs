@@ -35,9 +35,9 @@ pub(crate) fn routes() -> Router<ApiState> {
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     params.finish()?;
-    let standings = api.app.standings().await?;
+    let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
-        let effects = standings.get(&status.name).map(app::effect::standing);
+        let effects = followers.get(&status.name).map(app::effect::stats_json);
         let mut item = json!(status);
         item["effects"] = json!(effects);
         item

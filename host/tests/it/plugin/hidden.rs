@@ -214,8 +214,8 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
 
     // Nobody can paint a lead: both effects are parked, and one of them is about a lead that is not for this eye.
     loop {
-        let standings = app.app().standings().await.expect("standings");
-        if standings["notes"].parked == 2 {
+        let stats = app.app().follower_stats().await.expect("stats");
+        if stats["notes"].parked == 2 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
