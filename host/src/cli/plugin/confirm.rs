@@ -43,10 +43,10 @@ pub(crate) struct ServerReport {
 impl ServerReport {
     /// Reads the status that the server of the data directory reports; `None` when no server runs.
     pub(crate) fn read(data_dir: &Path, name: &str) -> Result<Option<Self>> {
-        let Some(bulletin) = status_file::read(data_dir)? else { return Ok(None) };
-        let item = bulletin["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
-        let number = |key: &str| bulletin[key].as_u64().unwrap_or_default();
-        let directory = bulletin["directory"].as_str().unwrap_or_default().to_owned();
+        let Some(status) = status_file::read(data_dir)? else { return Ok(None) };
+        let item = status["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
+        let number = |key: &str| status[key].as_u64().unwrap_or_default();
+        let directory = status["directory"].as_str().unwrap_or_default().to_owned();
         Ok(Some(Self { pid: number("pid"), generation: number("generation"), item, directory }))
     }
 

@@ -28,11 +28,11 @@ pub(crate) struct ListArgs {
 
 pub(crate) fn run(list: &ListArgs, options: &Options) -> Result<()> {
     let (dir, config) = (super::manage::folder(options)?, options.load()?);
-    let bulletin = status_file::read(&config.data_dir()?)?;
-    let (server, mut items) = match &bulletin {
-        Some(bulletin) => {
-            let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
-            (server, bulletin["items"].as_array().cloned().unwrap_or_default())
+    let status = status_file::read(&config.data_dir()?)?;
+    let (server, mut items) = match &status {
+        Some(status) => {
+            let server = json!({"pid": status["pid"], "generation": status["generation"]});
+            (server, status["items"].as_array().cloned().unwrap_or_default())
         }
         None => (Value::Null, at_rest(&dir, &config.plugins.limits)?),
     };

@@ -119,7 +119,7 @@ async fn shift(
             RolloutError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
             RolloutError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
             RolloutError::OtherHeld(_) => problem(StatusCode::CONFLICT, "other_held"),
-            RolloutError::NothingBefore | RolloutError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
+            RolloutError::NothingBefore | RolloutError::NotStored(_) => problem(StatusCode::CONFLICT, "nothing_before"),
             RolloutError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
             RolloutError::Useless(_) | RolloutError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
             RolloutError::Failed(error) => app::Error::Internal(error.into()).into(),

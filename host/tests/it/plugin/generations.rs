@@ -448,7 +448,7 @@ fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes
     fs::write(yard.data().join(format!("plugin-state/kept/{hash}.wasm")), "damaged").expect("written");
     let refused =
         plugins.shift("guard", RolloutCommand::RollBack { from: None }).expect_err("there is nothing to bring back");
-    assert!(matches!(&refused, RolloutError::NotKept(why) if why.contains("is damaged")), "{refused}");
+    assert!(matches!(&refused, RolloutError::NotStored(why) if why.contains("is damaged")), "{refused}");
     for plugins in [plugins, yard.open(None)] {
         let status = plugins.status().remove(0);
         assert_eq!(
