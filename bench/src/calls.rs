@@ -153,9 +153,9 @@ impl<'a> TheCall<'a> {
     const RUST: usize = 2;
 
     fn new(world: &'a World, empty: &'a Plugins, specimen: &'a Specimen) -> Result<Self> {
-        let told =
+        let event =
             ProbeEvent { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
-        let question = testkit::Probe::Filter { told, roles: ROLES.to_vec() };
+        let question = testkit::Probe::Filter { event, roles: ROLES.to_vec() };
         specimen.call(&question).map_err(anyhow::Error::msg)?;
         Ok(Self { world, empty, specimen, question, best: None })
     }

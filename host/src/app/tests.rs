@@ -427,10 +427,10 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
     let lead = desk.seen_lead(desk.app.execute(&ann, create(), key()).await);
     let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id), version: None };
     desk.app.execute(&desk.admin, give, None).await.expect("assigns");
-    let Ok(CommandOutcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
-        panic!("not told")
+    let Ok(CommandOutcome::Lead { lead: answer, .. }) = desk.app.execute(&ann, create(), key()).await else {
+        panic!("not answered")
     };
-    assert_eq!(told, json!({"id": lead.id}));
+    assert_eq!(answer, json!({"id": lead.id}));
 }
 
 #[tokio::test]

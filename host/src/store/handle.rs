@@ -317,7 +317,7 @@ impl Tx<'_> {
     pub async fn commit(self) -> Result<()> {
         let Self { reader, store, appended, staged } = self;
         let (head, wake) = (Arc::clone(&store.head), Arc::clone(&store.staged));
-        let told = move || {
+        let announce = move || {
             if let Some(seq) = appended {
                 head.announce(seq);
             }
@@ -325,7 +325,7 @@ impl Tx<'_> {
                 wake.send_replace(());
             }
         };
-        reader.tx.commit(told).await
+        reader.tx.commit(announce).await
     }
 }
 

@@ -44,10 +44,10 @@ impl<'q> Fuzz<'q> {
                     }
                 }
             }
-            Probe::Enrich(told) | Probe::Filter { told, .. } | Probe::After { told, .. } => {
-                self.change(&mut told.payload);
+            Probe::Enrich(event) | Probe::Filter { event, .. } | Probe::After { event, .. } => {
+                self.change(&mut event.payload);
                 if self.rng.random_bool(0.5) {
-                    self.change(&mut told.context);
+                    self.change(&mut event.context);
                 }
             }
         }
