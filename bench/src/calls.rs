@@ -250,7 +250,7 @@ fn after(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()
     let rust = rust(folder, "bench-follow", 8)?;
     let occasion = world.occasion();
     let mut cases =
-        vec![Case::new("after, native", || drop(black_box(native::after(&Follow, &occasion, World::KEPT))))];
+        vec![Case::new("after, native", || drop(black_box(native::after(&Follow, &occasion, World::STATE))))];
     cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
         Case::new(format!("after, {language}"), || drop(black_box(plugins.after(&plugins.name, &occasion))))
     }));
@@ -338,7 +338,7 @@ fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loade
 
 impl World {
     /// State that the follower kept earlier.
-    const KEPT: u64 = 41;
+    const STATE: u64 = 41;
 
     fn occasion(&self) -> Occasion<'_> {
         Occasion {

@@ -45,7 +45,7 @@ impl Holds {
                 },
                 Err(error) => self.complain(&error).await,
             }
-            let due = self.state.read().kept.values().map(|kept| kept.due).min();
+            let due = self.state.read().holds.values().map(|hold| hold.due).min();
             let due = async {
                 match due {
                     Some(due) => sleep_until(due.into()).await,
@@ -64,7 +64,7 @@ impl Holds {
     pub(crate) async fn answered(&self, shaper: &Shaper) -> store::Result<Vec<(Role, LeadId)>> {
         let now = Instant::now();
         let due: Vec<(Role, LeadId)> =
-            self.state.read().kept.iter().filter(|(_, kept)| kept.due <= now).map(|(of, _)| *of).collect();
+            self.state.read().holds.iter().filter(|(_, hold)| hold.due <= now).map(|(of, _)| *of).collect();
         let mut answered = Vec::new();
         for (role, lead) in due {
             let found = self.store.read().await?.lead(lead).await?;

@@ -104,9 +104,9 @@ pub fn canonical_email(email: &str) -> String {
     let becomes_ascii = |letter: char| !letter.is_ascii() && std::iter::once(letter).nfc().all(|nfc| nfc.is_ascii());
     let mut canonical = String::with_capacity(email.len());
     for piece in email.split_inclusive(becomes_ascii) {
-        let kept = piece.chars().next_back().filter(|letter| becomes_ascii(*letter));
-        let plain = &piece[..piece.len() - kept.map_or(0, char::len_utf8)];
-        canonical.extend(plain.nfc().chain(kept));
+        let last = piece.chars().next_back().filter(|letter| becomes_ascii(*letter));
+        let plain = &piece[..piece.len() - last.map_or(0, char::len_utf8)];
+        canonical.extend(plain.nfc().chain(last));
     }
     canonical.to_ascii_lowercase()
 }

@@ -418,8 +418,8 @@ mod tests {
 
         let store = open(&dir).await.expect("brings it up to date");
         let mut reader = store.read().await.expect("a reader");
-        let kept = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
-        assert_eq!((kept.fields.body.as_deref(), kept.creator.name.as_str()), (Some("hello"), "Ann"));
+        let activity = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
+        assert_eq!((activity.fields.body.as_deref(), activity.creator.name.as_str()), (Some("hello"), "Ann"));
         drop(reader);
         let mut tx = store.write().await.expect("a transaction");
         let problems = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *tx.reader.tx).await.expect("checks");

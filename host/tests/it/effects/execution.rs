@@ -287,10 +287,10 @@ async fn what_is_parked_is_told_on_the_command_line_as_well() {
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
-    let told: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    let printed: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
     let listed = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
-    assert_eq!(told["items"][0]["effects"], listed["items"][0]["effects"]);
-    assert_eq!(told["items"][0]["effects"]["parked"], 1);
+    assert_eq!(printed["items"][0]["effects"], listed["items"][0]["effects"]);
+    assert_eq!(printed["items"][0]["effects"]["parked"], 1);
     assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked tells why"), "{}", list(&[]));
 }
 
@@ -407,11 +407,11 @@ async fn lines_that_the_log_no_longer_has_leave_a_note() {
     for title in ["Roof", "Barn"] {
         app.lead(json!({"title": title})).await;
     }
-    let kept = app.lead(json!({"title": "Shed"})).await;
+    let shed = app.lead(json!({"title": "Shed"})).await;
     prune(&app, 2).await;
     put(&app, "helper.toml", GRANT).await;
     assert_eq!(settled(&app, "helper").await.parked, 1);
-    assert_eq!(activities(&app, &kept).await.len(), 1);
+    assert_eq!(activities(&app, &shed).await.len(), 1);
     let item = parked(&app, "helper").await.remove(0);
     assert_eq!((&item["name"], &item["input"]), (&json!("gap"), &json!({"from": 1, "to": 2})));
     let path = format!("/api/plugins/helper/effects/{}", id(&item));

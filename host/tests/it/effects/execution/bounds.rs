@@ -88,12 +88,12 @@ async fn a_reminder_beyond_the_limit_is_parked_and_one_in_the_place_of_another_i
     assert_eq!(item["reason"], "reminder limit reached (limits.reminders = 2)");
 
     let url = format!("http://{}/metrics", app.server.metrics_address().expect("a port"));
-    let told = crate::support::http_client().get(url).send().await.expect("an answer").text().await.expect("text");
+    let metrics = crate::support::http_client().get(url).send().await.expect("an answer").text().await.expect("text");
     for line in [
         "leadwire_plugin_effects{plugin=\"helper\",state=\"parked\"} 1\n",
         "leadwire_plugin_effects{plugin=\"helper\",state=\"pending\"} 0\n",
         "leadwire_plugin_reminders{plugin=\"helper\"} 2\n",
     ] {
-        assert!(told.contains(line), "{told}");
+        assert!(metrics.contains(line), "{metrics}");
     }
 }
