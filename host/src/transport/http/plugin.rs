@@ -34,7 +34,7 @@ pub(crate) fn routes() -> Router<ApiState> {
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    params.finish()?;
+    params.parse(|_| Ok(()))?;
     let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
         let effects = followers.get(&status.name).map(app::effect::stats_json);
