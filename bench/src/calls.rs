@@ -153,9 +153,9 @@ impl<'a> TheCall<'a> {
     const RUST: usize = 2;
 
     fn new(world: &'a World, empty: &'a Plugins, specimen: &'a Specimen) -> Result<Self> {
-        let told =
+        let event =
             ProbeEvent { name: EVENT.into(), payload: Value::clone(&world.payload), context: world.context.clone() };
-        let question = testkit::Probe::Filter { told, roles: ROLES.to_vec() };
+        let question = testkit::Probe::Filter { event, roles: ROLES.to_vec() };
         specimen.call(&question).map_err(anyhow::Error::msg)?;
         Ok(Self { world, empty, specimen, question, best: None })
     }
@@ -251,7 +251,7 @@ fn after(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()
     let rust = rust(folder, "bench-follow", 8)?;
     let occasion = world.occasion();
     let mut cases =
-        vec![Case::new("after, native", || drop(black_box(native::after(&Follow, &occasion, World::KEPT))))];
+        vec![Case::new("after, native", || drop(black_box(native::after(&Follow, &occasion, World::STATE))))];
     cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| {
         Case::new(format!("after, {language}"), || drop(black_box(plugins.after(&plugins.name, &occasion))))
     }));
@@ -339,7 +339,7 @@ fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loade
 
 impl World {
     /// State that the follower kept earlier.
-    const KEPT: u64 = 41;
+    const STATE: u64 = 41;
 
     fn occasion(&self) -> Occasion<'_> {
         Occasion {

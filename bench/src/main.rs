@@ -2,8 +2,8 @@
 //!
 //! `leadwire-bench FOLDER` takes the folder with the built plugins of `guests/`; `cargo xtask bench` creates it.
 
-#![allow(clippy::print_stdout, reason = "figures are what this program is for")]
-#![allow(unreachable_pub, reason = "a program has no outside")]
+#![expect(clippy::print_stdout, reason = "figures are what this program is for")]
+#![expect(unreachable_pub, reason = "a program has no outside")]
 
 mod calls;
 mod measure;

@@ -49,11 +49,11 @@ pub fn enrich<E: Enrich>(plugin: &E, name: &str, payload: &Arc<Value>, roles: &[
 }
 
 /// Native counterpart of `Plugins::after` for a plugin that keeps a number.
-pub fn after<A: After>(plugin: &A, occasion: &plugin::Occasion<'_>, kept: u64) -> Outcome {
+pub fn after<A: After>(plugin: &A, occasion: &plugin::Occasion<'_>, state: u64) -> Outcome {
     let event = worth(occasion.name, occasion.payload);
     let at = Timestamp::from_millis(occasion.at.millis());
     let occasion =
-        Occasion::new(occasion.id, occasion.seq.map(|seq| seq.0), at, event).with_state(&kept).expect("JSON");
+        Occasion::new(occasion.id, occasion.seq.map(|seq| seq.0), at, event).with_state(&state).expect("JSON");
     plugin.after(&occasion).expect("an outcome")
 }
 

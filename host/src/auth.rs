@@ -23,7 +23,7 @@ pub use audit_log::AuditLog;
 pub use clock::{Clock, SystemClock};
 pub use login_limiter::network;
 pub use principal::{Credentials, Principal, RequestOrigin};
-pub use queue::{Lane, QueueSeat};
+pub use queue::{Lane, QueuePriority};
 pub use session::{Auth, Authenticated, TokenPair};
 pub use settings::AuthConfig;
 

@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     cli::{
-        exit::{NotGood, Unwell},
+        exit::{NegativeResult, ProblemsFound},
         options::Options,
     },
     domain::text::one_line,
@@ -77,8 +77,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<NotGood>() => ExitCode::from(1),
-        Err(error) if error.is::<Unwell>() => ExitCode::from(error.downcast_ref().map_or(2, |Unwell(code)| *code)),
+        Err(error) if error.is::<NegativeResult>() => ExitCode::from(1),
+        Err(error) if error.is::<ProblemsFound>() => {
+            ExitCode::from(error.downcast_ref().map_or(2, |ProblemsFound(code)| *code))
+        }
         Err(error) => {
             // The chain of causes in one line; `{:?}` would add a backtrace.
             let line = format!("{error:#}").replace('\n', " ");

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    backoff::Backoff,
     delivery::{
         line::{LogLine, Slice},
         replay::Replay,
@@ -161,24 +162,21 @@ impl<P: Publisher> Delivery<P> {
 
     async fn tail(&mut self) {
         let mut appended = self.store.appended();
-        let mut pause = None;
+        let mut pauses = Backoff::new(MIN_PAUSE, MAX_PAUSE);
         loop {
             let head = *appended.borrow_and_update();
             match self.deliver(head).await {
                 Ok(()) => {
-                    self.is_failing.store(false, Ordering::Relaxed);
-                    if pause.take().is_some() {
+                    if self.is_failing.swap(false, Ordering::Relaxed) {
+                        pauses.reset();
                         info!(seq = self.position.0, "log readable again");
                     }
                 }
                 Err(error) => {
-                    self.is_failing.store(true, Ordering::Relaxed);
-                    if pause.is_none() {
+                    if !self.is_failing.swap(true, Ordering::Relaxed) {
                         error!(seq = self.position.0, "cannot read the log, retrying: {error}");
                     }
-                    let wait = pause.map_or(MIN_PAUSE, |last: Duration| (last * 2).min(MAX_PAUSE));
-                    pause = Some(wait);
-                    sleep(wait).await;
+                    sleep(pauses.next()).await;
                     continue;
                 }
             }

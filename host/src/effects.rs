@@ -28,8 +28,8 @@ use crate::{
     app::{self, App},
     effects::{
         context::{EffectsContext, GRACE, PAUSE, PRUNE_EVERY},
-        deliver::Posting,
-        execute::Carrying,
+        deliver::DeliverTask,
+        execute::ExecuteTask,
         follow::FollowTask,
         webhook::Sender,
     },
@@ -134,11 +134,11 @@ impl Tasks {
 /// Runs the follower, the executor and the webhook delivery of one plugin, until `stop` or until it is removed.
 async fn follow(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) {
     let gone = stop.child_token();
-    let asking = async {
+    let following = async {
         FollowTask::new(shared.clone(), plugin.clone()).run(&gone).await;
         gone.cancel();
     };
-    let carrying = Carrying::new(shared.clone(), plugin.clone());
-    let posting = Posting::new(shared.clone(), plugin.clone());
-    tokio::join!(asking, carrying.run(&gone), posting.run(&gone));
+    let executing = ExecuteTask::new(shared.clone(), plugin.clone());
+    let delivering = DeliverTask::new(shared.clone(), plugin.clone());
+    tokio::join!(following, executing.run(&gone), delivering.run(&gone));
 }

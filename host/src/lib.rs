@@ -7,6 +7,7 @@ mod walk;
 
 pub mod app;
 pub mod auth;
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod delivery;

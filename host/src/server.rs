@@ -97,7 +97,7 @@ impl Server {
         let plugins = open_plugins(config.plugins, Arc::new(archive)).await?;
         let begun = switch::begin(&store, &plugins, config.visibility).await?;
         let auth = Auth::new(&config.auth, Arc::clone(&store), Arc::new(SystemClock))?;
-        let (passwords, journal) = (auth.passwords().clone(), auth.audit_log().clone());
+        let (passwords, audit_log) = (auth.passwords().clone(), auth.audit_log().clone());
         let secret = config.auth.jwt_secret.as_ref().context("auth.jwt_secret is missing")?;
         let cursors = Cursors::new(secret.reveal().as_bytes());
         let (visibility, clock) = (config.visibility, Arc::new(SystemClock));
@@ -148,7 +148,7 @@ impl Server {
             tokio::spawn(port.serve(looks, stop.clone()));
         }
         tokio::spawn(claim::look_after(Arc::clone(&store), Arc::clone(&note), data_dir, stop.clone()));
-        let aside = BackgroundTasks { retention, viewers: sockets.viewers().clone(), journal, note };
+        let aside = BackgroundTasks { retention, viewers: sockets.viewers().clone(), audit_log, note };
         let serving = tokio::spawn(serve(listener, router, delivery, effects, aside, store, stop.clone()));
         let drain_timeout = config.drain_timeout;
         Ok(Self { address, metrics_address, app, sockets, draining, drain_timeout, stop, serving, handing_over })
@@ -207,7 +207,7 @@ impl Drop for Server {
 struct BackgroundTasks {
     retention: Retention,
     viewers: Viewers,
-    journal: AuditLog,
+    audit_log: AuditLog,
     note: Arc<EpochNote>,
 }
 
@@ -226,7 +226,7 @@ async fn serve(
     let mut effecting = tokio::spawn(effects.run(stop_effects.clone()));
     let retaining = tokio::spawn(aside.retention.run(stop.clone()));
     let viewing = tokio::spawn(aside.viewers.run(stop.clone()));
-    let journaling = tokio::spawn(aside.journal.run(stop.clone()));
+    let auditing = tokio::spawn(aside.audit_log.run(stop.clone()));
     let mut listening = pin!(listener.serve(router, stop.clone()));
     let (mut delivered, mut effected) = (None, None);
     select! {
@@ -250,11 +250,11 @@ async fn serve(
         Some(ended) => ended,
         None => delivering.await,
     };
-    let (retained, viewed, journaled) = (retaining.await, viewing.await, journaling.await);
+    let (retained, viewed, audited) = (retaining.await, viewing.await, auditing.await);
     aside.note.renew();
     store.close().await;
     retained.context("log pruning task failed")?;
-    journaled.context("audit task failed")?;
+    audited.context("audit task failed")?;
     viewed.context("presence task failed")?;
     delivered.context("event delivery task failed")?;
     effected.context("plugin effects task failed")

@@ -288,12 +288,12 @@ mod tests {
     #[test]
     fn what_the_host_would_refuse_is_an_error_that_says_what_to_write() {
         <Asked as lifecycle::Guest>::init("{}".into()).expect("takes no settings");
-        let told = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
+        let message = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
 
         let enriched = <Asked as enrich::Guest>::enrich(event("lead/phone")).expect_err("refused");
-        assert_eq!(enriched, told);
+        assert_eq!(enriched, message);
         let filtered = <Asked as filter::Guest>::filter(lines("VIEWER", "lead/phone"), None);
-        assert_eq!(filtered.expect_err("refused"), format!("the verdict for VIEWER: {told}"));
+        assert_eq!(filtered.expect_err("refused"), format!("the verdict for VIEWER: {message}"));
         let command = |pointer| before::Command {
             name: "lead:create".into(),
             user_id: "user-1".into(),

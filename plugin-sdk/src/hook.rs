@@ -395,7 +395,6 @@ pub struct NoConfig {}
 /// use leadwire_plugin_sdk::{Deserialize, from_config, json};
 ///
 /// #[derive(Debug, Deserialize)]
-/// #[allow(dead_code)]
 /// struct Config {
 ///     roles: Vec<String>,
 /// }

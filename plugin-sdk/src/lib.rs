@@ -40,7 +40,6 @@
 
 mod after;
 // The generated bindings are the only place with unsafe code: they pass strings across the boundary of the sandbox.
-#[allow(unsafe_code, unreachable_pub, rust_2018_idioms, missing_docs, clippy::all, reason = "generated code")]
 #[doc(hidden)]
 pub mod bindings;
 mod command;

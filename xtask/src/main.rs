@@ -2,8 +2,8 @@
 //!
 //! Each command prints what it is doing, and stops everything that it started on Ctrl-C. Functions that a server or a
 //! plugin author needs too are in the `leadwire` binary; this only calls it.
-#![allow(clippy::print_stdout, reason = "talking to a person is what this program is for")]
-#![allow(unreachable_pub, reason = "a program has no outside")]
+#![expect(clippy::print_stdout, reason = "talking to a person is what this program is for")]
+#![expect(unreachable_pub, reason = "a program has no outside")]
 
 mod bench;
 mod debian_rust;

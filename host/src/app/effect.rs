@@ -87,15 +87,15 @@ impl App {
     /// # Errors
     /// On an error, nothing was changed.
     pub async fn carry_out_effect(&self, caller: &Principal, effect: &StoredEffect) -> Result<()> {
-        let errand = EffectGuard { id: effect.id, cause: &effect.cause };
+        let guard = EffectGuard { id: effect.id, cause: &effect.cause };
         match Task::parse(&effect.name, effect.input.clone())? {
-            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&errand)).await.map(drop),
+            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&guard)).await.map(drop),
             Task::Notify { to, kind, lead } => {
                 let at = self.now();
                 let mut tx = self.0.store.write().await?;
                 let actor = &caller.authorize(&mut tx, at).await?;
-                errand.finish(&mut tx, at).await?;
-                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(errand.cause));
+                guard.finish(&mut tx, at).await?;
+                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(guard.cause));
                 let mut write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
                 write.notify(to, kind, lead).await?;
                 Ok(tx.commit().await?)
@@ -106,7 +106,7 @@ impl App {
                 let (id, cause) = (self.0.clock.id(), effect.cause.clone());
                 let mut tx = self.0.store.write().await?;
                 caller.authorize(&mut tx, now).await?;
-                errand.finish(&mut tx, now).await?;
+                guard.finish(&mut tx, now).await?;
                 let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
                 if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
                     let reason = format!("reminder limit reached (limits.reminders = {most})");
@@ -213,9 +213,9 @@ impl App {
     }
 
     /// Progress of each plugin in the log, and its open effects, by plugin name.
-    pub async fn standings(&self) -> Result<BTreeMap<String, FollowerStats>> {
-        let standings = self.0.store.read().await?.standings().await?;
-        Ok(standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect())
+    pub async fn follower_stats(&self) -> Result<BTreeMap<String, FollowerStats>> {
+        let stats = self.0.store.read().await?.follower_stats().await?;
+        Ok(stats.into_iter().map(|follower| (follower.plugin.clone(), follower)).collect())
     }
 
     /// True if `[visibility]` lets an administrator see the lead that the effect, or its occasion, is about.
@@ -248,8 +248,8 @@ impl App {
 }
 
 /// Progress of a plugin in the log, and its open effects, as JSON.
-pub fn standing(standing: &FollowerStats) -> Value {
-    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = standing;
+pub fn stats_json(stats: &FollowerStats) -> Value {
+    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = stats;
     let lag = head.since(*seq);
     json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
 }
@@ -297,14 +297,8 @@ impl Task {
             }
             EffectName::UpdateLead => {
                 let lead = required_id(&mut input, "leadId")?;
-                let mut input = Input::new(input);
-                let patch = input.required("patch", Input::object);
-                input.finish()?;
-                Self::Command(Command::UpdateLead {
-                    lead,
-                    patch: patch.expect("finish fails without it"),
-                    version: None,
-                })
+                let patch = Input::parse(input, |input| input.required("patch", Input::object))?;
+                Self::Command(Command::UpdateLead { lead, patch, version: None })
             }
             EffectName::AssignLead => {
                 let lead = required_id(&mut input, "leadId")?;
@@ -319,16 +313,17 @@ impl Task {
 
 fn notify(mut input: Map<String, Value>) -> Result<Task> {
     let (to, lead) = (required_id(&mut input, "userId")?, required_id(&mut input, "leadId")?);
-    let mut input = Input::new(input);
-    let text = input.required("kind", Input::string);
-    let kind = text.as_deref().and_then(NotificationKind::of_plugin);
-    if text.is_some() && kind.is_none() {
-        let message =
-            "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
-        input.error("kind", "invalid_kind", message);
-    }
-    input.finish()?;
-    Ok(Task::Notify { to, kind: kind.expect("finish fails without it"), lead })
+    let kind = Input::parse(input, |input| {
+        let text = input.required("kind", Input::string)?;
+        let kind = NotificationKind::of_plugin(&text);
+        if kind.is_none() {
+            let message =
+                "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
+            input.error("kind", "invalid_kind", message);
+        }
+        kind
+    })?;
+    Ok(Task::Notify { to, kind, lead })
 }
 
 fn remind(mut input: Map<String, Value>) -> Result<Task> {
@@ -337,15 +332,15 @@ fn remind(mut input: Map<String, Value>) -> Result<Task> {
         Some(_) => Some(required_id(&mut input, "leadId")?),
     };
     let data = input.shift_remove("data").unwrap_or_default();
-    let mut input = Input::new(input);
-    let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
-    let at = input.required("at", Input::time);
-    if data.to_string().len() > MAX_DATA_BYTES {
-        input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
-    }
-    input.finish()?;
-    let (key, at) = (key.expect("finish fails without it"), at.expect("finish fails without it"));
-    Ok(Task::Remind { key, at, lead, data })
+    let task = Input::parse(input, |input| {
+        let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
+        let at = input.required("at", Input::time);
+        if data.to_string().len() > MAX_DATA_BYTES {
+            input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
+        }
+        Some(Task::Remind { key: key?, at: at?, lead, data })
+    })?;
+    Ok(task)
 }
 
 fn required_id<T: std::str::FromStr>(input: &mut Map<String, Value>, key: &'static str) -> Result<T> {

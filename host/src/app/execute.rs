@@ -94,8 +94,8 @@ impl App {
             drop(tx);
             return self.answer_again(actor, done).await.map(Some);
         }
-        if let OnceBy::Effect(errand) = once {
-            errand.finish(&mut tx, at).await?;
+        if let OnceBy::Effect(guard) = once {
+            guard.finish(&mut tx, at).await?;
         }
         if let Some(shown) = shown
             && !shown.holds(&mut tx).await?
@@ -103,7 +103,7 @@ impl App {
             return Ok(None);
         }
         let cause = match once {
-            OnceBy::Effect(errand) => Some(errand.cause),
+            OnceBy::Effect(guard) => Some(guard.cause),
             OnceBy::No | OnceBy::Key(_) => None,
         };
         let (clock, visibility) = (&*self.0.clock, &self.0.visibility);

@@ -142,8 +142,8 @@ impl PageRequest {
         for _ in 0..reading.steps {
             let step = fetch(examined.clone(), reading.step).await?;
             let is_last = step.is_last;
-            let told = |(position, item): (P, T)| -> Result<(P, PageItem)> { Ok((position, show(item)?.into())) };
-            let views = step.items.into_iter().map(told).collect::<Result<Vec<_>>>()?;
+            let view = |(position, item): (P, T)| -> Result<(P, PageItem)> { Ok((position, show(item)?.into())) };
+            let views = step.items.into_iter().map(view).collect::<Result<Vec<_>>>()?;
             for (position, view) in views {
                 let is_full = items.len() == self.limit as usize || bytes >= self.max_bytes;
                 match view {
@@ -192,8 +192,8 @@ impl Filled {
     /// Page for a reader: administrators get the number of items left out, others only that some were.
     pub(crate) fn for_reader(self, actor: &Actor) -> Page {
         let Self { items, next_cursor, withheld } = self;
-        let told = if actor.is(Role::Admin) { Withheld::Count(withheld) } else { Withheld::Some(true) };
-        Page { items, next_cursor, withheld: (withheld > 0).then_some(told) }
+        let shown = if actor.is(Role::Admin) { Withheld::Count(withheld) } else { Withheld::Some(true) };
+        Page { items, next_cursor, withheld: (withheld > 0).then_some(shown) }
     }
 }
 

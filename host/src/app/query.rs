@@ -153,7 +153,7 @@ impl App {
         let mut holds = Vec::new();
         for hold in reader.holds().await? {
             if holds.len() < MOST && self.has_in_scope(actor, &mut reader, hold.lead).await? {
-                holds.push(told(&hold));
+                holds.push(hold_json(&hold));
             }
         }
         Ok(holds)
@@ -232,7 +232,7 @@ impl App {
 }
 
 /// Hold as JSON, for administrators and the command line.
-pub fn told(hold: &Hold) -> Value {
+pub fn hold_json(hold: &Hold) -> Value {
     let Hold { role, lead, is_all, first_seq, plugin, reason, at } = hold;
     json!({
         "role": role,

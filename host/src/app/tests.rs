@@ -428,10 +428,10 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
     let lead = desk.seen_lead(desk.app.execute(&ann, create(), key()).await);
     let give = Command::AssignLead { lead: lead.id, owner: Some(bob.id), version: None };
     desk.app.execute(&desk.admin, give, None).await.expect("assigns");
-    let Ok(CommandOutcome::Lead { lead: told, .. }) = desk.app.execute(&ann, create(), key()).await else {
-        panic!("not told")
+    let Ok(CommandOutcome::Lead { lead: answer, .. }) = desk.app.execute(&ann, create(), key()).await else {
+        panic!("not answered")
     };
-    assert_eq!(told, json!({"id": lead.id}));
+    assert_eq!(answer, json!({"id": lead.id}));
 }
 
 #[tokio::test]
@@ -497,5 +497,5 @@ async fn what_was_done_long_ago_is_forgotten_however_much_it_is() {
     tx.commit().await.expect("commits");
     assert_eq!(app.forget_effects(now).await.expect("forgets"), 0);
     assert_eq!(app.forget_effects(now.plus(std::time::Duration::from_millis(1))).await.expect("forgets"), 2500);
-    assert_eq!(app.standings().await.expect("standings")["clock"].pending, 1);
+    assert_eq!(app.follower_stats().await.expect("stats")["clock"].pending, 1);
 }

@@ -10,7 +10,7 @@ use crate::{
         page::{Fetched, Page, PageRequest, Reading, text},
         visibility::ItemView,
     },
-    auth::{self, Principal, QueueSeat, password::PasswordCheck, session},
+    auth::{self, Principal, QueuePriority, password::PasswordCheck, session},
     domain::{
         actor::Actor,
         event::DomainEvent,
@@ -72,7 +72,7 @@ impl App {
     /// Account that the same request created earlier, provided that the password is the same as well.
     async fn same_password(&self, user: User, password: String) -> Result<User> {
         let stored = self.0.store.read().await?.password_hash(user.id).await?;
-        match self.0.passwords.verify(QueueSeat::TRUSTED, password, stored).await? {
+        match self.0.passwords.verify(QueuePriority::TRUSTED, password, stored).await? {
             PasswordCheck::Right { .. } => Ok(user),
             PasswordCheck::Wrong => Err(Error::KeyReused),
         }

@@ -29,9 +29,9 @@ const PRUNED_AT_ONCE: u32 = 1000;
 
 /// Audit log; clones share one state.
 #[derive(Clone)]
-pub struct AuditLog(Arc<JournalInner>);
+pub struct AuditLog(Arc<AuditLogInner>);
 
-struct JournalInner {
+struct AuditLogInner {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     settings: settings::AuditConfig,
@@ -57,7 +57,7 @@ struct Repeated {
 impl AuditLog {
     pub(crate) fn new(store: Arc<Store>, clock: Arc<dyn Clock>, settings: settings::AuditConfig) -> Self {
         let (open, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(JournalInner { store, clock, settings, open, flushing }))
+        Self(Arc::new(AuditLogInner { store, clock, settings, open, flushing }))
     }
 
     /// Records an entry. It is in the table after the next flush, at most a second later.
@@ -138,15 +138,15 @@ impl AuditLog {
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };
-            let mut kept = self.flush().await;
-            if kept.is_ok() {
-                kept = self.log_operators(&mut logged).await;
+            let mut written = self.flush().await;
+            if written.is_ok() {
+                written = self.log_operators(&mut logged).await;
             }
-            if kept.is_ok() && !is_over && ticked.is_multiple_of(PRUNE_EVERY) {
-                kept = self.prune().await;
+            if written.is_ok() && !is_over && ticked.is_multiple_of(PRUNE_EVERY) {
+                written = self.prune().await;
             }
             ticked = ticked.wrapping_add(1);
-            match kept {
+            match written {
                 Ok(()) => is_failing = false,
                 // Retried every second, but logged once.
                 Err(error) if !is_failing => {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{
-        queue::{Lane, QueueSeat},
+        queue::{Lane, QueuePriority},
         settings::LoginLimitsConfig,
     },
     domain::user::canonical_email,
@@ -64,13 +64,13 @@ impl LoginLimiter {
         }
     }
 
-    /// Counts a login and returns the seat in which it waits for its password to be verified.
-    pub(crate) fn login(&self, email: &str, network: Option<IpAddr>, is_known: bool) -> Result<QueueSeat, Limited> {
+    /// Counts a login and returns the priority with which it waits for its password to be verified.
+    pub(crate) fn login(&self, email: &str, network: Option<IpAddr>, is_known: bool) -> Result<QueuePriority, Limited> {
         self.sweep();
         let account = digest(email);
         if is_known {
             take("account", &self.pairs, &(account, network))?;
-            return Ok(QueueSeat { lane: Lane::Known, network });
+            return Ok(QueuePriority { lane: Lane::Known, network });
         }
         // From the narrowest limit to the widest, so that an early refusal uses up nothing that others share.
         if let Some(network) = network {
@@ -80,7 +80,7 @@ impl LoginLimiter {
         take("strangers", &self.strangers, &account)?;
         let is_suspect = |network| self.failed.get(&network).is_some_and(|when| when.elapsed() < SUSPECT_FOR);
         let lane = if network.is_some_and(is_suspect) { Lane::Suspect } else { Lane::Fresh };
-        Ok(QueueSeat { lane, network })
+        Ok(QueuePriority { lane, network })
     }
 
     /// Records the result of a login from a network.
@@ -94,10 +94,10 @@ impl LoginLimiter {
 
     /// Counts an attempt by a signed-in user: nobody else can use these up. `id` is the id of the session, or of the
     /// user if the token has no session.
-    pub(crate) fn signed_in(&self, id: Uuid, network: Option<IpAddr>) -> Result<QueueSeat, Limited> {
+    pub(crate) fn signed_in(&self, id: Uuid, network: Option<IpAddr>) -> Result<QueuePriority, Limited> {
         self.sweep();
         take("session", &self.sessions, &id)?;
-        Ok(QueueSeat { lane: Lane::Known, network })
+        Ok(QueuePriority { lane: Lane::Known, network })
     }
 
     fn sweep(&self) {
@@ -156,7 +156,7 @@ mod tests {
         Some(network(text.parse().expect("an address")))
     }
 
-    fn limit(result: Result<QueueSeat, Limited>) -> &'static str {
+    fn limit(result: Result<QueuePriority, Limited>) -> &'static str {
         result.expect_err("refused").limit
     }
 
@@ -184,8 +184,8 @@ mod tests {
         }
         assert_eq!(limit(limits.login("eve@example.com", from("10.9.9.9"), false)), "address");
         for _ in 0..2 {
-            let seat = limits.login("ann@example.com", from("10.9.9.9"), true).expect("known there");
-            assert_eq!(seat.lane, Lane::Known);
+            let priority = limits.login("ann@example.com", from("10.9.9.9"), true).expect("known there");
+            assert_eq!(priority.lane, Lane::Known);
         }
         assert_eq!(limit(limits.login("ann@example.com", from("10.9.9.9"), true)), "account");
         let session = Uuid::from_u128(1);

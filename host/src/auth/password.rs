@@ -11,7 +11,7 @@ use argon2::{
 
 use super::{
     Error,
-    queue::{HashQueue, QueueSeat},
+    queue::{HashQueue, QueuePriority},
     settings::{self, LoginLimitsConfig},
 };
 use crate::domain::folding::opaque;
@@ -64,7 +64,7 @@ impl Passwords {
     /// [`Error::Overloaded`] when too many attempts wait already.
     pub async fn hash(&self, password: String) -> Result<String, Error> {
         let (params, password) = (self.params.clone(), opaque(&password));
-        self.run(QueueSeat::TRUSTED, move || {
+        self.run(QueuePriority::TRUSTED, move || {
             hash(&params, password.as_bytes()).map_err(|error| Error::internal("hashing", error))
         })
         .await?
@@ -76,12 +76,12 @@ impl Passwords {
     /// [`Error::Overloaded`] when too many attempts wait already.
     pub async fn verify(
         &self,
-        seat: QueueSeat,
+        priority: QueuePriority,
         password: String,
         stored: Option<String>,
     ) -> Result<PasswordCheck, Error> {
         let (params, decoy) = (self.params.clone(), Arc::clone(&self.decoy));
-        self.run(seat, move || {
+        self.run(priority, move || {
             let is_known = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&decoy);
             let normal = opaque(&password);
@@ -99,10 +99,10 @@ impl Passwords {
     /// The permit moves into the blocking task, so that the work of a caller who went away still counts.
     async fn run<T: Send + 'static>(
         &self,
-        seat: QueueSeat,
+        priority: QueuePriority,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let place = self.queue.turn(seat).await?;
+        let place = self.queue.turn(priority).await?;
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
@@ -141,18 +141,18 @@ mod tests {
         let stored = passwords.hash("correct horse".into()).await.expect("hashes");
         assert!(stored.starts_with("$argon2id$"));
         let right =
-            passwords.verify(QueueSeat::TRUSTED, "correct horse".into(), Some(stored.clone())).await.expect("runs");
+            passwords.verify(QueuePriority::TRUSTED, "correct horse".into(), Some(stored.clone())).await.expect("runs");
         assert_eq!(right, PasswordCheck::Right { outdated: false });
         assert_eq!(
-            passwords.verify(QueueSeat::TRUSTED, "wrong horse".into(), Some(stored)).await.expect("runs"),
+            passwords.verify(QueuePriority::TRUSTED, "wrong horse".into(), Some(stored)).await.expect("runs"),
             PasswordCheck::Wrong
         );
         assert_eq!(
-            passwords.verify(QueueSeat::TRUSTED, "correct horse".into(), None).await.expect("runs"),
+            passwords.verify(QueuePriority::TRUSTED, "correct horse".into(), None).await.expect("runs"),
             PasswordCheck::Wrong
         );
         assert_eq!(
-            passwords.verify(QueueSeat::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
+            passwords.verify(QueuePriority::TRUSTED, "x".into(), Some("not a hash".into())).await.expect("runs"),
             PasswordCheck::Wrong
         );
     }
@@ -162,7 +162,7 @@ mod tests {
         let passwords = passwords(1);
         let (composed, apart) = ("caf\u{e9} au lait", "cafe\u{301}\u{a0}au lait");
         let verify = async |password: &str, stored: &str| {
-            passwords.verify(QueueSeat::TRUSTED, password.into(), Some(stored.into())).await.expect("runs")
+            passwords.verify(QueuePriority::TRUSTED, password.into(), Some(stored.into())).await.expect("runs")
         };
         let stored = passwords.hash(apart.into()).await.expect("hashes");
         assert_eq!(verify(composed, &stored).await, PasswordCheck::Right { outdated: false });
@@ -176,7 +176,7 @@ mod tests {
     async fn a_hash_made_at_other_costs_is_right_but_outdated() {
         let stored = passwords(1).hash("correct horse".into()).await.expect("hashes");
         let verdict =
-            passwords(2).verify(QueueSeat::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");
+            passwords(2).verify(QueuePriority::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");
         assert_eq!(verdict, PasswordCheck::Right { outdated: true });
     }
 }

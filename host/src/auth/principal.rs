@@ -147,15 +147,15 @@ impl Credentials {
         user: UserId,
         now: Timestamp,
     ) -> Result<Option<User>, crate::store::Error> {
-        let Some(standing) = reader.standing(user, self.session, now).await? else { return Ok(None) };
+        let Some(account) = reader.account_status(user, self.session, now).await? else { return Ok(None) };
         // A token's times are whole seconds, by a clock that may be ahead of ours.
         let skew = Duration::from_secs(CLOCK_SKEW.unsigned_abs());
-        let is_refused = || standing.tokens_not_before.is_some_and(|moment| self.issued_at <= moment.plus(skew));
+        let is_refused = || account.tokens_not_before.is_some_and(|moment| self.issued_at <= moment.plus(skew));
         let is_good = match self.session {
-            Some(_) => standing.has_live_session,
+            Some(_) => account.has_live_session,
             None => !is_refused(),
         };
-        let user = standing.user;
+        let user = account.user;
         Ok((is_good && user.active && now < self.expires_at && self.roles.contains(user.role)).then_some(user))
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Priority of a hash, highest first.
+/// Priority lane, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// A device that signed in before, or a signed-in user.
@@ -30,16 +30,16 @@ const LANES: usize = 3;
 /// Assumed duration of a hash before one was measured.
 const FIRST_GUESS: Duration = Duration::from_millis(50);
 
-/// Lane and network of a waiter.
+/// Priority of a waiter: its lane, and the network whose turns it shares.
 #[derive(Clone, Copy, Debug)]
-pub struct QueueSeat {
+pub struct QueuePriority {
     pub lane: Lane,
     /// Waiters of one network share its turns.
     pub network: Option<IpAddr>,
 }
 
-impl QueueSeat {
-    /// Seat of signed-in users and of the program itself.
+impl QueuePriority {
+    /// Priority of signed-in users and of the program itself.
     pub const TRUSTED: Self = Self { lane: Lane::Known, network: None };
 }
 
@@ -85,18 +85,18 @@ impl HashQueue {
     ///
     /// # Errors
     /// [`Full`], at once or as soon as the waiter is displaced by another one.
-    pub(crate) async fn turn(&self, seat: QueueSeat) -> Result<HashPermit, Full> {
+    pub(crate) async fn turn(&self, priority: QueuePriority) -> Result<HashPermit, Full> {
         let waiter = {
             let mut state = self.0.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Ok(HashPermit { queue: self.clone(), since: Instant::now() });
             }
-            if !state.make_room(seat) {
+            if !state.make_room(priority) {
                 return Err(state.full());
             }
             let (waiter, turn) = oneshot::channel();
-            state.lanes[seat.lane as usize].push(seat.network, waiter);
+            state.lanes[priority.lane as usize].push(priority.network, waiter);
             turn
         };
         waiter.await.map_err(|_| self.0.lock().full())
@@ -130,9 +130,9 @@ impl Drop for HashPermit {
 
 impl QueueState {
     /// Makes room for one more waiter, by displacing one of lower priority if necessary; false when there is no room.
-    fn make_room(&mut self, seat: QueueSeat) -> bool {
-        let lane = seat.lane as usize;
-        let line = if seat.lane == Lane::Known { 0..1 } else { 1..LANES };
+    fn make_room(&mut self, priority: QueuePriority) -> bool {
+        let lane = priority.lane as usize;
+        let line = if priority.lane == Lane::Known { 0..1 } else { 1..LANES };
         if self.len(line.clone()) >= self.waiting {
             // Waiters that gave up stay in line until their turn comes.
             self.lanes[line.clone()].iter_mut().for_each(Ring::forget_the_gone);
@@ -141,7 +141,7 @@ impl QueueState {
             return true;
         }
         let Some(lowest) = line.rev().find(|lane| self.lanes[*lane].len() > 0) else { return false };
-        let own = if lane == lowest { self.lanes[lane].len_of(seat.network) } else { 0 };
+        let own = if lane == lowest { self.lanes[lane].len_of(priority.network) } else { 0 };
         // Within one lane, networks share the places: a network that has as many as the greediest gets no more.
         lane <= lowest && self.lanes[lowest].give_one_up(if lane < lowest { 1 } else { own + 2 })
     }
@@ -209,8 +209,8 @@ mod tests {
 
     use super::*;
 
-    fn seat(lane: Lane, network: u8) -> QueueSeat {
-        QueueSeat { lane, network: Some(IpAddr::from([10, 0, 0, network])) }
+    fn priority(lane: Lane, network: u8) -> QueuePriority {
+        QueuePriority { lane, network: Some(IpAddr::from([10, 0, 0, network])) }
     }
 
     /// Polls once, so that a future that has to wait is in line.
@@ -227,21 +227,21 @@ mod tests {
     #[tokio::test]
     async fn networks_take_turns_and_known_devices_go_first() {
         let queue = HashQueue::new(1, 8);
-        let running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
+        let running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting: Vec<_> = [
-            (1, seat(Lane::Fresh, 1)),
-            (2, seat(Lane::Fresh, 1)),
-            (3, seat(Lane::Fresh, 1)),
-            (4, seat(Lane::Suspect, 3)),
-            (5, seat(Lane::Fresh, 2)),
-            (6, seat(Lane::Known, 9)),
+            (1, priority(Lane::Fresh, 1)),
+            (2, priority(Lane::Fresh, 1)),
+            (3, priority(Lane::Fresh, 1)),
+            (4, priority(Lane::Suspect, 3)),
+            (5, priority(Lane::Fresh, 2)),
+            (6, priority(Lane::Known, 9)),
         ]
         .into_iter()
-        .map(|(number, seat)| {
+        .map(|(number, priority)| {
             let (queue, order) = (queue.clone(), order.clone());
             Box::pin(async move {
-                let place = queue.turn(seat).await.expect("there is room");
+                let place = queue.turn(priority).await.expect("there is room");
                 order.lock().push(number);
                 place
             })
@@ -261,50 +261,50 @@ mod tests {
     #[tokio::test]
     async fn who_floods_crowds_out_itself() {
         let queue = HashQueue::new(1, 4);
-        let _running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
-        let flood = seat(Lane::Fresh, 1);
+        let _running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
+        let flood = priority(Lane::Fresh, 1);
         let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(queue.turn(flood))).collect();
         for turn in &mut waiting {
             assert!(poll(&mut turn.as_mut()).await.is_none());
         }
         let mut fifth = pin!(queue.turn(flood));
         assert!(matches!(poll(&mut fifth).await, Some(Err(Full { .. }))), "answered at once");
-        let mut other = pin!(queue.turn(seat(Lane::Fresh, 2)));
+        let mut other = pin!(queue.turn(priority(Lane::Fresh, 2)));
         assert!(poll(&mut other).await.is_none(), "another network is let in");
         assert!(matches!(poll(&mut waiting[3].as_mut()).await, Some(Err(_))), "in the place of the newest");
-        let mut known = pin!(queue.turn(seat(Lane::Known, 1)));
+        let mut known = pin!(queue.turn(priority(Lane::Known, 1)));
         assert!(poll(&mut known).await.is_none(), "known devices have a line of their own");
     }
 
     #[tokio::test]
     async fn a_network_that_failed_yields_to_one_that_did_not() {
         let queue = HashQueue::new(1, 2);
-        let _running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
+        let _running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         let (mut first, mut second) =
-            (pin!(queue.turn(seat(Lane::Suspect, 1))), pin!(queue.turn(seat(Lane::Suspect, 2))));
+            (pin!(queue.turn(priority(Lane::Suspect, 1))), pin!(queue.turn(priority(Lane::Suspect, 2))));
         assert!(poll(&mut first).await.is_none() && poll(&mut second).await.is_none());
-        let mut third = pin!(queue.turn(seat(Lane::Suspect, 3)));
+        let mut third = pin!(queue.turn(priority(Lane::Suspect, 3)));
         assert!(matches!(poll(&mut third).await, Some(Err(_))), "all of these have one");
-        let mut fresh = pin!(queue.turn(seat(Lane::Fresh, 4)));
+        let mut fresh = pin!(queue.turn(priority(Lane::Fresh, 4)));
         assert!(poll(&mut fresh).await.is_none());
         assert_eq!(queue.len(), 2);
-        let mut late = pin!(queue.turn(seat(Lane::Suspect, 5)));
+        let mut late = pin!(queue.turn(priority(Lane::Suspect, 5)));
         assert!(matches!(poll(&mut late).await, Some(Err(_))));
     }
 
     #[tokio::test]
     async fn who_gave_up_waiting_takes_no_room_and_no_turn() {
         let queue = HashQueue::new(1, 1);
-        let running = queue.turn(QueueSeat::TRUSTED).await.expect("the place is free");
+        let running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         {
-            let mut gone = pin!(queue.turn(seat(Lane::Fresh, 1)));
+            let mut gone = pin!(queue.turn(priority(Lane::Fresh, 1)));
             assert!(poll(&mut gone).await.is_none());
         }
-        let mut next = pin!(queue.turn(seat(Lane::Fresh, 2)));
+        let mut next = pin!(queue.turn(priority(Lane::Fresh, 2)));
         assert!(poll(&mut next).await.is_none());
         drop(running);
         let place = next.await.expect("its turn");
         drop(place);
-        queue.turn(QueueSeat::TRUSTED).await.expect("the place is free again");
+        queue.turn(QueuePriority::TRUSTED).await.expect("the place is free again");
     }
 }

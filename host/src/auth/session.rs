@@ -44,7 +44,7 @@ struct AuthInner {
     tokens: Tokens,
     passwords: Passwords,
     limits: LoginLimiter,
-    journal: AuditLog,
+    audit_log: AuditLog,
     /// Set when another issuer may issue tokens.
     has_trusted_keys: bool,
     known_for: Duration,
@@ -81,7 +81,7 @@ impl Auth {
             tokens: Tokens::new(settings)?,
             passwords: Passwords::new(&settings.password_hash)?.with_waiting(waiting),
             limits: LoginLimiter::new(&settings.login_limits),
-            journal: AuditLog::new(Arc::clone(&store), Arc::clone(&clock), settings.audit.clone()),
+            audit_log: AuditLog::new(Arc::clone(&store), Arc::clone(&clock), settings.audit.clone()),
             has_trusted_keys: !settings.trusted_keys.is_empty(),
             known_for: settings.login_limits.known_for,
             store,
@@ -99,7 +99,7 @@ impl Auth {
 
     /// Audit log of events that anybody can cause.
     pub fn audit_log(&self) -> &AuditLog {
-        &self.0.journal
+        &self.0.audit_log
     }
 
     /// Begins a session.
@@ -121,14 +121,16 @@ impl Auth {
         };
         let subject = account.as_ref().map(|(user, _)| user.id.to_string());
         let note = |kind, name, why: &str| {
-            inner.journal.note(store::audit::Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
+            inner
+                .audit_log
+                .note(store::audit::Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
         };
-        let seat = inner.limits.login(email, from, is_known).map_err(|limited| {
+        let priority = inner.limits.login(email, from, is_known).map_err(|limited| {
             note(AuditKind::LoginLimited, "limit", limited.limit);
             Error::from(limited)
         })?;
         let stored = account.as_ref().map(|(_, hash)| hash.clone());
-        let verdict = inner.passwords.verify(seat, password.clone(), stored).await.inspect_err(|error| {
+        let verdict = inner.passwords.verify(priority, password.clone(), stored).await.inspect_err(|error| {
             if matches!(error, Error::Overloaded { .. }) {
                 note(AuditKind::LoginLimited, "limit", "queue");
             }
@@ -250,10 +252,10 @@ impl Auth {
     pub async fn change_password(&self, caller: &Principal, current: String, new: String) -> Result<(), Error> {
         let inner = &*self.0;
         let id = caller.id;
-        let note = |kind, name, why: &str| inner.journal.note(caller.entry(kind).about(id).with(name, why));
+        let note = |kind, name, why: &str| inner.audit_log.note(caller.entry(kind).about(id).with(name, why));
         let key = caller.session().map_or(id.0, |session| session.0);
         let from = caller.origin().address.map(network);
-        let seat = inner.limits.signed_in(key, from).map_err(|limited| {
+        let priority = inner.limits.signed_in(key, from).map_err(|limited| {
             note(AuditKind::LoginLimited, "limit", limited.limit);
             Error::from(limited)
         })?;
@@ -263,7 +265,7 @@ impl Auth {
             caller.authorize(&mut reader, inner.now()).await?;
             reader.password_hash(id).await?
         };
-        if inner.passwords.verify(seat, current, tried.clone()).await? == PasswordCheck::Wrong {
+        if inner.passwords.verify(priority, current, tried.clone()).await? == PasswordCheck::Wrong {
             note(AuditKind::PasswordRefused, "reason", "wrong_password");
             return Err(Error::WrongPassword);
         }

@@ -424,9 +424,9 @@ async fn the_journal_is_bounded_in_rows_and_keeps_what_administrators_did() {
     }
     tx.commit().await.expect("commits");
     auth.audit_log().prune().await.expect("prunes");
-    let kept = rows().await;
-    let anonymous = kept.iter().filter(|row| row.kind == "login_failed").count();
-    assert_eq!((anonymous, kept.len()), (10, 20), "each class has a limit of its own");
+    let stored = rows().await;
+    let anonymous = stored.iter().filter(|row| row.kind == "login_failed").count();
+    assert_eq!((anonymous, stored.len()), (10, 20), "each class has a limit of its own");
     desk.wait(Duration::from_secs(2 * 31_557_600));
     auth.audit_log().prune().await.expect("prunes");
     assert!(rows().await.is_empty(), "older than a year");

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::{
     doctor::finding::{Examined, Finding, Findings, Level, MAX_NOTE},
-    exit::Unwell,
+    exit::ProblemsFound,
     options::Options,
     print::say,
     runtime::runtime,
@@ -64,8 +64,8 @@ pub(crate) fn run(doctor: &Doctor, options: &Options) -> Result<()> {
     }
     match worst {
         Level::Ok => Ok(()),
-        Level::Warning => Err(Unwell(1).into()),
-        Level::Problem => Err(Unwell(2).into()),
+        Level::Warning => Err(ProblemsFound(1).into()),
+        Level::Problem => Err(ProblemsFound(2).into()),
     }
 }
 

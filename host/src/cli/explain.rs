@@ -49,19 +49,19 @@ pub(crate) fn run(explain: &Explain, options: &Options) -> Result<()> {
     if !file.exists() {
         bail!("there is no database {}", file.display());
     }
-    let told = runtime()?.block_on(async {
+    let explanation = runtime()?.block_on(async {
         let store = Arc::new(Store::open_read_only(&config.database_url()?).await?);
         let viewer = explain.viewer.find(&store).await?;
         let past = HistoricalSets::new(plugin::cache_dir(&config.data_dir()?), config.plugins.limits.clone());
         let explainer = Explainer::new(Arc::clone(&store), past);
-        let told = explainer.explain(Seq(explain.seq), &viewer).await;
+        let explanation = explainer.explain(Seq(explain.seq), &viewer).await;
         store.close().await;
-        told.map_err(anyhow::Error::from)
+        explanation.map_err(anyhow::Error::from)
     })?;
     if explain.json {
-        return say(serde_json::to_string_pretty(&told)?);
+        return say(serde_json::to_string_pretty(&explanation)?);
     }
-    say(describe(&told)?)
+    say(describe(&explanation)?)
 }
 
 impl Whose {
@@ -79,23 +79,23 @@ impl Whose {
     }
 }
 
-fn describe(told: &Explanation) -> Result<String> {
-    let Explanation { seq, name, at, role, generation, in_use_since, .. } = told;
+fn describe(explanation: &Explanation) -> Result<String> {
+    let Explanation { seq, name, at, role, generation, in_use_since, .. } = explanation;
     let mut text = format!("event {seq}: {name} at {at}");
-    if !told.rooms.is_empty() {
-        write!(text, ", to {}", told.rooms.join(" and "))?;
+    if !explanation.rooms.is_empty() {
+        write!(text, ", to {}", explanation.rooms.join(" and "))?;
     }
     match generation {
         &Generation::NONE => write!(text, "\nno plugins were in force, from event {in_use_since} on")?,
         _ => write!(text, "\nshaped by generation {generation} of the plugins, in use from event {in_use_since} on")?,
     }
-    if told.changed_since {
+    if explanation.changed_since {
         text.push_str("; later events are shaped otherwise");
     }
-    let whom = told.user_id.map_or_else(|| role.to_string(), |id| format!("user {id} ({role})"));
-    let outcome = match told.outcome {
-        ExplainedOutcome::Sent if told.user_id.is_some() => "got it".into(),
-        ExplainedOutcome::Sent => format!("got it: {}", audience(&told.audience)),
+    let whom = explanation.user_id.map_or_else(|| role.to_string(), |id| format!("user {id} ({role})"));
+    let outcome = match explanation.outcome {
+        ExplainedOutcome::Sent if explanation.user_id.is_some() => "got it".into(),
+        ExplainedOutcome::Sent => format!("got it: {}", audience(&explanation.audience)),
         ExplainedOutcome::Revoked => "was told that the lead is out of sight instead".into(),
         ExplainedOutcome::Held => "had it held back".into(),
         ExplainedOutcome::Withheld => "did not get it".to_owned(),
@@ -104,19 +104,19 @@ fn describe(told: &Explanation) -> Result<String> {
         ExplainedOutcome::Reset => "had to fetch again".into(),
     };
     write!(text, "\n{whom} {outcome}")?;
-    for (index, step) in told.steps.iter().enumerate() {
+    for (index, step) in explanation.steps.iter().enumerate() {
         write!(text, "\n  {}. {}", index + 1, reason(step))?;
     }
-    if let Some(revoked) = &told.revoked {
+    if let Some(revoked) = &explanation.revoked {
         write!(text, "\ntold instead that the lead is out of sight: {}", audience(&revoked.audience))?;
     }
-    if let Some(replay) = &told.replay {
+    if let Some(replay) = &explanation.replay {
         write!(text, "\nin a replay now: {}", replayed(replay))?;
     }
-    for note in &told.notes {
+    for note in &explanation.notes {
         write!(text, "\nnote: {}", one_line(note))?;
     }
-    if let Some(payload) = &told.payload {
+    if let Some(payload) = &explanation.payload {
         // JSON escapes the ASCII control characters, but no others.
         let payload = serde_json::to_string_pretty(payload)?;
         payload.lines().try_for_each(|line| write!(text, "\n{}", one_line(line)))?;

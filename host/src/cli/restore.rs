@@ -55,10 +55,10 @@ pub(crate) fn run(restore: &Restore, options: &Options) -> Result<()> {
     targets.to_move_aside(restore.force)?;
 
     let staged = Staged::new(&targets)?;
-    let told = |error: anyhow::Error| error.context(format!("cannot restore {}", restore.file.display()));
+    let failed = |error: anyhow::Error| error.context(format!("cannot restore {}", restore.file.display()));
     let manifest =
-        archive::read(&restore.file, |place, content| write_new(&staged.path(place)?, content)).map_err(told)?;
-    runtime()?.block_on(staged.finish(&manifest)).map_err(told)?;
+        archive::read(&restore.file, |place, content| write_new(&staged.path(place)?, content)).map_err(failed)?;
+    runtime()?.block_on(staged.finish(&manifest)).map_err(failed)?;
 
     // From here on no server can start; one may have started meanwhile.
     let _locks = runtime()?.block_on(staged.lock(&targets))?;

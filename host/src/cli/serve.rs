@@ -33,13 +33,13 @@ pub(crate) fn run(serve: Serve, options: &Options) -> Result<()> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     telemetry::start(&config.log.telemetry())?;
     let runtime = runtime()?;
-    let served = runtime.block_on(until_told(config));
+    let served = runtime.block_on(until_stopped(config));
     // Work that still runs on blocking threads is not awaited.
     runtime.shutdown_background();
     served
 }
 
-async fn until_told(config: Config) -> Result<()> {
+async fn until_stopped(config: Config) -> Result<()> {
     let mut signals = Signals::listen()?;
     let mut server = select! {
         started = Server::start(config) => started?,

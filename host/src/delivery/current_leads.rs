@@ -49,8 +49,8 @@ pub struct CurrentLeads {
     store: Arc<Store>,
     /// Newest line that the tail has passed.
     tail: watch::Sender<Seq>,
-    kept: Mutex<CurrentLeadCache>,
-    /// Locked by the one caller that reads the database: the others then find the leads in `kept`.
+    cache: Mutex<CurrentLeadCache>,
+    /// Locked by the one caller that reads the database: the others then find the leads in `cache`.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -78,9 +78,9 @@ impl CurrentLeads {
     pub(crate) fn new(store: Arc<Store>) -> Self {
         let items = (CAPACITY_BYTES / TYPICAL_LEAD_BYTES) as usize;
         let leads = Cache::with_weighter(items, CAPACITY_BYTES, LeadWeighter);
-        let kept = Mutex::new(CurrentLeadCache { leads, passed: VecDeque::new() });
+        let cache = Mutex::new(CurrentLeadCache { leads, passed: VecDeque::new() });
         let tail = watch::Sender::new(*store.appended().borrow());
-        Self { store, tail, kept, reading: tokio::sync::Mutex::new(()) }
+        Self { store, tail, cache, reading: tokio::sync::Mutex::new(()) }
     }
 
     /// Returns these leads as they are now; those that are not cached are read with one query.
@@ -103,7 +103,7 @@ impl CurrentLeads {
             return Ok(found);
         }
         let (current, head) = self.read(&missing).await?;
-        self.keep(&current, head);
+        self.insert(&current, head);
         found.extend(current);
         Ok(found)
     }
@@ -119,34 +119,34 @@ impl CurrentLeads {
     }
 
     fn known(&self, leads: &[LeadId]) -> HashMap<LeadId, Arc<CurrentLead>> {
-        let kept = self.kept.lock();
-        let known = |id: &LeadId| Some((*id, kept.leads.get(id).filter(|lead| lead.is_fresh())?.clone()));
+        let cache = self.cache.lock();
+        let known = |id: &LeadId| Some((*id, cache.leads.get(id).filter(|lead| lead.is_fresh())?.clone()));
         leads.iter().filter_map(known).collect()
     }
 
     /// Caches leads as they were at line `head`, except those of which the tail has passed a later line.
-    fn keep(&self, leads: &[(LeadId, Arc<CurrentLead>)], head: Seq) {
-        let mut kept = self.kept.lock();
+    fn insert(&self, leads: &[(LeadId, Arc<CurrentLead>)], head: Seq) {
+        let mut cache = self.cache.lock();
         // Further back than `passed` reaches, it is not known any more which lines were passed.
-        let is_known = kept.passed.len() < PASSED || kept.passed.front().is_some_and(|(seq, _)| *seq <= head);
+        let is_known = cache.passed.len() < PASSED || cache.passed.front().is_some_and(|(seq, _)| *seq <= head);
         if !is_known {
             return;
         }
-        let passed: Vec<LeadId> = kept.passed.iter().filter(|(seq, _)| *seq > head).map(|(_, lead)| *lead).collect();
+        let passed: Vec<LeadId> = cache.passed.iter().filter(|(seq, _)| *seq > head).map(|(_, lead)| *lead).collect();
         for (id, lead) in leads.iter().filter(|(id, _)| !passed.contains(id)) {
-            kept.leads.insert(*id, lead.clone());
+            cache.leads.insert(*id, lead.clone());
         }
     }
 
     /// Drops the cached lead of a line that the tail passes: it may be different now.
     pub(crate) fn pass(&self, event: &Event) {
         if let Some(lead) = event.lead_id {
-            let mut kept = self.kept.lock();
-            if kept.passed.len() == PASSED {
-                kept.passed.pop_front();
+            let mut cache = self.cache.lock();
+            if cache.passed.len() == PASSED {
+                cache.passed.pop_front();
             }
-            kept.passed.push_back((event.seq, lead));
-            if let Some((_, outdated)) = kept.leads.remove(&lead) {
+            cache.passed.push_back((event.seq, lead));
+            if let Some((_, outdated)) = cache.leads.remove(&lead) {
                 outdated.is_outdated.store(true, Ordering::Relaxed);
             }
         }
@@ -223,14 +223,14 @@ mod tests {
         let read = |lead| [(lead, Arc::new(CurrentLead::new(None)))];
         // The lead was read at line 4, and line 5 was passed before it could be cached.
         sights.pass(&event(Seq(5), id(1)));
-        sights.keep(&read(id(1)), Seq(4));
-        sights.keep(&read(id(2)), Seq(4));
+        sights.insert(&read(id(1)), Seq(4));
+        sights.insert(&read(id(2)), Seq(4));
         assert_eq!(sights.known(&[id(1), id(2)]).into_keys().collect::<Vec<_>>(), [id(2)]);
-        sights.keep(&read(id(1)), Seq(5));
+        sights.insert(&read(id(1)), Seq(5));
         assert_eq!(sights.known(&[id(1)]).len(), 1);
         // For lines that were passed longer ago, it is not known which lead they were about.
         (6..).take(PASSED).for_each(|seq| sights.pass(&event(Seq(seq), id(3))));
-        sights.keep(&read(id(4)), Seq(5));
+        sights.insert(&read(id(4)), Seq(5));
         assert!(sights.known(&[id(4)]).is_empty());
     }
 }

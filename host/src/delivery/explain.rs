@@ -170,10 +170,10 @@ impl Explainer {
             let plain = tell(&event, role, &plugins, &switch, &epoch);
             let replay = today.zip(in_force).map(|(today, plugins)| today.tell(&event, &plugins, &epoch));
             let members = then.generation.map(|generation| generation.members).unwrap_or_default();
-            let told = Explanation { changed_since, plugins: members, replay, ..plain };
+            let explanation = Explanation { changed_since, plugins: members, replay, ..plain };
             Ok(match user {
-                Some(user) => told.for_user(&event, &user),
-                None => told,
+                Some(user) => explanation.for_user(&event, &user),
+                None => explanation,
             })
         };
         spawn_blocking(shaping).await.map_err(Error::Broken)?
@@ -244,7 +244,7 @@ fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: 
         let scope = visibility.scope(role);
         steps.push(Reason::Visibility(Narrowed { by: "visibility", scope, audience: narrowed }));
     }
-    let mut told = Explanation {
+    let mut explanation = Explanation {
         seq: event.seq,
         name: event.name.clone(),
         at: event.at,
@@ -266,21 +266,21 @@ fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: 
         replay: None,
     };
     match slice.filter(|_| !event.rooms.is_empty()) {
-        None => told.notes.push("events of this kind are sent to nobody".into()),
-        Some(Slice::Held(_) | Slice::Withheld) => told.outcome = ExplainedOutcome::Held,
+        None => explanation.notes.push("events of this kind are sent to nobody".into()),
+        Some(Slice::Held(_) | Slice::Withheld) => explanation.outcome = ExplainedOutcome::Held,
         Some(Slice::Sent { message, audience, revoked }) => {
             if audience == Audience::Nobody {
-                told.outcome = ExplainedOutcome::Withheld;
+                explanation.outcome = ExplainedOutcome::Withheld;
             } else {
-                (told.outcome, told.payload) = (ExplainedOutcome::Sent, Some(read(&message.body)));
+                (explanation.outcome, explanation.payload) = (ExplainedOutcome::Sent, Some(read(&message.body)));
             }
-            told.audience = audience;
-            told.revoked = revoked
+            explanation.audience = audience;
+            explanation.revoked = revoked
                 .map(|revoked| RevokedInstead { payload: read(&revoked.message.body), audience: revoked.saw_it });
-            told.notes.extend(addressed(&event.rooms));
+            explanation.notes.extend(addressed(&event.rooms));
         }
     }
-    told
+    explanation
 }
 
 impl Explanation {

@@ -11,6 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::Backoff,
     delivery::{
         holds::{FIRST_GAP, Holds, LONGEST_GAP},
         shape::Shaper,
@@ -27,22 +28,24 @@ impl Holds {
 
     async fn ask_again(&self, shaper: &Shaper) {
         let mut plugins = shaper.changed();
-        let (mut gap, mut last_release) = (FIRST_GAP, None::<Instant>);
+        let mut gaps = Backoff::new(FIRST_GAP, LONGEST_GAP);
+        let mut last_release = None::<Instant>;
         loop {
             match self.answered(shaper).await {
                 Ok(answered) if answered.is_empty() => {}
                 Ok(answered) => match self.release(&answered).await {
                     Ok(()) => {
-                        let is_soon = last_release.is_some_and(|last| last.elapsed() < LONGEST_GAP);
-                        gap = if is_soon { (gap * 2).min(LONGEST_GAP) } else { FIRST_GAP };
+                        if last_release.is_none_or(|last| last.elapsed() >= LONGEST_GAP) {
+                            gaps.reset();
+                        }
                         last_release = Some(Instant::now());
-                        sleep(gap).await;
+                        sleep(gaps.next()).await;
                     }
                     Err(error) => self.complain(&error).await,
                 },
                 Err(error) => self.complain(&error).await,
             }
-            let due = self.state.read().kept.values().map(|kept| kept.due).min();
+            let due = self.state.read().holds.values().map(|hold| hold.due).min();
             let due = async {
                 match due {
                     Some(due) => sleep_until(due.into()).await,
@@ -61,7 +64,7 @@ impl Holds {
     pub(crate) async fn answered(&self, shaper: &Shaper) -> store::Result<Vec<(Role, LeadId)>> {
         let now = Instant::now();
         let due: Vec<(Role, LeadId)> =
-            self.state.read().kept.iter().filter(|(_, kept)| kept.due <= now).map(|(of, _)| *of).collect();
+            self.state.read().holds.iter().filter(|(_, hold)| hold.due <= now).map(|(of, _)| *of).collect();
         let mut answered = Vec::new();
         for (role, lead) in due {
             let found = self.store.read().await?.lead(lead).await?;

@@ -3,7 +3,7 @@
 //!
 //! Sockets wait at an event for a grace period, then record a hold and go past the event, and past every later event
 //! of that lead. [`Holds::run`] asks about the lead again and releases it with a line of the log; a socket that is
-//! past that line has to fetch again. Holds are kept in the database and survive a restart.
+//! past that line has to fetch again. Holds are stored in the database and survive a restart.
 
 use std::{
     collections::HashMap,
@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    backoff::Backoff,
     domain::{
         counter::Seq,
         event::{Event, NewEvent},
@@ -42,13 +43,13 @@ const MOST_LEADS: usize = 200;
 /// Number of grace periods after which sockets wait again: they wait once for a failing plugin, and not again for each
 /// of its events.
 const GRACES: u32 = 10;
-/// Delay before the plugins are asked again after they gave no verdict; it doubles up to `LONGEST_PAUSE` (back-off).
+/// Delay before the plugins are asked again after they gave no verdict; it grows up to `LONGEST_PAUSE` (back-off).
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Minimum time between two lines that release holds; it grows up to `LONGEST_GAP` if one soon follows the other.
 pub(crate) const FIRST_GAP: Duration = Duration::from_secs(1);
 pub(crate) const LONGEST_GAP: Duration = Duration::from_secs(60);
-/// Maximum length of a plugin's reason that is kept, in bytes.
+/// Maximum length of a plugin's reason that is stored, in bytes.
 const MAX_REASON: usize = 300;
 
 /// Name of the line that releases holds.
@@ -72,7 +73,7 @@ pub struct Holds {
 
 #[derive(Default)]
 pub(crate) struct HoldState {
-    pub(crate) kept: HashMap<(Role, LeadId), KeptHold>,
+    pub(crate) holds: HashMap<(Role, LeadId), ActiveHold>,
     waiting: HashMap<Role, HoldWaiters>,
 }
 
@@ -82,30 +83,40 @@ struct HoldWaiters {
     last: Instant,
 }
 
-pub(crate) struct KeptHold {
-    hold: Hold,
+/// Hold in force, and when the plugins are asked about it again.
+pub(crate) struct ActiveHold {
+    stored: Hold,
     asked: Instant,
     pub(crate) due: Instant,
-    pause: Duration,
+    backoff: Backoff,
 }
 
-impl KeptHold {
-    fn new(hold: Hold) -> Self {
+impl ActiveHold {
+    fn new(stored: Hold) -> Self {
         let now = Instant::now();
-        Self { hold, asked: now, due: now + FIRST_PAUSE, pause: FIRST_PAUSE }
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        Self { stored, asked: now, due: now + backoff.next(), backoff }
+    }
+
+    /// Makes the hold due at once, in place of the end of its first pause.
+    fn restart(&mut self, now: Instant) {
+        self.due = now;
+        self.backoff.reset();
+        self.backoff.next();
     }
 }
 
 impl Holds {
     /// Loads the holds from the database; sockets wait for `grace` before there is another one.
     pub async fn open(store: Arc<Store>, grace: Duration) -> store::Result<Arc<Self>> {
-        let kept = store.read().await?.holds().await?;
-        let kept: HashMap<_, _> = kept.into_iter().map(|hold| ((hold.role, hold.lead), KeptHold::new(hold))).collect();
+        let stored = store.read().await?.holds().await?;
+        let holds: HashMap<_, _> =
+            stored.into_iter().map(|hold| ((hold.role, hold.lead), ActiveHold::new(hold))).collect();
         Ok(Arc::new(Self {
             store,
             grace,
-            is_any: AtomicBool::new(!kept.is_empty()),
-            state: RwLock::new(HoldState { kept, waiting: HashMap::new() }),
+            is_any: AtomicBool::new(!holds.is_empty()),
+            state: RwLock::new(HoldState { holds, waiting: HashMap::new() }),
             writing: tokio::sync::Mutex::default(),
             changed: watch::Sender::new(()),
             sooner: Notify::new(),
@@ -120,7 +131,7 @@ impl Holds {
     /// Returns the number of holds per role.
     pub fn count(&self) -> [(Role, usize); Role::ALL.len()] {
         let state = self.state.read();
-        Role::ALL.map(|role| (role, state.kept.keys().filter(|(of, _)| *of == role).count()))
+        Role::ALL.map(|role| (role, state.holds.keys().filter(|(of, _)| *of == role).count()))
     }
 
     /// Signals when a hold is added or released.
@@ -152,7 +163,7 @@ impl Holds {
             if state.withholds(role, lead) {
                 return Ok(());
             }
-            state.kept.keys().filter(|(of, _)| *of == role).count() >= MOST_LEADS
+            state.holds.keys().filter(|(of, _)| *of == role).count() >= MOST_LEADS
         };
         let reason = why.reason[..why.reason.floor_char_boundary(MAX_REASON)].to_owned();
         let hold =
@@ -170,9 +181,9 @@ impl Holds {
         counter!("leadwire_holds_total").increment(1);
         let mut state = self.state.write();
         if is_all {
-            state.kept.retain(|(of, _), _| *of != role);
+            state.holds.retain(|(of, _), _| *of != role);
         }
-        state.kept.insert((role, lead), KeptHold::new(hold));
+        state.holds.insert((role, lead), ActiveHold::new(hold));
         self.is_any.store(true, Ordering::Release);
         drop(state);
         self.changed.send_replace(());
@@ -185,9 +196,9 @@ impl Holds {
     fn note(&self, lead: LeadId) {
         let mut state = self.state.write();
         let mut is_sooner = false;
-        for ((_, of), kept) in &mut state.kept {
+        for ((_, of), hold) in &mut state.holds {
             if *of == lead {
-                kept.due = kept.due.min(kept.asked + FIRST_PAUSE);
+                hold.due = hold.due.min(hold.asked + FIRST_PAUSE);
                 is_sooner = true;
             }
         }
@@ -208,11 +219,11 @@ impl Holds {
         let released = released.filter_map(|of| serde_json::from_value::<(Role, LeadId)>(of.clone()).ok());
         let mut state = self.state.write();
         for of in released {
-            if state.kept.remove(&of).is_some() {
+            if state.holds.remove(&of).is_some() {
                 counter!("leadwire_holds_released_total").increment(1);
             }
         }
-        self.is_any.store(!state.kept.is_empty(), Ordering::Release);
+        self.is_any.store(!state.holds.is_empty(), Ordering::Release);
         drop(state);
         self.changed.send_replace(());
     }
@@ -224,18 +235,17 @@ impl Holds {
 
     pub(crate) fn ask_all_at_once(&self) {
         let now = Instant::now();
-        for kept in self.state.write().kept.values_mut() {
-            (kept.due, kept.pause) = (now, FIRST_PAUSE);
+        for hold in self.state.write().holds.values_mut() {
+            hold.restart(now);
         }
     }
 
     pub(crate) fn put_off(&self, of: (Role, LeadId)) {
         let mut state = self.state.write();
-        if let Some(kept) = state.kept.get_mut(&of) {
+        if let Some(hold) = state.holds.get_mut(&of) {
             let now = Instant::now();
-            kept.asked = now;
-            kept.pause = (kept.pause * 2).min(LONGEST_PAUSE);
-            kept.due = now + kept.pause;
+            hold.asked = now;
+            hold.due = now + hold.backoff.next();
         }
     }
 
@@ -260,8 +270,8 @@ impl Holds {
 
 impl HoldState {
     fn withholds(&self, role: Role, lead: LeadId) -> bool {
-        let is_all = |(of, kept): (&(Role, LeadId), &KeptHold)| of.0 == role && kept.hold.is_all;
-        self.kept.contains_key(&(role, lead)) || self.kept.iter().any(is_all)
+        let is_all = |(of, hold): (&(Role, LeadId), &ActiveHold)| of.0 == role && hold.stored.is_all;
+        self.holds.contains_key(&(role, lead)) || self.holds.iter().any(is_all)
     }
 }
 
@@ -289,12 +299,12 @@ mod tests {
         let database = TestDatabase::new();
         let holds = open(&database, Duration::ZERO).await;
         for number in 0..MOST_LEADS {
-            holds.hold(Role::Viewer, lead(number), Seq(number as u64), &why()).await.expect("kept");
-            holds.hold(Role::Viewer, lead(number), Seq(9999), &why()).await.expect("kept already");
+            holds.hold(Role::Viewer, lead(number), Seq(number as u64), &why()).await.expect("stored");
+            holds.hold(Role::Viewer, lead(number), Seq(9999), &why()).await.expect("stored already");
         }
         assert!(holds.withholds(Role::Viewer, lead(7)) && !holds.withholds(Role::Viewer, lead(MOST_LEADS)));
         assert_eq!(holds.count()[3], (Role::Viewer, MOST_LEADS));
-        holds.hold(Role::Viewer, lead(MOST_LEADS), Seq(9999), &why()).await.expect("kept");
+        holds.hold(Role::Viewer, lead(MOST_LEADS), Seq(9999), &why()).await.expect("stored");
         let again = open(&database, Duration::ZERO).await;
         for holds in [&holds, &again] {
             assert_eq!(holds.count()[3], (Role::Viewer, 1));
@@ -307,8 +317,8 @@ mod tests {
     async fn what_is_answered_is_released_by_the_tail_and_not_before() {
         let database = TestDatabase::new();
         let holds = open(&database, Duration::ZERO).await;
-        holds.hold(Role::Viewer, lead(1), Seq(1), &why()).await.expect("kept");
-        holds.hold(Role::Sales, lead(1), Seq(1), &why()).await.expect("kept");
+        holds.hold(Role::Viewer, lead(1), Seq(1), &why()).await.expect("stored");
+        holds.hold(Role::Sales, lead(1), Seq(1), &why()).await.expect("stored");
         // There is no such lead, so no plugin has to be asked.
         let shaper = Shaper::new(
             crate::plugin::Plugins::none(),

@@ -57,18 +57,18 @@ impl Replay {
     ///
     /// The first one is not `seq + 1` if the log is no longer kept that far back.
     pub async fn after(&self, seq: Seq, limit: u32) -> Result<Vec<Arc<LogLine>>, store::Error> {
-        let kept = self.kept_after(seq, limit);
-        if !kept.is_empty() {
-            return Ok(kept);
+        let cached = self.cached_after(seq, limit);
+        if !cached.is_empty() {
+            return Ok(cached);
         }
         let _reading = self.reading.lock().await;
-        let kept = self.kept_after(seq, limit);
-        if !kept.is_empty() {
-            return Ok(kept);
+        let cached = self.cached_after(seq, limit);
+        if !cached.is_empty() {
+            return Ok(cached);
         }
         let forgotten = self.forgotten.load(Relaxed);
         let events = self.store.read().await?.events_after(seq, limit).await?;
-        Ok(self.keep(events, forgotten))
+        Ok(self.cache(events, forgotten))
     }
 
     /// Returns some of the lines about a lead that follow `seq`, at most `limit`, oldest first; `None` if the log is no
@@ -86,7 +86,7 @@ impl Replay {
         }
         let events = reader.lead_events_after(lead, seq, limit).await?;
         drop(reader);
-        Ok(Some(self.keep(events, forgotten)))
+        Ok(Some(self.cache(events, forgotten)))
     }
 
     /// Clears the cache, because the log itself was changed; the lines are read again.
@@ -97,7 +97,7 @@ impl Replay {
     }
 
     /// Caches what was read, unless the cache was cleared meanwhile; `forgotten` is the count before the read.
-    fn keep(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<LogLine>> {
+    fn cache(&self, events: Vec<Event>, forgotten: u64) -> Vec<Arc<LogLine>> {
         if let Some(last) = events.last() {
             self.store.announce(last.seq);
         }
@@ -105,7 +105,7 @@ impl Replay {
         if self.forgotten.load(Relaxed) != forgotten {
             return events.into_iter().map(|event| Arc::new(LogLine::new(event))).collect();
         }
-        let keep = |event: Event| {
+        let cached = |event: Event| {
             let seq = event.seq;
             if let Some(line) = lines.get(&seq) {
                 return line.clone();
@@ -114,10 +114,10 @@ impl Replay {
             lines.insert(seq, line.clone());
             line
         };
-        events.into_iter().map(keep).collect()
+        events.into_iter().map(cached).collect()
     }
 
-    fn kept_after(&self, seq: Seq, limit: u32) -> Vec<Arc<LogLine>> {
+    fn cached_after(&self, seq: Seq, limit: u32) -> Vec<Arc<LogLine>> {
         let lines = self.lines.lock();
         let following = std::iter::successors(Some(seq.next()), |seq| Some(seq.next()));
         following.take(limit as usize).map_while(|seq| lines.get(&seq).cloned()).collect()

@@ -61,12 +61,12 @@ impl Retention {
     /// of lines.
     async fn prune(&self) -> store::Result<u64> {
         let mut reader = self.store.read().await?;
-        let (oldest, kept) = (reader.oldest().await?, self.first_kept(&mut reader).await?);
+        let (oldest, first) = (reader.oldest().await?, self.first_retained(&mut reader).await?);
         drop(reader);
         let mut pruned = 0;
-        while oldest.forward(pruned) < kept {
+        while oldest.forward(pruned) < first {
             let mut tx = self.store.write().await?;
-            let count = tx.prune_events(kept, BATCH).await?;
+            let count = tx.prune_events(first, BATCH).await?;
             if count == 0 {
                 break;
             }
@@ -83,7 +83,7 @@ impl Retention {
     }
 
     /// Returns the seq of the first line to keep.
-    async fn first_kept(&self, reader: &mut handle::Reader) -> store::Result<Seq> {
+    async fn first_retained(&self, reader: &mut handle::Reader) -> store::Result<Seq> {
         let RetentionConfig { keep_for, keep_events } = self.settings;
         let head = reader.head().await?;
         let young = reader.first_seq_since((self.now)().minus(keep_for)).await?;

@@ -79,15 +79,15 @@ pub struct Activity {
 
 impl ActivityFields {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut input = Input::new(body);
-        let kind =
-            input.required("type", |input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str));
-        let body = input.text("body", 0, 10_000);
-        let due_at = input.time("dueAt");
-        let completed_at = input.time("completedAt");
-        let meta = input.object("meta").unwrap_or_default();
-        input.finish()?;
-        Ok(Self { kind: kind.expect("finish fails without it"), body, due_at, completed_at, meta })
+        let kind = |input: &mut Input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str);
+        Input::parse(body, |input| {
+            let kind = input.required("type", kind);
+            let body = input.text("body", 0, 10_000);
+            let due_at = input.time("dueAt");
+            let completed_at = input.time("completedAt");
+            let meta = input.object("meta").unwrap_or_default();
+            Some(Self { kind: kind?, body, due_at, completed_at, meta })
+        })
     }
 
     /// Record of a status change of a lead.

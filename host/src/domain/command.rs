@@ -122,7 +122,7 @@ impl Command {
             Self::CreateActivity { lead, .. } => Self::CreateActivity { lead, fields: ActivityFields::parse(input)? },
             Self::UpdateActivity { activity, .. } => Self::UpdateActivity { activity, patch: input },
             Self::DeleteLead { .. } | Self::RestoreLead { .. } | Self::DeleteActivity { .. } => {
-                Input::new(input).finish()?;
+                Input::expect_empty(input)?;
                 self
             }
         })
@@ -131,19 +131,16 @@ impl Command {
 
 /// Reads `ownerId`, which is required: to remove an owner takes an explicit null.
 pub fn new_owner(mut input: Map<String, Value>) -> Result<Option<UserId>, Invalid> {
-    let unassign = input.get("ownerId") == Some(&Value::Null);
-    if unassign {
+    if input.get("ownerId") == Some(&Value::Null) {
         input.shift_remove("ownerId");
+        return Input::expect_empty(input).map(|()| None);
     }
-    let mut input = Input::new(input);
-    let mut owner = None;
-    if !unassign {
-        let text = input.required("ownerId", Input::string);
-        owner = text.as_deref().and_then(|text| text.parse().ok());
-        if text.is_some() && owner.is_none() {
+    Input::parse(input, |input| {
+        let text = input.required("ownerId", Input::string)?;
+        let owner = text.parse().ok();
+        if owner.is_none() {
             input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
         }
-    }
-    input.finish()?;
-    Ok(owner)
+        owner.map(Some)
+    })
 }

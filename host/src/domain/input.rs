@@ -1,6 +1,7 @@
 //! Validation of JSON objects from clients.
 //!
-//! All problems are collected, each with the name of its field. An unknown member is a problem too.
+//! All problems are collected, each with the name of its field. An unknown member is a problem too. What was read leaves
+//! [`Input::parse`] only if there was no problem.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -48,19 +49,33 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 const MAX_JSON_BYTES: usize = 32 * 1024;
 const MAX_JSON_DEPTH: usize = 8;
 
-/// Object being read. Each reader removes a member, so whatever is left at the end is unknown.
+/// Object being read, inside [`Input::parse`]. Each reader removes a member, so whatever is left at the end is unknown.
 pub struct Input {
     members: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
 impl Input {
-    pub fn new(members: Map<String, Value>) -> Self {
-        Self { members, errors: Vec::new() }
+    /// Reads an object with `read`, and returns the result if every member was read and had no problem.
+    ///
+    /// `read` returns `None` if a required value is missing, but only after it has read all members: one that it did not
+    /// get to would count as unknown.
+    ///
+    /// # Errors
+    /// All problems, including the members that nobody read.
+    pub fn parse<T>(members: Map<String, Value>, read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Invalid> {
+        let mut input = Self { members, errors: Vec::new() };
+        let value = read(&mut input);
+        input.finish()?;
+        Ok(value.expect("a reader that returns nothing has added a problem"))
     }
 
-    /// Finishes reading: returns all problems, including the members that nobody read.
-    pub fn finish(mut self) -> Result<(), Invalid> {
+    /// Refuses an object that has any member.
+    pub fn expect_empty(members: Map<String, Value>) -> Result<(), Invalid> {
+        Self::parse(members, |_| Some(()))
+    }
+
+    fn finish(mut self) -> Result<(), Invalid> {
         for key in self.members.keys() {
             let field: String = key.chars().take(100).collect();
             self.errors.push(FieldError::new(

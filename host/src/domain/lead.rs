@@ -98,18 +98,15 @@ pub struct FieldChange {
     pub to: Value,
 }
 
-/// Members that a lead must keep.
-const KEPT: [&str; 3] = ["title", "status", "currency"];
+/// Members that a patch can change but not remove.
+const NEVER_NULL: [&str; 3] = ["title", "status", "currency"];
 
 impl LeadFields {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut input = Input::new(body);
-        let fields = Self::read(&mut input);
-        input.finish()?;
-        Ok(fields.expect("reading found no fault"))
+        Input::parse(body, Self::read)
     }
 
-    /// Reads the fields and leaves the rest in `input`; `None` when a problem was added.
+    /// Reads the fields; `None` when a problem was added.
     fn read(input: &mut Input) -> Option<Self> {
         input.refuse("ownerId", "read_only", "ownerId is changed by assigning the lead");
         let title = input.required("title", |input, key| input.text(key, 1, 200));
@@ -193,13 +190,12 @@ impl Lead {
         for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
             members.insert(key.clone(), Value::Null);
         }
-        let mut input = Input::new(members);
-        for key in KEPT {
-            input.not_null(key);
-        }
-        let fields = LeadFields::read(&mut input);
-        input.finish()?;
-        let fields = fields.expect("reading found no fault");
+        let fields = Input::parse(members, |input| {
+            for key in NEVER_NULL {
+                input.not_null(key);
+            }
+            LeadFields::read(input)
+        })?;
         let changes = self.fields.changes(&fields);
         Ok((fields, changes))
     }

@@ -54,19 +54,13 @@ pub struct NewUser {
 
 impl NewUser {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut input = Input::new(body);
-        let email = input.required("email", |input, _| email(input));
-        let name = input.required("name", |input, key| input.text(key, 1, 200));
-        let role = input.required("role", role);
-        let active = input.flag("active").unwrap_or(true);
-        let password = input.required("password", password);
-        input.finish()?;
-        Ok(Self {
-            email: email.expect("finish fails without it"),
-            name: name.expect("finish fails without it"),
-            role: role.expect("finish fails without it"),
-            active,
-            password: password.expect("finish fails without it"),
+        Input::parse(body, |input| {
+            let email = input.required("email", |input, _| email(input));
+            let name = input.required("name", |input, key| input.text(key, 1, 200));
+            let role = input.required("role", role);
+            let active = input.flag("active").unwrap_or(true);
+            let password = input.required("password", password);
+            Some(Self { email: email?, name: name?, role: role?, active, password: password? })
         })
     }
 }
@@ -83,19 +77,18 @@ pub struct UserPatch {
 
 impl UserPatch {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut input = Input::new(body);
-        for key in ["email", "name", "role", "active", "password"] {
-            input.not_null(key);
-        }
-        let patch = Self {
-            email: email(&mut input),
-            name: input.text("name", 1, 200),
-            role: role(&mut input, "role"),
-            active: input.flag("active"),
-            password: password(&mut input, "password"),
-        };
-        input.finish()?;
-        Ok(patch)
+        Input::parse(body, |input| {
+            for key in ["email", "name", "role", "active", "password"] {
+                input.not_null(key);
+            }
+            Some(Self {
+                email: email(input),
+                name: input.text("name", 1, 200),
+                role: role(input, "role"),
+                active: input.flag("active"),
+                password: password(input, "password"),
+            })
+        })
     }
 }
 
@@ -111,9 +104,9 @@ pub fn canonical_email(email: &str) -> String {
     let becomes_ascii = |letter: char| !letter.is_ascii() && std::iter::once(letter).nfc().all(|nfc| nfc.is_ascii());
     let mut canonical = String::with_capacity(email.len());
     for piece in email.split_inclusive(becomes_ascii) {
-        let kept = piece.chars().next_back().filter(|letter| becomes_ascii(*letter));
-        let plain = &piece[..piece.len() - kept.map_or(0, char::len_utf8)];
-        canonical.extend(plain.nfc().chain(kept));
+        let last = piece.chars().next_back().filter(|letter| becomes_ascii(*letter));
+        let plain = &piece[..piece.len() - last.map_or(0, char::len_utf8)];
+        canonical.extend(plain.nfc().chain(last));
     }
     canonical.to_ascii_lowercase()
 }

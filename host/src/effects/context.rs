@@ -40,6 +40,7 @@ impl EffectsContext {
         if attempts >= most {
             return None;
         }
+        // Not `Backoff`: attempts are counted in the database, so that a restart does not begin anew; and there is jitter.
         let delays = ExponentialBuilder::new()
             .with_min_delay(first_delay)
             .with_max_delay(longest_delay)

@@ -28,7 +28,7 @@ use crate::{
 const MAX_URL_CHARS: usize = 2048;
 const MAX_TYPE_CHARS: usize = 200;
 
-pub(crate) struct Posting {
+pub(crate) struct DeliverTask {
     shared: Arc<EffectsContext>,
     plugin: String,
     sending: JoinSet<()>,
@@ -37,13 +37,13 @@ pub(crate) struct Posting {
 }
 
 /// Message that an effect asks to send.
-struct Post {
+struct WebhookInput {
     url: String,
     kind: String,
     data: Value,
 }
 
-impl Posting {
+impl DeliverTask {
     pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
         Self { shared, plugin, sending: JoinSet::new(), under_way: HashMap::new() }
     }
@@ -55,7 +55,7 @@ impl Posting {
     }
 }
 
-impl EffectTask for Posting {
+impl EffectTask for DeliverTask {
     const ACTION: &str = "send the plugin's webhooks";
 
     fn app(&self) -> &App {
@@ -92,7 +92,7 @@ impl EffectTask for Posting {
                 continue;
             }
             let id = effect.id;
-            let task = self.sending.spawn(post(self.shared.clone(), effect, grant.clone()));
+            let task = self.sending.spawn(deliver(self.shared.clone(), effect, grant.clone()));
             self.under_way.insert(task.id(), id);
         }
         Ok(TaskStep::Wait(None))
@@ -110,10 +110,10 @@ impl EffectTask for Posting {
 }
 
 /// Makes one attempt and records its outcome; retries the recording until it succeeds.
-async fn post(shared: Arc<EffectsContext>, effect: StoredEffect, grant: WebhookGrant) {
+async fn deliver(shared: Arc<EffectsContext>, effect: StoredEffect, grant: WebhookGrant) {
     let sent = send(&shared, &effect, &grant).await;
     let plugin = &effect.plugin;
-    while let Err(error) = note(&shared, &effect, &sent).await {
+    while let Err(error) = record(&shared, &effect, &sent).await {
         error!(plugin, effect = effect.id, "cannot record the result of a webhook, retrying: {error}");
         sleep(PAUSE).await;
     }
@@ -121,14 +121,14 @@ async fn post(shared: Arc<EffectsContext>, effect: StoredEffect, grant: WebhookG
 
 async fn send(shared: &EffectsContext, effect: &StoredEffect, grant: &WebhookGrant) -> Result<(), SendError> {
     let refused = |invalid: Invalid| SendError { reason: invalid.to_string(), retry: false, retry_after: None };
-    let Post { url, kind, data } = Post::parse(effect.input.clone()).map_err(refused)?;
+    let WebhookInput { url, kind, data } = WebhookInput::parse(effect.input.clone()).map_err(refused)?;
     // The same id at each attempt. The epoch is in it because effects of another database may have the same number.
     let (plugin, id) = (&effect.plugin, format!("{}_{}", shared.app.store().epoch(), effect.id));
     let message = WebhookMessage { plugin, id: &id, url: &url, kind: &kind, at: effect.happened_at, data: &data };
     shared.sender.send(grant, &message).await
 }
 
-async fn note(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), SendError>) -> app::Result<()> {
+async fn record(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), SendError>) -> app::Result<()> {
     let error = match sent {
         Ok(()) => {
             let mut tx = shared.app.store().write().await?;
@@ -144,15 +144,14 @@ async fn note(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), 
     shared.fail(effect, &error.reason, again_in).await
 }
 
-impl Post {
+impl WebhookInput {
     fn parse(mut input: Map<String, Value>) -> Result<Self, Invalid> {
         let data = input.shift_remove("data").unwrap_or_default();
-        let mut input = Input::new(input);
-        let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
-        let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
-        input.finish()?;
-        let (url, kind) = (url.expect("finish fails without it"), kind.expect("finish fails without it"));
-        Ok(Self { url, kind, data })
+        Input::parse(input, |input| {
+            let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
+            let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
+            Some(Self { url: url?, kind: kind?, data })
+        })
     }
 }
 
@@ -166,7 +165,7 @@ mod tests {
     fn what_is_to_be_sent_is_read_and_its_faults_are_named() {
         let faults = |input: Value| {
             let Value::Object(input) = input else { unreachable!("written as an object") };
-            Post::parse(input)
+            WebhookInput::parse(input)
                 .err()
                 .map(|Invalid(faults)| faults.into_iter().map(|fault| fault.field).collect::<Vec<_>>())
         };

@@ -18,12 +18,12 @@ use crate::{
     store::effect::StoredEffect,
 };
 
-pub(crate) struct Carrying {
+pub(crate) struct ExecuteTask {
     shared: Arc<EffectsContext>,
     plugin: String,
 }
 
-impl Carrying {
+impl ExecuteTask {
     pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
         Self { shared, plugin }
     }
@@ -33,7 +33,7 @@ impl Carrying {
         self.run_until(stop).await;
     }
 
-    async fn carry_out(&self, actor: &Principal, effect: &StoredEffect) -> app::Result<()> {
+    async fn execute(&self, actor: &Principal, effect: &StoredEffect) -> app::Result<()> {
         match self.shared.app.carry_out_effect(actor, effect).await {
             Ok(()) => {
                 metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
@@ -47,7 +47,7 @@ impl Carrying {
     }
 }
 
-impl EffectTask for Carrying {
+impl EffectTask for ExecuteTask {
     const ACTION: &str = "execute the effects of the plugin";
 
     fn app(&self) -> &App {
@@ -79,7 +79,7 @@ impl EffectTask for Carrying {
             }
         }
         let Some(actor) = app.plugin_actor(&self.plugin).await? else { return Ok(TaskStep::Gone) };
-        self.carry_out(&actor, &effect).await?;
+        self.execute(&actor, &effect).await?;
         Ok(TaskStep::Again)
     }
 }

@@ -127,9 +127,9 @@ impl Specimen {
     }
 
     /// Shapes an event for each role, as a server would that has this plugin and no other.
-    fn shaped(&self, told: &ProbeEvent, roles: &[Role]) -> Vec<(Role, Shaped)> {
-        let payload = Arc::new(told.payload.clone());
-        shape::run(&self.alone, &told.name, &payload, &told.context, roles)
+    fn shaped(&self, event: &ProbeEvent, roles: &[Role]) -> Vec<(Role, Shaped)> {
+        let payload = Arc::new(event.payload.clone());
+        shape::run(&self.alone, &event.name, &payload, &event.context, roles)
     }
 
     fn working(&self) -> &WorkingPlugin {

@@ -188,30 +188,30 @@ async fn renew(store: &mut Store, reason: &str, head: Seq) -> Result<(), store::
 pub(crate) async fn look_after(store: Arc<Store>, note: Arc<EpochNote>, data_dir: PathBuf, stop: CancellationToken) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut told, mut told_of_locks): (Option<Instant>, Option<Instant>) = (None, None);
+    let (mut last_logged, mut locks_last_logged): (Option<Instant>, Option<Instant>) = (None, None);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         if let Err(error) = store.renew_locks()
-            && told_of_locks.is_none_or(|told| told.elapsed() > REMIND)
+            && locks_last_logged.is_none_or(|last_logged| last_logged.elapsed() > REMIND)
         {
             error!("a lock file was deleted and cannot be recreated: {:#}", anyhow::Error::from(error));
-            told_of_locks = Some(Instant::now());
+            locks_last_logged = Some(Instant::now());
         }
         let Err(store::Error::Unavailable { outage: Outage::Replaced, source: displaced }) = store.check_log().await
         else {
-            told = None;
+            last_logged = None;
             let note = Arc::clone(&note);
             // It waits for the disk.
             let _ = spawn_blocking(move || note.renew()).await;
             continue;
         };
-        if told.is_none() {
+        if last_logged.is_none() {
             save(&store, &data_dir).await;
-        } else if told.is_some_and(|told| told.elapsed() > REMIND) {
+        } else if last_logged.is_some_and(|last_logged| last_logged.elapsed() > REMIND) {
             error!("database writes are still stopped: {displaced}; stop the server and restore the file");
         } else {
             continue;
         }
-        told = Some(Instant::now());
+        last_logged = Some(Instant::now());
     }
 }
 

@@ -82,7 +82,7 @@ impl Handover {
     /// Writes the state that `look` returns until `end`; the number of sockets only while it returns one.
     pub(crate) async fn keep(mut self, look: impl Fn() -> HandoverSnapshot, end: impl Future<Output = ()>) {
         let (begin, mut end) = (Instant::now(), pin!(end));
-        let (mut is_over, mut pause, mut is_told) = (false, self.every, false);
+        let (mut is_over, mut pause, mut is_logged) = (false, self.every, false);
         while !is_over {
             is_over = select! {
                 () = sleep(pause) => false,
@@ -95,11 +95,11 @@ impl Handover {
             let note = HandoverFile { sockets, epoch: self.note.epoch.clone(), followed };
             if note != self.note {
                 match self.write(&note).await {
-                    Ok(()) => (self.note, is_told) = (note, false),
+                    Ok(()) => (self.note, is_logged) = (note, false),
                     // Retried, but logged once.
-                    Err(error) if !is_told => {
+                    Err(error) if !is_logged => {
                         warn!(%error, "cannot write the socket handover to {}", self.path.display());
-                        is_told = true;
+                        is_logged = true;
                     }
                     Err(_) => {}
                 }
@@ -128,9 +128,9 @@ async fn read(path: &Path) -> HandoverFile {
     };
     serde_json::from_slice(&json).unwrap_or_else(|error| {
         let aside = path.with_extension("damaged");
-        let kept = std::fs::rename(path, &aside).map(|()| format!("moved aside to {}", aside.display()));
-        let kept = kept.unwrap_or_else(|error| format!("cannot move it aside: {error}"));
-        warn!(%error, "{} is damaged: {nothing}; {kept}", path.display());
+        let outcome = std::fs::rename(path, &aside).map(|()| format!("moved aside to {}", aside.display()));
+        let outcome = outcome.unwrap_or_else(|error| format!("cannot move it aside: {error}"));
+        warn!(%error, "{} is damaged: {nothing}; {outcome}", path.display());
         HandoverFile::default()
     })
 }

@@ -42,7 +42,7 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Time that requests in progress have to finish once the server stops.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, for example when the process is out of file descriptors.
-const BACK_OFF: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Response to a connection over the limit, sent without reading a request. Its client may have to retry to see it.
 const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\n\
@@ -135,7 +135,7 @@ impl Listener {
                 Err(error) => {
                     // Most likely out of file descriptors; connections that end release some.
                     warn!(%error, "cannot accept a connection");
-                    sleep(BACK_OFF).await;
+                    sleep(PAUSE).await;
                 }
             }
         }

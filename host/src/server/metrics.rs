@@ -65,22 +65,22 @@ impl Port {
 }
 
 async fn answer(State(looks): State<Arc<Looks>>) -> impl IntoResponse {
-    let standings = looks.standings().await;
-    let text = telemetry::metrics::render(|| looks.set(&standings));
+    let followers = looks.follower_stats().await;
+    let text = telemetry::metrics::render(|| looks.set(&followers));
     ([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, "no-store")], text)
 }
 
 impl Looks {
     /// Progress of the plugins that follow the log. Without the database, the other metrics are still rendered.
-    async fn standings(&self) -> Vec<FollowerStats> {
-        let standings = async { self.store.read().await?.standings().await };
-        standings.await.unwrap_or_else(|error| {
+    async fn follower_stats(&self) -> Vec<FollowerStats> {
+        let stats = async { self.store.read().await?.follower_stats().await };
+        stats.await.unwrap_or_else(|error| {
             warn!("/metrics omits plugin effects: {error}");
             Vec::new()
         })
     }
 
-    fn set(&self, standings: &[FollowerStats]) {
+    fn set(&self, followers: &[FollowerStats]) {
         gauge!("leadwire_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
         let now = self.sockets.stats();
         for (transport, count) in now.by_transport {
@@ -102,7 +102,7 @@ impl Looks {
         for plugin in self.plugins.status() {
             tell(&plugin);
         }
-        for FollowerStats { plugin, pending, parked, reminders, .. } in standings {
+        for FollowerStats { plugin, pending, parked, reminders, .. } in followers {
             for (state, count) in [(EffectState::Pending, *pending), (EffectState::Parked, *parked)] {
                 let labels = [("plugin", plugin.clone()), ("state", state.as_str().into())];
                 gauge!("leadwire_plugin_effects", &labels).set(count as f64);

@@ -299,7 +299,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
-    use crate::store::{follower::STANDINGS, test_database::TestDatabase};
+    use crate::store::{follower::FOLLOWER_STATS, test_database::TestDatabase};
 
     #[tokio::test]
     async fn what_is_next_is_found_without_a_look_at_what_was_done() {
@@ -312,7 +312,7 @@ mod tests {
             (DUE, "effects_due (plugin=? AND name=?)"),
             (RETRY_PARKED, "effects_open (plugin=? AND state=?)"),
             (&open, "effects_open (plugin=? AND state=?"),
-            (STANDINGS, "effects_open (plugin=? AND state=?)"),
+            (FOLLOWER_STATS, "effects_open (plugin=? AND state=?)"),
             (COUNT_OPEN, "effects_open (plugin=? AND state=?)"),
         ];
         for (query, index) in queries {

@@ -57,7 +57,7 @@ pub struct FollowerStats {
 
 /// `state <> 'done'` is the condition of the partial index of open effects; without it, completed effects would be
 /// scanned too.
-pub(crate) const STANDINGS: &str = "SELECT f.plugin, f.seq, f.stopped, (SELECT head FROM log) AS head,
+pub(crate) const FOLLOWER_STATS: &str = "SELECT f.plugin, f.seq, f.stopped, (SELECT head FROM log) AS head,
     (SELECT count(*) FROM effects WHERE plugin = f.plugin AND state = 'pending' AND state <> 'done') AS pending,
     (SELECT count(*) FROM effects WHERE plugin = f.plugin AND state = 'parked' AND state <> 'done') AS parked,
     (SELECT count(*) FROM reminders WHERE plugin = f.plugin) AS reminders
@@ -112,9 +112,9 @@ impl Reader {
     }
 
     /// Statistics of every plugin that follows the log, by name.
-    pub async fn standings(&mut self) -> Result<Vec<FollowerStats>> {
-        let rows = sqlx::query(STANDINGS).fetch_all(&mut *self.tx).await?;
-        rows.iter().map(standing).collect()
+    pub async fn follower_stats(&mut self) -> Result<Vec<FollowerStats>> {
+        let rows = sqlx::query(FOLLOWER_STATS).fetch_all(&mut *self.tx).await?;
+        rows.iter().map(stats).collect()
     }
 }
 
@@ -251,7 +251,7 @@ fn reminder(row: &SqliteRow) -> Result<Reminder> {
     })
 }
 
-fn standing(row: &SqliteRow) -> Result<FollowerStats> {
+fn stats(row: &SqliteRow) -> Result<FollowerStats> {
     let count = |column: &str| -> Result<u64> { Ok(row.try_get::<i64, _>(column)? as u64) };
     Ok(FollowerStats {
         plugin: row.try_get("plugin")?,

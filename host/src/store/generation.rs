@@ -373,16 +373,16 @@ mod tests {
             append(&mut tx).await;
         }
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![0, 3, 6], vec![1, 3, 4, 5], "h1 h3 h4 h5 s1 s2".into()));
+        assert_eq!(stored(&mut tx).await, (vec![0, 3, 6], vec![1, 3, 4, 5], "h1 h3 h4 h5 s1 s2".into()));
 
         // The third generation shaped one of the remaining events.
         sqlx::query("DELETE FROM events WHERE seq <= 4").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![3, 6], vec![3, 4, 5], "h3 h4 h5 s2".into()));
+        assert_eq!(stored(&mut tx).await, (vec![3, 6], vec![3, 4, 5], "h3 h4 h5 s2".into()));
 
         sqlx::query("DELETE FROM events").execute(&mut *tx.reader.tx).await.expect("pruned");
         tx.forget_generations().await.expect("forgets");
-        assert_eq!(kept(&mut tx).await, (vec![6], vec![4, 5], "h4 h5 s2".into()));
+        assert_eq!(stored(&mut tx).await, (vec![6], vec![4, 5], "h4 h5 s2".into()));
     }
 
     #[tokio::test]
@@ -426,7 +426,7 @@ mod tests {
     }
 
     /// Seqs of switches, numbers of generations and hashes of files.
-    async fn kept(tx: &mut Tx<'_>) -> (Vec<i64>, Vec<i64>, String) {
+    async fn stored(tx: &mut Tx<'_>) -> (Vec<i64>, Vec<i64>, String) {
         let tx = &mut *tx.reader.tx;
         let switches = sqlx::query_scalar("SELECT seq FROM delivery_switches ORDER BY 1");
         let switches = switches.fetch_all(&mut *tx).await.expect("reads");

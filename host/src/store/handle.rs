@@ -316,7 +316,7 @@ impl Tx<'_> {
     pub async fn commit(self) -> Result<()> {
         let Self { reader, store, appended, staged } = self;
         let (head, wake) = (Arc::clone(&store.head), Arc::clone(&store.staged));
-        let told = move || {
+        let announce = move || {
             if let Some(seq) = appended {
                 head.announce(seq);
             }
@@ -324,7 +324,7 @@ impl Tx<'_> {
                 wake.send_replace(());
             }
         };
-        reader.tx.commit(told).await
+        reader.tx.commit(announce).await
     }
 }
 
@@ -401,8 +401,8 @@ mod tests {
 
         let store = database.open().await;
         let mut reader = store.read().await.expect("a reader");
-        let kept = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
-        assert_eq!((kept.fields.body.as_deref(), kept.creator.name.as_str()), (Some("hello"), "Ann"));
+        let activity = reader.activity(crate::domain::id::ActivityId(activity)).await.expect("readable").expect("kept");
+        assert_eq!((activity.fields.body.as_deref(), activity.creator.name.as_str()), (Some("hello"), "Ann"));
         drop(reader);
         let mut tx = store.write().await.expect("a transaction");
         let problems = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *tx.reader.tx).await.expect("checks");

@@ -103,12 +103,12 @@ mod tests {
         let mut tx = store.write().await.expect("a transaction");
         let (one, two) = (hold(Role::Viewer, 1, false), hold(Role::Viewer, 2, false));
         let others = hold(Role::Sales, 1, false);
-        for kept in [&one, &two, &others, &Hold { first_seq: Seq(9), ..one.clone() }] {
-            tx.hold(kept).await.expect("kept");
+        for stored in [&one, &two, &others, &Hold { first_seq: Seq(9), ..one.clone() }] {
+            tx.hold(stored).await.expect("stored");
         }
         assert_eq!(tx.holds().await.expect("reads"), [others.clone(), one, two.clone()]);
         let all = hold(Role::Viewer, 3, true);
-        tx.hold(&all).await.expect("kept");
+        tx.hold(&all).await.expect("stored");
         assert_eq!(tx.holds().await.expect("reads"), [others.clone(), all.clone()]);
         tx.release(all.role, all.lead).await.expect("released");
         tx.release(two.role, two.lead).await.expect("there is no such hold");

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Facts that decide whether a caller may act.
-pub struct AccountStanding {
+pub struct AccountStatus {
     pub user: User,
     pub has_live_session: bool,
     /// Tokens without a session are refused when they were issued up to this time.
@@ -62,12 +62,12 @@ impl Reader {
     /// Facts about a caller: the account and, with a session, whether it is the account's and still live.
     // On PostgreSQL, a writing transaction reads both rows here with FOR KEY SHARE. A change of rights takes the user's
     // row FOR UPDATE, so it waits for the transaction or is seen by it.
-    pub async fn standing(
+    pub async fn account_status(
         &mut self,
         id: UserId,
         session: Option<SessionId>,
         now: Timestamp,
-    ) -> Result<Option<AccountStanding>> {
+    ) -> Result<Option<AccountStatus>> {
         let row = sqlx::query(concat!(
             "SELECT ",
             columns!(users as u),
@@ -82,7 +82,7 @@ impl Reader {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let columns = Columns { table: "users", row: &row };
-        Ok(Some(AccountStanding {
+        Ok(Some(AccountStatus {
             user: user(&row)?,
             has_live_session: columns.maybe_text("live_session")?.is_some(),
             tokens_not_before: columns.maybe("tokens_not_before")?,

@@ -2,7 +2,7 @@
 //!
 //! It refuses requests that can be read in two ways, tells pages of other origins that they may not call, and adds the
 //! headers that no response may lack.
-#![allow(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
+#![expect(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
 
 use std::{sync::Arc, time::Duration};
 

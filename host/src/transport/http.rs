@@ -2,7 +2,7 @@
 //!
 //! Handlers turn a request into a command or a query and its outcome into JSON; permissions and visibility are decided
 //! below, in `app`. The layers here are the same for every route.
-#![allow(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
+#![expect(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
 
 mod activity;
 pub(crate) mod api;

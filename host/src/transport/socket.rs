@@ -69,7 +69,7 @@ pub struct Sockets {
     registry: Arc<Registry>,
     viewers: Viewers,
     engine_sessions: EngineSessions,
-    context: Arc<SocketContext>,
+    shared: Arc<SocketContext>,
     users: Slots<UserId>,
 }
 
@@ -125,7 +125,7 @@ impl Sockets {
             .ws_max_frame_size(settings.max_frame)
             .with_parser(ParserConfig::common().max_incoming_binary_buf_size(settings.max_frame))
             .build_layer();
-        let source = SocketContext {
+        let shared = SocketContext {
             app: app.clone(),
             registry: registry.clone(),
             lost_subscriptions: resume::LostSubscriptions::default(),
@@ -137,10 +137,10 @@ impl Sockets {
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
-        let flows = EngineSessions::new(limits.clone(), settings.max_frame);
-        let (source, users) = (Arc::new(source), Slots::default());
+        let engine_sessions = EngineSessions::new(limits.clone(), settings.max_frame);
+        let (shared, users) = (Arc::new(shared), Slots::default());
         let context =
-            Arc::new(HandshakeContext { app, auth, settings, limits, users: users.clone(), source: source.clone() });
+            Arc::new(HandshakeContext { app, auth, settings, limits, users: users.clone(), shared: shared.clone() });
         let judge = {
             let context = context.clone();
             async move |caller: ConnectRequest| handshake::judge(context, caller).await
@@ -149,7 +149,7 @@ impl Sockets {
             "/",
             ConnectHandler::with(async move |caller: ConnectRequest| handshake::begin(context, caller).await, judge),
         );
-        (Self { layer, io, registry, viewers, engine_sessions: flows, users, context: source }, delivery)
+        (Self { layer, io, registry, viewers, engine_sessions, users, shared }, delivery)
     }
 
     /// Serves `/socket.io` in front of the routes of `router`. Layers for both, such as CORS, go on the outside.
@@ -170,7 +170,7 @@ impl Sockets {
 
     /// Asks the plugins again about withheld leads, until `stop`.
     pub fn look_after_holds(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
-        self.context.holds.clone().run(self.context.shaper.clone(), stop)
+        self.shared.holds.clone().run(self.shared.shaper.clone(), stop)
     }
 
     /// Returns the number of sessions that began with polling, connected or not.
@@ -192,7 +192,7 @@ impl Sockets {
     pub fn followed(&self) -> ResumeSnapshot {
         // A client that comes back enters the registry before it is removed from the lost ones, so those are read
         // first. The next process takes a socket that may have been lost for lost.
-        let begin = || self.context.lost_subscriptions.followed().and(self.context.unclear_subscriptions.followed());
+        let begin = || self.shared.lost_subscriptions.followed().and(self.shared.unclear_subscriptions.followed());
         self.registry.survey(begin, |followed, client| {
             if let Some(session) = client.lease().and_then(|lease| lease.session) {
                 client.look_at_rooms(|rooms| followed.add(session, rooms));
@@ -204,7 +204,7 @@ impl Sockets {
     ///
     /// `head` is the newest seq.
     pub fn restore(&self, followed: ResumeSnapshot, head: Seq) {
-        self.context.lost_subscriptions.restore(followed, self.context.max_subscriptions, head);
+        self.shared.lost_subscriptions.restore(followed, self.shared.max_subscriptions, head);
     }
 
     /// Returns a snapshot of all sockets at this moment.
@@ -213,7 +213,7 @@ impl Sockets {
             by_transport: [("websocket", 0), ("polling", 0)],
             connections: self.engine_sessions.counted(),
             rooms: self.registry.rooms(),
-            holds: self.context.holds.count().map(|(role, count)| (role.as_str(), count)),
+            holds: self.shared.holds.count().map(|(role, count)| (role.as_str(), count)),
             position: self.registry.position(),
             ..SocketStats::default()
         };

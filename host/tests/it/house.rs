@@ -10,7 +10,7 @@ use leadwire::domain::event_name::EventName;
 use syn::visit::{self, Visit};
 
 /// Each module uses what stands behind it and nothing before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "main",
     "cli",
     "server",
@@ -24,6 +24,7 @@ const ORDER: [&str; 15] = [
     "store",
     "telemetry",
     "files",
+    "backoff",
     "domain",
     "walk",
 ];

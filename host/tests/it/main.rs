@@ -1,5 +1,5 @@
 //! One binary for all integration tests: five folders, a file per topic.
-#![allow(unreachable_pub, clippy::print_stdout, reason = "tests have no outside, and print what they measured")]
+#![expect(unreachable_pub, clippy::print_stdout, reason = "tests have no outside, and print what they measured")]
 
 mod effects;
 mod guest;

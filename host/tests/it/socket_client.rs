@@ -172,12 +172,12 @@ impl SocketClient {
 
     /// Everything that comes up to an event of that name, as one text.
     pub async fn until(&mut self, name: &str) -> String {
-        let mut told = String::new();
+        let mut text = String::new();
         loop {
             let (got, payload) = self.next().await;
-            told += &format!("{got} {payload}\n");
+            text += &format!("{got} {payload}\n");
             if got == name {
-                return told;
+                return text;
             }
         }
     }

@@ -42,11 +42,11 @@ pub fn check_filter<P: Filter>(plugin: &P) -> Result<(), String> {
     for Recorded { name, payload, context } in cases().into_iter().filter(|case| wants::<P>(&case.name)) {
         for role in roles::<P>() {
             let ask = || plugin.filter(&event::<P>(&name, &payload, &context), &role);
-            let told = |what: String| format!("{name} for {role}: {what}");
-            let verdict = ask().map_err(told)?;
-            filtered(plugin, &name, &payload, &context, &role).map_err(told)?;
+            let failed = |what: String| format!("{name} for {role}: {what}");
+            let verdict = ask().map_err(failed)?;
+            filtered(plugin, &name, &payload, &context, &role).map_err(failed)?;
             if ask() != Ok(verdict) {
-                return Err(told("the same question had two answers".into()));
+                return Err(failed("the same question had two answers".into()));
             }
         }
     }

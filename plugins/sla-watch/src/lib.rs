@@ -65,11 +65,11 @@ impl After for SlaWatch {
         let waits = |lead: &Lead<'_>| lead.status() == Some("NEW") && lead.last_activity_at().is_none();
         let Some(lead) = reminder.lead().filter(waits) else { return Ok(Outcome::nothing()) };
         let id = lead.id().ok_or("a lead without an id")?;
-        let told: Vec<&str> = match lead.owner().and_then(leadwire_plugin_sdk::User::id) {
+        let recipients: Vec<&str> = match lead.owner().and_then(leadwire_plugin_sdk::User::id) {
             Some(owner) => vec![owner],
             None => self.0.unowned.iter().map(String::as_str).collect(),
         };
-        let notices: Outcome = told.into_iter().map(|user| Effect::notify(user, "sla_missed", id)).collect();
+        let notices: Outcome = recipients.into_iter().map(|user| Effect::notify(user, "sla_missed", id)).collect();
         if !self.0.task {
             return Ok(notices);
         }
@@ -97,8 +97,8 @@ mod tests {
         Timestamp::from_millis(number * 60_000)
     }
 
-    /// A plugin that was told, at the start of time, of that lead.
-    fn told(config: Value, lead: &Value) -> Follower<SlaWatch> {
+    /// Follower that was sent that lead at the start of time.
+    fn follower(config: Value, lead: &Value) -> Follower<SlaWatch> {
         testing::at(minutes(0));
         let mut follower = Follower::new(testing::plugin(config).expect("valid settings"));
         let effects = follower.tell("lead:created", &json!({"lead": lead}), &json!({"lead": lead})).expect("answers");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn due(config: Value, lead: Value) -> Vec<Effect> {
-        told(config, &waiting()).wait_until(minutes(60), Some(&lead)).expect("answers")
+        follower(config, &waiting()).wait_until(minutes(60), Some(&lead)).expect("answers")
     }
 
     fn id() -> String {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_owner_of_a_lead_that_waits_too_long_is_told_and_not_before() {
-        let mut follower = told(json!({}), &waiting());
+        let mut follower = follower(json!({}), &waiting());
         assert_eq!(follower.wait_until(minutes(59), Some(&waiting())), Ok(vec![]));
         let owner = waiting()["owner"]["id"].as_str().expect("an owner").to_owned();
         let notice = Effect::notify(owner, "sla_missed", id());
@@ -133,14 +133,14 @@ mod tests {
         };
         assert_eq!(with("status", "CONTACTED"), []);
         assert_eq!(with("lastActivityAt", "1970-01-01T00:30:00.000Z"), []);
-        assert_eq!(told(json!({}), &waiting()).wait_until(minutes(60), None), Ok(vec![]), "it was deleted");
+        assert_eq!(follower(json!({}), &waiting()).wait_until(minutes(60), None), Ok(vec![]), "it was deleted");
     }
 
     #[test]
     fn a_lead_that_was_never_new_is_not_watched() {
         let mut lead = waiting();
         lead["status"] = json!("QUALIFIED");
-        assert_eq!(told(json!({}), &lead).next_reminder(), None);
+        assert_eq!(follower(json!({}), &lead).next_reminder(), None);
     }
 
     #[test]

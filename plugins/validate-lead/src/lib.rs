@@ -250,8 +250,8 @@ mod tests {
         assert_eq!((refused.code(), refused.field()), ("phone_invalid", Some("phone")));
         assert!(refused.message().contains("+44 20 7946 0018"), "{}", refused.message());
         let keep = json!({"invalid_phone": "keep"});
-        let kept = ruled(keep, "lead:create", json!({"phone": "555", "email": "A@b.example"}), None);
-        assert_eq!(kept, Ok(json!({"phone": "555", "email": "a@b.example"})));
+        let amended = ruled(keep, "lead:create", json!({"phone": "555", "email": "A@b.example"}), None);
+        assert_eq!(amended, Ok(json!({"phone": "555", "email": "a@b.example"})));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    cli::{exit::NotGood, options::Options, plugin::component::Component, print::say},
+    cli::{exit::NegativeResult, options::Options, plugin::component::Component, print::say},
     plugin::{
         contract::error::LoadError,
         testkit::measure::{BenchResult, Figures},
@@ -38,14 +38,14 @@ pub(crate) fn run(bench: &Bench, options: &Options) -> Result<()> {
         Ok(specimen) => specimen.measure(bench.calls as usize),
         Err(LoadError(why)) => Err(format!("it does not load: {why}")),
     };
-    let told = match (&measured, bench.json) {
+    let output = match (&measured, bench.json) {
         (Ok(measured), false) => text(measured, bench.calls),
         (Ok(measured), true) => format!("{:#}", json!(measured)),
         (Err(why), false) => format!("{name}: {why}"),
         (Err(why), true) => format!("{:#}", json!({"plugin": name, "error": why})),
     };
-    say(told)?;
-    measured.map(drop).map_err(|_| NotGood.into())
+    say(output)?;
+    measured.map(drop).map_err(|_| NegativeResult.into())
 }
 
 fn text(measured: &BenchResult, calls: u32) -> String {

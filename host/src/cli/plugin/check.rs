@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    cli::{exit::NotGood, options::Options, plugin::component::Component, print::say},
+    cli::{exit::NegativeResult, options::Options, plugin::component::Component, print::say},
     plugin::testkit::check::{CheckBudget, CheckReport, CheckStatus},
 };
 
@@ -34,17 +34,17 @@ pub(crate) fn run(check: &CheckArgs, options: &Options) -> Result<()> {
     let component = Component::read(&check.file, check.settings.as_deref(), &limits)?;
     let limits_from = component.limits_from(&server);
     let Component { name, bytes, settings, .. } = component;
-    let pains = CheckBudget { seed: check.seed, fuzzed: check.fuzz, timed: 50 };
-    let report = crate::cli::plugin::component::workbench()?.check(&name, &bytes, settings, pains);
+    let budget = CheckBudget { seed: check.seed, fuzzed: check.fuzz, timed: 50 };
+    let report = crate::cli::plugin::component::workbench()?.check(&name, &bytes, settings, budget);
     if check.json {
-        let mut told = json!(report);
-        told["file"] = check.file.display().to_string().into();
-        told["limitsFrom"] = limits_from.into();
-        say(format_args!("{told:#}"))?;
+        let mut output = json!(report);
+        output["file"] = check.file.display().to_string().into();
+        output["limitsFrom"] = limits_from.into();
+        say(format_args!("{output:#}"))?;
     } else {
         say(format_args!("{}\n\n{}", check.file.display(), text(&report, &limits_from, true)))?;
     }
-    if report.ok { Ok(()) } else { Err(NotGood.into()) }
+    if report.ok { Ok(()) } else { Err(NegativeResult.into()) }
 }
 
 /// One line per check, or per failed check only, with how to fix it; and the source of the limits.
@@ -57,9 +57,9 @@ pub(crate) fn text(report: &CheckReport, limits_from: &str, all: bool) -> String
             lines.extend(check.fix.as_ref().map(|fix| format!("{:20} fix: {fix}", "")));
         }
     }
-    let count = |standing| report.checks.iter().filter(|check| check.state == standing).count();
-    let standings = [CheckStatus::Ok, CheckStatus::Warning, CheckStatus::Failed, CheckStatus::Skipped];
-    let counts = standings.map(|standing| (count(standing), word(standing)));
+    let count = |status| report.checks.iter().filter(|check| check.state == status).count();
+    let statuses = [CheckStatus::Ok, CheckStatus::Warning, CheckStatus::Failed, CheckStatus::Skipped];
+    let counts = statuses.map(|status| (count(status), word(status)));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     lines.push(format!("the limits are those of {limits_from}"));
     let version = report.version.as_deref().unwrap_or("(version unknown)");
@@ -67,8 +67,8 @@ pub(crate) fn text(report: &CheckReport, limits_from: &str, all: bool) -> String
     lines.join("\n")
 }
 
-fn word(standing: CheckStatus) -> &'static str {
-    match standing {
+fn word(status: CheckStatus) -> &'static str {
+    match status {
         CheckStatus::Ok => "ok",
         CheckStatus::Warning => "warning",
         CheckStatus::Failed => "failed",

@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::{
-    cli::{exit::NotGood, options::Options, print::say},
+    cli::{exit::NegativeResult, options::Options, print::say},
     domain::{counter::Generation, text::one_line},
     plugin::report::status_file,
 };
@@ -43,10 +43,10 @@ pub(crate) struct ServerReport {
 impl ServerReport {
     /// Reads the status that the server of the data directory reports; `None` when no server runs.
     pub(crate) fn read(data_dir: &Path, name: &str) -> Result<Option<Self>> {
-        let Some(bulletin) = status_file::read(data_dir)? else { return Ok(None) };
-        let item = bulletin["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
-        let number = |key: &str| bulletin[key].as_u64().unwrap_or_default();
-        let directory = bulletin["directory"].as_str().unwrap_or_default().to_owned();
+        let Some(status) = status_file::read(data_dir)? else { return Ok(None) };
+        let item = status["items"].as_array().into_iter().flatten().find(|item| item["name"] == name).cloned();
+        let number = |key: &str| status[key].as_u64().unwrap_or_default();
+        let directory = status["directory"].as_str().unwrap_or_default().to_owned();
         Ok(Some(Self { pid: number("pid"), generation: Generation(number("generation")), item, directory }))
     }
 
@@ -84,7 +84,7 @@ pub(crate) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> 
                 "{done} plugin {name} in {}; the server (pid {pid}) loads its plugins from {theirs} and is not affected",
                 folder.display()
             ))?;
-            return Err(NotGood.into());
+            return Err(NegativeResult.into());
         }
         if is_done(&report) {
             let state = match &report.item {
@@ -92,7 +92,7 @@ pub(crate) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> 
                 None => "no longer knows it".into(),
             };
             say(format_args!("{done} plugin {name}; the server (pid {pid}) {state}"))?;
-            return if report.state() == "refused" { Err(NotGood.into()) } else { Ok(()) };
+            return if report.state() == "refused" { Err(NegativeResult.into()) } else { Ok(()) };
         }
         if Instant::now() > deadline {
             say(format_args!(
@@ -102,7 +102,7 @@ pub(crate) fn confirm(expected: &Expected<'_>, options: &Options) -> Result<()> 
                 report.state(),
                 report.reason(),
             ))?;
-            return Err(NotGood.into());
+            return Err(NegativeResult.into());
         }
         thread::sleep(PAUSE);
     }

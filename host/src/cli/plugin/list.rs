@@ -28,23 +28,23 @@ pub(crate) struct ListArgs {
 
 pub(crate) fn run(list: &ListArgs, options: &Options) -> Result<()> {
     let (dir, config) = (super::manage::folder(options)?, options.load()?);
-    let bulletin = status_file::read(&config.data_dir()?)?;
-    let (server, mut items) = match &bulletin {
-        Some(bulletin) => {
-            let server = json!({"pid": bulletin["pid"], "generation": bulletin["generation"]});
-            (server, bulletin["items"].as_array().cloned().unwrap_or_default())
+    let status = status_file::read(&config.data_dir()?)?;
+    let (server, mut items) = match &status {
+        Some(status) => {
+            let server = json!({"pid": status["pid"], "generation": status["generation"]});
+            (server, status["items"].as_array().cloned().unwrap_or_default())
         }
         None => (Value::Null, at_rest(&dir, &config.plugins.limits)?),
     };
-    let (standings, holds) = from_database(&config)?;
-    for standing in standings {
-        if let Some(item) = items.iter_mut().find(|item| item["name"] == standing.plugin.as_str()) {
-            item["effects"] = app::effect::standing(&standing);
+    let (followers, holds) = from_database(&config)?;
+    for stats in followers {
+        if let Some(item) = items.iter_mut().find(|item| item["name"] == stats.plugin.as_str()) {
+            item["effects"] = app::effect::stats_json(&stats);
         }
     }
     if list.json {
-        let told = json!({"directory": dir.display().to_string(), "server": server, "items": items, "holds": holds});
-        return say(format_args!("{told:#}"));
+        let report = json!({"directory": dir.display().to_string(), "server": server, "items": items, "holds": holds});
+        return say(format_args!("{report:#}"));
     }
     say(text(&dir, &server, &items) + &withheld(&holds))
 }
@@ -58,12 +58,12 @@ fn from_database(config: &Config) -> Result<(Vec<FollowerStats>, Vec<Value>)> {
         let store = Store::open_read_only(&config.database_url()?).await?;
         let read = async {
             let mut reader = store.read().await?;
-            Ok::<_, store::Error>((reader.standings().await?, reader.holds().await?))
+            Ok::<_, store::Error>((reader.follower_stats().await?, reader.holds().await?))
         }
         .await;
         store.close().await;
-        let (standings, holds) = read?;
-        Ok((standings, holds.iter().map(app::told_hold).collect()))
+        let (followers, holds) = read?;
+        Ok((followers, holds.iter().map(app::hold_json).collect()))
     })
 }
 
@@ -83,28 +83,28 @@ fn at_rest(dir: &Path, limits: &Limits) -> Result<Vec<Value>> {
 
 fn examine(workbench: &Testkit, dir: &Path, name: &str, limits: &Limits) -> Result<Value> {
     let file = dir.join(format!("{name}.wasm"));
-    let told = |state: &str, reason: Option<String>| {
+    let item = |state: &str, reason: Option<String>| {
         let file = format!("{name}.wasm");
         json!({"name": name, "file": file, "state": state, "reason": reason, "version": null, "hooks": []})
     };
     if fs::symlink_metadata(&file).is_err() {
-        return Ok(told("missing", Some(format!("there are settings, but no {name}.wasm"))));
+        return Ok(item("missing", Some(format!("there are settings, but no {name}.wasm"))));
     }
     let component = match Component::read(&file, None, limits) {
         Ok(component) => component,
-        Err(why) => return Ok(told("refused", Some(format!("{why:#}")))),
+        Err(why) => return Ok(item("refused", Some(format!("{why:#}")))),
     };
     let settings = match component.settings {
         Ok(settings) if !settings.enabled => {
-            return Ok(told("disabled", Some(format!("{name}.toml says enabled = false"))));
+            return Ok(item("disabled", Some(format!("{name}.toml says enabled = false"))));
         }
         Ok(settings) => settings,
-        Err(why) => return Ok(told("refused", Some(why))),
+        Err(why) => return Ok(item("refused", Some(why))),
     };
     Ok(match workbench.open(name, &component.bytes, settings) {
-        Err(LoadError(why)) => told("refused", Some(why)),
+        Err(LoadError(why)) => item("refused", Some(why)),
         Ok(specimen) => {
-            let mut item = told("loadable", None);
+            let mut item = item("loadable", None);
             item["version"] = specimen.version().into();
             item["hooks"] = json!(specimen.hooks());
             item
@@ -179,14 +179,14 @@ fn following(effects: &Value, name: &str) -> Option<String> {
         (number("parked"), "parked"),
         (number("reminders"), "reminders"),
     ];
-    let told: Vec<String> =
+    let parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let why = if number("parked") > 0 {
         format!("; GET /api/plugins/{name}/effects?state=parked tells why")
     } else {
         String::new()
     };
-    (!told.is_empty()).then(|| told.join(", ") + &why)
+    (!parts.is_empty()).then(|| parts.join(", ") + &why)
 }
 
 /// Result of the trial of a plugin that is in force although the trial found failures.
@@ -217,23 +217,23 @@ mod tests {
     #[test]
     fn what_a_following_plugin_has_left_to_do_is_told_with_where_to_read_why() {
         let effects = |lag, pending, parked, reminders| json!({"seq": 7, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": 0});
-        let told = |effects: Value| following(&effects, "sla-watch");
+        let text = |effects: Value| following(&effects, "sla-watch");
         assert_eq!(
-            told(effects(0, 2, 1, 0)).as_deref(),
+            text(effects(0, 2, 1, 0)).as_deref(),
             Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked tells why")
         );
-        assert_eq!(told(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
-        assert_eq!(told(effects(0, 0, 0, 0)), None);
-        assert_eq!(told(Value::Null), None);
+        assert_eq!(text(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
+        assert_eq!(text(effects(0, 0, 0, 0)), None);
+        assert_eq!(text(Value::Null), None);
     }
 
     #[test]
     fn what_is_held_is_told_with_the_order_that_promotes_it_and_nothing_else() {
         let candidate = |state: &str| json!({"state": state, "version": "2.0.0", "hash": "c0ffee", "reason": "…"});
-        let told = |candidate: Value| held(&candidate, "guard");
+        let text = |candidate: Value| held(&candidate, "guard");
         let order = "held is 2.0.0: leadwire plugin promote guard --hash c0ffee";
-        assert_eq!(told(candidate("held")).as_deref(), Some(order));
-        assert_eq!((told(candidate("dropped")), told(Value::Null)), (None, None));
+        assert_eq!(text(candidate("held")).as_deref(), Some(order));
+        assert_eq!((text(candidate("dropped")), text(Value::Null)), (None, None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    cli::{exit::NotGood, options::Options, print::say, runtime::runtime},
+    cli::{exit::NegativeResult, options::Options, print::say, runtime::runtime},
     domain::{
         counter::{Generation, Seq},
         event::Event,
@@ -113,7 +113,7 @@ pub(crate) fn run(replay: &ReplayArgs, options: &Options) -> Result<()> {
             None => say(format_args!("{name}: there are no events of the last {since}"))?,
         }
     }
-    if comparison.differing > 0 { Err(NotGood.into()) } else { Ok(()) }
+    if comparison.differing > 0 { Err(NegativeResult.into()) } else { Ok(()) }
 }
 
 /// Plugins that a server has in force, or had when it last ran; empty if there never were any.

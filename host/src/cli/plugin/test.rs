@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{exit::NotGood, options::Options, plugin::build, print::say},
+    cli::{exit::NegativeResult, options::Options, plugin::build, print::say},
     files,
     plugin::{
         Limits,
@@ -53,7 +53,7 @@ pub(crate) fn run(test: &Test, options: &Options) -> Result<()> {
         say(text(native, &results))?;
     }
     let good = native != Some(false) && results.iter().all(|result| result.ok);
-    if good { Ok(()) } else { Err(NotGood.into()) }
+    if good { Ok(()) } else { Err(NegativeResult.into()) }
 }
 
 /// Runs `cargo test`; true if it passes. Its output goes to stderr, because it is not our result.

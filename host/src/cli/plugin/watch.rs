@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval of scans without a hint: not every file system reports changes.
 const ROUND: Duration = Duration::from_secs(1);
 /// Effort of the check after a save; `leadwire plugin check` does more.
-const PAINS: CheckBudget = CheckBudget { seed: 1, fuzzed: 50, timed: 3 };
+const BUDGET: CheckBudget = CheckBudget { seed: 1, fuzzed: 50, timed: 3 };
 
 #[derive(Args)]
 pub(crate) struct WatchArgs {
@@ -217,7 +217,7 @@ impl BuildCycle {
         let from = if is_ours { own.as_ref().map(|_| self.dir.join("plugin.toml")) } else { Some(settings.clone()) };
         let component = Component::read(&file, from.as_deref(), &self.limits)?;
         let limits_from = component.limits_from(&self.limits_from);
-        let report = self.workbench.check(&name, &component.bytes, component.settings, PAINS);
+        let report = self.workbench.check(&name, &component.bytes, component.settings, BUDGET);
         if !report.ok {
             return Err(anyhow!("a check failed\n{}", check::text(&report, &limits_from, false)));
         }

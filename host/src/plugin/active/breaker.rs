@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
+    backoff::Backoff,
     domain::{id::LeadId, time::Timestamp},
     plugin::{
         active::counts::{Breaker, BreakerStatus, Counts, LastFault},
@@ -51,10 +52,19 @@ const MAX_LEADS: usize = 256;
 
 /// State of an open breaker.
 struct OpenState {
+    periods: Backoff,
+    /// Length of the current period.
     length: Duration,
     until: Instant,
     /// Set while a probe is under way.
     probing: bool,
+}
+
+impl OpenState {
+    fn new(mut periods: Backoff, now: Instant) -> Self {
+        let length = periods.next();
+        Self { periods, length, until: now + length, probing: false }
+    }
 }
 
 /// Permission for one call. Report the outcome with [`CircuitBreaker::record_success`] or
@@ -139,13 +149,12 @@ impl CircuitBreaker {
             return false;
         }
         let mut rest = self.rest.lock();
-        let length = match &*rest {
-            // Calls that were under way when the breaker opened do not extend the open period.
-            Some(_) if !permit.probe => return false,
-            Some(rest) => (rest.length * 2).min(self.longest_rest),
-            None => self.first_rest,
-        };
-        *rest = Some(OpenState { length, until: now + length, probing: false });
+        // Calls that were under way when the breaker opened do not extend the open period.
+        if rest.is_some() && !permit.probe {
+            return false;
+        }
+        let periods = rest.take().map_or_else(|| Backoff::new(self.first_rest, self.longest_rest), |rest| rest.periods);
+        *rest = Some(OpenState::new(periods, now));
         true
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Artifact {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rejected {
     #[serde(flatten)]
-    pub(crate) making: Artifact,
+    pub(crate) artifact: Artifact,
     pub(crate) why: RejectReason,
     pub(crate) reason: String,
     /// Comparison that the gate made.
@@ -79,7 +79,7 @@ pub enum RolloutError {
     #[error("no generation before the one in force is known")]
     NothingBefore,
     #[error("the generation before the one in force cannot be brought back: {0}")]
-    NotKept(String),
+    NotStored(String),
     #[error("another generation is in force: {0}")]
     OtherInForce(String),
     #[error("it would not come into force, so nothing was changed: {0}")]
@@ -106,7 +106,7 @@ impl Artifact {
 impl Rollout {
     /// Returns true if these files are rejected.
     pub(crate) fn sets_aside(&self, files: &Artifact) -> bool {
-        self.aside.as_ref().is_some_and(|aside| aside.making.is(files))
+        self.aside.as_ref().is_some_and(|aside| aside.artifact.is(files))
     }
 
     /// Returns true if an operator wants these files to be active, whatever they change.
@@ -122,13 +122,13 @@ impl Rollout {
     }
 
     /// Holds an artifact that would change more than `max_change` allows.
-    pub(crate) fn hold(&mut self, making: Artifact, comparison: Comparison, max_change: f64) {
+    pub(crate) fn hold(&mut self, artifact: Artifact, comparison: Comparison, max_change: f64) {
         let Comparison { differing, role_events, .. } = comparison;
         let reason = format!(
             "of {role_events} answers to recent events it would change {differing}, which is more than \
              gate.max_change = {max_change} lets pass: promote it or drop it"
         );
-        self.aside = Some(Rejected { making, why: RejectReason::Held, reason, comparison: Some(comparison) });
+        self.aside = Some(Rejected { artifact, why: RejectReason::Held, reason, comparison: Some(comparison) });
         self.promoted = None;
     }
 
@@ -136,7 +136,7 @@ impl Rollout {
     pub(crate) fn shift(&mut self, shift: &RolloutCommand) -> Result<Option<Artifact>, RolloutError> {
         match shift {
             RolloutCommand::Promote { hash } => {
-                let held = self.held()?.making.clone();
+                let held = self.held()?.artifact.clone();
                 if hash.as_ref().is_some_and(|hash| *hash != held.hash) {
                     return Err(RolloutError::OtherHeld(held.hash));
                 }
@@ -172,10 +172,10 @@ impl Rollout {
         self.rolled_back_from = if self.rolled_back_from.is_some() { None } else { Some(from) };
         self.promoted = None;
         self.aside = match self.aside.take() {
-            Some(aside) => Some(aside).filter(|aside| !aside.making.is(previous)),
+            Some(aside) => Some(aside).filter(|aside| !aside.artifact.is(previous)),
             // The directory has the files that were active until now.
             None => Some(Rejected {
-                making: current.clone(),
+                artifact: current.clone(),
                 why: RejectReason::RolledBack,
                 reason: "it was rolled back; it is reconsidered when it changes, or on another rollback".into(),
                 comparison: None,
@@ -190,7 +190,7 @@ impl Rollout {
     }
 
     pub(crate) fn hashes(&self) -> impl Iterator<Item = &str> {
-        [&self.current, &self.previous].into_iter().flatten().map(|making| making.hash.as_str())
+        [&self.current, &self.previous].into_iter().flatten().map(|artifact| artifact.hash.as_str())
     }
 }
 
@@ -237,13 +237,13 @@ impl Candidate {
         Self { state: CandidateState::Refused, hash, version: None, reason, comparison: None }
     }
 
-    pub(crate) fn of(Rejected { making, why, reason, comparison }: &Rejected) -> Self {
+    pub(crate) fn of(Rejected { artifact, why, reason, comparison }: &Rejected) -> Self {
         let state = match why {
             RejectReason::Held => CandidateState::Held,
             RejectReason::Dropped => CandidateState::Dropped,
             RejectReason::RolledBack => CandidateState::RolledBack,
         };
-        let (hash, version) = (Some(making.hash.clone()), Some(making.version.clone()));
+        let (hash, version) = (Some(artifact.hash.clone()), Some(artifact.version.clone()));
         Self { state, hash, version, reason: reason.clone(), comparison: comparison.clone() }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct PluginView {
     /// Tombstone of a plugin without its file that still counts.
     pub(crate) absent: Option<Arc<Tombstone>>,
     /// Rollout state, where there is a directory to watch.
-    pub(crate) standing: Option<Arc<Rollout>>,
+    pub(crate) rollout: Option<Arc<Rollout>>,
 }
 
 impl PluginView {
@@ -71,7 +71,7 @@ impl PluginView {
             candidate: None,
             plugin: Some(plugin),
             absent: None,
-            standing: None,
+            rollout: None,
         }
     }
 
@@ -85,7 +85,7 @@ impl PluginView {
             candidate: None,
             plugin: None,
             absent: Some(record),
-            standing: None,
+            rollout: None,
         }
     }
 }

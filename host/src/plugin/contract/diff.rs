@@ -265,13 +265,13 @@ impl fmt::Display for Comparison {
         let percent = self.share() * 100.0;
         write!(f, "{events} events, {role_events} with each role: {differing} would differ ({percent:.1}%)")?;
         for EventDifference { event, role, hidden, shown, held, released, examples, .. } in &self.by_event {
-            let told = [
+            let parts = [
                 (hidden, "would not reach all of those whom it reaches now"),
                 (shown, "would reach some whom it does not reach now"),
                 (held, "would be held back"),
                 (released, "would no longer be held back"),
             ];
-            for (times, what) in told.into_iter().filter(|(times, _)| **times > 0) {
+            for (times, what) in parts.into_iter().filter(|(times, _)| **times > 0) {
                 write!(f, "\n{role}: {event} {what}, {times} times")?;
                 as_in(f, examples.iter().copied())?;
             }

@@ -85,11 +85,11 @@ impl Implied {
     }
 
     /// Returns true if there is something for [`Implied::conceal`] to remove.
-    pub(crate) fn is_told(&self, payload: &Value, hidden: &Hidden) -> bool {
+    pub(crate) fn discloses(&self, payload: &Value, hidden: &Hidden) -> bool {
         let is_about = |row: &&Implication| hidden.covers(row.field) || hidden.covers_part(row.field);
-        let is_told = |row: &&Implication| payload.pointer(row.place).is_some() && is_about(row);
+        let is_disclosed = |row: &&Implication| payload.pointer(row.place).is_some() && is_about(row);
         !hidden.is_empty()
-            && (self.implications.iter().any(is_told) || changes(payload).any(|it| hidden.covers_change(it)))
+            && (self.implications.iter().any(is_disclosed) || changes(payload).any(|it| hidden.covers_change(it)))
     }
 
     /// Removes the places that disclose hidden fields, besides the fields themselves.
@@ -103,8 +103,8 @@ impl Implied {
         for row in &self.implications {
             if hidden.covers(row.field) {
                 remove(payload, row.place);
-            } else if let Some(told) = payload.pointer_mut(row.place) {
-                hidden.prune(row.field, told);
+            } else if let Some(value) = payload.pointer_mut(row.place) {
+                hidden.prune(row.field, value);
             }
         }
     }
@@ -113,10 +113,10 @@ impl Implied {
     pub(crate) fn places(&self, payload: &Value) -> Vec<String> {
         let mut places: Vec<String> = changes(payload).map(|field| format!("changes: {field}")).collect();
         for row in &self.implications {
-            let Some(told) = payload.pointer(row.place) else { continue };
+            let Some(value) = payload.pointer(row.place) else { continue };
             let place = &row.place[1..];
             places.push(place.to_owned());
-            places.extend(told.as_object().into_iter().flatten().map(|(part, _)| format!("{place}/{part}")));
+            places.extend(value.as_object().into_iter().flatten().map(|(part, _)| format!("{place}/{part}")));
         }
         places.sort();
         places.dedup();

@@ -207,7 +207,7 @@ fn finish(
 }
 
 fn edited(base: &Arc<Value>, edits: &[Edit], hidden: &Hidden, implied: &Implied) -> Arc<Value> {
-    if edits.is_empty() && !implied.is_told(base, hidden) {
+    if edits.is_empty() && !implied.discloses(base, hidden) {
         return base.clone();
     }
     let mut payload = Value::clone(base);

@@ -14,22 +14,22 @@ use crate::{
 };
 
 /// Directory below that of the state files, which is watched; what is in here is not.
-pub(crate) const KEPT: &str = "kept";
+pub(crate) const CODE_DIR: &str = "kept";
 /// Largest size of a component under any limit, in bytes.
-const MAX_KEPT: u64 = 1 << 30;
+const MAX_CODE: u64 = 1 << 30;
 
-pub(crate) fn keep(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
+pub(crate) fn save(dir: &Path, hash: &str, code: &[u8]) -> io::Result<()> {
     let file = dir.join(format!("{hash}.wasm"));
-    match files::read(&file, MAX_KEPT) {
+    match files::read(&file, MAX_CODE) {
         Ok(known) if known == code => Ok(()),
         _ => fs::create_dir_all(dir).and_then(|()| files::replace(&file, code, FileAccess::Owner)),
     }
 }
 
 /// Reads the code of a generation; the error says what is wrong with the stored file.
-pub(crate) fn kept(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
-    let file = directory(data_dir).join(KEPT).join(format!("{hash}.wasm"));
-    let code = files::read(&file, MAX_KEPT).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+pub(crate) fn load(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
+    let file = directory(data_dir).join(CODE_DIR).join(format!("{hash}.wasm"));
+    let code = files::read(&file, MAX_CODE).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     if digest(&code) != hash {
         return Err(format!("{} is damaged", file.display()));
     }
@@ -38,8 +38,8 @@ pub(crate) fn kept(data_dir: &Path, hash: &str) -> Result<Vec<u8>, String> {
 
 /// Deletes the code of generations that nobody can bring back, and what a killed process left of such code. Whoever
 /// calls this holds the lock of the state files, as writers of code do.
-pub(crate) fn clean_up(dir: &Path, standings: &Rollouts) -> io::Result<()> {
-    let wanted: BTreeSet<&str> = standings.values().flat_map(Rollout::hashes).collect();
+pub(crate) fn clean_up(dir: &Path, rollouts: &Rollouts) -> io::Result<()> {
+    let wanted: BTreeSet<&str> = rollouts.values().flat_map(Rollout::hashes).collect();
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -50,13 +50,13 @@ impl PluginEntry {
             candidate: None,
             plugin: None,
             absent,
-            standing: None,
+            rollout: None,
         };
         Self { view, loaded: None, refused: None }
     }
 
-    pub(crate) fn working(plugin: Arc<Plugin>, print: Fingerprint) -> Self {
-        Self { view: PluginView::working(plugin), loaded: Some(print), refused: None }
+    pub(crate) fn working(plugin: Arc<Plugin>, fingerprint: Fingerprint) -> Self {
+        Self { view: PluginView::working(plugin), loaded: Some(fingerprint), refused: None }
     }
 
     /// Returns true if the loaded plugin, if there is one, requests no more than `grant` allows.
@@ -81,7 +81,7 @@ pub(crate) fn missing(name: &str, record: Option<&Tombstone>, old: &Option<Plugi
 /// Makes the entry of a file that is refused: the plugin loaded before stays active, if there is one.
 pub(crate) fn refuse(
     name: &str,
-    print: Fingerprint,
+    fingerprint: Fingerprint,
     reason: String,
     record: Option<&Tombstone>,
     old: Option<PluginEntry>,
@@ -89,20 +89,20 @@ pub(crate) fn refuse(
     tracing::error!(plugin = name, "{name} is refused: {reason}");
     if let Some(mut old) = old.filter(|old| old.view.plugin.is_some()) {
         old.view.reason = Some(format!("a newer file is refused: {reason}"));
-        old.view.candidate = Some(Candidate::refused(print.0.clone(), reason));
-        old.refused = Some(print);
+        old.view.candidate = Some(Candidate::refused(fingerprint.0.clone(), reason));
+        old.refused = Some(fingerprint);
         return old;
     }
-    let mut slot = PluginEntry::idle(name, PluginState::Refused, Some(reason), record);
-    slot.view.hash = print.0.clone();
-    slot.refused = Some(print);
-    slot
+    let mut entry = PluginEntry::idle(name, PluginState::Refused, Some(reason), record);
+    entry.view.hash = fingerprint.0.clone();
+    entry.refused = Some(fingerprint);
+    entry
 }
 
 /// Returns true if other plugins are active.
 pub(crate) fn differs(old: &BTreeMap<String, PluginEntry>, new: &BTreeMap<String, PluginEntry>) -> bool {
-    let force = |slots: &BTreeMap<String, PluginEntry>| -> Vec<(String, Option<Generation>, bool)> {
-        let counts = slots.values().map(|slot| &slot.view);
+    let force = |entries: &BTreeMap<String, PluginEntry>| -> Vec<(String, Option<Generation>, bool)> {
+        let counts = entries.values().map(|entry| &entry.view);
         let counts = counts.filter(|view| view.plugin.is_some() || view.absent.is_some());
         counts
             .map(|view| {
@@ -119,8 +119,8 @@ pub(crate) fn settings(text: &Option<String>) -> &str {
 }
 
 /// Returns the artifact of a fingerprint, without its version.
-pub(crate) fn making(print: &Fingerprint) -> Artifact {
-    let (hash, text) = print;
+pub(crate) fn artifact(fingerprint: &Fingerprint) -> Artifact {
+    let (hash, text) = fingerprint;
     Artifact { hash: hash.clone().unwrap_or_default(), version: String::new(), settings: settings(text).into() }
 }
 

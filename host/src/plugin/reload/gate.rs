@@ -23,7 +23,7 @@ use crate::plugin::{
     reload::{
         active_set::{ActiveSet, TriedOn},
         archive, code_store,
-        entry::{DirectorySnapshot, Fingerprint, PluginEntry, making, refuse, settings},
+        entry::{DirectorySnapshot, Fingerprint, PluginEntry, artifact, refuse, settings},
         generations,
         reloader::Reloader,
         tombstones,
@@ -46,9 +46,9 @@ impl Reloader {
             return Err(error.into());
         }
         let Some(wanted) = wanted else { return Ok(()) };
-        let slot = self.slots.get(name);
-        let standing = slot.and_then(|slot| slot.view.standing.as_deref());
-        wanting(slot, standing, &wanted).map_or(Ok(()), |why| Err(RolloutError::NotInForce(why)))
+        let entry = self.entries.get(name);
+        let rollout = entry.and_then(|entry| entry.view.rollout.as_deref());
+        wanting(entry, rollout, &wanted).map_or(Ok(()), |why| Err(RolloutError::NotInForce(why)))
     }
 
     /// Records a command of an operator, unless it would have no effect; returns the artifact to activate.
@@ -60,9 +60,9 @@ impl Reloader {
     fn rehearse(&self, name: &str, shifted: &Rollout, wanted: &Artifact) -> Result<(), RolloutError> {
         let records = tombstones::read(&self.settings.data_dir)?;
         let files = self.files(&self.scan()?).remove(name).unwrap_or_default();
-        let mut standing = shifted.clone();
-        let slot = self.evaluate(name, files, records.get(name), self.slots.get(name).cloned(), &mut standing);
-        wanting(slot.as_ref(), Some(&standing), wanted).map_or(Ok(()), |why| Err(RolloutError::Useless(why)))
+        let mut rollout = shifted.clone();
+        let entry = self.evaluate(name, files, records.get(name), self.entries.get(name).cloned(), &mut rollout);
+        wanting(entry.as_ref(), Some(&rollout), wanted).map_or(Ok(()), |why| Err(RolloutError::Useless(why)))
     }
 
     /// Returns the entry as it was, unless an operator ordered another generation to be active.
@@ -72,12 +72,12 @@ impl Reloader {
         files: &Artifact,
         record: Option<&Tombstone>,
         old: Option<PluginEntry>,
-        standing: &Rollout,
+        rollout: &Rollout,
         today: &CurrentSettings<'_>,
     ) -> Option<PluginEntry> {
-        let Some(current) = standing.current.as_ref().filter(|current| !current.is(files)) else { return old };
+        let Some(current) = rollout.current.as_ref().filter(|current| !current.is(files)) else { return old };
         match &old {
-            Some(slot) if slot.view.plugin.is_some() && !slot.is_made_of(current) => {
+            Some(entry) if entry.view.plugin.is_some() && !entry.is_made_of(current) => {
                 self.bring_back(name, current, record, old, today)
             }
             _ => old,
@@ -85,21 +85,21 @@ impl Reloader {
     }
 
     /// Returns the entry that stays active while the files in the directory are rejected.
-    pub(crate) fn stay(
+    pub(crate) fn keep_active(
         &self,
         name: &str,
         record: Option<&Tombstone>,
         old: Option<PluginEntry>,
-        standing: &Rollout,
+        rollout: &Rollout,
         today: &CurrentSettings<'_>,
     ) -> Option<PluginEntry> {
-        let Some(current) = &standing.current else { return old };
+        let Some(current) = &rollout.current else { return old };
         match old {
-            Some(mut slot) if slot.is_made_of(current) && slot.is_allowed_by(today) => {
-                slot.view.candidate = None;
-                slot.view.reason = None;
-                slot.refused = None;
-                Some(slot)
+            Some(mut entry) if entry.is_made_of(current) && entry.is_allowed_by(today) => {
+                entry.view.candidate = None;
+                entry.view.reason = None;
+                entry.refused = None;
+                Some(entry)
             }
             old => self.bring_back(name, current, record, old, today),
         }
@@ -109,24 +109,24 @@ impl Reloader {
     fn bring_back(
         &self,
         name: &str,
-        making: &Artifact,
+        artifact: &Artifact,
         record: Option<&Tombstone>,
         old: Option<PluginEntry>,
         today: &CurrentSettings<'_>,
     ) -> Option<PluginEntry> {
-        let print: Fingerprint = (Some(making.hash.clone()), Some(making.settings.clone()));
-        let loaded = code_store::kept(&self.settings.data_dir, &making.hash)
-            .and_then(|code| Ok((code, PluginSettings::parse_over(&making.settings, &self.settings.limits)?)))
+        let fingerprint: Fingerprint = (Some(artifact.hash.clone()), Some(artifact.settings.clone()));
+        let loaded = code_store::load(&self.settings.data_dir, &artifact.hash)
+            .and_then(|code| Ok((code, PluginSettings::parse_over(&artifact.settings, &self.settings.limits)?)))
             .and_then(|(code, settings)| Ok((code, settings.allowed_by(today.as_ref().map_err(String::clone)?))))
             .map_err(LoadError)
             .and_then(|(code, settings)| {
-                self.load(name, code, making.hash.clone(), settings, archive::settings_of(Some(&making.settings)))
+                self.load(name, code, artifact.hash.clone(), settings, archive::settings_of(Some(&artifact.settings)))
             });
         Some(match loaded {
-            Ok(plugin) => PluginEntry::working(plugin, print),
+            Ok(plugin) => PluginEntry::working(plugin, fingerprint),
             Err(LoadError(reason)) => {
                 let reason = format!("cannot load the generation to activate: {reason}");
-                refuse(name, print, reason, record, old)
+                refuse(name, fingerprint, reason, record, old)
             }
         })
     }
@@ -142,15 +142,15 @@ impl Reloader {
         files: &Artifact,
         record: Option<&Tombstone>,
         old: Option<&PluginEntry>,
-        standing: &mut Rollout,
+        rollout: &mut Rollout,
     ) -> Option<PluginEntry> {
         let max_change = plugin.settings.gate.max_change.or(self.settings.gate.max_change)?;
-        let was_active = old.is_some_and(|slot| slot.view.plugin.is_some()) || record.is_some();
-        if !was_active || plugin.is_shadow() || standing.wants(files) {
+        let was_active = old.is_some_and(|entry| entry.view.plugin.is_some()) || record.is_some();
+        if !was_active || plugin.is_shadow() || rollout.wants(files) {
             return None;
         }
-        let slot = self.stay(plugin.name(), record, old.cloned(), standing, &Ok(&plugin.settings))?;
-        let in_force = slot.view.plugin.as_ref().filter(|in_force| !in_force.is_shadow())?;
+        let entry = self.keep_active(plugin.name(), record, old.cloned(), rollout, &Ok(&plugin.settings))?;
+        let in_force = entry.view.plugin.as_ref().filter(|in_force| !in_force.is_shadow())?;
         if !in_force.is_within(&plugin.settings.grant) {
             return None;
         }
@@ -164,13 +164,13 @@ impl Reloader {
             plugin = name, %version, hash = plugin.hash, differing, asked,
             "held {name} {version}: its share of changed recent events exceeds gate.max_change = {max_change}"
         );
-        standing.hold(files.clone(), comparison, max_change);
-        Some(slot)
+        rollout.hold(files.clone(), comparison, max_change);
+        Some(entry)
     }
 
     /// Compares recent events with one plugin in place of another, among the active ones.
     fn compare(&self, before: &Plugin, after: &Plugin) -> Comparison {
-        let others = || self.slots.values().map(|slot| &slot.view).filter(|view| view.name != before.name());
+        let others = || self.entries.values().map(|entry| &entry.view).filter(|view| view.name != before.name());
         let views: Vec<PluginView> = others().cloned().collect();
         let set = |plugin: &Plugin| {
             let active = others().filter_map(|view| view.plugin.as_deref()).filter(|plugin| !plugin.is_shadow());
@@ -189,18 +189,18 @@ impl Reloader {
     pub(crate) fn write_generations(
         &self,
         read: &Rollouts,
-        slots: &BTreeMap<String, PluginEntry>,
+        entries: &BTreeMap<String, PluginEntry>,
     ) -> Result<(), Error> {
-        let plugins = slots.values().filter_map(|slot| slot.view.plugin.as_deref());
+        let plugins = entries.values().filter_map(|entry| entry.view.plugin.as_deref());
         let code: Vec<(&str, &[u8])> = plugins.map(|plugin| (plugin.hash.as_str(), &*plugin.origin.bytes)).collect();
         generations::update(&self.settings.data_dir, &code, |stored| {
-            let names: BTreeSet<&String> = read.keys().chain(slots.keys()).collect();
+            let names: BTreeSet<&String> = read.keys().chain(entries.keys()).collect();
             for name in names {
                 if stored.get(name) != read.get(name) {
                     continue;
                 }
-                match slots.get(name).and_then(|slot| slot.view.standing.as_deref()) {
-                    Some(standing) => drop(stored.insert(name.clone(), standing.clone())),
+                match entries.get(name).and_then(|entry| entry.view.rollout.as_deref()) {
+                    Some(rollout) => drop(stored.insert(name.clone(), rollout.clone())),
                     None => drop(stored.remove(name)),
                 }
             }
@@ -209,15 +209,16 @@ impl Reloader {
 }
 
 /// Explains why something other than the wanted artifact is active, or nothing; `None` where it is active.
-fn wanting(slot: Option<&PluginEntry>, standing: Option<&Rollout>, wanted: &Artifact) -> Option<String> {
-    let Some(slot) = slot else { return Some("its file is missing".into()) };
-    let is_loaded = slot.view.plugin.is_some() && slot.loaded.as_ref().is_some_and(|print| making(print).is(wanted));
+fn wanting(entry: Option<&PluginEntry>, rollout: Option<&Rollout>, wanted: &Artifact) -> Option<String> {
+    let Some(entry) = entry else { return Some("its file is missing".into()) };
+    let is_loaded = entry.view.plugin.is_some()
+        && entry.loaded.as_ref().is_some_and(|fingerprint| artifact(fingerprint).is(wanted));
     if is_loaded {
         return None;
     }
-    let refused = slot.view.candidate.as_ref().map(|candidate| candidate.reason.clone());
-    let aside = standing.and_then(|standing| standing.aside.as_ref()).map(|aside| aside.reason.clone());
-    let why = refused.or_else(|| slot.view.reason.clone()).or(aside);
+    let refused = entry.view.candidate.as_ref().map(|candidate| candidate.reason.clone());
+    let aside = rollout.and_then(|rollout| rollout.aside.as_ref()).map(|aside| aside.reason.clone());
+    let why = refused.or_else(|| entry.view.reason.clone()).or(aside);
     Some(why.unwrap_or_else(|| "other files have been put into the plugin directory".into()))
 }
 
@@ -231,8 +232,9 @@ impl PluginEntry {
         plugin.settings.clone().allowed_by(today) == plugin.settings
     }
 
-    fn is_made_of(&self, making: &Artifact) -> bool {
-        let print = self.loaded.as_ref();
-        print.is_some_and(|(hash, text)| hash.as_ref() == Some(&making.hash) && settings(text) == making.settings)
+    fn is_made_of(&self, artifact: &Artifact) -> bool {
+        let fingerprint = self.loaded.as_ref();
+        fingerprint
+            .is_some_and(|(hash, text)| hash.as_ref() == Some(&artifact.hash) && settings(text) == artifact.settings)
     }
 }

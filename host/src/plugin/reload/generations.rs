@@ -11,7 +11,7 @@ use crate::plugin::{
     active::rollout::{Artifact, Rollout, RolloutCommand, RolloutError, Rollouts},
     contract::error::Error,
     reload::{
-        code_store::{KEPT, clean_up, keep, kept},
+        code_store::{CODE_DIR, clean_up, load, save},
         state_file::{self, StateFile, directory},
     },
 };
@@ -27,18 +27,18 @@ pub(crate) fn shift(
     rehearse: impl FnOnce(&Rollout, &Artifact) -> Result<(), RolloutError>,
 ) -> Result<Option<Artifact>, RolloutError> {
     let mut done = Err(RolloutError::Unknown);
-    update(data_dir, &[], |standings| {
-        let Some(standing) = standings.get_mut(name) else { return };
-        let mut shifted = standing.clone();
+    update(data_dir, &[], |rollouts| {
+        let Some(rollout) = rollouts.get_mut(name) else { return };
+        let mut shifted = rollout.clone();
         done = shifted.shift(shift).and_then(|wanted| {
             if let (RolloutCommand::RollBack { .. }, Some(wanted)) = (shift, &wanted) {
-                kept(data_dir, &wanted.hash).map_err(RolloutError::NotKept)?;
+                load(data_dir, &wanted.hash).map_err(RolloutError::NotStored)?;
             }
             wanted.as_ref().map_or(Ok(()), |wanted| rehearse(&shifted, wanted))?;
             Ok(wanted)
         });
         if done.is_ok() {
-            *standing = shifted;
+            *rollout = shifted;
         }
     })?;
     done
@@ -46,7 +46,7 @@ pub(crate) fn shift(
 
 const FILE: StateFile = StateFile { name: "generations.json", bears: "the held and rolled-back generations" };
 
-/// Path of the file that the generations are kept in.
+/// Path of the file of the generations.
 pub(crate) fn file(data_dir: &Path) -> PathBuf {
     FILE.path(data_dir)
 }
@@ -59,14 +59,14 @@ pub(crate) fn read(data_dir: &Path) -> Result<Rollouts, Error> {
 /// whatever becomes of their files. Writes nothing when nothing changed.
 pub(crate) fn update(data_dir: &Path, code: &[(&str, &[u8])], change: impl FnOnce(&mut Rollouts)) -> Result<(), Error> {
     let _lock = state_file::lock(data_dir)?;
-    let dir = directory(data_dir).join(KEPT);
+    let dir = directory(data_dir).join(CODE_DIR);
     let failed = |source| Error::DataDirectory { dir: dir.clone(), source };
-    code.iter().try_for_each(|(hash, code)| keep(&dir, hash, code)).map_err(failed)?;
-    let changed = FILE.change(data_dir, |standings: &mut Rollouts| {
-        change(standings);
-        standings.retain(|_, standing| !standing.is_empty());
+    code.iter().try_for_each(|(hash, code)| save(&dir, hash, code)).map_err(failed)?;
+    let changed = FILE.change(data_dir, |rollouts: &mut Rollouts| {
+        change(rollouts);
+        rollouts.retain(|_, rollout| !rollout.is_empty());
     })?;
-    changed.map_or(Ok(()), |standings| clean_up(&dir, &standings)).map_err(failed)
+    changed.map_or(Ok(()), |rollouts| clean_up(&dir, &rollouts)).map_err(failed)
 }
 
 #[cfg(test)]
@@ -75,95 +75,95 @@ mod tests {
     use crate::plugin::contract::{diff::Comparison, hash::digest};
     use std::fs;
 
-    fn making(version: &str) -> Artifact {
+    fn artifact(version: &str) -> Artifact {
         Artifact { hash: digest(version.as_bytes()), version: version.into(), settings: String::new() }
     }
 
     /// Rollout with version 2 active and version 1 before it.
-    fn standing() -> Rollout {
-        let mut standing = Rollout::default();
-        standing.take(making("1"));
-        standing.take(making("2"));
-        standing
+    fn rollout() -> Rollout {
+        let mut rollout = Rollout::default();
+        rollout.take(artifact("1"));
+        rollout.take(artifact("2"));
+        rollout
     }
 
-    fn versions(standing: &Rollout) -> [&str; 2] {
-        [&standing.current, &standing.previous].map(|making| making.as_ref().map_or("", |making| &making.version))
+    fn versions(rollout: &Rollout) -> [&str; 2] {
+        [&rollout.current, &rollout.previous].map(|artifact| artifact.as_ref().map_or("", |artifact| &artifact.version))
     }
 
     #[test]
     fn rolling_back_twice_is_where_it_began() {
-        let mut standing = standing();
-        let before = standing.clone();
-        standing.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
-        assert_eq!(versions(&standing), ["1", "2"]);
-        assert!(standing.sets_aside(&making("2")) && !standing.sets_aside(&making("3")));
-        assert_eq!(standing.rolled_back_from, Some(making("2").hash));
-        standing.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
-        assert_eq!(standing, before);
+        let mut rollout = rollout();
+        let before = rollout.clone();
+        rollout.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
+        assert_eq!(versions(&rollout), ["1", "2"]);
+        assert!(rollout.sets_aside(&artifact("2")) && !rollout.sets_aside(&artifact("3")));
+        assert_eq!(rollout.rolled_back_from, Some(artifact("2").hash));
+        rollout.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
+        assert_eq!(rollout, before);
     }
 
     #[test]
     fn only_the_candidate_that_was_looked_at_is_promoted() {
-        let mut standing = standing();
-        standing.hold(making("4"), Comparison::default(), 0.1);
-        let before = standing.clone();
-        let other = standing.shift(&RolloutCommand::Promote { hash: Some(making("3").hash) });
-        assert!(matches!(other, Err(RolloutError::OtherHeld(hash)) if hash == making("4").hash));
-        assert_eq!(standing, before);
-        standing.shift(&RolloutCommand::Promote { hash: Some(making("4").hash) }).expect("held");
-        assert!(standing.wants(&making("4")));
+        let mut rollout = rollout();
+        rollout.hold(artifact("4"), Comparison::default(), 0.1);
+        let before = rollout.clone();
+        let other = rollout.shift(&RolloutCommand::Promote { hash: Some(artifact("3").hash) });
+        assert!(matches!(other, Err(RolloutError::OtherHeld(hash)) if hash == artifact("4").hash));
+        assert_eq!(rollout, before);
+        rollout.shift(&RolloutCommand::Promote { hash: Some(artifact("4").hash) }).expect("held");
+        assert!(rollout.wants(&artifact("4")));
     }
 
     #[test]
     fn a_grant_makes_no_generation() {
-        let mut standing = standing();
-        standing.take(Artifact { settings: "[grant]\nhooks = []".into(), ..making("2") });
-        assert_eq!(versions(&standing), ["2", "1"]);
-        assert_eq!(standing.current.expect("in force").settings, "[grant]\nhooks = []");
+        let mut rollout = rollout();
+        rollout.take(Artifact { settings: "[grant]\nhooks = []".into(), ..artifact("2") });
+        assert_eq!(versions(&rollout), ["2", "1"]);
+        assert_eq!(rollout.current.expect("in force").settings, "[grant]\nhooks = []");
     }
 
     #[test]
     fn a_call_that_is_repeated_by_mistake_does_not_roll_forward() {
-        let (mut standing, from) = (standing(), Some(making("2").hash));
-        standing.shift(&RolloutCommand::RollBack { from: from.clone() }).expect("there is one before");
-        let again = standing.shift(&RolloutCommand::RollBack { from });
-        assert!(matches!(again, Err(RolloutError::OtherInForce(hash)) if hash == making("1").hash));
-        assert_eq!(versions(&standing), ["1", "2"]);
+        let (mut rollout, from) = (rollout(), Some(artifact("2").hash));
+        rollout.shift(&RolloutCommand::RollBack { from: from.clone() }).expect("there is one before");
+        let again = rollout.shift(&RolloutCommand::RollBack { from });
+        assert!(matches!(again, Err(RolloutError::OtherInForce(hash)) if hash == artifact("1").hash));
+        assert_eq!(versions(&rollout), ["1", "2"]);
     }
 
     #[test]
     fn what_is_held_is_promoted_or_dropped_once() {
-        let mut held = standing();
-        held.hold(making("3"), Comparison::default(), 0.1);
-        assert!(held.sets_aside(&making("3")) && !held.wants(&making("3")));
+        let mut held = rollout();
+        held.hold(artifact("3"), Comparison::default(), 0.1);
+        assert!(held.sets_aside(&artifact("3")) && !held.wants(&artifact("3")));
 
         let mut promoted = held.clone();
         promoted.shift(&RolloutCommand::Promote { hash: None }).expect("held");
-        assert!(promoted.wants(&making("3")) && !promoted.sets_aside(&making("3")));
+        assert!(promoted.wants(&artifact("3")) && !promoted.sets_aside(&artifact("3")));
         assert!(matches!(promoted.shift(&RolloutCommand::Promote { hash: None }), Err(RolloutError::NothingHeld)));
-        promoted.take(making("3"));
+        promoted.take(artifact("3"));
         assert_eq!(versions(&promoted), ["3", "2"]);
 
         held.shift(&RolloutCommand::Drop).expect("held");
-        assert!(held.sets_aside(&making("3")));
+        assert!(held.sets_aside(&artifact("3")));
         assert!(matches!(held.shift(&RolloutCommand::Promote { hash: None }), Err(RolloutError::NothingHeld)));
         assert!(matches!(held.shift(&RolloutCommand::Drop), Err(RolloutError::NothingHeld)));
     }
 
     #[test]
     fn what_is_held_stays_held_when_the_one_in_force_is_rolled_back() {
-        let mut standing = standing();
-        standing.hold(making("3"), Comparison::default(), 0.1);
-        standing.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
-        assert_eq!(versions(&standing), ["1", "2"]);
-        standing.shift(&RolloutCommand::Promote { hash: None }).expect("still held");
-        assert!(standing.wants(&making("3")));
+        let mut rollout = rollout();
+        rollout.hold(artifact("3"), Comparison::default(), 0.1);
+        rollout.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
+        assert_eq!(versions(&rollout), ["1", "2"]);
+        rollout.shift(&RolloutCommand::Promote { hash: None }).expect("still held");
+        assert!(rollout.wants(&artifact("3")));
     }
 
     #[test]
     fn settings_are_the_same_whatever_their_comments_grants_and_secret_and_whether_it_takes_part() {
-        let with = |settings: &str| Artifact { settings: settings.into(), ..making("1") };
+        let with = |settings: &str| Artifact { settings: settings.into(), ..artifact("1") };
         assert!(with("order = 1").is(&with("# first\norder = 1\nenabled = false")));
         let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
         assert!(with("order = 1").is(&with(&format!("order = 1\n{secret}\n[grant]\neffects = [\"webhook\"]"))));
@@ -174,21 +174,21 @@ mod tests {
     #[test]
     fn code_is_kept_as_long_as_it_can_be_brought_back() {
         let dir = tempfile::tempdir().expect("a folder");
-        let code = |version: &str| kept(dir.path(), &making(version).hash);
+        let code = |version: &str| load(dir.path(), &artifact(version).hash);
         for version in ["1", "2", "3"] {
-            let (hash, take) = (making(version).hash, |standing: &mut Rollout| standing.take(making(version)));
-            let change = |standings: &mut Rollouts| take(standings.entry("a".into()).or_default());
+            let (hash, take) = (artifact(version).hash, |rollout: &mut Rollout| rollout.take(artifact(version)));
+            let change = |rollouts: &mut Rollouts| take(rollouts.entry("a".into()).or_default());
             update(dir.path(), &[(&hash, version.as_bytes())], change).expect("written");
         }
         assert!(code("1").is_err());
         assert_eq!((code("2"), code("3")), (Ok(b"2".to_vec()), Ok(b"3".to_vec())));
         let good = |_: &Rollout, _: &Artifact| Ok(());
         assert!(matches!(shift(dir.path(), "b", &RolloutCommand::Drop, good), Err(RolloutError::Unknown)));
-        let file = directory(dir.path()).join(KEPT).join(format!("{}.wasm", making("2").hash));
+        let file = directory(dir.path()).join(CODE_DIR).join(format!("{}.wasm", artifact("2").hash));
         let back = || shift(dir.path(), "a", &RolloutCommand::RollBack { from: None }, good);
         fs::write(&file, "x").expect("written");
         assert!(code("2").expect_err("damaged").ends_with("is damaged"));
-        assert!(matches!(back(), Err(RolloutError::NotKept(_))));
+        assert!(matches!(back(), Err(RolloutError::NotStored(_))));
         fs::write(&file, "2").expect("written");
         back().expect("there is one before");
         assert_eq!(versions(&read(dir.path()).expect("read")["a"]), ["2", "3"]);
@@ -197,18 +197,18 @@ mod tests {
     #[test]
     fn what_is_no_generation_is_not_read_and_what_is_no_code_is_not_deleted() {
         let dir = tempfile::tempdir().expect("a folder");
-        let kept = directory(dir.path()).join(KEPT);
-        fs::create_dir_all(kept.join("copies")).expect("a folder");
-        fs::write(kept.join("notes.txt"), "mine").expect("written");
-        let left_by_a_killed_process = kept.join(format!(".{}.wasm.x7Kq2P.part", making("1").hash));
+        let code_dir = directory(dir.path()).join(CODE_DIR);
+        fs::create_dir_all(code_dir.join("copies")).expect("a folder");
+        fs::write(code_dir.join("notes.txt"), "mine").expect("written");
+        let left_by_a_killed_process = code_dir.join(format!(".{}.wasm.x7Kq2P.part", artifact("1").hash));
         fs::write(&left_by_a_killed_process, "half").expect("written");
-        let take = |standings: &mut Rollouts| standings.entry("a".into()).or_default().take(making("1"));
+        let take = |rollouts: &mut Rollouts| rollouts.entry("a".into()).or_default().take(artifact("1"));
         update(dir.path(), &[], take).expect("written");
-        assert!(kept.join("copies").exists() && kept.join("notes.txt").exists());
+        assert!(code_dir.join("copies").exists() && code_dir.join("notes.txt").exists());
         assert!(!left_by_a_killed_process.exists());
 
         let text = fs::read_to_string(file(dir.path())).expect("there");
-        fs::write(file(dir.path()), text.replace(&making("1").hash, "../../secret")).expect("written");
+        fs::write(file(dir.path()), text.replace(&artifact("1").hash, "../../secret")).expect("written");
         let error = read(dir.path()).expect_err("no hash").to_string();
         assert!(error.contains("generations.json is damaged: the hash \"../../secret\" is none"), "{error}");
     }

@@ -31,7 +31,9 @@ use crate::{
         reload::{
             active_set::{ActiveSet, Recent, TriedOn},
             archive::{self, Archive},
-            entry::{DirectorySnapshot, EntryFiles, PluginEntry, differs, held, making, missing, refuse, tracing_once},
+            entry::{
+                DirectorySnapshot, EntryFiles, PluginEntry, artifact, differs, held, missing, refuse, tracing_once,
+            },
             generations, state_file,
             tombstones::{self, Records},
         },
@@ -54,7 +56,7 @@ pub(crate) struct Reloader {
     engine: Engine,
     pub(crate) recent: Recent,
     archive: Arc<dyn Archive>,
-    pub(crate) slots: BTreeMap<String, PluginEntry>,
+    pub(crate) entries: BTreeMap<String, PluginEntry>,
     generation: Generation,
     /// Set that was active before this process began; `None` after the first set of its own.
     last: Option<StoredGeneration>,
@@ -81,8 +83,8 @@ impl Reloader {
             engine,
             recent,
             archive,
-            slots: BTreeMap::new(),
-            generation: last.as_ref().map_or(Generation::NONE, |last| last.id),
+            entries: BTreeMap::new(),
+            generation: last.as_ref().map_or(Generation(0), |last| last.id),
             last,
             is_settled: false,
             seen: DirectorySnapshot::new(),
@@ -116,32 +118,32 @@ impl Reloader {
     pub(crate) fn apply(&mut self, shared: &Arc<ActiveSet>) -> Result<(), Error> {
         let mut files = self.files(&self.seen);
         let records = tombstones::read(&self.settings.data_dir)?;
-        let standings = generations::read(&self.settings.data_dir)?;
-        let names: BTreeSet<String> = files.keys().chain(records.keys()).chain(self.slots.keys()).cloned().collect();
-        let mut slots = BTreeMap::new();
+        let rollouts = generations::read(&self.settings.data_dir)?;
+        let names: BTreeSet<String> = files.keys().chain(records.keys()).chain(self.entries.keys()).cloned().collect();
+        let mut entries = BTreeMap::new();
         for name in names {
-            let old = self.slots.get(&name).cloned();
-            let mut standing = standings.get(&name).cloned().unwrap_or_default();
+            let old = self.entries.get(&name).cloned();
+            let mut rollout = rollouts.get(&name).cloned().unwrap_or_default();
             let files = files.remove(&name).unwrap_or_default();
-            let slot = self.evaluate(&name, files, records.get(&name), old, &mut standing);
-            if let Some(mut slot) = slot {
-                slot.view.standing = Some(Arc::new(standing));
-                slots.insert(name, slot);
+            let entry = self.evaluate(&name, files, records.get(&name), old, &mut rollout);
+            if let Some(mut entry) = entry {
+                entry.view.rollout = Some(Arc::new(rollout));
+                entries.insert(name, entry);
             }
         }
         // Written before activation, so that a crash does not forget what has once hidden something.
-        self.write_tombstones(&slots)?;
-        self.write_generations(&standings, &slots)?;
-        let mut set = Set::new(self.generation, slots.values().map(|slot| slot.view.clone()).collect());
-        let is_other = !self.is_settled || differs(&self.slots, &slots);
+        self.write_tombstones(&entries)?;
+        self.write_generations(&rollouts, &entries)?;
+        let mut set = Set::new(self.generation, entries.values().map(|entry| entry.view.clone()).collect());
+        let is_other = !self.is_settled || differs(&self.entries, &entries);
         if is_other {
             set.generation = self.record(&set)?;
         }
         let was_there = |plugin: &&Arc<Plugin>| {
-            let mut before = self.slots.values().filter_map(|slot| slot.view.plugin.as_ref());
+            let mut before = self.entries.values().filter_map(|entry| entry.view.plugin.as_ref());
             before.any(|old| Arc::ptr_eq(old, plugin))
         };
-        let plugins = slots.values().filter_map(|slot| slot.view.plugin.as_ref());
+        let plugins = entries.values().filter_map(|entry| entry.view.plugin.as_ref());
         let new: Vec<Arc<Plugin>> = plugins.filter(|plugin| !was_there(plugin)).cloned().collect();
 
         let generation = set.generation;
@@ -152,7 +154,7 @@ impl Reloader {
             shared.refresh(set);
             Ok(())
         };
-        self.slots = slots;
+        self.entries = entries;
         self.generation = generation;
         (self.last, self.is_settled) = (None, true);
         // Not earlier: several new plugins are loaded one by one, but activated together.
@@ -205,13 +207,13 @@ impl Reloader {
         files
     }
 
-    fn write_tombstones(&self, slots: &BTreeMap<String, PluginEntry>) -> Result<(), Error> {
+    fn write_tombstones(&self, entries: &BTreeMap<String, PluginEntry>) -> Result<(), Error> {
         tombstones::update(&self.settings.data_dir, |records| {
-            let is_active = |slot: &PluginEntry| slot.view.plugin.as_ref().is_some_and(|plugin| !plugin.is_shadow());
-            let is_known = |slot: &PluginEntry| slot.view.absent.is_some() || is_active(slot);
-            records.retain(|name, _| slots.get(name).is_some_and(is_known));
-            for (name, slot) in slots {
-                let Some(plugin) = slot.view.plugin.as_ref().filter(|_| is_active(slot)) else { continue };
+            let is_active = |entry: &PluginEntry| entry.view.plugin.as_ref().is_some_and(|plugin| !plugin.is_shadow());
+            let is_known = |entry: &PluginEntry| entry.view.absent.is_some() || is_active(entry);
+            records.retain(|name, _| entries.get(name).is_some_and(is_known));
+            for (name, entry) in entries {
+                let Some(plugin) = entry.view.plugin.as_ref().filter(|_| is_active(entry)) else { continue };
                 // Somebody may just have removed the plugin: files first, then this tombstone.
                 if records.contains_key(name) || self.dir.join(format!("{name}.wasm")).exists() {
                     records.insert(name.clone(), Tombstone::of(plugin, self.settings.on_missing));
@@ -227,7 +229,7 @@ impl Reloader {
         files: EntryFiles,
         record: Option<&Tombstone>,
         old: Option<PluginEntry>,
-        standing: &mut Rollout,
+        rollout: &mut Rollout,
     ) -> Option<PluginEntry> {
         let limits = &self.settings.limits;
         let text = files.settings.as_ref().map(|path| files::read_text(path, limits.settings_bytes())).transpose();
@@ -246,7 +248,7 @@ impl Reloader {
         let on_missing = on_missing.or(record.map(|record| record.on_missing)).unwrap_or(self.settings.on_missing);
         // An operator who puts a plugin into shadow mode says that it must hold nothing back, even when it cannot be
         // loaded. But settings that are rejected say nothing.
-        let is_aside = standing.aside.is_some();
+        let is_aside = rollout.aside.is_some();
         let in_shadow = !is_aside && settings.as_ref().is_ok_and(|settings| settings.mode == PluginMode::Shadow);
         let was_active = record;
         let record = record.filter(|record| record.holds && on_missing == OnMissing::Fail && !in_shadow);
@@ -270,40 +272,40 @@ impl Reloader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return old,
             Err(error) => return Some(refuse(name, (None, text), format!("{name}.wasm: {error}"), record, old)),
         };
-        let print = (Some(hash.clone()), text);
-        let mut making = making(&print);
+        let fingerprint = (Some(hash.clone()), text);
+        let mut artifact = artifact(&fingerprint);
         let today = settings.as_ref().map_err(|reason| format!("{name}.toml: {reason}"));
-        let old = self.as_ordered(name, &making, record, old, standing, &today);
+        let old = self.as_ordered(name, &artifact, record, old, rollout, &today);
         // A revoked grant ends now: the old plugin does not go on with it while the new one is refused.
         let old = old.filter(|old| today.as_ref().map_or(true, |today| old.is_within(&today.grant)));
-        if standing.sets_aside(&making) {
-            return self.stay(name, record, old, standing, &today);
+        if rollout.sets_aside(&artifact) {
+            return self.keep_active(name, record, old, rollout, &today);
         }
-        if let Some(old) = old.as_ref().filter(|old| old.refused.as_ref() == Some(&print)) {
+        if let Some(old) = old.as_ref().filter(|old| old.refused.as_ref() == Some(&fingerprint)) {
             return Some(PluginEntry { view: held(old.view.clone(), record), ..old.clone() });
         }
-        if let Some(mut old) = old.clone().filter(|old| old.loaded.as_ref() == Some(&print)) {
+        if let Some(mut old) = old.clone().filter(|old| old.loaded.as_ref() == Some(&fingerprint)) {
             old.view.candidate = None;
             old.view.reason = None;
             old.refused = None;
-            making.version =
+            artifact.version =
                 old.view.plugin.as_ref().map(|plugin| plugin.manifest.version.to_string()).unwrap_or_default();
-            standing.take(making);
+            rollout.take(artifact);
             return Some(old);
         }
         let loaded = today.map_err(LoadError).and_then(|settings| {
-            self.load(name, bytes, hash, settings.clone(), archive::settings_of(print.1.as_deref()))
+            self.load(name, bytes, hash, settings.clone(), archive::settings_of(fingerprint.1.as_deref()))
         });
         match loaded {
             Ok(plugin) => {
-                making.version = plugin.manifest.version.to_string();
-                if let Some(slot) = self.hold(&plugin, &making, was_active, old.as_ref(), standing) {
-                    return Some(slot);
+                artifact.version = plugin.manifest.version.to_string();
+                if let Some(entry) = self.hold(&plugin, &artifact, was_active, old.as_ref(), rollout) {
+                    return Some(entry);
                 }
-                standing.take(making);
-                Some(PluginEntry::working(plugin, print))
+                rollout.take(artifact);
+                Some(PluginEntry::working(plugin, fingerprint))
             }
-            Err(LoadError(reason)) => Some(refuse(name, print, reason, record, old)),
+            Err(LoadError(reason)) => Some(refuse(name, fingerprint, reason, record, old)),
         }
     }
 
@@ -377,13 +379,13 @@ impl Reloader {
 pub(crate) fn forget(data_dir: &Path, name: &str) -> Result<bool, Error> {
     let mut known = false;
     tombstones::update(data_dir, |records: &mut Records| known = records.remove(name).is_some())?;
-    generations::update(data_dir, &[], |standings| drop(standings.remove(name)))?;
+    generations::update(data_dir, &[], |rollouts| drop(rollouts.remove(name)))?;
     Ok(known)
 }
 
 /// Like [`Reloader::shift`], for a process other than the server: a running server notices by itself.
 pub(crate) fn shift(settings: PluginsConfig, name: &str, shift: &RolloutCommand) -> Result<(), RolloutError> {
     let dir = settings.dir.clone().ok_or(RolloutError::Unknown)?;
-    let keeper = Reloader::new(dir, settings, Box::new(|_| Vec::new()), Arc::new(archive::Nowhere::default()))?;
-    keeper.write_shift(name, shift).map(drop)
+    let reloader = Reloader::new(dir, settings, Box::new(|_| Vec::new()), Arc::new(archive::Nowhere::default()))?;
+    reloader.write_shift(name, shift).map(drop)
 }

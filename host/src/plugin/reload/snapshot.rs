@@ -82,7 +82,7 @@ impl PinnedSet {
 }
 
 /// Number of sets of the past that stay compiled.
-const MAX_KEPT: usize = 4;
+const MAX_COMPILED: usize = 4;
 /// Number of warm instances per plugin: as many threads may ask at once without a new one being created.
 const WARM_INSTANCES: usize = 8;
 
@@ -141,7 +141,7 @@ fn plugin(
 pub struct HistoricalSets {
     cache_dir: PathBuf,
     limits: Limits,
-    kept: Mutex<CompiledSet>,
+    cache: Mutex<CompiledSet>,
 }
 
 #[derive(Default)]
@@ -157,15 +157,15 @@ impl HistoricalSets {
     /// [`Plugins::fixed`](crate::plugin::Plugins::fixed); `limits` are the server's for all plugins, which are not
     /// recorded.
     pub fn new(cache_dir: PathBuf, limits: Limits) -> Self {
-        Self { cache_dir, limits, kept: Mutex::default() }
+        Self { cache_dir, limits, cache: Mutex::default() }
     }
 
     /// Returns a set that is compiled already.
     pub fn get(&self, generation: Generation) -> Option<PinnedSet> {
-        let mut kept = self.kept.lock();
-        let place = kept.sets.iter().position(|set| set.generation == generation)?;
-        let set = kept.sets.remove(place);
-        kept.sets.push(Arc::clone(&set));
+        let mut cache = self.cache.lock();
+        let place = cache.sets.iter().position(|set| set.generation == generation)?;
+        let set = cache.sets.remove(place);
+        cache.sets.push(Arc::clone(&set));
         Some(PinnedSet(set))
     }
 
@@ -175,14 +175,14 @@ impl HistoricalSets {
     ///
     /// When a file is missing, or a plugin is refused that was not refused then; the error names it and says why.
     pub fn load(&self, generation: &StoredGeneration, files: &BTreeMap<String, Vec<u8>>) -> Result<PinnedSet, Error> {
-        let mut kept = self.kept.lock();
-        let engine = kept.engine(&self.cache_dir)?;
+        let mut cache = self.cache.lock();
+        let engine = cache.engine(&self.cache_dir)?;
         let views = generation.members.iter().map(|member| view(&engine, member, files, &self.limits));
         let set = Arc::new(Set::new(generation.id, views.collect::<Result<_, _>>()?));
-        if kept.sets.len() >= MAX_KEPT {
-            kept.sets.remove(0);
+        if cache.sets.len() >= MAX_COMPILED {
+            cache.sets.remove(0);
         }
-        kept.sets.push(Arc::clone(&set));
+        cache.sets.push(Arc::clone(&set));
         Ok(PinnedSet(set))
     }
 
@@ -193,7 +193,7 @@ impl HistoricalSets {
     ///
     /// When the plugin is refused; the error says why.
     pub fn with(&self, set: &PinnedSet, plugin: InlinePlugin) -> Result<PinnedSet, Error> {
-        let engine = self.kept.lock().engine(&self.cache_dir)?;
+        let engine = self.cache.lock().engine(&self.cache_dir)?;
         let mut views: Vec<PluginView> = set.0.views.iter().filter(|view| view.name != plugin.name).cloned().collect();
         views.push(working(&engine, plugin)?);
         Ok(PinnedSet(Arc::new(Set::new(set.generation(), views))))

@@ -43,18 +43,18 @@ pub(crate) fn start(
     archive: Arc<dyn Archive>,
 ) -> Result<Arc<ActiveSet>, Error> {
     let data = state_file::directory(&settings.data_dir);
-    let mut keeper = Reloader::new(dir, settings, recent, archive)?;
+    let mut reloader = Reloader::new(dir, settings, recent, archive)?;
     let (hints, hinted) = mpsc::channel();
     let shared = Arc::new(ActiveSet::new(Some(hints.clone())));
-    keeper.seen = keeper.scan()?;
-    keeper.apply(&shared)?;
-    let watchers = [&keeper.dir, &data].map(|dir| watch(dir, hints.clone()));
+    reloader.seen = reloader.scan()?;
+    reloader.apply(&shared)?;
+    let watchers = [&reloader.dir, &data].map(|dir| watch(dir, hints.clone()));
     let weak = Arc::downgrade(&shared);
     let run = move || {
         let _watchers = watchers;
         // Compiling is not urgent, serving is. On Linux, `nice` is about the calling thread alone.
         let _ = rustix::process::nice(10);
-        run_loop(keeper, &weak, &hinted);
+        run_loop(reloader, &weak, &hinted);
     };
     let thread = thread::Builder::new().name("plugin-watch".into()).spawn(run);
     thread.map_err(|source| Error::DataDirectory { dir: data, source })?;
@@ -82,11 +82,11 @@ fn watch(dir: &Path, hints: mpsc::Sender<ReloaderMessage>) -> Option<notify::Rec
         .ok()
 }
 
-fn run_loop(mut keeper: Reloader, shared: &Weak<ActiveSet>, hinted: &mpsc::Receiver<ReloaderMessage>) {
+fn run_loop(mut reloader: Reloader, shared: &Weak<ActiveSet>, hinted: &mpsc::Receiver<ReloaderMessage>) {
     let mut round = ROUND;
     loop {
         let woken = match hinted.recv_timeout(round) {
-            Ok(ReloaderMessage::Look) => debounce(hinted, keeper.settings.quiet),
+            Ok(ReloaderMessage::Look) => debounce(hinted, reloader.settings.quiet),
             Ok(ReloaderMessage::Shift(order)) => Woken::ToShift(order),
             Ok(ReloaderMessage::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => Woken::ByTime,
@@ -96,26 +96,26 @@ fn run_loop(mut keeper: Reloader, shared: &Weak<ActiveSet>, hinted: &mpsc::Recei
             Woken::ToStop => return,
             Woken::ToShift(RolloutRequest { name, shift, reply }) => {
                 // Nobody may wait for the answer any more.
-                let _ = reply.send(keeper.shift(&shared, &name, &shift));
+                let _ = reply.send(reloader.shift(&shared, &name, &shift));
                 continue;
             }
             Woken::ToLook => true,
             Woken::ByTime => false,
         };
         round = RETRY;
-        let seen = match keeper.scan() {
+        let seen = match reloader.scan() {
             Ok(seen) => seen,
             Err(error) => {
                 shared.reload_failed(error.to_string());
                 continue;
             }
         };
-        if forced || seen != keeper.seen {
-            keeper.seen = seen;
-            if let Err(error) = keeper.apply(&shared) {
+        if forced || seen != reloader.seen {
+            reloader.seen = seen;
+            if let Err(error) = reloader.apply(&shared) {
                 shared.reload_failed(error.to_string());
                 // The next scan differs from an empty snapshot, and so tries again.
-                keeper.seen = DirectorySnapshot::new();
+                reloader.seen = DirectorySnapshot::new();
                 continue;
             }
         }

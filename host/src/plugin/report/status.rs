@@ -82,8 +82,8 @@ impl PluginStatus {
         let resting = plugin.filter(|plugin| plugin.breaker.is_open());
         let hooks = plugin.map(|plugin| plugin.hooks).or(absent.map(|record| record.hooks)).unwrap_or_default();
         let version = plugin.map(|plugin| plugin.manifest.version.to_string());
-        let standing = view.standing.as_deref();
-        let aside = standing.and_then(|standing| standing.aside.as_ref()).filter(|_| plugin.is_some());
+        let rollout = view.rollout.as_deref();
+        let aside = rollout.and_then(|rollout| rollout.aside.as_ref()).filter(|_| plugin.is_some());
         Self {
             name: view.name.clone(),
             file: format!("{}.wasm", view.name),
@@ -95,8 +95,8 @@ impl PluginStatus {
             candidate: view.candidate.clone().or_else(|| aside.map(Candidate::of)),
             version: version.or_else(|| absent.map(|record| record.version.clone())),
             hash: view.hash.clone().or_else(|| absent.map(|record| record.hash.clone())),
-            previous: standing.and_then(|standing| standing.previous.as_ref()).map(Previous::of),
-            rolled_back_from: standing.and_then(|standing| standing.rolled_back_from.clone()),
+            previous: rollout.and_then(|rollout| rollout.previous.as_ref()).map(Previous::of),
+            rolled_back_from: rollout.and_then(|rollout| rollout.rolled_back_from.clone()),
             generation: plugin.map(|plugin| plugin.generation),
             hooks: hooks.names(),
             asked: plugin.map(Plugin::asked),

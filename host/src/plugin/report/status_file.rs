@@ -41,15 +41,15 @@ pub(crate) fn start(data_dir: &Path, plugins: &Path, shared: &Arc<ActiveSet>) ->
         return Ok(());
     }
     let folder = fs::canonicalize(plugins).unwrap_or_else(|_| plugins.to_owned());
-    let mut board = StatusWriter { dir: dir.clone(), folder, shown: Value::Null, since: Instant::now() };
-    board.write(shared).map_err(failed)?;
+    let mut writer = StatusWriter { dir: dir.clone(), folder, shown: Value::Null, since: Instant::now() };
+    writer.write(shared).map_err(failed)?;
     let weak = Arc::downgrade(shared);
     let run = move || {
         // Held until the thread ends.
         let _lock = lock;
-        run_loop(board, &weak);
+        run_loop(writer, &weak);
     };
-    thread::Builder::new().name("plugin-bulletin".into()).spawn(run).map_err(failed)?;
+    thread::Builder::new().name("plugin-status".into()).spawn(run).map_err(failed)?;
     Ok(())
 }
 
@@ -75,20 +75,21 @@ pub fn read(data_dir: &Path) -> Result<Option<Value>, Error> {
 }
 
 /// Directory of the status file, separate from the one above, which is watched for changes that matter to the plugins.
+/// Its name on disk stays as it was: under another one, an upgrade would leave this one behind in the data directory.
 fn directory(data_dir: &Path) -> PathBuf {
     state_file::directory(data_dir).join("bulletin")
 }
 
-fn run_loop(mut board: StatusWriter, shared: &Weak<ActiveSet>) {
-    let mut told = false;
+fn run_loop(mut writer: StatusWriter, shared: &Weak<ActiveSet>) {
+    let mut is_failing = false;
     loop {
         thread::sleep(ROUND);
         let Some(shared) = shared.upgrade() else { return };
-        let put_up = board.write(&shared);
-        if let (Err(error), false) = (&put_up, told) {
-            tracing::warn!("cannot write {}: {error}", board.dir.display());
+        let written = writer.write(&shared);
+        if let (Err(error), false) = (&written, is_failing) {
+            tracing::warn!("cannot write {}: {error}", writer.dir.display());
         }
-        told = put_up.is_err();
+        is_failing = written.is_err();
     }
 }
 
@@ -120,9 +121,9 @@ impl StatusWriter {
         if shown == self.shown && self.since.elapsed() < NUMBERS {
             return Ok(());
         }
-        let bulletin =
+        let status =
             json!({"pid": std::process::id(), "directory": self.folder, "generation": set.generation, "items": items});
-        files::replace_unsynced(&self.dir.join("plugins.json"), bulletin.to_string().as_bytes(), FileAccess::Owner)?;
+        files::replace_unsynced(&self.dir.join("plugins.json"), status.to_string().as_bytes(), FileAccess::Owner)?;
         (self.shown, self.since) = (shown, Instant::now());
         Ok(())
     }

@@ -97,36 +97,36 @@ impl Case {
         Ok(())
     }
 
-    fn told(&self) -> Result<ProbeEvent, String> {
+    fn probe_event(&self) -> Result<ProbeEvent, String> {
         let name = self.event.clone().ok_or_else(|| {
             let names: Vec<&str> = Golden::recorded().events.iter().map(|event| event.name.as_str()).collect();
             format!("event: name one, such as {}", names.first().unwrap_or(&EventName::LeadUpdated.as_str()))
         })?;
-        let mut told = match (name.as_str(), Golden::recorded().event(&name)) {
+        let mut event = match (name.as_str(), Golden::recorded().event(&name)) {
             (REMINDER, _) => {
                 let reminder = Golden::recorded().reminders.first().cloned().ok_or("event: no reminder is recorded")?;
                 ProbeEvent { name, payload: reminder.payload, context: reminder.context }
             }
-            (_, Some(event)) => event.told(),
+            (_, Some(event)) => event.to_probe(),
             (_, None) => ProbeEvent { name, payload: json!({}), context: json!({}) },
         };
         for (member, patch) in [("lead", &self.lead), ("activity", &self.activity)] {
             let Some(patch) = patch else { continue };
             let mut found = false;
-            for place in [&mut told.payload, &mut told.context] {
+            for place in [&mut event.payload, &mut event.context] {
                 found |= change(place, member, patch);
             }
             // An event without such a member gets it in its context.
             if !found && !patch.is_null() {
-                told.context[member] = patch.clone();
+                event.context[member] = patch.clone();
             }
         }
-        for (whole, patch) in [(&mut told.payload, &self.payload), (&mut told.context, &self.context)] {
+        for (whole, patch) in [(&mut event.payload, &self.payload), (&mut event.context, &self.context)] {
             if let Some(patch) = patch {
                 json_patch::merge(whole, patch);
             }
         }
-        Ok(told)
+        Ok(event)
     }
 
     fn user(&self, usual: Role) -> Result<Value, String> {
@@ -261,20 +261,20 @@ impl Specimen {
             CaseHook::Init => return Ok(Vec::new()),
             CaseHook::Authorize => case.authorize()?,
             CaseHook::Before => case.before()?,
-            CaseHook::Enrich => Probe::Enrich(case.told()?),
+            CaseHook::Enrich => Probe::Enrich(case.probe_event()?),
             CaseHook::After => {
                 let (id, at) = ("1".into(), case.now.unwrap_or_else(golden::now));
-                let told = case.told()?;
-                let seq = (told.name != REMINDER).then_some(Seq(1));
-                Probe::After { told, id, seq, at, state: case.state.clone() }
+                let event = case.probe_event()?;
+                let seq = (event.name != REMINDER).then_some(Seq(1));
+                Probe::After { event, id, seq, at, state: case.state.clone() }
             }
         };
         let answer = if self.wants(&question) { self.answer(&question) } else { Ok(unasked(case.hook)) };
         let mut answer = answer.unwrap_or_else(|fault| json!({"fails": fault.to_string()}));
         match &question {
             Probe::Before { input, .. } if answer["ruling"] == "accept" => answer["input"] = json!(input),
-            Probe::Enrich(told) if answer.get("fails").is_none() => {
-                if let Some(payload) = self.enriched(told) {
+            Probe::Enrich(event) if answer.get("fails").is_none() => {
+                if let Some(payload) = self.enriched(event) {
                     answer["payload"] = payload;
                 }
             }
@@ -285,7 +285,7 @@ impl Specimen {
 
     /// Compares the verdict of each role, and what the role would be sent.
     fn filtered(&self, case: &Case) -> Result<Vec<Difference>, String> {
-        let told = case.told()?;
+        let event = case.probe_event()?;
         let mut expected = Vec::new();
         for (role, expect) in &case.expect {
             let role: Role = role.parse().map_err(|error| format!("expect: {error}"))?;
@@ -300,10 +300,11 @@ impl Specimen {
             return Err("expect: name a role at least, and what is expected for it".into());
         }
         let own: Vec<Role> = asked.iter().copied().filter(|role| self.plugin.manifest.roles.contains(*role)).collect();
-        let base = ProbeEvent { payload: self.enriched(&told).unwrap_or_else(|| told.payload.clone()), ..told.clone() };
-        let question = Probe::Filter { told: base, roles: own };
+        let base =
+            ProbeEvent { payload: self.enriched(&event).unwrap_or_else(|| event.payload.clone()), ..event.clone() };
+        let question = Probe::Filter { event: base, roles: own };
         let verdicts = if self.wants(&question) { self.answer(&question) } else { Ok(json!({})) };
-        let sent = self.shaped(&told, &asked);
+        let sent = self.shaped(&event, &asked);
         let mut differences = Vec::new();
         for (role, expect) in expected {
             let mut answer = match &verdicts {
@@ -322,9 +323,9 @@ impl Specimen {
     }
 
     /// Returns the payload with the plugin's own `enrich` edits, if it would be asked for them.
-    fn enriched(&self, told: &ProbeEvent) -> Option<Value> {
-        let question = Probe::Enrich(told.clone());
-        let mut payload = told.payload.clone();
+    fn enriched(&self, event: &ProbeEvent) -> Option<Value> {
+        let question = Probe::Enrich(event.clone());
+        let mut payload = event.payload.clone();
         if self.wants(&question) {
             let crate::plugin::testkit::question::HookAnswer::Edits(mut edits) = self.ask(&question).ok()? else {
                 return None;
@@ -377,7 +378,7 @@ mod tests {
     fn a_case_that_makes_no_sense_is_refused_by_its_key() {
         let refusal = |case: Value| {
             let case = Case::read(&case.to_string()).map(|mut cases| cases.remove(0));
-            case.and_then(|case| case.check_keys().and_then(|()| case.told().map(drop))).expect_err("refused")
+            case.and_then(|case| case.check_keys().and_then(|()| case.probe_event().map(drop))).expect_err("refused")
         };
         let case = |key: &str, value: Value| {
             let mut case = json!({"name": "n", "hook": "filter", "event": "lead:read", "expect": {}});

@@ -123,7 +123,7 @@ impl Testkit {
         name: &str,
         bytes: &[u8],
         settings: Result<PluginSettings, String>,
-        pains: CheckBudget,
+        budget: CheckBudget,
     ) -> CheckReport {
         let mut report = CheckReport {
             plugin: name.into(),
@@ -131,14 +131,14 @@ impl Testkit {
             sha256: hash::digest(bytes),
             bytes: bytes.len(),
             hooks: Vec::new(),
-            seed: pains.seed,
+            seed: budget.seed,
             ok: false,
             checks: Vec::new(),
             latency: Vec::new(),
             limits: settings.as_ref().ok().map(|settings| status::limits(&settings.limits)),
         };
         if let Some(specimen) = self.load(&mut report, bytes, settings) {
-            specimen.judge(&mut report, pains);
+            specimen.judge(&mut report, budget);
         }
         let failed = report.checks.iter().find(|check| check.state == CheckStatus::Failed).map(|check| check.name);
         for name in NAMES {
@@ -252,7 +252,7 @@ impl CheckReport {
 }
 
 impl Specimen {
-    fn judge(&self, report: &mut CheckReport, pains: CheckBudget) {
+    fn judge(&self, report: &mut CheckReport, budget: CheckBudget) {
         let golden = self.golden();
         let mut findings = FaultTally::default();
         for question in &golden {
@@ -260,12 +260,12 @@ impl Specimen {
             self.try_out(question, true, &mut findings);
         }
         let mut fuzz = Fuzz::new(report.seed, &golden);
-        while findings.asked_fuzzed < pains.fuzzed {
+        while findings.asked_fuzzed < budget.fuzzed {
             let Some(question) = fuzz.next() else { break };
             findings.asked_fuzzed += 1;
             self.try_out(&question, false, &mut findings);
         }
-        report.latency = self.time(&golden, &findings, pains.timed);
+        report.latency = self.time(&golden, &findings, budget.timed);
         findings.tell(self, report, golden.len());
     }
 
@@ -300,11 +300,11 @@ impl Specimen {
     /// Returns the answer of a hook, if the server could do something with it.
     pub(crate) fn answer(&self, question: &Probe) -> Result<Value, Fault> {
         let answer = self.ask(question)?;
-        let mut told = answer.to_json();
+        let mut json = answer.to_json();
         if let HookAnswer::Ruled(Answered::Amend(edits)) = &answer {
-            told["input"] = Value::Object(question.amended(edits)?);
+            json["input"] = Value::Object(question.amended(edits)?);
         }
-        Ok(told)
+        Ok(json)
     }
 
     fn time(&self, golden: &[Probe], findings: &FaultTally, timed: usize) -> Vec<Latency> {
@@ -439,7 +439,7 @@ impl FaultTally {
     }
 
     fn tell_latency(&self, specimen: &Specimen, report: &mut CheckReport) {
-        let budget = specimen.plugin.settings.timeout();
+        let timeout = specimen.plugin.settings.timeout();
         const FASTER: &str = "do less for each question, or give it more time with timeout_ms in its settings";
         if let Some(examples) = self.examples(|found| matches!(found.fault, Fault::Deadline(_))) {
             report.fail("latency", examples, FASTER);
@@ -448,10 +448,12 @@ impl FaultTally {
         let slowest = report.latency.iter().max_by(|left, right| left.p99_us.total_cmp(&right.p99_us));
         let Some(slowest) = slowest else { return report.skip("latency", "no question was answered") };
         let Latency { hook, p50_us, p99_us, max_us, .. } = slowest;
-        let budget_us = budget.as_secs_f64() * 1e6;
-        let what =
-            format!("{hook} takes {p50_us} us, p99 {p99_us} us, at most {max_us} us; it has {} ms", budget.as_millis());
-        if *p99_us > SHARE * budget_us { report.warn("latency", what, FASTER) } else { report.pass("latency", what) }
+        let timeout_us = timeout.as_secs_f64() * 1e6;
+        let what = format!(
+            "{hook} takes {p50_us} us, p99 {p99_us} us, at most {max_us} us; it has {} ms",
+            timeout.as_millis()
+        );
+        if *p99_us > SHARE * timeout_us { report.warn("latency", what, FASTER) } else { report.pass("latency", what) }
     }
 
     /// Lists some of the matching faults, in a line and each once; `None` when there is none.

@@ -44,10 +44,10 @@ impl<'q> Fuzz<'q> {
                     }
                 }
             }
-            Probe::Enrich(told) | Probe::Filter { told, .. } | Probe::After { told, .. } => {
-                self.change(&mut told.payload);
+            Probe::Enrich(event) | Probe::Filter { event, .. } | Probe::After { event, .. } => {
+                self.change(&mut event.payload);
                 if self.rng.random_bool(0.5) {
-                    self.change(&mut told.context);
+                    self.change(&mut event.context);
                 }
             }
         }
@@ -56,12 +56,12 @@ impl<'q> Fuzz<'q> {
 
     /// Changes a user, who keeps the id and the role.
     fn person(&mut self, user: &mut Value) {
-        let kept = [user["id"].clone(), user["role"].clone()];
+        let identity = [user["id"].clone(), user["role"].clone()];
         self.change(user);
         if !user.is_object() {
             *user = json!({});
         }
-        let [id, role] = kept;
+        let [id, role] = identity;
         user["id"] = id;
         user["role"] = role;
     }

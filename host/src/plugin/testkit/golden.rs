@@ -94,11 +94,11 @@ impl Golden {
             }
         }
         questions.extend(self.commands.iter().map(|command| self.before(command)));
-        questions.extend(self.events.iter().map(|event| Probe::Enrich(event.told())));
+        questions.extend(self.events.iter().map(|event| Probe::Enrich(event.to_probe())));
         for event in &self.events {
             let one_by_one = roles.iter().map(|role| vec![*role]).filter(|_| roles.len() > 1);
             for roles in [roles.to_vec()].into_iter().chain(one_by_one) {
-                questions.push(Probe::Filter { told: event.told(), roles });
+                questions.push(Probe::Filter { event: event.to_probe(), roles });
             }
         }
         questions.extend(self.occasions());
@@ -115,19 +115,19 @@ impl Golden {
         let logged = self.events.iter().filter(|event| !event.name.ends_with(":read"));
         let events = logged.zip(1..).map(|(event, seq)| {
             let at = event.payload["timestamp"].as_str().and_then(|at| at.parse().ok()).unwrap_or_else(now);
-            Probe::After { told: event.told(), id: seq.to_string(), seq: Some(Seq(seq)), at, state: None }
+            Probe::After { event: event.to_probe(), id: seq.to_string(), seq: Some(Seq(seq)), at, state: None }
         });
         let reminders = self.reminders.iter().zip(1..).map(|(reminder, number)| {
             let GoldenReminder { payload, context } = reminder.clone();
-            let told = ProbeEvent { name: crate::plugin::contract::effect::REMINDER.into(), payload, context };
-            Probe::After { told, id: format!("reminder-{number}"), seq: None, at: now(), state: None }
+            let event = ProbeEvent { name: crate::plugin::contract::effect::REMINDER.into(), payload, context };
+            Probe::After { event, id: format!("reminder-{number}"), seq: None, at: now(), state: None }
         });
         events.chain(reminders)
     }
 }
 
 impl RecordedEvent {
-    pub(crate) fn told(&self) -> ProbeEvent {
+    pub(crate) fn to_probe(&self) -> ProbeEvent {
         let Self { name, payload, context } = self.clone();
         ProbeEvent { name, payload, context }
     }

@@ -42,8 +42,8 @@ pub enum Probe {
     Subscribe { user: Value, room: String, lead: Option<Value> },
     Before { command: String, user: Value, input: Map<String, Value>, lead: Option<Value>, activity: Option<Value> },
     Enrich(ProbeEvent),
-    Filter { told: ProbeEvent, roles: Vec<Role> },
-    After { told: ProbeEvent, id: String, seq: Option<Seq>, at: Timestamp, state: Option<String> },
+    Filter { event: ProbeEvent, roles: Vec<Role> },
+    After { event: ProbeEvent, id: String, seq: Option<Seq>, at: Timestamp, state: Option<String> },
 }
 
 /// Event that happened, or is read.
@@ -74,12 +74,12 @@ impl Probe {
             Self::Connect { user } => format!("authorize, {} connects", role(user)),
             Self::Subscribe { user, room, .. } => format!("authorize, {} subscribes to {room}", role(user)),
             Self::Before { command, user, .. } => format!("before {command} by {}", role(user)),
-            Self::Enrich(told) => format!("enrich about {}", told.name),
-            Self::Filter { told, roles } => {
+            Self::Enrich(event) => format!("enrich about {}", event.name),
+            Self::Filter { event, roles } => {
                 let roles: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-                format!("filter about {} for {}", told.name, roles.join(", "))
+                format!("filter about {} for {}", event.name, roles.join(", "))
             }
-            Self::After { told, .. } => format!("after {}", told.name),
+            Self::After { event, .. } => format!("after {}", event.name),
         }
     }
 
@@ -88,12 +88,12 @@ impl Probe {
         match self {
             Self::Connect { .. } | Self::Subscribe { .. } => hooks.authorize,
             Self::Before { command, .. } => alone.guards(command).next().is_some(),
-            Self::Enrich(told) => hooks.enrich && plugin.manifest.events.include(&told.name),
-            Self::Filter { told, roles } => {
+            Self::Enrich(event) => hooks.enrich && plugin.manifest.events.include(&event.name),
+            Self::Filter { event, roles } => {
                 let asked = roles.iter().all(|role| plugin.manifest.roles.contains(*role));
-                hooks.filter && asked && !roles.is_empty() && plugin.manifest.events.include(&told.name)
+                hooks.filter && asked && !roles.is_empty() && plugin.manifest.events.include(&event.name)
             }
-            Self::After { told, .. } => hooks.after && plugin.wants.include(&told.name),
+            Self::After { event, .. } => hooks.after && plugin.wants.include(&event.name),
         }
     }
 
@@ -129,16 +129,18 @@ impl Probe {
                     .try_before(&CommandQuestion { name: command, user_id, role: role.as_str(), fields })
                     .map(HookAnswer::Ruled)
             }
-            Self::Enrich(told) => {
-                let mut facts = Facts::new(alone, Sources::of_event(&told.payload, &told.context));
-                facts.with_event(&told.name, working, |event| plugin.try_enrich(event)).map(HookAnswer::Edits)
+            Self::Enrich(event) => {
+                let mut facts = Facts::new(alone, Sources::of_event(&event.payload, &event.context));
+                facts.with_event(&event.name, working, |event| plugin.try_enrich(event)).map(HookAnswer::Edits)
             }
-            Self::Filter { told, roles } => {
-                let mut facts = Facts::new(alone, Sources::of_event(&told.payload, &told.context));
-                facts.with_event(&told.name, working, |event| plugin.try_filter(event, roles)).map(HookAnswer::Verdicts)
+            Self::Filter { event, roles } => {
+                let mut facts = Facts::new(alone, Sources::of_event(&event.payload, &event.context));
+                facts
+                    .with_event(&event.name, working, |event| plugin.try_filter(event, roles))
+                    .map(HookAnswer::Verdicts)
             }
-            Self::After { told, id, seq, at, state } => {
-                let ProbeEvent { name, payload, context } = told;
+            Self::After { event, id, seq, at, state } => {
+                let ProbeEvent { name, payload, context } = event;
                 let occasion =
                     effect::Occasion { id, seq: *seq, at: *at, name, payload, context, state: state.as_deref() };
                 after::put(alone, working, &occasion, |event| plugin.try_after(&occasion, event))
@@ -176,22 +178,22 @@ pub(crate) fn check_input(
     lead: Option<&Value>,
     activity: Option<&Value>,
 ) -> Result<(), String> {
-    let told = |invalid: Invalid| invalid.to_string();
+    let text = |invalid: Invalid| invalid.to_string();
     let read = |value: Option<&Value>, what: &str| value.cloned().ok_or_else(|| format!("there is no {what}"));
     match command {
-        "lead:create" => LeadFields::parse(input).map(drop).map_err(told),
+        "lead:create" => LeadFields::parse(input).map(drop).map_err(text),
         "lead:update" => {
             let lead: Lead = serde_json::from_value(read(lead, "lead")?).map_err(|error| error.to_string())?;
-            lead.update(&input).map(drop).map_err(told)
+            lead.update(&input).map(drop).map_err(text)
         }
-        "lead:assign" => command::new_owner(input).map(drop).map_err(told),
-        "activity:create" => ActivityFields::parse(input).map(drop).map_err(told),
+        "lead:assign" => command::new_owner(input).map(drop).map_err(text),
+        "activity:create" => ActivityFields::parse(input).map(drop).map_err(text),
         "activity:update" => {
             let activity = read(activity, "activity")?;
             let activity: Activity = serde_json::from_value(activity).map_err(|error| error.to_string())?;
-            activity.fields.update(&input).map(drop).map_err(told)
+            activity.fields.update(&input).map(drop).map_err(text)
         }
-        _ => Input::new(input).finish().map_err(told),
+        _ => Input::expect_empty(input).map_err(text),
     }
 }
 

@@ -29,7 +29,6 @@ use crate::{
 
 pub(crate) use v1::leadwire::plugin::types::Field;
 
-#[allow(unsafe_code, unreachable_pub, unused_variables, missing_debug_implementations, reason = "generated code")]
 pub(crate) mod v1 {
     wasmtime::component::bindgen!({
         path: "../wit/v1",

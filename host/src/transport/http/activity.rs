@@ -33,10 +33,9 @@ async fn list(
     State(api): State<ApiState>,
     caller: HttpCaller,
     Id(lead): Id<LeadId>,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<ListResponse, Problem> {
-    let page = params.page(&api)?;
-    params.finish()?;
+    let page = params.parse(|params| params.page(&api))?;
     Ok(ListResponse(api.app.activities(&caller.actor(), lead, &page).await?))
 }
 

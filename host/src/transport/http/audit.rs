@@ -16,7 +16,7 @@ use crate::{
     },
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, QueryParams},
+        extract::{HttpCaller, QueryParams, QueryReader},
         list::ListResponse,
         problem::Problem,
     },
@@ -26,12 +26,17 @@ pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route("/api/audit", get(list))
 }
 
-async fn list(
-    State(api): State<ApiState>,
-    caller: HttpCaller,
-    mut params: QueryParams,
-) -> Result<ListResponse, Problem> {
+async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
+    let (filter, page) = params.parse(|params| Ok((filter(params)?, params.page(&api)?)))?;
+    // Includes entries of the last second, which are not written yet.
+    if let Err(error) = api.auth.audit_log().flush().await {
+        report(&error);
+    }
+    Ok(ListResponse(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
+}
+
+fn filter(params: &mut QueryReader) -> Result<AuditFilter, app::Error> {
     let mut filter = AuditFilter::default();
     for name in params.all("kind") {
         let names = || AuditKind::ALL.map(AuditKind::as_str).join(", ");
@@ -43,13 +48,7 @@ async fn list(
     filter.user = params.parsed("user", "the id of a user", user)?;
     let time = |text: &str| text.parse::<Timestamp>().ok().filter(|time| time.is_storable());
     filter.since = params.parsed("since", "an RFC 3339 time between 1970 and 9999", time)?;
-    let page = params.page(&api)?;
-    params.finish()?;
-    // Includes entries of the last second, which are not written yet.
-    if let Err(error) = api.auth.audit_log().flush().await {
-        report(&error);
-    }
-    Ok(ListResponse(api.app.audit_rows(&caller.actor(), &filter, &page).await?))
+    Ok(filter)
 }
 
 fn report(error: &store::Error) {

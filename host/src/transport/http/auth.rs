@@ -36,11 +36,12 @@ async fn login(
     OriginExtractor(origin): OriginExtractor,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, Problem> {
-    let mut input = Input::new(body);
-    let email = input.required("email", |input, key| input.text(key, 1, 254));
-    let password = input.required("password", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
-    input.finish().map_err(invalid)?;
-    let (email, password) = (email.expect("finish fails without it"), password.expect("finish fails without it"));
+    let (email, password) = Input::parse(body, |input| {
+        let email = input.required("email", |input, key| input.text(key, 1, 254));
+        let password = input.required("password", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
+        email.zip(password)
+    })
+    .map_err(invalid)?;
     Ok(granted(api.auth.login(&email, password, &origin).await?))
 }
 
@@ -62,7 +63,7 @@ async fn logout_all(
     caller: HttpCaller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<StatusCode, Problem> {
-    Input::new(body).finish().map_err(invalid)?;
+    Input::expect_empty(body).map_err(invalid)?;
     api.auth.logout_all(&caller.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -76,20 +77,18 @@ async fn change_password(
     caller: HttpCaller,
     JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Problem> {
-    let mut input = Input::new(body);
-    let current = input.required("currentPassword", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
-    let new = input.required("newPassword", password);
-    input.finish().map_err(invalid)?;
-    let (current, new) = (current.expect("finish fails without it"), new.expect("finish fails without it"));
+    let (current, new) = Input::parse(body, |input| {
+        let current = input.required("currentPassword", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
+        let new = input.required("newPassword", password);
+        current.zip(new)
+    })
+    .map_err(invalid)?;
     api.auth.change_password(&caller.principal(), current, new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn refresh_token(body: Map<String, Value>) -> Result<String, Invalid> {
-    let mut input = Input::new(body);
-    let token = input.required("refreshToken", |input, key| input.secret(key, 1, 1000));
-    input.finish()?;
-    Ok(token.expect("finish fails without it"))
+    Input::parse(body, |input| input.required("refreshToken", |input, key| input.secret(key, 1, 1000)))
 }
 
 fn granted(grant: TokenPair) -> Json<Value> {

@@ -33,13 +33,12 @@ async fn list(
     State(api): State<ApiState>,
     caller: HttpCaller,
     Path(name): Path<String>,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<ListResponse, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let open = |text: &str| EffectState::from_name(text).filter(|state| *state != EffectState::Done);
-    let state = params.parsed("state", "pending or parked", open)?;
-    let page = params.page(&api)?;
-    params.finish()?;
+    let (state, page) =
+        params.parse(|params| Ok((params.parsed("state", "pending or parked", open)?, params.page(&api)?)))?;
     Ok(ListResponse(api.app.effects(&caller.actor(), &name, state, &page).await?))
 }
 

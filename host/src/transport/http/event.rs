@@ -28,12 +28,13 @@ async fn explain(
     State(api): State<ApiState>,
     caller: HttpCaller,
     Id(seq): Id<Seq>,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<Json<Explanation>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    let role = params.parsed("role", "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
-    let user = params.parsed("userId", "the id of a user", |text| text.parse().ok())?;
-    params.finish()?;
+    let (role, user) = params.parse(|params| {
+        let role = params.parsed("role", "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
+        Ok((role, params.parsed("userId", "the id of a user", |text| text.parse().ok())?))
+    })?;
     let viewer = match (role, user) {
         (Some(role), None) => Viewer::Role(role),
         (None, Some(user)) => Viewer::User(user),

@@ -211,9 +211,12 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// Query parameters. Each reader takes one out, so that what is left at the end is unknown; an empty value is the same
-/// as none.
+/// Query parameters of a request. They can be read only by [`QueryParams::parse`].
 pub struct QueryParams(Vec<(String, String)>);
+
+/// Query parameters being read. Each reader takes one out, so that what is left at the end is unknown; an empty value is
+/// the same as none.
+pub struct QueryReader(Vec<(String, String)>);
 
 impl<S: Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Problem;
@@ -250,6 +253,20 @@ impl QueryParams {
         query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
     }
 
+    /// Reads the parameters with `read`, and returns the result if it has read all of them.
+    ///
+    /// # Errors
+    /// When one is invalid, or nobody read it; the error names it.
+    pub fn parse<T>(self, read: impl FnOnce(&mut QueryReader) -> Result<T, app::Error>) -> Result<T, app::Error> {
+        let mut reader = QueryReader(self.0);
+        let value = read(&mut reader)?;
+        let Some((name, _)) = reader.0.first() else { return Ok(value) };
+        let name: String = name.chars().take(100).collect();
+        Err(app::Error::query(name, "is not a parameter here"))
+    }
+}
+
+impl QueryReader {
     pub fn all(&mut self, name: &str) -> Vec<String> {
         let taken = self.0.extract_if(.., |(key, _)| key == name);
         taken.map(|(_, value)| value).filter(|value| !value.is_empty()).collect()
@@ -279,13 +296,6 @@ impl QueryParams {
         let limit = |text: &str| text.parse().ok().filter(|limit| (1..=app::MAX_LIMIT).contains(limit));
         let limit = self.parsed("limit", &expected, limit)?.unwrap_or(app::DEFAULT_LIMIT);
         Ok(app::PageRequest { limit, cursor: self.one("cursor")?, max_bytes: api.settings.page_bytes })
-    }
-
-    /// Ends the reading: a parameter that nobody read is refused by name.
-    pub fn finish(self) -> Result<(), app::Error> {
-        let Some((name, _)) = self.0.first() else { return Ok(()) };
-        let name: String = name.chars().take(100).collect();
-        Err(app::Error::query(name, "is not a parameter here"))
     }
 }
 

@@ -22,7 +22,10 @@ use crate::{
     store::lead::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, Id, IdempotencyHeader, IfMatch, JsonBody, OptionalJsonBody, QueryParams, ResourceId},
+        extract::{
+            HttpCaller, Id, IdempotencyHeader, IfMatch, JsonBody, OptionalJsonBody, QueryParams, QueryReader,
+            ResourceId,
+        },
         list::ListResponse,
         problem::Problem,
     },
@@ -46,14 +49,8 @@ impl ResourceId for LeadId {
     const NOUN: &'static str = "lead";
 }
 
-async fn list(
-    State(api): State<ApiState>,
-    caller: HttpCaller,
-    mut params: QueryParams,
-) -> Result<ListResponse, Problem> {
-    let filter = filter(&mut params)?;
-    let page = params.page(&api)?;
-    params.finish()?;
+async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
+    let (filter, page) = params.parse(|params| Ok((filter(params)?, params.page(&api)?)))?;
     Ok(ListResponse(api.app.leads(&caller.actor(), &filter, &page).await?))
 }
 
@@ -92,10 +89,9 @@ async fn delete(
     caller: HttpCaller,
     Id(lead): Id<LeadId>,
     if_match: IfMatch,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<Response, Problem> {
-    let erase = params.parsed("erase", "true or false", |text| text.parse::<bool>().ok())?;
-    params.finish()?;
+    let erase = params.parse(|params| params.parsed("erase", "true or false", |text| text.parse::<bool>().ok()))?;
     let actor = caller.actor();
     if erase == Some(true) {
         return Ok(Json(api.app.erase_lead(&caller.principal(), lead).await?).into_response());
@@ -113,7 +109,7 @@ async fn restore(
     if_match: IfMatch,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Response, Problem> {
-    Input::new(body).finish().map_err(app::Error::from)?;
+    Input::expect_empty(body).map_err(app::Error::from)?;
     let actor = caller.actor();
     let version = match if_match {
         IfMatch::Any => None,
@@ -145,10 +141,9 @@ async fn history(
     State(api): State<ApiState>,
     caller: HttpCaller,
     Id(id): Id<LeadId>,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<ListResponse, Problem> {
-    let page = params.page(&api)?;
-    params.finish()?;
+    let page = params.parse(|params| params.page(&api))?;
     Ok(ListResponse(api.app.history(&caller.actor(), id, &page).await?))
 }
 
@@ -192,7 +187,7 @@ fn one_of(versions: &[i64], current: i64) -> i64 {
     if versions.contains(&current) { current } else { 0 }
 }
 
-fn filter(params: &mut QueryParams) -> Result<LeadFilter, app::Error> {
+fn filter(params: &mut QueryReader) -> Result<LeadFilter, app::Error> {
     let mut statuses = Vec::new();
     let given = params.all("status");
     for name in given.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()) {

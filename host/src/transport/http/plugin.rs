@@ -34,10 +34,10 @@ pub(crate) fn routes() -> Router<ApiState> {
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    params.finish()?;
-    let standings = api.app.standings().await?;
+    params.parse(|_| Ok(()))?;
+    let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
-        let effects = standings.get(&status.name).map(app::effect::standing);
+        let effects = followers.get(&status.name).map(app::effect::stats_json);
         let mut item = json!(status);
         item["effects"] = json!(effects);
         item
@@ -64,7 +64,7 @@ async fn drop_held(
     caller: HttpCaller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
-    Input::new(body).finish().map_err(app::Error::from)?;
+    Input::expect_empty(body).map_err(app::Error::from)?;
     shift(state, name, &caller, RolloutCommand::Drop).await
 }
 
@@ -82,10 +82,7 @@ async fn roll_back(
 /// Reads the one field that an administrator may send.
 fn hash(field: &'static str, caller: &HttpCaller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
     may(&caller.actor(), Action::Administer)?;
-    let mut input = Input::new(body);
-    let hash = input.text(field, 1, 64);
-    input.finish()?;
-    Ok(hash)
+    Ok(Input::parse(body, |input| Some(input.text(field, 1, 64)))?)
 }
 
 async fn shift(
@@ -122,7 +119,7 @@ async fn shift(
             RolloutError::Unknown => problem(StatusCode::NOT_FOUND, "plugin_not_found"),
             RolloutError::NothingHeld => problem(StatusCode::CONFLICT, "nothing_held"),
             RolloutError::OtherHeld(_) => problem(StatusCode::CONFLICT, "other_held"),
-            RolloutError::NothingBefore | RolloutError::NotKept(_) => problem(StatusCode::CONFLICT, "nothing_before"),
+            RolloutError::NothingBefore | RolloutError::NotStored(_) => problem(StatusCode::CONFLICT, "nothing_before"),
             RolloutError::OtherInForce(_) => problem(StatusCode::CONFLICT, "other_in_force"),
             RolloutError::Useless(_) | RolloutError::NotInForce(_) => problem(StatusCode::CONFLICT, "not_in_force"),
             RolloutError::Failed(error) => app::Error::Internal(error.into()).into(),

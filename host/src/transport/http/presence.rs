@@ -24,10 +24,9 @@ pub(crate) fn routes() -> Router<ApiState> {
 async fn list(
     State(api): State<ApiState>,
     HttpCaller(caller, _): HttpCaller,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<Response, Problem> {
-    let lead = params.one("leadId")?;
-    params.finish()?;
+    let lead = params.parse(|params| params.one("leadId"))?;
     let Some(lead) = lead else {
         return Ok(Json(json!({"users": api.viewers.online()})).into_response());
     };

@@ -31,19 +31,15 @@ impl ResourceId for UserId {
     const NOUN: &'static str = "user";
 }
 
-async fn list(
-    State(api): State<ApiState>,
-    caller: HttpCaller,
-    mut params: QueryParams,
-) -> Result<ListResponse, Problem> {
-    let assignable = params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())?;
-    if assignable == Some(true) {
-        params.finish()?;
-        return Ok(ListResponse(api.app.assignable_users().await?));
-    }
-    may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    let page = params.page(&api)?;
-    params.finish()?;
+async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
+    let page = params.parse(|params| {
+        if params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())? == Some(true) {
+            return Ok(None);
+        }
+        may(&caller.actor(), Action::Administer)?;
+        params.page(&api).map(Some)
+    })?;
+    let Some(page) = page else { return Ok(ListResponse(api.app.assignable_users().await?)) };
     Ok(ListResponse(api.app.users(&caller.actor(), &page).await?))
 }
 

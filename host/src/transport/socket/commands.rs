@@ -53,7 +53,7 @@ pub(crate) async fn run(context: Arc<HandshakeContext>, client: Arc<Client>, ori
         }
         asker.client.answered();
         if let Some(lead) = entered {
-            asker.context.source.presence.welcome(&asker.client, lead);
+            asker.context.shared.presence.welcome(&asker.client, lead);
         }
     }
 }
@@ -170,7 +170,7 @@ impl CommandRunner {
             Some(since) => Some(seq("since", &since)?),
         };
         let room = room(&lead_id);
-        let followed = may_follow(&self.context.source, &self.client.user(), &room).await?;
+        let followed = may_follow(&self.context.shared, &self.client.user(), &room).await?;
         let is_judged = followed == FollowOutcome::Judged;
         // Viewers are shown only to those who see the lead, so a withheld lead does no harm here: nothing is sent while
         // it is not known who sees it.
@@ -178,7 +178,7 @@ impl CommandRunner {
         if !is_judged {
             self.client.leave_unjudged(&room);
         }
-        let registry = &self.context.source.registry;
+        let registry = &self.context.shared.registry;
         let joined = registry.join(&self.client, room.clone(), since, self.context.limits.subscriptions);
         let seq = match joined {
             Ok(seq) => seq,
@@ -193,7 +193,7 @@ impl CommandRunner {
         }
         let event = Message::new(EventName::LeadSubscribed.as_str(), &json!({"leadId": lead_id}));
         if let Some(lead) = entered {
-            self.context.source.presence.enter(&self.client, lead);
+            self.context.shared.presence.enter(&self.client, lead);
         }
         let ack = json!({"ok": true, "leadId": lead_id, "seq": seq});
         Ok(CommandAnswer { entered, ..CommandAnswer::new(Some(event), ack) })
@@ -206,19 +206,19 @@ impl CommandRunner {
         }
         let since = seq("seq", &payload.shift_remove("seq").unwrap_or_default())?;
         let epoch = epoch(payload.shift_remove("epoch"))?;
-        let source = &self.context.source;
+        let shared = &self.context.shared;
         // A seq of another log means nothing here; it is treated like one that is yet to come.
-        let since = if epoch == *source.replay.epoch() { since } else { Seq::END };
-        let reset_line = source.registry.reset_line(&self.client);
-        Ok(self.client.sync(since, ack, source.registry.position(), reset_line)?)
+        let since = if epoch == *shared.replay.epoch() { since } else { Seq::END };
+        let reset_line = shared.registry.reset_line(&self.client);
+        Ok(self.client.sync(since, ack, shared.registry.position(), reset_line)?)
     }
 
     fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
         let lead_id = lead_id(&mut payload)?;
-        let (room, source) = (room(&lead_id), &self.context.source);
-        source.registry.leave(&self.client, &room);
+        let (room, shared) = (room(&lead_id), &self.context.shared);
+        shared.registry.leave(&self.client, &room);
         if let Some(lead) = room.lead() {
-            source.presence.leave(&self.client, lead);
+            shared.presence.leave(&self.client, lead);
         }
         let event = Message::new(EventName::LeadUnsubscribed.as_str(), &json!({"leadId": lead_id}));
         Ok(CommandAnswer::new(Some(event), json!({"ok": true, "leadId": lead_id})))
@@ -237,14 +237,14 @@ impl CommandRunner {
             Some(_) => return Err(Invalid::one("patch", "wrong_type", "patch must be an object").into()),
         };
         let version = version(&mut payload)?;
-        Input::new(payload).finish()?;
+        Input::expect_empty(payload)?;
         self.execute(Command::UpdateLead { lead, patch, version }, key).await
     }
 
     async fn delete_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
         let version = version(&mut payload)?;
-        Input::new(payload).finish()?;
+        Input::expect_empty(payload)?;
         let mut answer = self.execute(Command::DeleteLead { lead, version }, key).await?;
         answer.ack["leadId"] = json!(lead);
         Ok(answer)
@@ -336,10 +336,8 @@ fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, SocketError> {
 /// Reads the version of the lead that the client has seen, if it gives one.
 fn version(payload: &mut Map<String, Value>) -> Result<Option<i64>, SocketError> {
     let Some(version) = payload.shift_remove("version") else { return Ok(None) };
-    let mut input = Input::new(Map::from_iter([("version".to_owned(), version)]));
-    let version = input.integer("version", 1, MAX_SAFE_INTEGER);
-    input.finish()?;
-    Ok(version)
+    let members = Map::from_iter([("version".to_owned(), version)]);
+    Ok(Input::parse(members, |input| Some(input.integer("version", 1, MAX_SAFE_INTEGER)))?)
 }
 
 fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<IdempotencyKey>, SocketError> {

@@ -36,7 +36,7 @@ pub(crate) struct HandshakeContext {
     pub(crate) limits: limits::LimitsConfig,
     /// Sockets per user.
     pub(crate) users: Slots<UserId>,
-    pub(crate) source: Arc<SocketContext>,
+    pub(crate) shared: Arc<SocketContext>,
 }
 
 impl HandshakeContext {

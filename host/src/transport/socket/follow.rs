@@ -24,14 +24,14 @@ pub(crate) enum FollowOutcome {
 ///
 /// They are asked only about a lead that the user sees. A lead that is not visible, or on which a plugin gives no
 /// verdict, is answered like one that does not exist.
-pub(crate) async fn may_follow(source: &SocketContext, user: &User, room: &Room) -> Result<FollowOutcome, SocketError> {
+pub(crate) async fn may_follow(shared: &SocketContext, user: &User, room: &Room) -> Result<FollowOutcome, SocketError> {
     let Some(id) = room.lead() else { return Ok(FollowOutcome::Unseen) };
-    let Some(lead) = source.app.store().read().await?.lead(id).await? else { return Ok(FollowOutcome::Unseen) };
-    let sight = source.shaper.lead_audience(&source.shaper.pinned(), &lead, &[user.role]);
+    let Some(lead) = shared.app.store().read().await?.lead(id).await? else { return Ok(FollowOutcome::Unseen) };
+    let sight = shared.shaper.lead_audience(&shared.shaper.pinned(), &lead, &[user.role]);
     if !sight.sees(user) {
         return Ok(if sight.is_held() { FollowOutcome::Withheld } else { FollowOutcome::Unseen });
     }
-    match source.app.plugins().authorize_subscribe(user, room, Some(&json!(lead)))? {
+    match shared.app.plugins().authorize_subscribe(user, room, Some(&json!(lead)))? {
         Decision::Allow => Ok(FollowOutcome::Judged),
         Decision::Deny(reason) => Err(SocketError::new("forbidden", reason)),
     }

@@ -1,4 +1,4 @@
-//! Presence: who is online and who looks at which lead; the viewers of a lead are told about each other with
+//! Presence: who is online and who looks at which lead; the viewers of a lead learn of each other through
 //! `lead:viewers`.
 //!
 //! Nothing of this is in the log. A change only marks a lead here; [`Viewers`] makes its list on a task of its own and
@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use crate::{
+    backoff::Backoff,
     delivery::RightsChange,
     domain::{counter::Seq, event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
     transport::socket::{
@@ -36,15 +37,15 @@ use crate::{
 
 pub use crate::transport::socket::presence::viewers::Viewers;
 
-/// Minimum time between two lists of a lead for new viewers, who are told who is there.
+/// Minimum time between two lists of a lead for new viewers.
 const NEWCOMERS: Duration = Duration::from_millis(50);
 /// Time per socket that is waited at least as well: the more sockets have to be looked through, the more of them share
 /// one list.
 const PER_SOCKET: Duration = Duration::from_micros(10);
 /// Number of sockets that are sent to before others get the lock.
 const CHUNK: usize = 256;
-/// Longest back-off: a failing plugin or database is tried again after the interval, then after twice as long, up to
-/// this.
+/// Longest pause (back-off): a failing plugin or database is tried again after twice the interval, then after twice as
+/// long, up to this.
 const MAX_PAUSE: Duration = Duration::from_secs(16);
 
 /// Presence, as everybody in this process knows it.
@@ -73,10 +74,10 @@ struct Watched {
     due: Option<Instant>,
     /// Time at which a list was last made.
     made: Option<Instant>,
-    /// Time at which those who were there already were last told.
-    told: Option<Instant>,
-    /// Number of times in a row that it could not be said who may be told.
-    failures: u32,
+    /// Time at which those who were there already were last sent a list.
+    sent: Option<Instant>,
+    /// Pauses between attempts while it cannot be said who may have the list. Boxed, because hardly any lead needs one.
+    backoff: Option<Box<Backoff>>,
 }
 
 /// Subscription of a socket to the viewers of a lead.
@@ -84,7 +85,8 @@ struct Subscription {
     client: Arc<Client>,
     /// Version at which it asked: it is sent the next list that is begun after that, whatever it knows.
     asked_at: Option<u64>,
-    told: Option<Arc<RawValue>>,
+    /// List that it was sent last.
+    known: Option<Arc<RawValue>>,
 }
 
 /// Version at which a list was begun.
@@ -94,10 +96,11 @@ struct ListVersion(u64);
 /// Outcome of sending a lead's list.
 #[derive(Clone, Copy, Debug, Default)]
 struct ListOutcome {
-    has_told_others: bool,
-    /// Set when somebody has yet to be told.
+    /// Set when a socket that was there already was sent the list.
+    has_sent_to_others: bool,
+    /// Set when somebody has yet to be sent it.
     is_pending: bool,
-    /// Set when others may see the lead now than those who were told.
+    /// Set when others may see the lead now than those who were sent the list.
     is_outdated: bool,
 }
 
@@ -136,10 +139,10 @@ impl Presence {
         if !client.is_in(&Room::Lead(lead.to_string())) {
             return;
         }
-        let moment = state.next_moment();
-        let watched = state.watched.entry(lead).or_insert_with(|| Watched::since(moment));
-        let seat = || Subscription { client: client.clone(), asked_at: None, told: None };
-        watched.subscriptions.entry(client.id()).or_insert_with(seat).asked_at = Some(moment);
+        let version = state.next_version();
+        let watched = state.watched.entry(lead).or_insert_with(|| Watched::since(version));
+        let subscription = || Subscription { client: client.clone(), asked_at: None, known: None };
+        watched.subscriptions.entry(client.id()).or_insert_with(subscription).asked_at = Some(version);
         let due = watched.next_for_newcomers(now);
         state.plan(lead, due);
         drop(state);
@@ -148,7 +151,7 @@ impl Presence {
 
     /// Ends a visit: a socket does not follow a lead any more.
     pub(crate) fn leave(&self, client: &Client, lead: LeadId) {
-        self.unseat(client, [lead], Departure::Left);
+        self.unsubscribe(client, [lead], Departure::Left);
     }
 
     /// Removes a socket that disconnected on purpose: it does not come back for the leads it followed.
@@ -162,18 +165,18 @@ impl Presence {
         self.depart(client, rooms, lease.map_or(Departure::Left, |lease| Departure::Lost(lease.session)));
     }
 
-    fn depart(&self, client: &Client, rooms: &Rooms, parting: Departure) {
-        self.unseat(client, rooms.keys().filter_map(Room::lead), parting);
+    fn depart(&self, client: &Client, rooms: &Rooms, departure: Departure) {
+        self.unsubscribe(client, rooms.keys().filter_map(Room::lead), departure);
         self.state.lock().roster.depart(client.user().id, client.id(), Instant::now());
         self.wake.notify_one();
     }
 
-    fn unseat(&self, client: &Client, leads: impl IntoIterator<Item = LeadId>, parting: Departure) {
+    fn unsubscribe(&self, client: &Client, leads: impl IntoIterator<Item = LeadId>, departure: Departure) {
         let (now, user) = (Instant::now(), client.user().id);
         for lead in leads {
             // Locked for one lead at a time, because delivery takes the same lock.
             let mut state = self.state.lock();
-            state.roster.leave(lead, user, client.id(), parting, now);
+            state.roster.leave(lead, user, client.id(), departure, now);
             if let Some(watched) = state.watched.get_mut(&lead) {
                 watched.subscriptions.remove(&client.id());
                 state.settle(lead, self.interval, now);
@@ -212,9 +215,9 @@ impl Presence {
         let now = Instant::now();
         for lead in leads {
             let mut state = self.state.lock();
-            let moment = state.next_moment();
+            let version = state.next_version();
             let Some(watched) = state.watched.get_mut(lead) else { continue };
-            watched.sight = moment;
+            watched.sight = version;
             // Most such changes change nothing here, and there may be many.
             let due = watched.made.map_or(now, |made| (made + self.interval).max(now));
             state.plan(*lead, due);
@@ -248,17 +251,17 @@ impl Presence {
     /// Begins a lead's list, if anybody looks at the lead.
     fn begin(&self, lead: LeadId) -> Option<ListVersion> {
         let mut state = self.state.lock();
-        let moment = state.next_moment();
+        let version = state.next_version();
         state.watched.get_mut(&lead)?.made = Some(Instant::now());
-        Some(ListVersion(moment))
+        Some(ListVersion(version))
     }
 
-    /// Returns the roles of those who are to be told.
+    /// Returns the roles of those who are to be sent the list.
     fn roles(&self, lead: LeadId) -> Vec<Role> {
         let state = self.state.lock();
-        let seats = state.watched.get(&lead).into_iter().flat_map(|watched| watched.subscriptions.values());
+        let subscriptions = state.watched.get(&lead).into_iter().flat_map(|watched| watched.subscriptions.values());
         let mut roles = Vec::with_capacity(Role::ALL.len());
-        for role in seats.map(|seat| seat.client.user().role) {
+        for role in subscriptions.map(|subscription| subscription.client.user().role) {
             if !roles.contains(&role) {
                 roles.push(role);
             }
@@ -267,16 +270,18 @@ impl Presence {
     }
 
     /// Sends the list that was made, and schedules what is left to do; `None` is for nobody.
-    async fn finish(&self, lead: LeadId, begun: ListVersion, told: Option<&ViewerList>) {
-        let outcome = self.send(lead, begun, told).await;
+    async fn finish(&self, lead: LeadId, begun: ListVersion, list: Option<&ViewerList>) {
+        let outcome = self.send(lead, begun, list).await;
         let now = Instant::now();
         let mut state = self.state.lock();
         let Some(watched) = state.watched.get_mut(&lead) else { return };
-        if outcome.has_told_others {
-            watched.told = Some(now);
+        if outcome.has_sent_to_others {
+            watched.sent = Some(now);
         }
-        let is_held = told.is_some_and(ViewerList::is_held);
-        watched.failures = if is_held { watched.failures.saturating_add(1) } else { 0 };
+        let is_held = list.is_some_and(ViewerList::is_held);
+        if !is_held {
+            watched.backoff = None;
+        }
         let held_until = is_held.then(|| now + watched.pause(self.interval));
         let outdated_until = outcome.is_outdated.then(|| watched.next_for_newcomers(now));
         let pending_until = outcome.is_pending.then(|| watched.next_for_all(self.interval, now));
@@ -289,19 +294,18 @@ impl Presence {
     fn postpone(&self, lead: LeadId) {
         let mut state = self.state.lock();
         let Some(watched) = state.watched.get_mut(&lead) else { return };
-        watched.failures = watched.failures.saturating_add(1);
         let due = Instant::now() + watched.pause(self.interval);
         state.plan(lead, due);
     }
 
     /// Puts the list into the send queues of those who do not know it, some at a time.
-    async fn send(&self, lead: LeadId, begun: ListVersion, told: Option<&ViewerList>) -> ListOutcome {
+    async fn send(&self, lead: LeadId, begun: ListVersion, list: Option<&ViewerList>) -> ListOutcome {
         let mut outcome = ListOutcome::default();
         let (ids, is_due) = {
             let state = self.state.lock();
             let Some(watched) = state.watched.get(&lead) else { return outcome };
             let now = Instant::now();
-            (watched.subscriptions.keys().copied().collect::<Vec<u64>>(), watched.may_tell_all(self.interval, now))
+            (watched.subscriptions.keys().copied().collect::<Vec<u64>>(), watched.may_send_to_all(self.interval, now))
         };
         for chunk in ids.chunks(CHUNK) {
             {
@@ -312,8 +316,8 @@ impl Presence {
                     return outcome;
                 }
                 for id in chunk {
-                    if let Some(seat) = watched.subscriptions.get_mut(id) {
-                        seat.tell(begun, told, is_due, &mut outcome);
+                    if let Some(subscription) = watched.subscriptions.get_mut(id) {
+                        subscription.send(begun, list, is_due, &mut outcome);
                     }
                 }
             }
@@ -324,12 +328,12 @@ impl Presence {
 }
 
 impl PresenceState {
-    fn next_moment(&mut self) -> u64 {
+    fn next_version(&mut self) -> u64 {
         self.version += 1;
         self.version
     }
 
-    /// Schedules that a lead's viewers are told of a change, or forgets the lead if nobody looks at it.
+    /// Schedules that a lead's viewers are sent a change, or forgets the lead if nobody looks at it.
     fn settle(&mut self, lead: LeadId, interval: Duration, now: Instant) {
         let Some(watched) = self.watched.get(&lead) else { return };
         if watched.subscriptions.is_empty() {
@@ -377,8 +381,8 @@ impl PresenceState {
 
 impl Watched {
     /// Creates a lead that is looked at from that version on: what was known of it before is old.
-    fn since(moment: u64) -> Self {
-        Self { subscriptions: HashMap::new(), sight: moment, due: None, made: None, told: None, failures: 0 }
+    fn since(version: u64) -> Self {
+        Self { subscriptions: HashMap::new(), sight: version, due: None, made: None, sent: None, backoff: None }
     }
 
     fn next_for_newcomers(&self, now: Instant) -> Instant {
@@ -389,41 +393,43 @@ impl Watched {
 
     fn next_for_all(&self, interval: Duration, now: Instant) -> Instant {
         let due = self.next_for_newcomers(now);
-        self.told.map_or(due, |told| (told + interval).max(due))
+        self.sent.map_or(due, |sent| (sent + interval).max(due))
     }
 
-    fn may_tell_all(&self, interval: Duration, now: Instant) -> bool {
-        self.told.is_none_or(|told| told + interval <= now)
+    fn may_send_to_all(&self, interval: Duration, now: Instant) -> bool {
+        self.sent.is_none_or(|sent| sent + interval <= now)
     }
 
-    /// Returns the time to wait after so many failures (back-off).
-    fn pause(&self, interval: Duration) -> Duration {
-        interval.saturating_mul(1 << self.failures.min(10)).min(MAX_PAUSE.max(interval))
+    /// Returns the time to wait after one more failure.
+    fn pause(&mut self, interval: Duration) -> Duration {
+        let longest = MAX_PAUSE.max(interval);
+        let backoff = || Box::new(Backoff::new((2 * interval).min(longest), longest));
+        self.backoff.get_or_insert_with(backoff).next()
     }
 }
 
 impl Subscription {
-    fn tell(&mut self, begun: ListVersion, told: Option<&ViewerList>, is_due: bool, outcome: &mut ListOutcome) {
+    fn send(&mut self, begun: ListVersion, list: Option<&ViewerList>, is_due: bool, outcome: &mut ListOutcome) {
         if self.asked_at.is_some_and(|asked_at| asked_at > begun.0) {
             // It may not be on this list itself; the next one is scheduled.
             return;
         }
         let is_new = self.asked_at.is_some();
         let user = self.client.user();
-        let Some(message) = told.and_then(|told| told.message_for(&user)).filter(|_| !self.client.has_ended()) else {
+        let Some(message) = list.and_then(|list| list.message_for(&user)).filter(|_| !self.client.has_ended()) else {
             // If a list is for them one day, they are sent it whatever they knew before.
-            (self.told, self.asked_at) = (None, None);
+            (self.known, self.asked_at) = (None, None);
             return;
         };
-        let knows = |told: &Arc<RawValue>| Arc::ptr_eq(told, &message.body) || told.get() == message.body.get();
-        if !is_new && self.told.as_ref().is_some_and(knows) {
+        let is_same = |known: &Arc<RawValue>| Arc::ptr_eq(known, &message.body) || known.get() == message.body.get();
+        if !is_new && self.known.as_ref().is_some_and(is_same) {
             return;
         }
         if !is_new && !is_due || !self.client.try_reply(&OutgoingPacket::Event(message.clone())) {
             outcome.is_pending = true;
             return;
         }
-        outcome.has_told_others |= !is_new;
-        (self.told, self.asked_at) = (Some(message.body.clone()), None);
+        outcome.has_sent_to_others |= !is_new;
+        (self.known, self.asked_at) = (Some(message.body.clone()), None);
     }
 }

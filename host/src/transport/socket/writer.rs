@@ -24,6 +24,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    backoff::Backoff,
     delivery::{
         RightsChange,
         current_leads::CurrentLead,
@@ -32,7 +33,7 @@ use crate::{
     domain::{id::LeadId, user::User},
     transport::socket::{
         client::Client,
-        conn::{backpressure::SendWindow, close_transport::hang_up, sessions::EngineSession},
+        conn::{backpressure::SendWindow, close_transport::close_transport, sessions::EngineSession},
         context::{SocketContext, caller_address},
         packet::{OutgoingPacket, ack},
         session::{expiry, lease::Over},
@@ -43,11 +44,14 @@ use crate::{
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Number of packets after which other tasks get their turn.
 const YIELD_EVERY: u32 = 8;
+/// Pauses between two questions about an event that is held back.
+const MIN_HELD_PAUSE: Duration = Duration::from_millis(250);
+const MAX_HELD_PAUSE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Writer {
     client: Arc<Client>,
     socket: Arc<Socket>,
-    source: Arc<SocketContext>,
+    shared: Arc<SocketContext>,
     /// `None` if the listener does not report what it sends.
     meter: Option<SendWindow>,
     /// Leads of the lines that are being sent, as they are now.
@@ -61,13 +65,13 @@ pub(crate) struct Writer {
 pub(crate) struct Closed;
 
 impl Writer {
-    pub(crate) fn new(client: Arc<Client>, socket: Arc<Socket>, source: Arc<SocketContext>) -> Self {
+    pub(crate) fn new(client: Arc<Client>, socket: Arc<Socket>, shared: Arc<SocketContext>) -> Self {
         let engine_session = socket.req_parts().extensions.get::<Arc<EngineSession>>().cloned();
         let (packets, bytes) = (counter!("leadwire_packets_sent_total"), counter!("leadwire_sent_bytes_total"));
         Self {
             client,
             socket,
-            source,
+            shared,
             meter: engine_session.map(SendWindow::new),
             leads: HashMap::new(),
             sent: 0,
@@ -78,7 +82,7 @@ impl Writer {
 
     /// Sends the greetings and then whatever comes, until the socket is closed, or may not stay.
     pub(crate) async fn run(mut self, greetings: Vec<Message>) {
-        let (client, socket, source) = (self.client.clone(), self.socket.clone(), self.source.clone());
+        let (client, socket, shared) = (self.client.clone(), self.socket.clone(), self.shared.clone());
         let engine_session = socket.req_parts().extensions.get::<Arc<EngineSession>>().cloned();
         let dismissed = async {
             client.dismissed().await;
@@ -93,16 +97,16 @@ impl Writer {
         };
         let stalled = async {
             match &engine_session {
-                Some(engine_session) => engine_session.stalled(source.stall_timeout).await,
+                Some(engine_session) => engine_session.stalled(shared.stall_timeout).await,
                 None => pending().await,
             }
         };
-        let over = expiry::over(&client, || source.app.now());
+        let over = expiry::over(&client, || shared.app.now());
         let sending = async {
             if !self.learn_rights().await? {
                 warn!(user = %client.user().id, "disconnected a client: the log no longer has its rights changes");
                 cut(&socket, "rights_unknown");
-                source.lose(&client);
+                shared.lose(&client);
                 return Err(Closed);
             }
             for greeting in greetings {
@@ -146,14 +150,14 @@ impl Writer {
         let (reason, why) = why;
         info!(user = %client.user().id, socket = %socket.id, client = caller_address(&socket), "disconnected a client: {why}");
         cut(&socket, reason);
-        source.lose(&client);
+        shared.lose(&client);
     }
 
     /// Applies what changed the user's rights between the handshake and the entry into the registry; false if the log
     /// is no longer kept that far back.
     async fn learn_rights(&mut self) -> Result<bool, Closed> {
-        let source = self.source.clone();
-        let (mut seq, position) = (self.client.learned(), source.registry.position());
+        let shared = self.shared.clone();
+        let (mut seq, position) = (self.client.learned(), shared.registry.position());
         while seq < position {
             let lines = self.read(seq).await?;
             if lines.first().is_none_or(|line| line.event.seq != seq.next()) {
@@ -162,10 +166,10 @@ impl Writer {
             for line in lines {
                 seq = line.event.seq;
                 if let Some(change) = RightsChange::of(&line.event) {
-                    source.registry.apply_to(&self.client, seq, &change);
+                    shared.registry.apply_to(&self.client, seq, &change);
                 }
                 if let Some(whom) = line.event.resets() {
-                    source.registry.reset_one(&self.client, seq, &whom, Instant::now());
+                    shared.registry.reset_one(&self.client, seq, &whom, Instant::now());
                 }
             }
         }
@@ -191,22 +195,23 @@ impl Writer {
         let mut held = None;
         while let Some(user) = wants(&self.client) {
             let current = self.current(line).await?;
-            match self.source.shaper.recall(line, &user, current.as_deref()) {
+            match self.shared.shaper.recall(line, &user, current.as_deref()) {
                 Recalled::Held(unavailable) => {
                     let plugin = &unavailable.plugin;
-                    if self.source.holds.is_grace_over(user.role) {
+                    if self.shared.holds.is_grace_over(user.role) {
                         let Some(lead) = line.event.lead_id else {
                             warn!(%plugin, event.seq = line.event.seq.0, "timed out waiting for {plugin}, sending sync:reset to a socket");
                             self.reset().await?;
                             return Ok(false);
                         };
-                        if let Err(error) = self.source.holds.hold(user.role, lead, line.event.seq, &unavailable).await
+                        if let Err(error) = self.shared.holds.hold(user.role, lead, line.event.seq, &unavailable).await
                         {
                             self.wait_for_log(&error).await?;
                         }
                         continue;
                     }
-                    self.wait_for_plugins(held.get_or_insert_with(Held::new)).await?;
+                    self.wait_for_plugins(held.get_or_insert_with(|| Backoff::new(MIN_HELD_PAUSE, MAX_HELD_PAUSE)))
+                        .await?;
                     if self.client.reset_due().is_some_and(|due| due <= Instant::now()) {
                         self.reset().await?;
                         return Ok(false);
@@ -224,12 +229,11 @@ impl Writer {
     }
 
     /// Waits before a failing plugin is asked again; replies are sent meanwhile.
-    async fn wait_for_plugins(&mut self, held: &mut Held) -> Result<(), Closed> {
-        let mut changed = self.source.app.plugins().changed();
-        let mut withheld = self.source.holds.changed();
-        let wait = held.next_pause();
+    async fn wait_for_plugins(&mut self, held: &mut Backoff) -> Result<(), Closed> {
+        let mut changed = self.shared.app.plugins().changed();
+        let mut withheld = self.shared.holds.changed();
         select! {
-            result = self.pause(wait, true) => result,
+            result = self.pause(held.next(), true) => result,
             _ = changed.changed() => Ok(()),
             _ = withheld.changed() => Ok(()),
         }
@@ -255,9 +259,9 @@ impl Writer {
 
     /// Tells the client to fetch everything again (`sync:reset`), and goes on from where the log is now.
     async fn reset(&mut self) -> Result<(), Closed> {
-        let seq = self.client.reset_seq(self.source.registry.position());
-        self.send(&OutgoingPacket::Event(self.source.reset_event(seq))).await?;
-        let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.source.replay.epoch()});
+        let seq = self.client.reset_seq(self.shared.registry.position());
+        self.send(&OutgoingPacket::Event(self.shared.reset_event(seq))).await?;
+        let body = json!({"ok": true, "recovered": false, "seq": seq, "epoch": self.shared.replay.epoch()});
         let acks = self.client.skip_to(seq);
         // The user may see other leads than before.
         for room in self.client.unjudged() {
@@ -276,12 +280,11 @@ impl Writer {
             meter.room().await;
             meter.note(output.encoded_bytes(), self.socket.transport_type() == TransportType::Websocket);
         }
-        let mut wait = MIN_WAIT;
+        let mut waits = Backoff::new(MIN_WAIT, MAX_WAIT);
         while let Err(error) = self.try_send(output) {
             match error {
                 SendError::Socket(SocketError::InternalChannelFull) => {
-                    sleep(wait).await;
-                    wait = (wait * 2).min(MAX_WAIT);
+                    sleep(waits.next()).await;
                 }
                 SendError::Socket(SocketError::Closed) => return Err(Closed),
                 SendError::Serialize(error) => {
@@ -323,21 +326,5 @@ async fn until(moment: Option<Instant>) {
 /// Closes the transport of a client, and counts that in the metrics.
 fn cut(socket: &Socket, reason: &'static str) {
     counter!("leadwire_sockets_cut_total", "reason" => reason).increment(1);
-    hang_up(socket);
-}
-
-/// Back-off between two questions about an event that is held back.
-struct Held {
-    pause: Duration,
-}
-
-impl Held {
-    fn new() -> Self {
-        Self { pause: Duration::from_millis(125) }
-    }
-
-    fn next_pause(&mut self) -> Duration {
-        self.pause = (self.pause * 2).min(Duration::from_secs(4));
-        self.pause
-    }
+    close_transport(socket);
 }

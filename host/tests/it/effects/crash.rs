@@ -46,7 +46,7 @@ async fn twenty_kills_lose_no_effect_and_double_none() {
         sleep(Duration::from_millis(5 + (seed >> 33) % 250)).await;
         server.kill();
         writing.await.expect("a writer that did not panic");
-        let left = standing(home.path()).await;
+        let left = follower_stats(home.path()).await;
         in_the_middle += u64::from(left.seq < left.head || left.pending > 0 || left.reminders > 0);
     }
     assert!(in_the_middle >= LEAST_IN_THE_MIDDLE, "only {in_the_middle} kills left something to do");
@@ -109,11 +109,11 @@ async fn write(url: String, token: String) {
     }
 }
 
-async fn standing(home: &Path) -> FollowerStats {
+async fn follower_stats(home: &Path) -> FollowerStats {
     let store = open_store(home).await;
-    let standing = store.read().await.expect("a reader").standings().await.expect("readable").remove(0);
+    let stats = store.read().await.expect("a reader").follower_stats().await.expect("readable").remove(0);
     store.close().await;
-    standing
+    stats
 }
 
 async fn events(home: &Path) -> Vec<Event> {

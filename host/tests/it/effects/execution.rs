@@ -10,7 +10,10 @@ use std::{
 
 use leadwire::{
     config::Config,
-    domain::{counter::Seq, role::Role},
+    domain::{
+        counter::{Seq},
+        role::Role,
+    },
     effects,
     plugin::PluginState,
     server::Server,
@@ -82,27 +85,27 @@ async fn start(plugins: &[(&str, Guest)]) -> TestApp {
     app
 }
 
-async fn standing(app: &TestApp, plugin: &str) -> FollowerStats {
-    let mut standings = app.app().standings().await.expect("standings");
-    standings.remove(plugin).unwrap_or_else(|| panic!("{plugin} does not follow"))
+async fn stats(app: &TestApp, plugin: &str) -> FollowerStats {
+    let mut stats = app.app().follower_stats().await.expect("stats");
+    stats.remove(plugin).unwrap_or_else(|| panic!("{plugin} does not follow"))
 }
 
-/// Waits until a plugin stands as it should.
-async fn stands(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) -> bool) -> FollowerStats {
+/// Waits until the numbers of a plugin are as they should be.
+async fn until_stats(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) -> bool) -> FollowerStats {
     let until = Instant::now() + PATIENCE;
     loop {
-        let standing = standing(app, plugin).await;
-        if so(&standing) {
-            return standing;
+        let stats = stats(app, plugin).await;
+        if so(&stats) {
+            return stats;
         }
-        assert!(Instant::now() < until, "{standing:?}");
+        assert!(Instant::now() < until, "{stats:?}");
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Waits until a plugin was asked about the whole log, and nothing it wants is left to do.
 async fn settled(app: &TestApp, plugin: &str) -> FollowerStats {
-    stands(app, plugin, |standing| standing.seq == standing.head && standing.pending == 0).await
+    until_stats(app, plugin, |stats| stats.seq == stats.head && stats.pending == 0).await
 }
 
 /// Puts a file into the plugin folder, and waits until it was taken up.
@@ -138,7 +141,7 @@ async fn an_effect_is_done_in_the_plugins_name() {
     ];
     fs::write(app.dir.path().join("plugins/helper.toml"), GRANT).expect("written");
     put(&app, "helper.wasm", follower("helper", ["lead:created"], effects).build()).await;
-    stands_at_all(&app, "helper").await;
+    until_followed(&app, "helper").await;
     let mut socket =
         SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(Role::Sales)).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -163,9 +166,9 @@ async fn an_effect_is_done_in_the_plugins_name() {
 }
 
 /// Waits until a plugin that was put in follows the log.
-async fn stands_at_all(app: &TestApp, plugin: &str) {
+async fn until_followed(app: &TestApp, plugin: &str) {
     let until = Instant::now() + PATIENCE;
-    while !app.app().standings().await.expect("standings").contains_key(plugin) {
+    while !app.app().follower_stats().await.expect("stats").contains_key(plugin) {
         assert!(Instant::now() < until, "{plugin} does not follow: {:#?}", app.app().plugins().status());
         sleep(Duration::from_millis(10)).await;
     }
@@ -199,8 +202,8 @@ async fn a_plugin_is_nobody_who_signs_in_owns_or_is_listed() {
 async fn a_plugin_is_not_asked_about_what_its_own_effects_made() {
     let app = start(&[("echo", follower("echo", ["*"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
-    let standing = settled(&app, "echo").await;
-    assert_eq!((activities(&app, &lead).await.len(), standing.stopped), (1, 0));
+    let stats = settled(&app, "echo").await;
+    assert_eq!((activities(&app, &lead).await.len(), stats.stopped), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +217,7 @@ async fn plugins_that_answer_each_other_stop_at_the_fourth() {
     let until = Instant::now() + PATIENCE;
     loop {
         let (ping, pong) = (settled(&app, "ping").await, settled(&app, "pong").await);
-        if ping.head == pong.head && standing(&app, "ping").await.head == pong.head {
+        if ping.head == pong.head && stats(&app, "ping").await.head == pong.head {
             assert_eq!((ping.stopped, pong.stopped), (1, 1));
             break;
         }
@@ -236,8 +239,8 @@ async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
     let lead = app.lead(json!({"title": "Roof"})).await;
     settled(&app, "helper").await;
     assert_eq!(activities(&app, &lead).await.len(), 1);
-    let standing = stands(&app, "broken", |standing| standing.parked == 1).await;
-    assert_eq!(standing.pending, 0);
+    let stats = until_stats(&app, "broken", |stats| stats.parked == 1).await;
+    assert_eq!(stats.pending, 0);
 
     let item = parked(&app, "broken").await.remove(0);
     assert_eq!((&item["name"], &item["index"], &item["input"]["seq"]), (&json!("after"), &Value::Null, &json!(1)));
@@ -246,7 +249,7 @@ async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
     put(&app, "broken.wasm", follower("broken", ["lead:created"], vec![note()]).build()).await;
     let retried = app.client(Role::Admin).post("/api/plugins/broken/effects/retry", json!({})).await;
     assert_eq!(retried.expect(StatusCode::OK), json!({"retried": 1}));
-    stands(&app, "broken", |standing| standing.parked == 0 && standing.pending == 0).await;
+    until_stats(&app, "broken", |stats| stats.parked == 0 && stats.pending == 0).await;
     assert_eq!(activities(&app, &lead).await.len(), 2);
 }
 
@@ -287,10 +290,10 @@ async fn what_is_parked_is_told_on_the_command_line_as_well() {
         assert_eq!(code, Some(0), "{stderr}");
         stdout
     };
-    let told: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    let printed: Value = serde_json::from_str(&list(&["--json"])).expect("JSON");
     let listed = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
-    assert_eq!(told["items"][0]["effects"], listed["items"][0]["effects"]);
-    assert_eq!(told["items"][0]["effects"]["parked"], 1);
+    assert_eq!(printed["items"][0]["effects"], listed["items"][0]["effects"]);
+    assert_eq!(printed["items"][0]["effects"]["parked"], 1);
     assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked tells why"), "{}", list(&[]));
 }
 
@@ -315,7 +318,7 @@ async fn what_fails_for_the_moment_is_tried_again_before_it_is_parked() {
     let silent = Guest::new("guard").ruling(["activity:create"], "", Err("not now".into()));
     let app = start(&[("guard", silent), ("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
-    stands(&app, "helper", |standing| standing.parked == 1).await;
+    until_stats(&app, "helper", |stats| stats.parked == 1).await;
     let item = parked(&app, "helper").await.remove(0);
     assert_eq!((&item["attempts"], &item["name"]), (&json!(2), &json!("activity:create")));
     assert_eq!(activities(&app, &lead).await, Vec::<Value>::new());
@@ -349,10 +352,9 @@ async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
     let guest = Guest::new("clock").events([]).fields(["/context/lead/id"]).after(wants(["lead:created"]), answer);
     let app = start(&[("clock", guest)]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
-    let rung =
-        |standing: &FollowerStats| standing.reminders == 1 && standing.pending == 0 && standing.seq == standing.head;
-    stands(&app, "clock", rung).await;
-    stands(&app, "clock", |standing| standing.head > Seq(1)).await;
+    let rung = |stats: &FollowerStats| stats.reminders == 1 && stats.pending == 0 && stats.seq == stats.head;
+    until_stats(&app, "clock", rung).await;
+    until_stats(&app, "clock", |stats| stats.head > Seq(1)).await;
     settled(&app, "clock").await;
     assert_eq!(activities(&app, &lead).await.len(), 1);
     let left = app.app().store().read().await.expect("a reader").next_reminder("clock").await.expect("readable");
@@ -375,7 +377,7 @@ async fn a_disabled_plugin_goes_on_where_it_was_and_a_removed_one_begins_anew() 
     assert!(tx.forget_follower("helper").await.expect("forgets"));
     tx.commit().await.expect("commits");
     put(&app, "helper.toml", GRANT).await;
-    stands_at_all(&app, "helper").await;
+    until_followed(&app, "helper").await;
     let seen = app.lead(json!({"title": "Shed"})).await;
     settled(&app, "helper").await;
     assert_eq!((activities(&app, &skipped).await.len(), activities(&app, &seen).await.len()), (0, 1));
@@ -393,7 +395,7 @@ async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_
         timeout(PATIENCE, changed.changed()).await.expect("it is taken up").expect("the plugins are there");
     }
     app.lead(json!({"title": "Barn"})).await;
-    assert!(app.app().standings().await.expect("standings").is_empty());
+    assert!(app.app().follower_stats().await.expect("stats").is_empty());
     let mut reader = app.app().store().read().await.expect("a reader");
     assert_eq!(reader.next_reminder("clock").await.expect("readable"), None);
     drop(reader);
@@ -408,11 +410,11 @@ async fn lines_that_the_log_no_longer_has_leave_a_note() {
     for title in ["Roof", "Barn"] {
         app.lead(json!({"title": title})).await;
     }
-    let kept = app.lead(json!({"title": "Shed"})).await;
+    let shed = app.lead(json!({"title": "Shed"})).await;
     prune(&app, 2).await;
     put(&app, "helper.toml", GRANT).await;
     assert_eq!(settled(&app, "helper").await.parked, 1);
-    assert_eq!(activities(&app, &kept).await.len(), 1);
+    assert_eq!(activities(&app, &shed).await.len(), 1);
     let item = parked(&app, "helper").await.remove(0);
     assert_eq!((&item["name"], &item["input"]), (&json!("gap"), &json!({"from": 1, "to": 2})));
     let path = format!("/api/plugins/helper/effects/{}", id(&item));
@@ -454,7 +456,7 @@ async fn a_webhook_is_sent_again_under_the_same_id_until_it_is_taken() {
     let (guest, settings) = poster(&receiver);
     fs::write(app.dir.path().join("plugins/poster.toml"), settings).expect("written");
     put(&app, "poster.wasm", guest.build()).await;
-    stands_at_all(&app, "poster").await;
+    until_followed(&app, "poster").await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let (first, second) = (receiver.next().await, receiver.next().await);
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
@@ -472,9 +474,9 @@ async fn a_webhook_that_nobody_takes_is_parked_with_the_answer_and_holds_up_no_o
     let (guest, settings) = poster(&receiver);
     fs::write(app.dir.path().join("plugins/poster.toml"), settings).expect("written");
     put(&app, "poster.wasm", guest.build()).await;
-    stands_at_all(&app, "poster").await;
+    until_followed(&app, "poster").await;
     let lead = app.lead(json!({"title": "Roof"})).await;
-    stands(&app, "poster", |standing| standing.parked == 1).await;
+    until_stats(&app, "poster", |stats| stats.parked == 1).await;
     let item = parked(&app, "poster").await.remove(0);
     let reason = item["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("410") && reason.contains("moved away"), "{item}");
@@ -490,10 +492,10 @@ async fn a_webhook_is_not_sent_once_webhooks_are_granted_no_more() {
     let (guest, settings) = poster(&receiver);
     fs::write(app.dir.path().join("plugins/poster.toml"), settings).expect("written");
     put(&app, "poster.wasm", guest.build()).await;
-    stands_at_all(&app, "poster").await;
+    until_followed(&app, "poster").await;
     app.lead(json!({"title": "Roof"})).await;
     receiver.next().await;
-    stands(&app, "poster", |standing| standing.parked == 1).await;
+    until_stats(&app, "poster", |stats| stats.parked == 1).await;
 
     let modest = Guest::new("poster").events([]).after(Wants::new(["lead:created"], []), outcome([]));
     put(&app, "poster.wasm", modest.build()).await;
@@ -529,7 +531,7 @@ async fn an_effect_that_is_no_longer_granted_when_its_turn_comes_is_parked() {
     let guard = Guest::new("guard").before(["activity:create"], refuse);
     let app = start(&[("follower", follower("follower", ["lead:created"], vec![note()])), ("guard", guard)]).await;
     app.lead(json!({"title": "Roof"})).await;
-    stands(&app, "follower", |standing| standing.parked == 1).await;
+    until_stats(&app, "follower", |stats| stats.parked == 1).await;
     assert!(parked(&app, "follower").await[0]["reason"].as_str().expect("a reason").contains("No"));
 
     // The guard is gone, but so is the grant, and a version that asks for less is there.

@@ -434,8 +434,8 @@ async fn an_answer_tells_whether_to_try_again() {
         let error = post_to(&Receiver::answering(answer).await).await.expect_err("not taken");
         let wait = retry.then_some(Duration::from_secs(7));
         assert_eq!((error.retry, error.retry_after), (retry, wait), "{status}");
-        let told = error.reason.contains(&status.to_string()) && error.reason.ends_with(": not today");
-        assert!(told && error.reason.starts_with("127.0.0.1:"), "{}", error.reason);
+        let is_explained = error.reason.contains(&status.to_string()) && error.reason.ends_with(": not today");
+        assert!(is_explained && error.reason.starts_with("127.0.0.1:"), "{}", error.reason);
     }
     for status in [200, 201, 202, 204] {
         let receiver = Receiver::answering(move || StatusCode::from_u16(status).expect("a status")).await;

@@ -61,10 +61,10 @@ async fn events_beyond_the_rate_are_answered_and_not_done() {
         assert!((1..=1000).contains(&error["retryAfterMs"].as_u64().expect("a wait")), "{error}");
 
         let answer = client.call("lead:create", json!({"title": "Too early as well"})).await;
-        let mut told = client.event("error").await;
-        told.as_object_mut().expect("an object").shift_remove("event");
-        told["retryAfterMs"] = answer["error"]["retryAfterMs"].clone();
-        assert_eq!(answer, json!({"ok": false, "error": told}));
+        let mut error = client.event("error").await;
+        error.as_object_mut().expect("an object").shift_remove("event");
+        error["retryAfterMs"] = answer["error"]["retryAfterMs"].clone();
+        assert_eq!(answer, json!({"ok": false, "error": error}));
     }
     let leads = app.client(Role::Admin).get("/api/leads").await.expect(StatusCode::OK);
     assert_eq!(leads["items"], json!([]), "nothing was executed");
@@ -160,12 +160,12 @@ async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
             client.emit("lead:subscribe", json!({"leadId": lead.to_string()}));
         }
         // Refusals may go ahead of what is still being done.
-        let mut told = Vec::new();
+        let mut names = Vec::new();
         for _ in 0..2 + 5 {
-            told.push(client.next().await.0);
+            names.push(client.next().await.0);
         }
-        told.sort();
-        assert_eq!(told, [["error"; 5].as_slice(), &["lead:subscribed"; 2]].concat());
+        names.sort();
+        assert_eq!(names, [["error"; 5].as_slice(), &["lead:subscribed"; 2]].concat());
         assert_eq!(registry.clients(), 1, "five refusals are borne");
         client.emit("lead:subscribe", json!({"leadId": "one more"}));
         // A client that is disconnected from the namespace would be told `41` and never come back.

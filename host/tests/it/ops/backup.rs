@@ -230,8 +230,9 @@ fn what_is_there_is_moved_aside_by_force_and_never_without() {
         .map(|path| home.path().join(path))
         .collect();
     assert!(aside.len() >= 2 && aside.iter().all(|path| path.exists()), "{said}");
-    let kept = aside.iter().find(|path| path.to_string_lossy().contains("leadwire.db.before-")).expect("the database");
-    assert_eq!(fs::read(kept).expect("there"), before);
+    let database =
+        aside.iter().find(|path| path.to_string_lossy().contains("leadwire.db.before-")).expect("the database");
+    assert_eq!(fs::read(database).expect("there"), before);
     assert!(!leftovers(home.path()), "nothing temporary is left");
     done(&leadwire(home.path(), &["user", "list"]));
 }

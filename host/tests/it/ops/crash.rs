@@ -50,8 +50,8 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
     let seqs: Vec<u64> = events.iter().map(|event| event.seq.0).collect();
     assert_eq!(seqs, (1..=head.0).collect::<Vec<_>>());
     for id in &answered {
-        let told = events.iter().filter(|event| event.name == "lead:created" && event.payload["lead"]["id"] == **id);
-        assert_eq!(told.count(), 1, "lead {id} is told of once");
+        let created = events.iter().filter(|event| event.name == "lead:created" && event.payload["lead"]["id"] == **id);
+        assert_eq!(created.count(), 1, "lead {id} is told of once");
     }
 }
 

@@ -16,9 +16,9 @@ use crate::{
 /// Exit code and the findings that are not fine, as check and code.
 fn examine(home: &Path) -> (Option<i32>, Vec<(String, String)>) {
     let output = support::leadwire(home).args(["doctor", "--json"]).output().expect("leadwire starts");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let mut bad = Vec::new();
-    for finding in told["findings"].as_array().expect("findings") {
+    for finding in report["findings"].as_array().expect("findings") {
         let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         assert!(!text("message").is_empty(), "{finding}");
         // Where the tests run, little may be free.
@@ -52,8 +52,11 @@ fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_t
     let output = support::leadwire(home.path()).arg("doctor").output().expect("leadwire starts");
     assert!(String::from_utf8_lossy(&output.stdout).contains("a server runs, pid "), "{output:?}");
     let other = support::leadwire(home.path()).args(["doctor", "--data-dir", "other"]).output().expect("starts");
-    let told = String::from_utf8_lossy(&other.stdout).into_owned();
-    assert!(told.contains(&format!("`leadwire serve`, pid {}, has the database leadwire.db", server.id())), "{told}");
+    let report = String::from_utf8_lossy(&other.stdout).into_owned();
+    assert!(
+        report.contains(&format!("`leadwire serve`, pid {}, has the database leadwire.db", server.id())),
+        "{report}"
+    );
     assert_eq!(server.end(), Some(0));
     note_is_examined(home.path());
 
@@ -81,8 +84,8 @@ fn note_is_examined(home: &Path) {
     let path = home.join("leadwire-data/log.json");
     let note = fs::read_to_string(&path).expect("a note");
     assert!(examine(home).1.is_empty(), "the log is as it was noted");
-    let told: Value = serde_json::from_str(&note).expect("JSON");
-    let text = |key: &str| told[key].as_str().expect("a text").to_owned();
+    let parsed: Value = serde_json::from_str(&note).expect("JSON");
+    let text = |key: &str| parsed[key].as_str().expect("a text").to_owned();
     for (changed, code) in [
         (note.replace(&text("issued"), "00000000000000999999"), "older_copy"),
         (note.replace(&text("epoch"), "another"), "other_log"),

@@ -99,8 +99,8 @@ async fn an_erased_person_is_in_no_file_and_in_no_answer_and_clients_drop_the_le
 
     let mut late = SocketClient::try_connect(Transport::WebSocket, &address, auth).await.expect("connects");
     late.event("connected").await;
-    let told = late.until("sync:done").await;
-    assert!(!told.contains(MARK) && told.contains(&id) && told.contains("erased"), "{told}");
+    let replayed = late.until("sync:done").await;
+    assert!(!replayed.contains(MARK) && replayed.contains(&id) && replayed.contains("erased"), "{replayed}");
     let head = app.app().store().read().await.expect("a reader").head().await.expect("the head");
     for seq in 1..=head.0 {
         let explained = admin.get(&format!("/api/events/{seq}/explain?role=VIEWER")).await;

@@ -125,9 +125,9 @@ async fn what_happens_is_counted() {
         "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nevents_burst = 1\nevents_per_second = 1\nrefusals = 1\n";
     prepare(home.path(), settings);
     let server = Process::serve(home.path());
-    let told = || server.log().lines().find_map(|line| Some(line.split_once("metrics on ")?.1.trim().to_owned()));
-    until_true("it says where", || told().is_some()).await;
-    let url = told().expect("an address");
+    let address = || server.log().lines().find_map(|line| Some(line.split_once("metrics on ")?.1.trim().to_owned()));
+    until_true("it says where", || address().is_some()).await;
+    let url = address().expect("an address");
 
     let http = http_client();
     let token = server.login(&http, "ADMIN").await;

@@ -94,11 +94,11 @@ async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
     assert_eq!(socket.event("sync:reset").await, reset(&app, 20));
 
     // Nothing that this lead has lived through was missed, which nobody can tell.
-    for (since, is_kept) in [(9, false), (10, true)] {
+    for (since, is_retained) in [(9, false), (10, true)] {
         let answer = socket.call("lead:subscribe", json!({"leadId": lead, "since": since})).await;
         assert_eq!((&answer["ok"], &answer["seq"]), (&json!(true), &json!(20)));
         assert_eq!(socket.event("lead:subscribed").await["leadId"], lead);
-        if !is_kept {
+        if !is_retained {
             assert_eq!(socket.event("sync:reset").await, reset(&app, 20));
         }
         socket.expect_silence().await;
@@ -114,8 +114,8 @@ async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
     let admin = app.client(Role::Admin);
     let gone = admin.get("/api/events/10/explain?role=VIEWER").await.refused(404, "event_not_found");
     assert_eq!(gone["detail"], "event 10 is older than what the log keeps");
-    let told = admin.get("/api/events/11/explain?role=VIEWER").await.expect(StatusCode::OK);
-    assert_eq!(told["payload"]["seq"], 11);
+    let explanation = admin.get("/api/events/11/explain?role=VIEWER").await.expect(StatusCode::OK);
+    assert_eq!(explanation["payload"]["seq"], 11);
 
     let epoch = app.app().store().epoch().to_owned();
     let app = app.restart().await;

@@ -402,12 +402,12 @@ async fn the_sample_reads_phone_numbers_of_any_country_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_cannot_pass_for_one_of_the_servers_own() {
-    for (code, told) in [("forbidden", "plugin_forbidden"), ("lead_not_found", "plugin_lead_not_found")] {
+    for (code, prefixed) in [("forbidden", "plugin_forbidden"), ("lead_not_found", "plugin_lead_not_found")] {
         let ruling = Ruling::Refuse { code: code.into(), message: "No".into(), field: Some("title".into()) };
         let app = with_plugin(guard(["lead:create"], ruling)).await;
-        let problem = app.client(Role::Admin).post("/api/leads", json!({"title": "Roof"})).await.refused(422, told);
-        assert_eq!(problem["errors"][0]["code"], told);
+        let problem = app.client(Role::Admin).post("/api/leads", json!({"title": "Roof"})).await.refused(422, prefixed);
+        assert_eq!(problem["errors"][0]["code"], prefixed);
         let ack = socket(&app, Role::Admin).await.call("lead:create", json!({"title": "Roof"})).await;
-        assert_eq!(ack["error"]["code"], told, "{ack}");
+        assert_eq!(ack["error"]["code"], prefixed, "{ack}");
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support;
 
 /// Kept between runs, so that a plugin's libraries are compiled once.
-fn kept(name: &str) -> PathBuf {
+fn target_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
@@ -84,7 +84,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     let _alone = NEW_PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
     done(&plugin(&["new", "my-plugin", "--dir", "."], dir.path()));
 
-    let target = kept("new-plugin");
+    let target = target_dir("new-plugin");
     let tests = Command::new("cargo").arg("test").env("CARGO_TARGET_DIR", &target).current_dir(&home).output();
     assert!(done(&tests.expect("cargo starts")).contains("2 passed"));
 
@@ -126,7 +126,7 @@ fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
     for hook in hooks {
         done(&plugin(&["new", hook, "--hook", hook], dir.path()));
         let mut test = support::leadwire(dir.path());
-        test.args(["plugin", "test", hook, "--json"]).env("CARGO_TARGET_DIR", kept("new-plugin"));
+        test.args(["plugin", "test", hook, "--json"]).env("CARGO_TARGET_DIR", target_dir("new-plugin"));
         let report = done(&test.output().expect("leadwire starts"));
         let report: Value = serde_json::from_str(&report).expect("JSON");
         assert_eq!((&report["native"], &report["cases"][1]["ok"]), (&json!("ok"), &json!(true)), "{report}");

@@ -90,17 +90,17 @@ async fn an_event_is_explained_by_the_plugins_that_shaped_it_also_after_a_restar
     drop(viewer);
 
     let check = async |app: &TestApp| {
-        let told = explain(app, 2, "role=VIEWER").await;
+        let explanation = explain(app, 2, "role=VIEWER").await;
         assert_eq!(
-            (&told["outcome"], &told["audience"], &told["exact"]),
+            (&explanation["outcome"], &explanation["audience"], &explanation["exact"]),
             (&json!("sent"), &json!("everyone"), &json!(true))
         );
-        assert_eq!((&told["payload"], told["payload"]["lead"].get("email")), (&before, None));
+        assert_eq!((&explanation["payload"], explanation["payload"]["lead"].get("email")), (&before, None));
         assert_eq!(
-            (&told["generation"], &told["inUseSince"], &told["changedSince"]),
+            (&explanation["generation"], &explanation["inUseSince"], &explanation["changedSince"]),
             (&json!(1), &json!(1), &json!(true))
         );
-        let step = &told["steps"][0];
+        let step = &explanation["steps"][0];
         assert_eq!(
             (&step["plugin"], &step["version"], &step["hook"]),
             (&json!("guard"), &json!("1.0.0"), &json!("filter"))
@@ -109,18 +109,18 @@ async fn an_event_is_explained_by_the_plugins_that_shaped_it_also_after_a_restar
             (&step["edits"], &step["generation"]),
             (&json!([{"edit": "remove", "pointer": "/lead/email"}]), &json!(1))
         );
-        assert_eq!(told["plugins"][0]["hash"], step["hash"]);
+        assert_eq!(explanation["plugins"][0]["hash"], step["hash"]);
 
-        let told = explain(app, 4, "role=VIEWER").await;
-        assert_eq!((&told["payload"], told["payload"]["lead"].get("phone")), (&after, None));
+        let explanation = explain(app, 4, "role=VIEWER").await;
+        assert_eq!((&explanation["payload"], explanation["payload"]["lead"].get("phone")), (&after, None));
         assert_eq!(
-            (&told["generation"], &told["inUseSince"], &told["changedSince"]),
+            (&explanation["generation"], &explanation["inUseSince"], &explanation["changedSince"]),
             (&json!(2), &json!(4), &json!(false))
         );
-        assert_eq!((&told["steps"][0]["version"], &told["steps"][1]), (&json!("2.0.0"), &Value::Null));
+        assert_eq!((&explanation["steps"][0]["version"], &explanation["steps"][1]), (&json!("2.0.0"), &Value::Null));
 
-        let told = explain(app, 4, "role=SALES").await;
-        assert_eq!((&told["steps"], &told["payload"]["lead"]["phone"]), (&json!([]), &json!("+1 555")));
+        let explanation = explain(app, 4, "role=SALES").await;
+        assert_eq!((&explanation["steps"], &explanation["payload"]["lead"]["phone"]), (&json!([]), &json!("+1 555")));
     };
     check(&app).await;
     let app = app.restart().await;
@@ -178,15 +178,19 @@ async fn what_plugins_and_visibility_leave_of_an_audience_is_told_for_each_user(
     app.client(Role::Admin).patch(&path, moved).await.expect(StatusCode::OK);
     let revoked = north.event("lead:revoked").await;
 
-    let told = explain(&app, 1, &format!("userId={me}")).await;
-    assert_eq!((&told["outcome"], &told["audience"]), (&json!("sent"), &json!({"only": [me]})), "{told}");
-    let told = explain(&app, 1, &format!("userId={}", other.id)).await;
-    assert_eq!((&told["outcome"], &told["payload"]), (&json!("withheld"), &Value::Null));
-    let told = explain(&app, 2, &format!("userId={me}")).await;
-    assert_eq!((&told["outcome"], &told["payload"]), (&json!("revoked"), &revoked));
-    let told = explain(&app, 2, "role=SALES").await;
+    let explanation = explain(&app, 1, &format!("userId={me}")).await;
     assert_eq!(
-        (&told["audience"], &told["revoked"]["audience"]),
+        (&explanation["outcome"], &explanation["audience"]),
+        (&json!("sent"), &json!({"only": [me]})),
+        "{explanation}"
+    );
+    let explanation = explain(&app, 1, &format!("userId={}", other.id)).await;
+    assert_eq!((&explanation["outcome"], &explanation["payload"]), (&json!("withheld"), &Value::Null));
+    let explanation = explain(&app, 2, &format!("userId={me}")).await;
+    assert_eq!((&explanation["outcome"], &explanation["payload"]), (&json!("revoked"), &revoked));
+    let explanation = explain(&app, 2, "role=SALES").await;
+    assert_eq!(
+        (&explanation["audience"], &explanation["revoked"]["audience"]),
         (&json!({"only": [other.id]}), &json!({"only": [me]}))
     );
 }
@@ -208,16 +212,22 @@ async fn a_denial_a_narrow_visibility_and_a_look_at_the_dice_are_told() {
     // What is in the configuration by now is of no account.
     let app = app.restart().await;
 
-    let told = explain(&app, 1, "role=VIEWER").await;
-    assert_eq!((&told["outcome"], &told["payload"], &told["exact"]), (&json!("withheld"), &Value::Null, &json!(false)));
-    let step = &told["steps"][0];
+    let explanation = explain(&app, 1, "role=VIEWER").await;
+    assert_eq!(
+        (&explanation["outcome"], &explanation["payload"], &explanation["exact"]),
+        (&json!("withheld"), &Value::Null, &json!(false))
+    );
+    let step = &explanation["steps"][0];
     assert_eq!((&step["audience"], &step["reason"]), (&json!("nobody"), &json!("not theirs")));
     assert_eq!(step["mayDiffer"], true);
-    assert!(told["notes"][0].as_str().is_some_and(|note| note.contains("dice asked for the time")), "{told}");
+    assert!(
+        explanation["notes"][0].as_str().is_some_and(|note| note.contains("dice asked for the time")),
+        "{explanation}"
+    );
 
-    let told = explain(&app, 1, "role=SALES").await;
+    let explanation = explain(&app, 1, "role=SALES").await;
     let narrowed = json!([{"by": "visibility", "scope": "own", "audience": "nobody"}]);
-    assert_eq!((&told["outcome"], &told["steps"]), (&json!("withheld"), &narrowed));
+    assert_eq!((&explanation["outcome"], &explanation["steps"]), (&json!("withheld"), &narrowed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,9 +241,9 @@ async fn an_event_that_a_missing_plugin_held_back_is_told_to_have_been_held() {
     rename(&app, &lead, "Barn").await;
     admin.event("lead:updated").await;
     // The plugin that is missing makes up another set, which took force by line 2.
-    let told = explain(&app, 3, "role=VIEWER").await;
-    assert_eq!((&told["outcome"], &told["payload"]), (&json!("held"), &Value::Null), "{told}");
-    let step = &told["steps"][0];
+    let explanation = explain(&app, 3, "role=VIEWER").await;
+    assert_eq!((&explanation["outcome"], &explanation["payload"]), (&json!("held"), &Value::Null), "{explanation}");
+    let step = &explanation["steps"][0];
     assert_eq!((&step["plugin"], &step["held"], &step["version"]), (&json!("guard"), &json!(true), &json!("1.0.0")));
     assert!(step["fault"].as_str().is_some_and(|fault| fault.contains("its file is missing")), "{step}");
     assert_eq!(explain(&app, 3, "role=SALES").await["outcome"], "sent");
@@ -250,9 +260,9 @@ async fn the_plugins_of_the_time_have_the_limits_of_the_server() {
     let mut admin = connect(&app, Role::Admin).await;
     app.lead(json!({"title": "Roof"})).await;
     admin.event("lead:created").await;
-    let told = explain(&app, 1, "role=VIEWER").await;
-    let fault = told["steps"][0]["fault"].as_str().unwrap_or_default();
-    assert!(told["outcome"] == "held" && fault.contains("edits"), "{told}");
+    let explanation = explain(&app, 1, "role=VIEWER").await;
+    let fault = explanation["steps"][0]["fault"].as_str().unwrap_or_default();
+    assert!(explanation["outcome"] == "held" && fault.contains("edits"), "{explanation}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,8 +301,11 @@ async fn the_command_line_explains_beside_a_running_server() {
     assert!(text.contains("\"title\": \"Roof\"") && !text.contains("a@b.example"), "{text}");
 
     let (code, text, _) = run(&["1", "--user", "viewer@example.com", "--json"]);
-    let told: Value = serde_json::from_str(&text).expect("is JSON");
-    assert_eq!((code, &told["payload"], &told["userId"]), (Some(0), &live, &json!(app.user(Role::Viewer).id)));
+    let explanation: Value = serde_json::from_str(&text).expect("is JSON");
+    assert_eq!(
+        (code, &explanation["payload"], &explanation["userId"]),
+        (Some(0), &live, &json!(app.user(Role::Viewer).id))
+    );
 
     let refused = |arguments: &[&str], why: &str| {
         let (code, text, errors) = run(arguments);

@@ -58,8 +58,8 @@ fn ends(child: &mut Child) -> bool {
 /// State and reason of a plugin, as `plugin list` has it.
 fn listed(home: &Path, name: &str) -> Option<(String, String)> {
     let output = plugin(home, &["list", "--json"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    let item = told["items"].as_array().expect("items").iter().find(|item| item["name"] == name)?;
+    let output: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let item = output["items"].as_array().expect("items").iter().find(|item| item["name"] == name)?;
     let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
     Some((text("state"), text("reason")))
 }
@@ -162,11 +162,11 @@ fn disable_does_not_claim_what_no_server_confirmed() {
     fs::write(other.join("good.wasm"), good()).expect("written");
     let _server = Process::serve(home.path());
     let said = plugin(home.path(), &["disable", "good", "--plugins", "others"]);
-    let told = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.status.code() == Some(1) && told.contains("is not affected"), "{said:?}");
+    let output = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.code() == Some(1) && output.contains("is not affected"), "{said:?}");
     let said = plugin(home.path(), &["enable", "good"]);
-    let told = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.status.success() && told.contains("reports it as active"), "{said:?}");
+    let output = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && output.contains("reports it as active"), "{said:?}");
 }
 
 #[test]

@@ -253,14 +253,14 @@ async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder()
     let server = Server::start(Some(0.2)).await;
     let (dir, file) = (server.app.dir.path().join("plugins"), server.app.dir.path().join("guard.wasm"));
     fs::write(&file, second()).expect("written");
-    let told = |more: &[&str]| {
+    let replayed = |more: &[&str]| {
         let [file, dir] = [&file, &dir].map(|path| path.to_str().expect("utf-8"));
         let (code, text, errors) =
             leadwire(&server.app, &[&["plugin", "replay", file, "--plugins", dir], more].concat());
         (code.unwrap_or_else(|| panic!("{errors}")), text)
     };
     let replay = |against: &str| {
-        let (code, text) = told(&["--json", "--against", against]);
+        let (code, text) = replayed(&["--json", "--against", against]);
         let report: Value = serde_json::from_str(&text).expect("is JSON");
         (code, report["comparedWith"].clone())
     };
@@ -276,7 +276,7 @@ async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder()
     server.order("rollback").await.expect(StatusCode::OK);
     assert_eq!(replay("active"), (1, first.clone()));
 
-    let (_, text) = told(&[]);
+    let (_, text) = replayed(&[]);
     let generation = server.app.app().plugins().generation();
     let opponent = format!(
         "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is in force\n",
@@ -448,7 +448,7 @@ fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes
     fs::write(yard.data().join(format!("plugin-state/kept/{hash}.wasm")), "damaged").expect("written");
     let refused =
         plugins.shift("guard", RolloutCommand::RollBack { from: None }).expect_err("there is nothing to bring back");
-    assert!(matches!(&refused, RolloutError::NotKept(why) if why.contains("is damaged")), "{refused}");
+    assert!(matches!(&refused, RolloutError::NotStored(why) if why.contains("is damaged")), "{refused}");
     for plugins in [plugins, yard.open(None)] {
         let status = plugins.status().remove(0);
         assert_eq!(

@@ -256,9 +256,9 @@ async fn the_golden_recording_is_what_the_server_emits() {
     if std::env::var_os("LEADWIRE_TEST_RECORD").is_some() {
         fs::write(&file, &printed).expect("written");
     }
-    let kept = fs::read_to_string(&file).expect("there");
-    for (line, (kept, now)) in kept.lines().zip(printed.lines()).enumerate() {
-        assert_eq!(kept, now, "line {} of {}", line + 1, file.display());
+    let recorded = fs::read_to_string(&file).expect("there");
+    for (line, (recorded, now)) in recorded.lines().zip(printed.lines()).enumerate() {
+        assert_eq!(recorded, now, "line {} of {}", line + 1, file.display());
     }
-    assert_eq!(kept.lines().count(), printed.lines().count());
+    assert_eq!(recorded.lines().count(), printed.lines().count());
 }

@@ -99,22 +99,22 @@ async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
     let free = app.lead(json!({"title": "Free"})).await;
     sales.post(&format!("{}/assign", path(&free)), json!({"ownerId": me.id})).await.expect(StatusCode::OK);
 
-    let told = |value: &Value| {
+    let names_me = |value: &Value| {
         let text = value.to_string();
         text.contains(&me.id.to_string()) || text.contains(&me.email)
     };
     for name in ["lead:created", "lead:updated", "activity:created", "lead:created", "lead:assigned"] {
         let event = viewer.event(name).await;
-        assert!(!told(&event), "{name} {event}");
+        assert!(!names_me(&event), "{name} {event}");
         if name != "activity:created" {
-            assert_eq!(told(&admin.event(name).await), event["lead"]["title"] != "Free" || name == "lead:assigned");
+            assert_eq!(names_me(&admin.event(name).await), event["lead"]["title"] != "Free" || name == "lead:assigned");
         }
     }
     let viewer = app.client(Role::Viewer);
     for list in ["history", "activities"] {
         let page = viewer.get(&format!("{}/{list}", path(&lead))).await.expect(StatusCode::OK);
-        assert!(!told(&page) && page["items"][0].is_object(), "{page}");
-        assert!(told(&sales.get(&format!("{}/{list}", path(&lead))).await.expect(StatusCode::OK)));
+        assert!(!names_me(&page) && page["items"][0].is_object(), "{page}");
+        assert!(names_me(&sales.get(&format!("{}/{list}", path(&lead))).await.expect(StatusCode::OK)));
     }
 }
 
@@ -210,12 +210,12 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
             None => drop(reply.expect(StatusCode::OK)),
         }
     }
-    assert!(explained.iter().any(|told| told["payload"]["lead"]["title"] == "Free"), "{explained:?}");
+    assert!(explained.iter().any(|explanation| explanation["payload"]["lead"]["title"] == "Free"), "{explained:?}");
 
     // Nobody can paint a lead: both effects are parked, and one of them is about a lead that is not for this eye.
     loop {
-        let standings = app.app().standings().await.expect("standings");
-        if standings["notes"].parked == 2 {
+        let stats = app.app().follower_stats().await.expect("stats");
+        if stats["notes"].parked == 2 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -234,8 +234,8 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
     // What is told goes by who has the lead now, and who had it then.
     let give = json!({"ownerId": app.user(Role::Sales).id});
     app.client(Role::Manager).post(&format!("{}/assign", path(&free)), give).await.expect(StatusCode::OK);
-    for told in explained {
-        let path = format!("/api/events/{}/explain?role=SALES", told["seq"]);
+    for explanation in explained {
+        let path = format!("/api/events/{}/explain?role=SALES", explanation["seq"]);
         admin.get(&path).await.refused(404, "event_not_found");
     }
 }
@@ -249,16 +249,16 @@ async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exis
     let app = TestApp::with(|config| config.visibility.sales = Scope::Own).await;
     let theirs = app.lead(json!({"title": "Theirs"})).await;
     let mut sales = connect(&app, Role::Sales).await.hearing_viewers();
-    let mut told = Vec::new();
+    let mut acks = Vec::new();
     for id in [theirs["id"].as_str().expect("an id"), "018f3f3e-0000-7000-8000-000000000001", "no id at all"] {
         for since in [json!(null), json!(0)] {
             let ack = sales.call("lead:subscribe", json!({"leadId": id, "since": since})).await;
             assert_eq!((&ack["ok"], &ack["leadId"]), (&json!(true), &json!(id)), "{ack}");
             assert_eq!(sales.event("lead:subscribed").await, json!({"leadId": id}));
-            told.push((ack["seq"].clone(), ack.as_object().map(serde_json::Map::len)));
+            acks.push((ack["seq"].clone(), ack.as_object().map(serde_json::Map::len)));
         }
     }
-    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+    assert!(acks.iter().all(|ack| *ack == acks[0]), "{acks:?}");
     let note = json!({"type": "NOTE", "body": "psst"});
     app.client(Role::Admin)
         .post(&format!("{}/activities", path(&theirs)), note.clone())
@@ -304,15 +304,15 @@ async fn a_plugin_is_asked_who_may_follow_a_lead_before_anything_is_sent_of_it()
     .await;
     let give = json!({"ownerId": app.user(Role::Sales).id});
     app.client(Role::Admin).post(&format!("{}/assign", path(&theirs)), give).await.expect(StatusCode::OK);
-    let mut told = Vec::new();
-    while told.len() < 3 {
+    let mut events = Vec::new();
+    while events.len() < 3 {
         let (name, event) = sales.next().await;
         assert_ne!(name, "activity:created", "{event}");
         if ["error", "lead:assigned", "notification"].contains(&name.as_str()) {
-            told.push((name, event));
+            events.push((name, event));
         }
     }
-    let (_, error) = &told[0];
+    let (_, error) = &events[0];
     assert_eq!(
         (&error["code"], &error["message"], &error["leadId"]),
         (&json!("forbidden"), &json!("not through here"), &json!(id))

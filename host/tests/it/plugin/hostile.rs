@@ -97,8 +97,8 @@ async fn ten_thousand_hostile_inputs_are_refused_and_cost_nothing() {
     let url = server.url(&format!("/api/leads/{}", target.lead));
     let answer = http.patch(url).bearer_auth(&target.token).json(&title).send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
-    let told = canary.event("lead:updated").await.expect("the canary lives");
-    assert_eq!(told["lead"]["title"], "The end");
+    let event = canary.event("lead:updated").await.expect("the canary lives");
+    assert_eq!(event["lead"]["title"], "The end");
 }
 
 /// What is wrong with how the server took it.

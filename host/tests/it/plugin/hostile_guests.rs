@@ -43,8 +43,8 @@ async fn updated(client: &mut SocketClient) -> Value {
     loop {
         match client.next().await {
             (name, _) if name == "sync:reset" => {}
-            (name, told) if name == "lead:updated" => return told,
-            (name, told) => panic!("{name} {told}"),
+            (name, event) if name == "lead:updated" => return event,
+            (name, event) => panic!("{name} {event}"),
         }
     }
 }
@@ -109,9 +109,13 @@ impl Scene {
         let title = format!("Roof {}", self.title);
         let changed = self.app.client(Role::Admin).patch(&self.path(), json!({"title": title})).await;
         assert_eq!(changed.expect(StatusCode::OK)["title"], *title, "{what}");
-        let (told, guarded) = (updated(&mut self.admin).await, updated(&mut self.sales).await);
-        assert_eq!((&told["lead"]["title"], &guarded["lead"]["title"]), (&json!(title), &json!(title)), "{what}");
-        assert_eq!((&told["lead"]["email"], guarded["lead"].get("email")), (&json!("bob@example.com"), None), "{what}");
+        let (event, guarded) = (updated(&mut self.admin).await, updated(&mut self.sales).await);
+        assert_eq!((&event["lead"]["title"], &guarded["lead"]["title"]), (&json!(title), &json!(title)), "{what}");
+        assert_eq!(
+            (&event["lead"]["email"], guarded["lead"].get("email")),
+            (&json!("bob@example.com"), None),
+            "{what}"
+        );
     }
 
     /// What is parked of the hostile plugin, once it was asked about all that happened.
@@ -199,19 +203,19 @@ async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
         scene.faulted("filter", harm).await;
     }
     scene.set("filter", "none").await;
-    let told = async {
+    let received = async {
         // What the last one held may come before that, and nothing else may.
         loop {
             match viewer.next().await {
                 (name, _) if name == "sync:reset" => return,
-                (name, told) => assert_eq!(told["lead"]["title"], format!("Roof {}", scene.title), "{name}"),
+                (name, event) => assert_eq!(event["lead"]["title"], format!("Roof {}", scene.title), "{name}"),
             }
         }
     };
-    timeout(PATIENCE, told).await.expect("in time");
+    timeout(PATIENCE, received).await.expect("in time");
     scene.works("after the harm").await;
-    let told = viewer.event("lead:updated").await;
-    assert_eq!((&told["lead"]["title"], told["lead"].get("email")), (&json!(format!("Roof {}", scene.title)), None));
+    let event = viewer.event("lead:updated").await;
+    assert_eq!((&event["lead"]["title"], event["lead"].get("email")), (&json!(format!("Roof {}", scene.title)), None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

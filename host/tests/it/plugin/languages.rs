@@ -212,8 +212,8 @@ fn a_script_that_follows_the_log_keeps_a_state_and_says_what_went_wrong() {
         let Some(loaded) = Loaded::open(name, "") else { return };
         let followers = loaded.plugins.followers();
         assert_eq!(followers.iter().map(|follower| follower.name.as_str()).collect::<Vec<_>>(), [name]);
-        for (kept, expected) in [(None, "1"), (Some("1"), "2"), (Some("41"), "42")] {
-            let outcome = loaded.plugins.after(name, &occasion("lead:created", kept)).expect("an answer");
+        for (state, expected) in [(None, "1"), (Some("1"), "2"), (Some("41"), "42")] {
+            let outcome = loaded.plugins.after(name, &occasion("lead:created", state)).expect("an answer");
             let outcome = outcome.expect("it wants to be told");
             assert_eq!((outcome.effects.len(), outcome.state.as_deref()), (0, Some(expected)), "{name}");
         }

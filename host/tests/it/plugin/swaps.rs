@@ -133,26 +133,26 @@ async fn a_thousand_swaps_under_load_lose_no_event_and_leak_no_memory() {
 /// What the client knows next: an event, which has to be the one after what it knew; or the lead, fetched again because
 /// another set of plugins is in force.
 async fn next(client: &mut SocketClient, seen: &mut usize, fetch: &impl AsyncFn() -> Value) -> Value {
-    let number = |told: &Value| -> usize {
-        told["lead"]["title"].as_str().and_then(|title| title.strip_prefix("T ")?.parse().ok()).unwrap_or_default()
+    let number = |event: &Value| -> usize {
+        event["lead"]["title"].as_str().and_then(|title| title.strip_prefix("T ")?.parse().ok()).unwrap_or_default()
     };
     loop {
         match client.next().await {
             (name, _) if name == "sync:reset" => {
-                let told = fetch().await;
-                if number(&told) > *seen {
-                    *seen = number(&told);
-                    return told;
+                let event = fetch().await;
+                if number(&event) > *seen {
+                    *seen = number(&event);
+                    return event;
                 }
             }
-            (name, told) if name == "lead:updated" && number(&told) > *seen => {
+            (name, event) if name == "lead:updated" && number(&event) > *seen => {
                 *seen += 1;
-                assert_eq!(number(&told), *seen);
-                return told;
+                assert_eq!(number(&event), *seen);
+                return event;
             }
             // It was in what was fetched.
             (name, _) if name == "lead:updated" => {}
-            (name, told) => panic!("{name} {told}"),
+            (name, event) => panic!("{name} {event}"),
         }
     }
 }

@@ -30,7 +30,7 @@ fn plugin(arguments: &[&str], dir: &Path) -> Output {
 }
 
 #[track_caller]
-fn told(output: &Output, code: i32) -> Value {
+fn json_of(output: &Output, code: i32) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{}{said}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&output.stdout).expect("stdout is JSON and nothing else")
@@ -48,7 +48,7 @@ fn check(bytes: &[u8], settings: &str, more: &[&str]) -> (Output, tempfile::Temp
     (plugin(&[&["check", "guest.wasm"], more].concat(), dir.path()), dir)
 }
 
-fn standing<'r>(report: &'r Value, name: &str) -> &'r Value {
+fn check_named<'r>(report: &'r Value, name: &str) -> &'r Value {
     let checks = report["checks"].as_array().expect("a list");
     checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}: {report}"))
 }
@@ -57,7 +57,7 @@ fn standing<'r>(report: &'r Value, name: &str) -> &'r Value {
 fn a_good_component_passes_every_check_and_is_timed() {
     let guest = Guest::redactor("guest").version("2.1.0").fields(["/lead/status"]).build();
     let (output, dir) = check(&guest, "", &["--json", "--seed", "7", "--fuzz", "100"]);
-    let report = told(&output, 0);
+    let report = json_of(&output, 0);
     assert_eq!(
         (&report["ok"], &report["plugin"], &report["version"]),
         (&json!(true), &json!("guest"), &json!("2.1.0"))
@@ -139,13 +139,13 @@ fn each_way_of_being_broken_fails_the_check_of_that_name_and_says_how_to_mend_it
     ];
     for (name, bytes, settings, why) in cases {
         let (output, _dir) = check(&bytes, settings, &["--json"]);
-        let report = told(&output, 1);
-        let failed = standing(&report, name);
+        let report = json_of(&output, 1);
+        let failed = check_named(&report, name);
         assert_eq!((&failed["state"], &report["ok"]), (&json!("failed"), &json!(false)), "{name}: {report}");
         assert!(failed["detail"].as_str().is_some_and(|detail| detail.contains(why)), "{name}: {failed}");
         assert!(failed["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{name}: {failed}");
         if ["file", "describe", "init"].contains(&name) {
-            assert_eq!(standing(&report, "golden")["state"], "skipped", "{report}");
+            assert_eq!(check_named(&report, "golden")["state"], "skipped", "{report}");
         }
     }
 }
@@ -157,7 +157,7 @@ fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_f
                   (then (if (i32.gt_u (i32.load offset=12 (local.get 2)) (i32.const 3000)) (then unreachable))))",
     );
     let guest = guest.fields(["/lead"]).build();
-    let fuzzed = || standing(&told(&check(&guest, "", &["--json", "--seed", "3"]).0, 1), "fuzzed").clone();
+    let fuzzed = || check_named(&json_of(&check(&guest, "", &["--json", "--seed", "3"]).0, 1), "fuzzed").clone();
     assert_eq!(fuzzed(), fuzzed());
 
     let dir = tempfile::tempdir().expect("a folder");
@@ -175,8 +175,8 @@ fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are(
     fs::write(dir.path().join("guest.wasm"), Guest::redactor("guest").build()).expect("written");
     let checked = |more: &[&str]| {
         let arguments = [&["check", "guest.wasm", "--fuzz", "10", "--json"], more].concat();
-        let report = told(&plugin(&arguments, dir.path()), 0);
-        let detail = standing(&report, "latency")["detail"].as_str().expect("text").to_owned();
+        let report = json_of(&plugin(&arguments, dir.path()), 0);
+        let detail = check_named(&report, "latency")["detail"].as_str().expect("text").to_owned();
         let budget = detail.rsplit("it has ").next().expect("the last part").to_owned();
         assert_eq!(format!("{} ms", report["limits"]["timeoutMs"]), budget, "{report}");
         (budget, report["limitsFrom"].as_str().expect("text").to_owned())
@@ -202,7 +202,7 @@ fn a_bench_tells_each_hook_beside_an_empty_call() {
     let dir = tempfile::tempdir().expect("a folder");
     let guest = Guest::redactor("guest").enrich([set("/lead/x", "1")]).authorize(None).build();
     fs::write(dir.path().join("guest.wasm"), guest).expect("written");
-    let measured = told(&plugin(&["bench", "guest.wasm", "--calls", "300", "--json"], dir.path()), 0);
+    let measured = json_of(&plugin(&["bench", "guest.wasm", "--calls", "300", "--json"], dir.path()), 0);
     assert_eq!((&measured["empty"]["hook"], &measured["empty"]["calls"]), (&json!("describe"), &json!(300)));
     let hooks = measured["hooks"].as_array().expect("a list");
     let names: Vec<&Value> = hooks.iter().map(|figures| &figures["hook"]).collect();
@@ -220,7 +220,7 @@ fn a_bench_tells_each_hook_beside_an_empty_call() {
     assert_eq!(text.contains("debug build"), cfg!(debug_assertions), "{text}");
 
     fs::write(dir.path().join("guest.wasm"), doing("unreachable").build()).expect("written");
-    let failed = told(&plugin(&["bench", "guest.wasm", "--calls", "10", "--json"], dir.path()), 1);
+    let failed = json_of(&plugin(&["bench", "guest.wasm", "--calls", "10", "--json"], dir.path()), 1);
     assert!(failed["error"].as_str().is_some_and(|why| why.contains("filter about lead:created")), "{failed}");
 }
 
@@ -236,7 +236,8 @@ fn the_samples_do_what_their_cases_say() {
         ("audit-webhook", 3),
     ];
     for (name, number) in cases {
-        let results = told(&plugin(&["test", &format!("plugins/{name}"), "--cases-only", "--json"], repository()), 0);
+        let results =
+            json_of(&plugin(&["test", &format!("plugins/{name}"), "--cases-only", "--json"], repository()), 0);
         let cases = results["cases"].as_array().expect("a list");
         assert!(cases.len() >= number && cases.iter().all(|case| case["ok"] == true), "{results}");
         assert_eq!(results["native"], Value::Null);
@@ -277,7 +278,7 @@ fn a_list_tells_of_the_folder_and_of_the_running_server() {
     let data = dir.path().join("data");
     let list = || {
         let arguments = ["list", "--json", "--plugins", "plugins", "--data-dir", data.to_str().expect("text")];
-        told(&plugin(&arguments, dir.path()), 0)
+        json_of(&plugin(&arguments, dir.path()), 0)
     };
     let states = |list: &Value| -> Vec<(String, String)> {
         let text = |item: &Value, key: &str| item[key].as_str().expect("text").to_owned();
@@ -366,7 +367,7 @@ async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
     // The cases it starts with pass, and one that does not is told where it differs.
     let test =
         |arguments: &[&str]| leadwire(arguments, &home).env("CARGO_TARGET_DIR", &target).output().expect("starts");
-    let good = told(&test(&["test", "--json"]), 0);
+    let good = json_of(&test(&["test", "--json"]), 0);
     assert_eq!((&good["native"], good["cases"].as_array().map(Vec::len)), (&json!("ok"), Some(2)), "{good}");
     let case = json!({
         "name": "wrong", "hook": "filter", "event": "lead:read", "lead": {"phone": "12"},

@@ -122,18 +122,18 @@ async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_an
     let bad = sales.post("/api/leads", json!({"title": "X", "email": "kim@berg.example"})).await;
     let bad = bad.expect(StatusCode::CREATED);
     let (admin, manager, path) = (app.client(Role::Admin), app.client(Role::Manager), path(&bad));
-    let told = |reply: Reply, version: u64| {
+    let withheld = |reply: Reply, version: u64| {
         let etag = reply.header("etag").to_owned();
         let body = reply.expect(StatusCode::OK);
         assert_eq!(body, json!({"id": bad["id"], "version": version, "withheld": true}));
         assert_eq!(etag, format!("\"{version}\""));
     };
     admin.get(&path).await.refused(503, "plugin_unavailable");
-    told(admin.patch(&path, json!({"source": "web"})).await, 2);
-    told(admin.post(&format!("{path}/assign"), json!({"ownerId": null})).await, 3);
+    withheld(admin.patch(&path, json!({"source": "web"})).await, 2);
+    withheld(admin.post(&format!("{path}/assign"), json!({"ownerId": null})).await, 3);
     admin.delete(&path).await.expect(StatusCode::NO_CONTENT);
     admin.delete(&path).await.refused(404, "lead_not_found");
-    told(admin.post(&format!("{path}/restore"), json!({})).await, 4);
+    withheld(admin.post(&format!("{path}/restore"), json!({})).await, 4);
     let note = admin.post(&format!("{path}/activities"), json!({"type": "NOTE", "body": "who?"})).await;
     let note = note.expect(StatusCode::CREATED);
     assert_eq!(note, json!({"id": note["id"], "withheld": true}));
@@ -229,10 +229,10 @@ async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict(
     for title in ["X", "Yard 2", "X2", "Yard 3"] {
         assert_eq!(manager.event("lead:updated").await["lead"]["title"], title, "nobody else is concerned");
     }
-    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
-    let hold = &told["holds"][0];
+    let plugins = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    let hold = &plugins["holds"][0];
     assert_eq!((&hold["leadId"], &hold["role"], &hold["all"]), (&bad["id"], &json!("VIEWER"), &json!(false)));
-    assert_eq!((&hold["plugin"], &hold["firstSeq"], &told["holds"][1]), (&json!("v"), &json!(3), &Value::Null));
+    assert_eq!((&hold["plugin"], &hold["firstSeq"], &plugins["holds"][1]), (&json!("v"), &json!(3), &Value::Null));
 
     rename(&app, &bad, "Attic 2").await;
     for socket in [&mut viewer, &mut late] {
@@ -243,8 +243,8 @@ async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict(
     assert_eq!((titles(&page), page.get("withheld")), (vec!["Attic 2", "Yard 3"], None));
     rename(&app, &bad, "Attic 3").await;
     assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Attic 3");
-    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
-    assert_eq!(told["holds"], json!([]));
+    let plugins = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    assert_eq!(plugins["holds"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,8 +305,8 @@ async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
     let good = lead(&app, "Attic").await;
     let mut manager = connect(&app, Role::Manager).await;
     let ack = manager.call("lead:update", json!({"leadId": good["id"], "patch": {"title": "X"}})).await;
-    let told = json!({"id": good["id"], "version": 2, "withheld": true});
-    assert_eq!((&ack["ok"], &ack["lead"]), (&json!(true), &told), "{ack}");
+    let withheld = json!({"id": good["id"], "version": 2, "withheld": true});
+    assert_eq!((&ack["ok"], &ack["lead"]), (&json!(true), &withheld), "{ack}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,6 +331,6 @@ async fn a_plugin_is_tried_on_old_leads_before_it_takes_part() {
     until_true("it is loaded", || status().iter().any(|it| it.state == leadwire::plugin::PluginState::Active)).await;
     let trial = status()[0].trial.clone().expect("there was one");
     assert_eq!((trial.leads, trial.failed), (2, 0));
-    let told = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
-    assert_eq!(told["items"][0]["trial"]["leads"], 2);
+    let plugins = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
+    assert_eq!(plugins["items"][0]["trial"]["leads"], 2);
 }

@@ -662,9 +662,9 @@ async fn a_server_that_stops_says_so_sends_what_it_has_and_lets_nobody_in() {
     let stopping = tokio::spawn(app.server.shutdown());
     let mut is_first = true;
     for mut socket in sockets {
-        let mut told = [socket.next().await.0, socket.next().await.0];
-        told.sort();
-        assert_eq!(told, ["lead:created", "server:draining"]);
+        let mut names = [socket.next().await.0, socket.next().await.0];
+        names.sort();
+        assert_eq!(names, ["lead:created", "server:draining"]);
         if std::mem::take(&mut is_first) {
             let ready = client.get("/readyz").await;
             assert_eq!(

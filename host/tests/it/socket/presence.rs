@@ -63,7 +63,7 @@ fn viewers(app: &TestApp, lead: &str, roles: &[Role]) -> Value {
 }
 
 /// The next `lead:viewers`, whatever else comes before it.
-async fn told(client: &mut SocketClient) -> Value {
+async fn next_list(client: &mut SocketClient) -> Value {
     loop {
         let (name, payload) = client.next().await;
         if name == "lead:viewers" {
@@ -170,7 +170,7 @@ async fn what_happens_within_the_interval_is_told_in_one_and_nothing_of_what_und
     let mut manager = join(&app, Role::Manager).await;
     look(&mut manager, &lead).await;
     admin.event("lead:viewers").await;
-    let told = Instant::now();
+    let sent = Instant::now();
 
     let (mut sales, mut viewer) = (join(&app, Role::Sales).await, join(&app, Role::Viewer).await);
     look(&mut sales, &lead).await;
@@ -181,7 +181,7 @@ async fn what_happens_within_the_interval_is_told_in_one_and_nothing_of_what_und
         viewers(&app, &lead, &[Role::Admin, Role::Manager, Role::Viewer]),
         "who came and went is not spoken of"
     );
-    assert!(told.elapsed() >= Duration::from_millis(1900), "{:?}", told.elapsed());
+    assert!(sent.elapsed() >= Duration::from_millis(1900), "{:?}", sent.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,14 +291,14 @@ async fn who_may_not_see_a_lead_is_neither_told_of_its_viewers_nor_one_of_them()
     };
     assign(json!(app.user(Role::Sales).id)).await;
     let both = viewers(&app, &lead, &[Role::Admin, Role::Sales]);
-    assert_eq!((told(&mut admin).await, told(&mut sales).await), (both.clone(), both));
+    assert_eq!((next_list(&mut admin).await, next_list(&mut sales).await), (both.clone(), both));
     assign(Value::Null).await;
-    assert_eq!(told(&mut admin).await, alone);
+    assert_eq!(next_list(&mut admin).await, alone);
     while sales.next().await.0 != "lead:revoked" {}
     sales.event("notification").await;
     let mut manager = join(&app, Role::Manager).await;
     look(&mut manager, &lead).await;
-    assert_eq!(told(&mut admin).await, viewers(&app, &lead, &[Role::Admin, Role::Manager]));
+    assert_eq!(next_list(&mut admin).await, viewers(&app, &lead, &[Role::Admin, Role::Manager]));
     sales.expect_silence().await;
 }
 
@@ -312,13 +312,13 @@ async fn a_lead_that_is_not_there_has_no_viewers_until_it_is() {
     sales.subscribe(&lead).await;
     let restore = format!("{path}/restore");
     admin.post(&restore, json!({})).await.expect(StatusCode::OK);
-    assert_eq!(told(&mut sales).await, viewers(&app, &lead, &[Role::Sales]));
+    assert_eq!(next_list(&mut sales).await, viewers(&app, &lead, &[Role::Sales]));
     // One that is hidden and one that never was are told apart by nobody.
     sales.subscribe("0190a8c1-7b4e-7c3a-9f11-3a5d0c6f2b10").await;
     sales.subscribe("lead-123").await;
     let mut viewer = join(&app, Role::Viewer).await;
     look(&mut viewer, &lead).await;
-    assert_eq!(told(&mut sales).await, viewers(&app, &lead, &[Role::Sales, Role::Viewer]));
+    assert_eq!(next_list(&mut sales).await, viewers(&app, &lead, &[Role::Sales, Role::Viewer]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,7 +332,7 @@ async fn a_user_who_is_logged_out_or_deactivated_or_moved_to_a_role_without_sigh
         let token = app.login(&user.email).await;
         let mut socket = connect(&app, Transport::WebSocket, &token).await;
         assert_eq!(look(&mut socket, &lead).await["total"], 2);
-        assert_eq!(told(&mut admin).await["total"], 2);
+        assert_eq!(next_list(&mut admin).await["total"], 2);
         let path = format!("/api/users/{}", user.id);
         match end {
             "logout" => {
@@ -341,7 +341,7 @@ async fn a_user_who_is_logged_out_or_deactivated_or_moved_to_a_role_without_sigh
             "deactivation" => drop(root.patch(&path, json!({"active": false})).await.expect(StatusCode::OK)),
             _ => drop(root.patch(&path, json!({"role": "VIEWER"})).await.expect(StatusCode::OK)),
         }
-        assert_eq!(told(&mut admin).await, alone, "{end}");
+        assert_eq!(next_list(&mut admin).await, alone, "{end}");
         let is_online = online(&root).await.iter().any(|name| name == end);
         assert_eq!(is_online, end != "deactivation", "{end}");
     }
@@ -355,7 +355,7 @@ async fn a_viewers_new_name_is_told() {
     look(&mut admin, &lead).await;
     let path = format!("/api/users/{}", app.user(Role::Admin).id);
     app.client(Role::Admin).patch(&path, json!({"name": "Ann"})).await.expect(StatusCode::OK);
-    assert_eq!(told(&mut admin).await["users"][0]["name"], "Ann");
+    assert_eq!(next_list(&mut admin).await["users"][0]["name"], "Ann");
     assert_eq!(online(&app.client(Role::Admin)).await, ["Ann"]);
 }
 

@@ -80,7 +80,7 @@ async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
     let other = app.add_user("other", Role::Sales).await;
     let lead = id(&app.lead(json!({"title": "Secret", "email": "secret@example.com"})).await);
     let gone = id(&app.lead(json!({"title": "Secret", "phone": "secret"})).await);
-    let kept = id(&app.lead(json!({"title": "Known"})).await);
+    let known = id(&app.lead(json!({"title": "Known"})).await);
     let path = format!("/api/leads/{lead}");
     app.client(Role::Admin).patch(&path, json!({"title": "Secret still"})).await.expect(StatusCode::OK);
     assign(&app, &lead, Some(&other)).await;
@@ -99,7 +99,7 @@ async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
     let expected: [&str; 6] =
         ["lead:created", "lead:revoked", "lead:created", "lead:updated", "lead:assigned", "lead:deleted"];
     assert_eq!(lines.values().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected);
-    assert_eq!(lines[&3].1["lead"]["id"], json!(kept));
+    assert_eq!(lines[&3].1["lead"]["id"], json!(known));
 
     // What was taken away and given back is told in full again.
     assign(&app, &lead, None).await;
@@ -269,16 +269,16 @@ async fn explain_tells_the_live_verdict_and_that_of_a_replay_now() {
         (6, "role=MANAGER".into(), "sent", "revoked", Some("the lead is deleted")),
         (7, "role=MANAGER".into(), "sent", "sent", None),
     ] {
-        let told = explain(seq, whom.clone()).await;
-        let verdicts = (told["outcome"].as_str(), told["replay"]["outcome"].as_str());
-        assert_eq!(verdicts, (Some(live), Some(replay)), "{seq} {whom}: {told}");
-        assert_eq!(told["replay"]["reason"].as_str(), reason, "{seq} {whom}");
+        let explanation = explain(seq, whom.clone()).await;
+        let verdicts = (explanation["outcome"].as_str(), explanation["replay"]["outcome"].as_str());
+        assert_eq!(verdicts, (Some(live), Some(replay)), "{seq} {whom}: {explanation}");
+        assert_eq!(explanation["replay"]["reason"].as_str(), reason, "{seq} {whom}");
     }
     // What no replay reaches over any more is said so.
     fs::write(app.dir.path().join("plugins/guard.wasm"), Guest::redactor("guard").build()).expect("written");
     let plugins = app.app().plugins();
     until_true("the plugin is in force", || plugins.status().iter().any(|status| status.state == PluginState::Active))
         .await;
-    let told = explain(1, "role=SALES".into()).await;
-    assert_eq!((&told["outcome"], &told["replay"]["outcome"]), (&json!("sent"), &json!("reset")));
+    let explanation = explain(1, "role=SALES".into()).await;
+    assert_eq!((&explanation["outcome"], &explanation["replay"]["outcome"]), (&json!("sent"), &json!("reset")));
 }

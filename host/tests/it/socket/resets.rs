@@ -288,8 +288,8 @@ async fn a_socket_that_waits_for_a_failing_plugin_is_reset_when_that_is_replaced
     let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
     app.client(Role::Admin).patch(&path, json!({"title": "Barn"})).await.expect(StatusCode::OK);
     put(&app, "guard", &hiding("/lead/email"));
-    let told = async { while viewer.next().await.0 != "sync:reset" {} };
-    timeout(PATIENCE, told).await.expect("in time");
+    let reset = async { while viewer.next().await.0 != "sync:reset" {} };
+    timeout(PATIENCE, reset).await.expect("in time");
     app.client(Role::Admin).patch(&path, json!({"title": "Shed"})).await.expect(StatusCode::OK);
     assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Shed");
 }

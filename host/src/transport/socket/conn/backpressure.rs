@@ -28,7 +28,7 @@ use crate::transport::{
     event_names::{self, Payload, SEPARATOR},
     limits,
     socket::conn::{
-        close_transport::{hang_up_on, unless_hung_up},
+        close_transport::{close_session_transport, unless_closed},
         query::{EngineQuery, is_for_engine},
         sessions::{EngineSession, EngineSessions, MAX_BYTES, MAX_PACKETS, RequestGuard},
     },
@@ -98,7 +98,7 @@ pub(crate) async fn watch(State(engine_sessions): State<EngineSessions>, mut req
             if is_post { engine_session.look_at_post(request, engine_sessions.0.max_payload).await } else { request };
         next.run(request).await
     };
-    let answer = unless_hung_up(&engine_session.hung_up, answer);
+    let answer = unless_closed(&engine_session.closing, answer);
     let response = if is_post {
         // A post is answered once it is read, and socketioxide would wait for its body for ever.
         match timeout(POST_TIMEOUT, answer).await {
@@ -178,9 +178,9 @@ impl EngineSession {
             if pace.take().is_ok() || !pace.refuse(std::time::Instant::now()) {
                 continue;
             }
-            if !self.hung_up.is_cancelled() {
+            if !self.closing.is_cancelled() {
                 limits::hit("packets");
-                hang_up_on(self);
+                close_session_transport(self);
             }
             return;
         }

@@ -21,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 use crate::transport::socket::conn::sessions::EngineSession;
 
 /// Closes the transport of a socket, whichever it is at this moment.
-pub(crate) fn hang_up(socket: &Socket) {
+pub(crate) fn close_transport(socket: &Socket) {
     if let Some(engine_session) = socket.req_parts().extensions.get::<Arc<EngineSession>>() {
-        hang_up_on(engine_session);
+        close_session_transport(engine_session);
     }
 }
 
 /// Closes the transport of a session, with a socket or without.
-pub(crate) fn hang_up_on(engine_session: &EngineSession) {
-    engine_session.hang_up();
+pub(crate) fn close_session_transport(engine_session: &EngineSession) {
+    engine_session.close_transport();
     // A lost WebSocket is noticed at once. The end of polling would be noticed by the heartbeat, much later; so the
     // engine is sent the packet that a polling client sends when it leaves. It answers 400 if there is a WebSocket by
     // now.
@@ -44,7 +44,7 @@ pub(crate) fn hang_up_on(engine_session: &EngineSession) {
 }
 
 /// Answers a request of a session, unless its transport was or is being closed.
-pub(crate) async fn unless_hung_up(ended: &CancellationToken, answer: impl Future<Output = Response>) -> Response {
+pub(crate) async fn unless_closed(ended: &CancellationToken, answer: impl Future<Output = Response>) -> Response {
     select! {
         biased;
         () = ended.cancelled() => (StatusCode::BAD_REQUEST, "the session has ended").into_response(),

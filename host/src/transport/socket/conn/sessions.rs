@@ -49,7 +49,7 @@ pub(crate) struct EngineSession {
     /// Bytes that its writer has handed over, counted like those that were sent.
     pub(crate) handed: AtomicU64,
     pub(crate) more_handed: Notify,
-    pub(crate) hung_up: CancellationToken,
+    pub(crate) closing: CancellationToken,
     /// Counts the session among the connections of its address.
     place: OnceLock<SlotGuard<IpAddr>>,
     handshakes: AtomicU32,
@@ -200,8 +200,8 @@ impl EngineSessions {
 
 impl EngineSession {
     /// Ends the session's WebSocket, if it has one; its requests are refused from now on.
-    pub(crate) fn hang_up(&self) {
-        self.hung_up.cancel();
+    pub(crate) fn close_transport(&self) {
+        self.closing.cancel();
         if let Some((connection, _)) = &self.progress.lock().web_socket {
             connection.cut();
         }
@@ -213,7 +213,7 @@ impl EngineSession {
     /// that packet also when a request failed and it is about to reconnect; if that request did not get here, the two
     /// cases look the same.
     pub(crate) fn parting(&self, is_closed: bool) -> DisconnectKind {
-        if self.hung_up.is_cancelled() {
+        if self.closing.is_cancelled() {
             return DisconnectKind::Lost;
         }
         let ending = self.progress.lock().web_socket.as_ref().and_then(|(connection, _)| connection.ending());
@@ -273,7 +273,7 @@ impl EngineSession {
         progress.before = progress.sent();
         progress.web_socket = Some((connection.clone(), connection.sent()));
         drop(progress);
-        if self.hung_up.is_cancelled() {
+        if self.closing.is_cancelled() {
             connection.cut();
         }
         self.polled.notify_waiters();

@@ -96,26 +96,26 @@ impl Roster {
     pub(crate) fn enter(&mut self, lead: LeadId, user: UserId, socket: u64) {
         let Some(person) = self.people.get_mut(&user) else { return };
         person.leads.insert(lead);
-        let stay = self.leads.entry(lead).or_default().entry(user).or_default();
-        stay.sockets.insert(socket);
-        if let Some((until, _)) = stay.lost.take() {
+        let visit = self.leads.entry(lead).or_default().entry(user).or_default();
+        visit.sockets.insert(socket);
+        if let Some((until, _)) = visit.lost.take() {
             self.lost.remove(&(until, user, lead));
         }
     }
 
     /// Ends the visit of a socket to a lead.
-    pub(crate) fn leave(&mut self, lead: LeadId, user: UserId, socket: u64, parting: Departure, now: Instant) {
-        let Some(stay) = self.leads.get_mut(&lead).and_then(|stays| stays.get_mut(&user)) else { return };
-        if !stay.sockets.remove(&socket) || !stay.sockets.is_empty() {
+    pub(crate) fn leave(&mut self, lead: LeadId, user: UserId, socket: u64, departure: Departure, now: Instant) {
+        let Some(visit) = self.leads.get_mut(&lead).and_then(|visits| visits.get_mut(&user)) else { return };
+        if !visit.sockets.remove(&socket) || !visit.sockets.is_empty() {
             return;
         }
-        match parting {
+        match departure {
             Departure::Lost(session) if self.lost.len() < MAX_LOST => {
                 let until = now + self.grace;
-                stay.lost = Some((until, session));
+                visit.lost = Some((until, session));
                 self.lost.insert((until, user, lead));
             }
-            Departure::Lost(_) | Departure::Left => self.end_stay(lead, user),
+            Departure::Lost(_) | Departure::Left => self.end_visit(lead, user),
         }
     }
 
@@ -152,12 +152,12 @@ impl Roster {
     pub(crate) fn end_session(&mut self, user: UserId, ended: Option<SessionId>) -> Vec<LeadId> {
         let Some(person) = self.people.get(&user) else { return Vec::new() };
         let is_over = |lead: &&LeadId| {
-            let stay = self.leads.get(lead).and_then(|stays| stays.get(&user));
-            let lost = stay.and_then(|stay| stay.lost);
+            let visit = self.leads.get(lead).and_then(|visits| visits.get(&user));
+            let lost = visit.and_then(|visit| visit.lost);
             lost.is_some_and(|(_, session)| ended.is_none() || session == ended)
         };
         let over: Vec<LeadId> = person.leads.iter().filter(is_over).copied().collect();
-        over.iter().for_each(|lead| self.end_stay(*lead, user));
+        over.iter().for_each(|lead| self.end_visit(*lead, user));
         over
     }
 
@@ -167,7 +167,7 @@ impl Roster {
         while let Some(&(until, user, lead)) = self.lost.first()
             && until <= now
         {
-            self.end_stay(lead, user);
+            self.end_visit(lead, user);
             left.push(lead);
         }
         while let Some(&(until, user)) = self.leaving.first()
@@ -180,9 +180,9 @@ impl Roster {
 
     /// Returns when the next grace period is over.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let stay = self.lost.first().map(|(until, ..)| *until);
+        let visit = self.lost.first().map(|(until, ..)| *until);
         let person = self.leaving.first().map(|(until, _)| *until);
-        stay.into_iter().chain(person).min()
+        visit.into_iter().chain(person).min()
     }
 
     /// Returns who looks at a lead, each user once, in no order. The caller has to check that they may see it.
@@ -198,12 +198,12 @@ impl Roster {
         active.map(|person| OnlineUser { user: person.user.clone(), since: person.since }).collect()
     }
 
-    fn end_stay(&mut self, lead: LeadId, user: UserId) {
-        if let Some(stays) = self.leads.get_mut(&lead) {
-            if let Some(Visit { lost: Some((until, _)), .. }) = stays.remove(&user) {
+    fn end_visit(&mut self, lead: LeadId, user: UserId) {
+        if let Some(visits) = self.leads.get_mut(&lead) {
+            if let Some(Visit { lost: Some((until, _)), .. }) = visits.remove(&user) {
                 self.lost.remove(&(until, user, lead));
             }
-            if stays.is_empty() {
+            if visits.is_empty() {
                 self.leads.remove(&lead);
             }
         }
@@ -218,7 +218,7 @@ impl Roster {
             self.leaving.remove(&(until, user));
         }
         let leads: Vec<LeadId> = person.leads.iter().copied().collect();
-        leads.into_iter().for_each(|lead| self.end_stay(lead, user));
+        leads.into_iter().for_each(|lead| self.end_visit(lead, user));
         self.people.remove(&user);
     }
 }
@@ -264,9 +264,9 @@ mod tests {
         roster.people.is_empty() && roster.leads.is_empty() && roster.lost.is_empty() && roster.leaving.is_empty()
     }
 
-    fn lose(roster: &mut Roster, socket: u64, parting: Departure, now: Instant) {
+    fn lose(roster: &mut Roster, socket: u64, departure: Departure, now: Instant) {
         for number in [1, 2] {
-            roster.leave(lead(number), user(1).id, socket, parting, now);
+            roster.leave(lead(number), user(1).id, socket, departure, now);
         }
         roster.depart(user(1).id, socket, now);
     }

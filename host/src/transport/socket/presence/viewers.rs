@@ -66,11 +66,11 @@ impl Viewers {
     pub async fn of(&self, user: &User, lead: LeadId) -> app::Result<Arc<RawValue>> {
         self.app.lead(&Actor::from(user), lead).await?;
         let lead = self.lead(lead).await?.ok_or(app::Error::NotFound("lead"))?;
-        let told = self.judge(&lead, &[user.role]);
-        if let Some(message) = told.message_for(user) {
+        let list = self.judge(&lead, &[user.role]);
+        if let Some(message) = list.message_for(user) {
             return Ok(message.body.clone());
         }
-        match told.slices.into_iter().next() {
+        match list.slices.into_iter().next() {
             Some((_, Slice::Held(unavailable))) => Err(unavailable.into()),
             _ => {
                 let message = "a plugin keeps from you who looks at this lead".into();
@@ -86,10 +86,10 @@ impl Viewers {
 
     /// Sends viewer lists to those who look at leads, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.tell_all()).await;
+        stop.run_until_cancelled(self.send_lists()).await;
     }
 
-    async fn tell_all(&self) {
+    async fn send_lists(&self) {
         let mut plugins = self.app.plugins().changed();
         loop {
             if plugins.has_changed().unwrap_or(false) {
@@ -98,7 +98,7 @@ impl Viewers {
             }
             let due = match self.presence.next() {
                 Ok(lead) => {
-                    self.tell(lead).await;
+                    self.send_list(lead).await;
                     yield_now().await;
                     continue;
                 }
@@ -122,12 +122,12 @@ impl Viewers {
     }
 
     /// Sends the viewers of a lead their list, as far as it is not the one that they know.
-    async fn tell(&self, lead: LeadId) {
+    async fn send_list(&self, lead: LeadId) {
         let Some(begun) = self.presence.begin(lead) else { return };
         match self.lead(lead).await {
             Ok(found) => {
-                let told = found.map(|found| self.judge(&found, &self.presence.roles(lead)));
-                self.presence.finish(lead, begun, told.as_ref()).await;
+                let list = found.map(|found| self.judge(&found, &self.presence.roles(lead)));
+                self.presence.finish(lead, begun, list.as_ref()).await;
             }
             Err(error) => {
                 debug!(%lead, "cannot read a lead for presence, retrying: {error}");

@@ -17,17 +17,17 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// Waits until the socket may not stay any longer; warns the client a while before its token expires.
 pub(crate) async fn over(client: &Client, now: impl Fn() -> Timestamp) -> Over {
-    let mut told = None;
+    let mut warned = None;
     loop {
         let Some(lease) = client.lease() else { return Over::SessionEnded };
         let left = lease.expires_at.since(now());
         if left.is_zero() {
             return Over::Expired;
         }
-        let notice = if told == Some(lease.since) { Duration::ZERO } else { lease.notice };
+        let notice = if warned == Some(lease.since) { Duration::ZERO } else { lease.notice };
         let wait = left.saturating_sub(notice);
         if wait.is_zero() {
-            told = Some(lease.since);
+            warned = Some(lease.since);
             let expiring = Message::new(EventName::AuthExpiring.as_str(), &json!({"expiresAt": lease.expires_at}));
             select! {
                 // The send queue may have no room for it in time.

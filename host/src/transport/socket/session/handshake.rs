@@ -30,7 +30,7 @@ use crate::{
             client::Client,
             commands,
             conn::{
-                close_transport::{hang_up, hang_up_on},
+                close_transport::{close_session_transport, close_transport},
                 sessions::{DisconnectKind, EngineSession},
             },
             context::{HandshakeContext, SocketContext, caller_address, origin},
@@ -110,7 +110,7 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
     // Checked first, because checking a token costs more than sending one.
     if caller.engine_session().is_some_and(|engine_session| engine_session.shake_hands() > context.limits.handshakes) {
         // No stock client makes another handshake: it closes the connection of a socket that was refused or left.
-        hang_up(&caller.socket);
+        close_transport(&caller.socket);
         return Err(ConnectRefusal::TooManyHandshakes);
     }
     let auth = caller.auth()?;
@@ -135,7 +135,7 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
         "userRole": user.role,
         "timestamp": context.app.now(),
         "seq": head,
-        "epoch": context.source.replay.epoch(),
+        "epoch": context.shared.replay.epoch(),
         "recovered": matches!(resumed, Resumed::From(_)),
         "tokenExpiresAt": credentials.expires_at,
     });
@@ -156,10 +156,10 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
     match resumed {
         Resumed::Fresh => {}
         Resumed::From(since) => client.resume(since),
-        Resumed::Impossible => greetings.push(context.source.reset_event(head)),
+        Resumed::Impossible => greetings.push(context.shared.reset_event(head)),
         Resumed::Invalid(invalid) => {
             greetings.push(Message::new("error", &SocketError::from(invalid).event(None)));
-            greetings.push(context.source.reset_event(head));
+            greetings.push(context.shared.reset_event(head));
         }
     }
     let (intake, inbox) = intake::queue(client.clone(), &context.settings, &context.limits);
@@ -177,20 +177,20 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
     let Some(Connected { inbox, mut greetings }) = inbox.lock().take() else { return };
     let user = client.user().id;
     if let Some(session) = client.lease().and_then(|lease| lease.session) {
-        for sibling in context.source.registry.siblings(user, session) {
+        for sibling in context.shared.registry.siblings(user, session) {
             sibling.note_sibling(&client);
             if let Some(engine_session) = sibling
                 .engine_session()
                 .filter(|engine_session| client.is_back() && context.is_given_up(engine_session))
             {
-                context.source.lose(&sibling);
-                hang_up_on(&engine_session);
+                context.shared.lose(&sibling);
+                close_session_transport(&engine_session);
             }
         }
     }
     // A client that is gone by now is closed, and enters no room.
-    context.source.registry.add(&client, [Room::Everyone, Room::User(user)].map(|room| (room, Seq::START)));
-    context.source.presence.arrive(&client, context.app.now());
+    context.shared.registry.add(&client, [Room::Everyone, Room::User(user)].map(|room| (room, Seq::START)));
+    context.shared.presence.arrive(&client, context.app.now());
     greetings.extend(rejoin(&context, &client).await);
     debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
     let transport = match socket.transport_type() {
@@ -199,7 +199,7 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
     };
     counter!("leadwire_connects_total", "transport" => transport).increment(1);
     let origin = origin(&socket);
-    let writer = Writer::new(client.clone(), socket, context.source.clone());
+    let writer = Writer::new(client.clone(), socket, context.shared.clone());
     tokio::spawn(writer.run(greetings));
     tokio::spawn(commands::run(context, client, origin, inbox));
 }
@@ -207,61 +207,61 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
 /// Restores the subscriptions that lost sockets of the login session left behind; returns what to tell the client.
 async fn rejoin(context: &HandshakeContext, client: &Arc<Client>) -> Vec<Message> {
     let Some(session) = client.lease().and_then(|lease| lease.session) else { return Vec::new() };
-    let SocketContext { lost_subscriptions: kept, unclear_subscriptions: kept_for_resumed, .. } = &*context.source;
-    let (mut left, mut is_cut) = kept.rooms(session);
+    let SocketContext { lost_subscriptions: lost, unclear_subscriptions: unclear, .. } = &*context.shared;
+    let (mut left, mut is_cut) = lost.rooms(session);
     if client.is_back() {
-        let (unclear, is_more_cut) = kept_for_resumed.rooms(session);
-        for (room, since) in unclear {
+        let (more, is_more_cut) = unclear.rooms(session);
+        for (room, since) in more {
             resume::add(&mut left, room, since);
         }
         is_cut |= is_more_cut;
     }
     let mut left: Vec<(Room, Seq)> = left.into_iter().collect();
     left.sort();
-    let (mut rooms, mut told, mut entered) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rooms, mut messages, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
         let refusal = SocketError::from(TooManyRooms(context.limits.subscriptions));
-        told.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
+        messages.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
     }
     for (room, since) in left {
         let Room::Lead(lead_id) = &room else { continue };
-        match follow::may_follow(&context.source, &client.user(), &room).await {
+        match follow::may_follow(&context.shared, &client.user(), &room).await {
             Ok(followed) => {
                 if followed != FollowOutcome::Judged {
                     client.leave_unjudged(&room);
                 }
                 entered.extend(room.lead().filter(|_| followed != FollowOutcome::Unseen));
-                told.push(Message::new(EventName::LeadSubscribed.as_str(), &json!({"leadId": lead_id})));
+                messages.push(Message::new(EventName::LeadSubscribed.as_str(), &json!({"leadId": lead_id})));
                 rooms.push((room, since));
             }
             Err(refusal) => {
                 let mut error = refusal.event(Some("lead:subscribe"));
                 error["leadId"] = json!(lead_id);
-                told.push(Message::new("error", &error));
+                messages.push(Message::new("error", &error));
             }
         }
     }
-    context.source.registry.add(client, rooms.iter().cloned());
+    context.shared.registry.add(client, rooms.iter().cloned());
     // Not earlier: at any moment they are in one place or the other, and so in the snapshot for the next process.
-    kept.taken(session);
+    lost.taken(session);
     if client.is_back() {
-        kept_for_resumed.taken(session);
+        unclear.taken(session);
     }
     for lead in entered {
-        context.source.presence.enter(client, lead);
+        context.shared.presence.enter(client, lead);
         // The viewer list is sent after the greetings.
-        context.source.presence.welcome(client, lead);
+        context.shared.presence.welcome(client, lead);
     }
     if client.closed().is_cancelled() {
         // When it closed, its subscriptions were kept without these rooms.
         let rooms = rooms.into_iter().collect();
         match client.parting() {
-            DisconnectKind::Lost => kept.keep(session, rooms, 0, context.source.max_subscriptions),
-            DisconnectKind::Unclear => kept_for_resumed.keep(session, rooms, 0, context.source.max_subscriptions),
+            DisconnectKind::Lost => lost.keep(session, rooms, 0, context.shared.max_subscriptions),
+            DisconnectKind::Unclear => unclear.keep(session, rooms, 0, context.shared.max_subscriptions),
             DisconnectKind::Left => {}
         }
     }
-    told
+    messages
 }
 
 /// Verdict on resuming where a client was in the log: `auth: {since, epoch}`.
@@ -297,8 +297,8 @@ impl RecoveryRange {
 
     /// Returns true if what follows `since` makes a list right that was right there.
     fn reaches(&self, since: Seq, head: Seq) -> bool {
-        let is_kept = since == head || self.oldest <= since.next();
-        is_kept && since >= self.rights && since >= self.reset
+        let is_in_log = since == head || self.oldest <= since.next();
+        is_in_log && since >= self.rights && since >= self.reset
     }
 }
 
@@ -312,7 +312,7 @@ impl Resumed {
             (Ok(since), Ok(epoch)) => (since, epoch),
             (Err(invalid), _) | (_, Err(invalid)) => return Self::Invalid(invalid),
         };
-        let is_this_log = since <= head && epoch == *context.source.replay.epoch();
+        let is_this_log = since <= head && epoch == *context.shared.replay.epoch();
         if is_this_log && past.reaches(since, head) { Self::From(since) } else { Self::Impossible }
     }
 }
@@ -457,7 +457,7 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
             }
             _ => None,
         };
-        self.context.source.part(&self.client, parting, successor);
+        self.context.shared.part(&self.client, parting, successor);
         defer(socket);
     }
 }

@@ -15,7 +15,7 @@ use crate::domain::{
     room::{MAX_LEAD_ROOM_CHARS, Room},
 };
 
-const KEPT_FOR: Duration = Duration::from_secs(2 * 60);
+const KEEP_FOR: Duration = Duration::from_secs(2 * 60);
 /// Maximum number of rooms that are kept in all; beyond it, those of the next socket that is lost are not kept.
 const MAX_ROOMS: usize = 200_000;
 const MAX_SESSIONS: usize = 200_000;
@@ -108,7 +108,7 @@ impl LostSubscriptions {
         // A socket that followed nothing counts as well: it may be the first that is back.
         if state.sessions.len() < MAX_SESSIONS {
             state.rooms += union.len();
-            let until = now + KEPT_FOR;
+            let until = now + KEEP_FOR;
             state.sessions.insert(session, LostSocket { rooms: union, sockets: lost, is_cut, until });
         }
     }
@@ -158,7 +158,7 @@ impl LostSubscriptions {
 
 /// Adds what was listened to after a seq; of two, the older one counts.
 pub(crate) fn add<K: Eq + Hash>(listened: &mut HashMap<K, Seq>, to: K, since: Seq) {
-    listened.entry(to).and_modify(|kept| *kept = since.min(*kept)).or_insert(since);
+    listened.entry(to).and_modify(|known| *known = since.min(*known)).or_insert(since);
 }
 
 fn lead(room: &Room) -> Option<String> {
@@ -177,7 +177,7 @@ impl LostState {
 
     /// Forgets what nobody came back for. Done now and then only, because thousands may be lost at once.
     fn sweep(&mut self, now: Instant) {
-        if self.swept.is_some_and(|swept| now - swept < KEPT_FOR / 8) {
+        if self.swept.is_some_and(|swept| now - swept < KEEP_FOR / 8) {
             return;
         }
         self.swept = Some(now);
@@ -193,9 +193,9 @@ mod tests {
 
     use super::*;
 
-    fn take(kept: &LostSubscriptions, session: SessionId) -> Rooms {
-        let (rooms, _) = kept.rooms(session);
-        kept.taken(session);
+    fn take(lost: &LostSubscriptions, session: SessionId) -> Rooms {
+        let (rooms, _) = lost.rooms(session);
+        lost.taken(session);
         rooms
     }
 
@@ -205,18 +205,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_several_sockets_left_is_taken_by_as_many_and_only_lead_rooms_are() {
-        let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
+        let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
         let mut first = rooms(&[("a", 7), ("b", 3)]);
         first.insert(Room::Everyone, Seq(0));
-        kept.keep(session, first, 1, 10);
-        kept.keep(session, rooms(&[("b", 5), ("c", 6)]), 1, 10);
-        kept.keep(session, Rooms::new(), 1, 10);
-        assert!(take(&kept, SessionId(Uuid::from_u128(2))).is_empty());
+        lost.keep(session, first, 1, 10);
+        lost.keep(session, rooms(&[("b", 5), ("c", 6)]), 1, 10);
+        lost.keep(session, Rooms::new(), 1, 10);
+        assert!(take(&lost, SessionId(Uuid::from_u128(2))).is_empty());
         for _ in 0..3 {
-            assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
+            assert_eq!(take(&lost, session), rooms(&[("a", 7), ("b", 3), ("c", 6)]));
         }
-        assert!(take(&kept, session).is_empty());
-        assert_eq!(kept.0.lock().rooms, 0);
+        assert!(take(&lost, session).is_empty());
+        assert_eq!(lost.0.lock().rooms, 0);
     }
 
     #[tokio::test]
@@ -233,43 +233,43 @@ mod tests {
 
     #[tokio::test]
     async fn however_many_sockets_another_process_says_it_left_one_more_is_kept() {
-        let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
+        let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let left = json!({session.to_string(): {"sockets": usize::MAX, "leads": {"a": 7}}});
-        kept.restore(serde_json::from_value(left).expect("followed"), 10, Seq(9));
-        kept.keep(session, rooms(&[("b", 3)]), 1, 10);
-        let mut followed = kept.followed();
+        lost.restore(serde_json::from_value(left).expect("followed"), 10, Seq(9));
+        lost.keep(session, rooms(&[("b", 3)]), 1, 10);
+        let mut followed = lost.followed();
         followed.add(session, &rooms(&[("c", 5)]));
-        assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 3)]));
+        assert_eq!(take(&lost, session), rooms(&[("a", 7), ("b", 3)]));
     }
 
     #[tokio::test]
     async fn of_what_another_process_left_nothing_is_taken_that_cannot_be() {
-        let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
+        let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let long = "x".repeat(MAX_LEAD_ROOM_CHARS + 1);
         let followed = json!({session.to_string(): {"sockets": 1, "leads": {"": 1, long: 1, "a": 7, "b": 9}}});
-        kept.restore(serde_json::from_value(followed).expect("readable"), 10, Seq(8));
-        assert_eq!(take(&kept, session), rooms(&[("a", 7), ("b", 8)]));
+        lost.restore(serde_json::from_value(followed).expect("readable"), 10, Seq(8));
+        assert_eq!(take(&lost, session), rooms(&[("a", 7), ("b", 8)]));
     }
 
     #[tokio::test]
     async fn no_more_is_kept_than_a_socket_may_have() {
-        let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
-        kept.keep(session, rooms(&[("a", 1), ("b", 1)]), 1, 2);
-        assert!(!kept.rooms(session).1, "that is all");
-        kept.keep(session, rooms(&[("c", 1)]), 1, 2);
-        assert!(kept.rooms(session).1, "and that is more");
+        let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
+        lost.keep(session, rooms(&[("a", 1), ("b", 1)]), 1, 2);
+        assert!(!lost.rooms(session).1, "that is all");
+        lost.keep(session, rooms(&[("c", 1)]), 1, 2);
+        assert!(lost.rooms(session).1, "and that is more");
         let next = LostSubscriptions::default();
-        next.restore(kept.followed(), 2, Seq(1));
+        next.restore(lost.followed(), 2, Seq(1));
         assert!(next.rooms(session).1, "which is not forgotten");
-        assert_eq!(take(&kept, session).len(), 2);
+        assert_eq!(take(&lost, session).len(), 2);
     }
 
     #[tokio::test]
     async fn what_nobody_came_back_for_in_time_goes_to_no_other_process() {
-        let (kept, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
-        kept.keep(session, rooms(&[("a", 1)]), 1, 2);
-        assert_ne!(kept.followed(), ResumeSnapshot::default());
-        kept.0.lock().sessions.values_mut().for_each(|lost| lost.until = Instant::now());
-        assert_eq!(kept.followed(), ResumeSnapshot::default());
+        let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
+        lost.keep(session, rooms(&[("a", 1)]), 1, 2);
+        assert_ne!(lost.followed(), ResumeSnapshot::default());
+        lost.0.lock().sessions.values_mut().for_each(|lost| lost.until = Instant::now());
+        assert_eq!(lost.followed(), ResumeSnapshot::default());
     }
 }

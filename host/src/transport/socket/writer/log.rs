@@ -37,10 +37,10 @@ struct CatchUpBatch {
 impl Writer {
     /// Reads on in the log: some lines, or to the end of what was handed out, from where the client is live.
     pub(crate) async fn catch_up(&mut self, cursor: Seq) -> Result<(), Closed> {
-        let source = self.source.clone();
+        let shared = self.shared.clone();
         // Never further than the tail: what it has not applied may change this client's rights. Nor past a reset line;
         // the tail records those before it goes on.
-        let position = source.registry.position();
+        let position = shared.registry.position();
         let position = position.min(self.client.upto());
         if cursor >= position {
             if let Some(acks) = self.client.synced() {
@@ -48,7 +48,7 @@ impl Writer {
                     .await?;
                 return self.acknowledge(acks, &json!({"ok": true, "recovered": true, "seq": cursor})).await;
             }
-            if self.client.go_live(|| source.registry.position()) && self.client.take_fallen() {
+            if self.client.go_live(|| shared.registry.position()) && self.client.take_fallen() {
                 counter!("leadwire_sockets_caught_up_total").increment(1);
             }
             return Ok(());
@@ -63,7 +63,7 @@ impl Writer {
         for line in &lines {
             if let Some(whom) = line.event.resets() {
                 // The tail, which is at this line, sets the time; this only keeps what is newer from going ahead.
-                source.registry.reset_one(&self.client, line.event.seq, &whom, Instant::now() + LONGEST);
+                shared.registry.reset_one(&self.client, line.event.seq, &whom, Instant::now() + LONGEST);
             }
             self.replay(line).await?;
             self.flush().await?;
@@ -76,7 +76,7 @@ impl Writer {
     pub(crate) async fn make_up_for(&mut self, missed: &CatchUpRange) -> Result<(), Closed> {
         let mut cursor = missed.since;
         let is_past_reset = missed.upto > self.client.upto();
-        if cursor > missed.upto || is_past_reset || cursor < self.source.registry.reset_line(&self.client) {
+        if cursor > missed.upto || is_past_reset || cursor < self.shared.registry.reset_line(&self.client) {
             return self.reset().await;
         }
         // Nothing is looked up for a lead that is not visible, as for one that does not exist.
@@ -108,7 +108,7 @@ impl Writer {
             return Ok(is_next.then_some(CatchUpBatch { lines, upto }));
         };
         loop {
-            match self.source.replay.about_lead(lead, seq, BATCH).await {
+            match self.shared.replay.about_lead(lead, seq, BATCH).await {
                 Ok(lines) => return Ok(lines.map(CatchUpBatch::of_lead)),
                 Err(error) => self.wait_for_log(&error).await?,
             }
@@ -118,7 +118,7 @@ impl Writer {
     /// Reads some lines that follow `seq`; retries while the database fails.
     pub(crate) async fn read(&mut self, seq: Seq) -> Result<Vec<Arc<LogLine>>, Closed> {
         loop {
-            match self.source.replay.after(seq, BATCH).await {
+            match self.shared.replay.after(seq, BATCH).await {
                 Ok(lines) => return Ok(lines),
                 Err(error) => self.wait_for_log(&error).await?,
             }
@@ -135,7 +135,7 @@ impl Writer {
         leads.sort_unstable();
         leads.dedup();
         loop {
-            match self.source.replay.sights().of(&leads).await {
+            match self.shared.replay.sights().of(&leads).await {
                 Ok(current) => {
                     self.leads.extend(current);
                     return Ok(());
@@ -157,13 +157,13 @@ impl Writer {
     /// Asks plugins about a room that the client listens to, now that the user may see its lead. What it is sent there
     /// follows `since`.
     pub(crate) async fn judge(&mut self, room: Room, since: Seq) -> Result<(), Closed> {
-        let source = self.source.clone();
-        let refusal = match may_follow(&source, &self.client.user(), &room).await {
+        let shared = self.shared.clone();
+        let refusal = match may_follow(&shared, &self.client.user(), &room).await {
             Ok(FollowOutcome::Unseen | FollowOutcome::Withheld) => return Ok(()),
             Ok(FollowOutcome::Judged) => {
                 if let Some(lead) = room.lead().filter(|_| self.client.judge(&room, since)) {
-                    source.presence.enter(&self.client, lead);
-                    source.presence.welcome(&self.client, lead);
+                    shared.presence.enter(&self.client, lead);
+                    shared.presence.welcome(&self.client, lead);
                 }
                 return Ok(());
             }
@@ -171,9 +171,9 @@ impl Writer {
             Err(refusal) if !refusal.is_forbidden() => return Ok(()),
             Err(refusal) => refusal,
         };
-        source.registry.leave(&self.client, &room);
+        shared.registry.leave(&self.client, &room);
         if let Some(lead) = room.lead() {
-            source.presence.leave(&self.client, lead);
+            shared.presence.leave(&self.client, lead);
         }
         let Room::Lead(lead_id) = &room else { return Ok(()) };
         let mut error = refusal.event(Some("lead:subscribe"));
@@ -183,7 +183,7 @@ impl Writer {
 
     async fn replay(&mut self, line: &LogLine) -> Result<(), Closed> {
         if let Some(room) = self.client.awaits(&line.event) {
-            let slices = self.source.shaper.slices(line, &[self.client.user().role]);
+            let slices = self.shared.shaper.slices(line, &[self.client.user().role]);
             let user = self.client.user();
             if slices.iter().any(|(_, slice)| slice.includes(&user)) {
                 self.judge(room, line.event.seq.before()).await?;

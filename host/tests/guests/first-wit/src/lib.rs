@@ -4,7 +4,6 @@
 //! and to work as it does now.
 
 // The generated bindings are the one place with unsafe code.
-#[allow(unsafe_code, unreachable_pub, missing_docs, rust_2018_idioms, clippy::all, reason = "generated code")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit",
@@ -91,7 +90,7 @@ impl filter::Guest for FirstWit {
 
 // The names of the exports are no valid symbols for a native library.
 #[cfg(target_arch = "wasm32")]
-#[allow(unsafe_code, reason = "exports need it")]
+#[expect(unsafe_code, reason = "exports need it")]
 const _: () = {
     bindings::export!(FirstWit with_types_in bindings);
 };

@@ -33,7 +33,7 @@ async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_wait
     assert_eq!(settled(&app, "helper").await.parked, 3);
 
     app.lead(json!({"title": "Two"})).await;
-    stands(&app, "helper", |standing| standing.parked == 4 && standing.seq == standing.head).await;
+    until_stats(&app, "helper", |stats| stats.parked == 4 && stats.seq == stats.head).await;
     let question = parked(&app, "helper").await.pop().expect("four are parked");
     assert_eq!((&question["name"], &question["input"]["event"]), (&json!("after"), &json!("lead:created")));
     let reason = "it wants 3 effects where 3 are pending or parked: limits.open_effects = 4 does not let so many be";
@@ -41,15 +41,15 @@ async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_wait
 
     let before = calls(&app);
     app.lead(json!({"title": "Three"})).await;
-    stands(&app, "helper", |_| calls(&app) > before + 5).await;
-    let stuck = standing(&app, "helper").await;
+    until_stats(&app, "helper", |_| calls(&app) > before + 5).await;
+    let stuck = stats(&app, "helper").await;
     assert_eq!((stuck.pending, stuck.parked), (0, 4));
     assert!(stuck.seq < stuck.head, "{stuck:?}");
 
     put(&app, "helper.toml", format!("{GRANT}limits.open_effects = 20\n")).await;
     assert_eq!(settled(&app, "helper").await.parked, 7);
     app.client(Role::Admin).post("/api/plugins/helper/effects/retry", json!({})).await.expect(StatusCode::OK);
-    stands(&app, "helper", |standing| standing.pending == 0 && standing.parked == 9).await;
+    until_stats(&app, "helper", |stats| stats.pending == 0 && stats.parked == 9).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
     app.lead(json!({"title": "One"})).await;
     assert_eq!(settled(&app, "helper").await.parked, 2);
     app.lead(json!({"title": "Two"})).await;
-    stands(&app, "helper", |standing| standing.parked == 2 && standing.seq < standing.head).await;
+    until_stats(&app, "helper", |stats| stats.parked == 2 && stats.seq < stats.head).await;
 
     let admin = app.client(Role::Admin);
     for item in parked(&app, "helper").await {
@@ -81,19 +81,19 @@ async fn a_reminder_beyond_the_limit_is_parked_and_one_in_the_place_of_another_i
     let effects = ["a", "b", "c", "a"].map(|key| remind(key, NEVER)).to_vec();
     let app = bounded("limits.reminders = 2", effects).await;
     app.lead(json!({"title": "One"})).await;
-    let standing = settled(&app, "helper").await;
-    assert_eq!((standing.reminders, standing.parked), (2, 1));
+    let stats = settled(&app, "helper").await;
+    assert_eq!((stats.reminders, stats.parked), (2, 1));
     let item = parked(&app, "helper").await.remove(0);
     assert_eq!((&item["input"]["key"], &item["attempts"]), (&json!("c"), &json!(1)));
     assert_eq!(item["reason"], "reminder limit reached (limits.reminders = 2)");
 
     let url = format!("http://{}/metrics", app.server.metrics_address().expect("a port"));
-    let told = crate::support::http_client().get(url).send().await.expect("an answer").text().await.expect("text");
+    let metrics = crate::support::http_client().get(url).send().await.expect("an answer").text().await.expect("text");
     for line in [
         "leadwire_plugin_effects{plugin=\"helper\",state=\"parked\"} 1\n",
         "leadwire_plugin_effects{plugin=\"helper\",state=\"pending\"} 0\n",
         "leadwire_plugin_reminders{plugin=\"helper\"} 2\n",
     ] {
-        assert!(told.contains(line), "{told}");
+        assert!(metrics.contains(line), "{metrics}");
     }
 }

@@ -81,7 +81,7 @@ async fn in_the_demo_any_origin_is_any_of_this_machine() {
         let request = support::http_client().request(Method::OPTIONS, server.url("/api/leads"));
         let request = request.header("origin", origin).header("access-control-request-method", "GET");
         let answer = request.send().await.expect("an answer");
-        let told = answer.headers().get("access-control-allow-origin").map(|told| told.to_str().expect("text"));
-        assert_eq!(told, allowed.then_some(origin), "{origin}");
+        let granted = answer.headers().get("access-control-allow-origin").map(|origin| origin.to_str().expect("text"));
+        assert_eq!(granted, allowed.then_some(origin), "{origin}");
     }
 }

@@ -61,10 +61,10 @@ fn verdicts_go_to_the_roles_in_the_order_in_which_they_were_asked() {
 
 #[test]
 fn a_verdict_too_few_or_too_many_holds_all_that_were_asked_about() {
-    for (verdicts, told) in [(0, "0 verdicts for 1 roles"), (2, "2 verdicts for 1 roles")] {
+    for (verdicts, reason) in [(0, "0 verdicts for 1 roles"), (2, "2 verdicts for 1 roles")] {
         let guest = Guest::new("guard").roles(["VIEWER"]).filter_by_line(vec![everyone("VIEWER", []); verdicts]);
         let yard = Yard::open(&[("guard.wasm", guest.build())]);
-        assert!(yard.held(Role::Viewer).contains(told), "{}", yard.held(Role::Viewer));
+        assert!(yard.held(Role::Viewer).contains(reason), "{}", yard.held(Role::Viewer));
         assert_eq!(yard.sent(Role::Admin), payload());
     }
 }

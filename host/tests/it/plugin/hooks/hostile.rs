@@ -154,10 +154,10 @@ fn harmed(hook: &Hook) {
     for (what, code, expected) in harms() {
         let yard = beside(&(hook.guest)(&code), "");
         let started = Instant::now();
-        let told = (hook.ask)(&yard);
+        let outcome = (hook.ask)(&yard);
         let case = format!("{} {what}", hook.name);
         assert!(started.elapsed() < Duration::from_secs(10), "{case}");
-        assert_eq!(told.is_ok(), hook.is_open, "{case}: {told:?}");
+        assert_eq!(outcome.is_ok(), hook.is_open, "{case}: {outcome:?}");
         let status = yard.status("bad").expect("known");
         let fault = status.last_fault.unwrap_or_else(|| panic!("{case}: no fault"));
         assert_eq!(fault.hook, hook.name, "{case}");

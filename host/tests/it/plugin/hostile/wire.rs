@@ -173,8 +173,8 @@ impl Socket {
                 return if refused { Ok(()) } else { Err(format!("answered {packet}")) };
             }
             if packet.starts_with("42[\"error\"") {
-                let told = packet.contains("\"message\"") && packet.contains("\"code\"");
-                return if told { Ok(()) } else { Err(format!("answered {packet}")) };
+                let is_refusal = packet.contains("\"message\"") && packet.contains("\"code\"");
+                return if is_refusal { Ok(()) } else { Err(format!("answered {packet}")) };
             }
         }
     }
