@@ -553,7 +553,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_comes_back_and_nothing_is_the_default() {
+    fn kept_state_is_returned_and_defaults_to_empty() {
         let occasion = Occasion::new("1", None, Timestamp::from_millis(0), Event::from_fields("lead:created", []));
         assert_eq!(occasion.state::<Vec<u8>>(), Ok(vec![]));
         let (_, kept) = Outcome::nothing().keep(&[1, 2]).expect("JSON").into_parts();
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn an_effect_that_cannot_be_is_known_before() {
+    fn an_invalid_effect_is_detected_before_the_host_sees_it() {
         let at = Timestamp::from_millis(0);
         let bad: [(Effect, &str); 6] = [
             (Effect::notify("", "waits", "lead-1"), "notify has an empty userId"),

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_would_refuse_is_an_error_that_says_what_to_write() {
+    fn an_answer_that_the_host_would_refuse_is_an_error_with_a_hint() {
         <Asked as lifecycle::Guest>::init("{}".into()).expect("takes no settings");
         let told = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
 

@@ -11,13 +11,13 @@ test("a mask keeps the first letter and the domain", () => {
   assert.equal(mask("😀@miller.example"), "😀***@miller.example");
 });
 
-test("nothing is left of what is no address", () => {
+test("a text that is not an address is masked completely", () => {
   for (const text of ["", "bob", "@miller.example"]) {
     assert.equal(mask(text), "***");
   }
 });
 
-test("only the configured roles see the mask, and each role asked gets a verdict", () => {
+test("only the configured roles see the mask, and each role gets a verdict", () => {
   lifecycle.init('{"roles": ["SALES", "VIEWER"]}');
   const verdicts = filter.filter(event("bob@miller.example"), ["ADMIN", "VIEWER"]);
   const masking = { tag: "mask", val: { pointer: "/lead/email", text: "b***@miller.example" } };

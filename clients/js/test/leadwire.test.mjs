@@ -48,7 +48,7 @@ test('it is smaller than 3 KB', () => {
 });
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`a lost connection is made up for, and told (${transports})`, async (t) => {
+  test(`events missed during a lost connection are replayed and reported (${transports})`, async (t) => {
     const server = await Server.start(t);
     const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -71,7 +71,7 @@ for (const transports of [['websocket'], ['polling']]) {
   });
 }
 
-test('leads are followed again on a server that knows nothing of them', async (t) => {
+test('a server without the subscriptions gets them again', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -94,7 +94,7 @@ test('leads are followed again on a server that knows nothing of them', async (t
   await until('after', () => bodies(client).length === 2);
 });
 
-test('a connection that is lost again while it catches up costs no event', async (t) => {
+test('a connection lost again during a replay loses no event', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -125,7 +125,7 @@ test('a position in another log leads to a reset', async (t) => {
   assert.deepEqual(client.leadwire.position, { since: seq, epoch });
 });
 
-test('a page that is loaded again goes on from the position that it kept', async (t) => {
+test('a reloaded page resumes from its stored position', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const first = helper(server, viewer);
@@ -139,7 +139,7 @@ test('a page that is loaded again goes on from the position that it kept', async
   await second.next('lead:created');
 });
 
-test('tokens are renewed before they expire, and the socket stays', async (t) => {
+test('tokens are renewed before they expire, and the socket stays connected', async (t) => {
   const server = await Server.start(t, brief);
   const viewer = await server.person('VIEWER');
   const client = helper(server, viewer);
@@ -151,7 +151,7 @@ test('tokens are renewed before they expire, and the socket stays', async (t) =>
   assert.equal(client.named('connected').length, 1);
 });
 
-test('without a token one is asked for, and an expired one is replaced', async (t) => {
+test('a missing token is requested and an expired one replaced', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   for (const token of [undefined, 'expired']) {
@@ -162,7 +162,7 @@ test('without a token one is asked for, and an expired one is replaced', async (
   }
 });
 
-test('the end of the session is told once, and nothing is tried in a loop', async (t) => {
+test('the end of the session is reported once, without a retry loop', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const client = helper(server, viewer);
@@ -176,7 +176,7 @@ test('the end of the session is told once, and nothing is tried in a loop', asyn
 
 const AUTH_REFUSED = /Invalid authentication token|Authentication token required/;
 
-test('connect is kept once the server has said who is connected, and every call of it', async (t) => {
+test('every call of connect resolves once the server has sent connected', async (t) => {
   const server = await Server.start(t);
   const client = helper(server, await server.person('VIEWER'));
   const calls = [client.leadwire.connect(), client.leadwire.connect()];
@@ -186,7 +186,7 @@ test('connect is kept once the server has said who is connected, and every call 
   assert.equal(client.named('connected').length, 1);
 });
 
-test('connect waits for a server that cannot be reached yet', async (t) => {
+test('connect stays pending until the server can be reached', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const { host } = new URL(server.url);
@@ -201,7 +201,7 @@ test('connect waits for a server that cannot be reached yet', async (t) => {
   assert.equal(client.named('connected').length, 1);
 });
 
-test('connect is broken by a refusal, by a token that cannot be had, and by a disconnect', async (t) => {
+test('connect rejects on a refusal, on a failed token request, and on disconnect', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const refused = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
@@ -222,7 +222,7 @@ test('connect is broken by a refusal, by a token that cannot be had, and by a di
   await alone.next('refused');
 });
 
-test('the README\'s list is right after changes during the fetch, and after a reset', async (t) => {
+test('the README\'s list is correct after changes during the fetch, and after a reset', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const create = (title) => admin.api('POST', '/api/leads', { title });
@@ -269,7 +269,7 @@ test('the README\'s list is right after changes during the fetch, and after a re
   await until(() => `the list, ${titles()}`, () => titles().join() === 'changed meanwhile,kept,new');
 });
 
-test('what npm packs after npm ci can be installed and used', async (t) => {
+test('the packed package can be installed and used', async (t) => {
   const run = promisify(execFile);
   const folder = mkdtempSync(join(tmpdir(), 'leadwire-pack-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));

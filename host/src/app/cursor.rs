@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_opened_by_its_secret_alone() {
+    fn a_cursor_is_readable_only_with_its_secret() {
         let cursors = Cursors::new(b"one secret");
         let sealed = cursors.seal(b"New roof");
         assert_eq!(Cursors::new(b"one secret").open(&sealed).as_deref(), Some(&b"New roof"[..]));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_cursor_can_be_read_or_changed() {
+    fn a_cursor_is_encrypted_and_authenticated() {
         let cursors = Cursors::new(b"one secret");
         let sealed = cursors.seal(b"New roof");
         let bytes = URL_SAFE_NO_PAD.decode(&sealed).expect("base64");

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn every_effect_is_read_and_its_faults_are_named() {
+    fn effects_are_parsed_and_invalid_fields_are_named() {
         let at = "2030-01-01T00:00:00Z";
         let good = [
             ("notify", json!({"userId": ID, "kind": "late", "leadId": ID})),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_is_kept_by_age_or_count_whichever_is_less() {
+    async fn the_log_is_pruned_by_age_and_by_count() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = log(&dir).await;
         let epoch = store.epoch().to_owned();

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_with_another_visibility_is_a_line_and_one_with_the_same_is_none() {
+    async fn a_start_writes_an_event_only_if_visibility_changed() {
         let dir = tempfile::tempdir().expect("a folder");
         let (store, plugins) = (store(&dir).await, Plugins::none());
         begin(&store, &plugins, Visibility::default()).await.expect("begins");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_swap_waits_for_the_start_and_is_done_once_where_its_line_is_passed() {
+    async fn a_swap_waits_for_startup_and_runs_once_when_its_event_is_passed() {
         let dir = tempfile::tempdir().expect("a folder");
         let (store, switches, done) = (store(&dir).await, Arc::new(Switches::default()), Arc::new(AtomicU64::new(0)));
         let swap = |to: u64| -> Swap {

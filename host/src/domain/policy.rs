@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_may_do_what_effects_do_and_nothing_else() {
+    fn a_plugin_may_do_only_what_effects_do() {
         let (others, note) = (lead(Some(2)), activity(ActivityType::Note, 1));
         let allowed = |deed| may(&actor(Role::Plugin), deed).is_ok();
         for deed in [Action::UpdateLead(&others), Action::AssignLead(&others, None), Action::CreateActivity] {
@@ -179,7 +179,7 @@ mod tests {
 
     /// One row per action; the columns are ADMIN, MANAGER, SALES, VIEWER.
     #[test]
-    fn the_table_of_rights_is_the_contracts() {
+    fn rights_match_the_table_in_the_contract() {
         let (own, free, others) = (lead(Some(1)), lead(None), lead(Some(2)));
         let (mine, theirs) = (activity(ActivityType::Note, 1), activity(ActivityType::Note, 2));
         let servers = activity(ActivityType::StatusChange, 1);

@@ -290,7 +290,7 @@ mod tests {
     use crate::store::handle::Store;
 
     #[tokio::test]
-    async fn what_is_next_is_found_without_a_look_at_what_was_done() {
+    async fn effect_queries_use_indexes_that_skip_completed_effects() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let mut reader = store.read().await.expect("reads");

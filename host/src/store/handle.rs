@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reopened_database_keeps_its_epoch_and_another_has_its_own() {
+    async fn a_database_keeps_its_epoch_when_reopened() {
         let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let first = open(&dir).await.expect("opens");
         first.close().await;
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_from_the_future_is_refused() {
+    async fn a_newer_database_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await.expect("opens");
         let mut tx = store.write().await.expect("a transaction");
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("test.db");
         std::fs::write(&path, "a shopping list, longer than the header of a database file by some way".repeat(10))
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sqlite_databases_are_understood() {
+    fn only_sqlite_urls_are_accepted() {
         for url in ["leads.db", "sqlite:leads.db", "sqlite://leads.db"] {
             assert_eq!(database_path(url).expect("a path"), PathBuf::from("leads.db"));
         }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hold_is_kept_once_and_one_of_all_leads_stands_for_the_others() {
+    async fn a_hold_is_stored_once_and_a_hold_of_all_leads_replaces_the_others() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let mut tx = store.write().await.expect("a transaction");

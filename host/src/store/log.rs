@@ -201,7 +201,7 @@ mod tests {
     use crate::store::handle::Store;
 
     #[tokio::test]
-    async fn a_time_leads_to_the_first_event_that_is_not_older() {
+    async fn a_time_resolves_to_the_first_event_at_or_after_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let at = |millis| Timestamp::from_millis(millis).expect("in range");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_are_pruned_from_the_oldest_on_but_never_the_newest() {
+    async fn events_are_pruned_oldest_first_but_never_the_newest() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path().join("test.db").to_str().expect("utf-8")).await.expect("opens");
         let mut tx = store.write().await.expect("a transaction");

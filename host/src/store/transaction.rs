@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_sqlite_rolled_back_by_itself_ends_alone() {
+    async fn a_transaction_rolled_back_by_sqlite_does_not_affect_others() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
         assert_eq!(write(&store).await.expect("writes"), 1);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_sqlite_ended_by_itself_holds_no_old_state() {
+    async fn a_read_transaction_ended_by_sqlite_keeps_no_old_snapshot() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
         for seq in 1..=20 {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_waiting_for_the_lock_does_not_get_it_later() {
+    async fn an_abandoned_wait_for_the_write_lock_never_acquires_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
         let mut other = stranger(&dir).await;
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_goes_on_when_its_caller_leaves() {
+    async fn a_commit_completes_when_its_future_is_dropped() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
         let mut appended = store.appended();
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_stays_open_is_ended() {
+    async fn a_long_read_transaction_is_aborted() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("test.db");
         let store =
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_write_ahead_log_is_cut_once_nobody_reads_from_it() {
+    async fn the_write_ahead_log_is_truncated_when_no_reader_uses_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = open(&dir).await;
         let mut other = stranger(&dir).await;

@@ -50,7 +50,7 @@ fn place(order: &[&str], name: Option<&String>) -> Option<usize> {
 }
 
 #[test]
-fn every_top_module_has_its_place_in_the_order() {
+fn every_top_level_module_is_in_the_layer_order() {
     for source in sources() {
         let top = source.top();
         assert!(ORDER.contains(&top), "{}: add {top} to ORDER", source.path.display());
@@ -58,7 +58,7 @@ fn every_top_module_has_its_place_in_the_order() {
 }
 
 #[test]
-fn a_module_uses_only_what_is_to_its_right() {
+fn a_module_uses_only_lower_layers() {
     let mut offences = Vec::new();
     for (module, used) in Graph::of(&sources()).edges {
         let here = module.first().map_or(0, |_| place(&ORDER, module.first()).expect("a place"));
@@ -78,14 +78,14 @@ fn a_module_uses_only_what_is_to_its_right() {
 }
 
 #[test]
-fn no_files_of_a_module_use_each_other_in_a_circle() {
+fn files_of_a_module_have_no_dependency_cycles() {
     let show = |circle: Vec<Names>| circle.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(", ");
     let circles: Vec<String> = Graph::of(&sources()).circles().into_iter().map(show).collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]
-fn what_belongs_to_one_module_is_named_in_no_other() {
+fn crates_owned_by_one_module_are_named_in_no_other() {
     let mut offences = Vec::new();
     for Source { path, text, module, .. } in sources() {
         for (guest, home) in AT_HOME {
@@ -112,7 +112,7 @@ fn the_domain_is_pure() {
 }
 
 #[test]
-fn a_statement_names_the_columns_that_it_reads() {
+fn sql_statements_name_their_columns() {
     for Source { path, text, .. } in sources().into_iter().filter(|source| source.top() == "store") {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         assert!(!code.contains("SELECT *") && !code.contains(".*,"), "{}: use `columns!`", path.display());
@@ -120,7 +120,7 @@ fn a_statement_names_the_columns_that_it_reads() {
 }
 
 #[test]
-fn the_name_of_an_event_is_written_in_one_place() {
+fn event_names_are_written_in_one_place() {
     for Source { path, text, .. } in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let has_own = path.ends_with("event_name.rs") || path.ends_with("tests.rs");
@@ -131,7 +131,7 @@ fn the_name_of_an_event_is_written_in_one_place() {
 }
 
 #[test]
-fn the_architecture_names_files_that_exist_and_functions_that_they_hold() {
+fn files_and_functions_in_the_architecture_document_exist() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(home.join("../docs/ARCHITECTURE.md")).expect("the page");
     let sources = sources();
@@ -186,7 +186,7 @@ impl<'ast> Visit<'ast> for Types {
 }
 
 #[test]
-fn a_type_name_stands_in_one_file_alone() {
+fn type_names_are_unique() {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources().iter().filter(|source| !source.path.ends_with("tests.rs")) {
         let mut types = Types::default();
@@ -200,7 +200,7 @@ fn a_type_name_stands_in_one_file_alone() {
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_keep_in_mind() {
+fn no_file_exceeds_the_line_limit() {
     let lines = |source: &Source| source.text.lines().count();
     let long: Vec<String> = sources()
         .iter()
@@ -211,7 +211,7 @@ fn no_file_is_longer_than_a_reader_can_keep_in_mind() {
 }
 
 #[test]
-fn a_doc_comment_begins_with_the_noun_that_it_defines_or_with_a_verb() {
+fn a_doc_comment_begins_with_a_noun_or_a_verb() {
     let (mut all, mut questions) = (0, Vec::new());
     for source in sources() {
         let mut before = "";
@@ -243,7 +243,7 @@ const ANSWERS: [&str; 6] = [
 ];
 
 #[test]
-fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
+fn every_error_code_of_a_transport_is_reserved() {
     let mut offences = Vec::new();
     for Source { path, text, module, .. } in sources() {
         // Readiness answers with codes that refuse nothing.

@@ -11,7 +11,7 @@ import { Server, until } from './support.mjs';
 
 describe('pages in a browser', { skip: missing }, () => {
   for (const transports of ['websocket', 'polling,websocket']) {
-    test(`a page that is navigated away from leaves its lead, and the next one follows its own alone (${transports})`, async (t) => {
+    test(`after navigation, only the next page's lead is subscribed (${transports})`, async (t) => {
       const { page, show, viewers, roof, barn } = await desk(t, transports);
       await show(page, roof);
       await viewers(roof, ['Sales User']);
@@ -25,7 +25,7 @@ describe('pages in a browser', { skip: missing }, () => {
       await viewers(barn, []);
     });
 
-    test(`a page that is loaded again follows its lead once (${transports})`, async (t) => {
+    test(`a reloaded page subscribes to its lead once (${transports})`, async (t) => {
       const { page, show, viewers, roof } = await desk(t, transports);
       await show(page, roof);
       for (let times = 0; times < 3; times += 1) {
@@ -36,7 +36,7 @@ describe('pages in a browser', { skip: missing }, () => {
       await viewers(roof, ['Sales User']);
     });
 
-    test(`pages in the browser's cache are missed and follow nothing, and one that comes back follows its lead again (${transports})`, async (t) => {
+    test(`pages in the back-forward cache time out and have no subscriptions; a restored page resubscribes (${transports})`, async (t) => {
       const { page, show, viewers, roof, barn } = await desk(t, transports);
       await show(page, roof, { again: true });
       await show(page, barn, { again: true });
@@ -50,7 +50,7 @@ describe('pages in a browser', { skip: missing }, () => {
       assert.deepEqual([...new Set(await followed(page))], [barn]);
     });
 
-    test(`of two tabs one is closed, and the other goes on with its own lead alone (${transports})`, async (t) => {
+    test(`after one of two tabs is closed, the other keeps only its own lead (${transports})`, async (t) => {
       const { page, open, show, viewers, roof, barn } = await desk(t, transports);
       const other = await open();
       await show(page, roof);

@@ -45,7 +45,7 @@ on_missing = "unload"
 const REDACTIONS = [['email'], ['email', 'phone'], ['email', 'company', 'phone'], ['company', 'email']];
 const redaction = (fields) => `[config]\nroles = ["VIEWER"]\nfields = ${JSON.stringify(fields)}\n`;
 
-test(`${CLIENTS} clients miss nothing and see nothing twice, whatever happens (${SECONDS} s)`, async (t) => {
+test(`${CLIENTS} clients miss no event and get none twice despite kills, cuts and reloads (${SECONDS} s)`, async (t) => {
   console.log(`LEADWIRE_CHAOS_SEED=${SEED} LEADWIRE_CHAOS_SECONDS=${SECONDS}`);
   const server = await Server.start(t, { settings, plugins: { 'redact-contact': redaction(['email']) } });
   const { host } = new URL(server.url);
@@ -363,7 +363,7 @@ class Log {
     const { label, user, seqs, shapes, errors, isHelper } = client;
     const { may } = this.expected(client);
     assert.deepEqual(errors, [], label);
-    assert.deepEqual(seqs.filter((seq) => !may.has(seq)), [], `${label} was told what was not for it`);
+    assert.deepEqual(seqs.filter((seq) => !may.has(seq)), [], `${label} got events that it must not see`);
     assert.equal(new Set(seqs).size, seqs.length, `${label} was told something twice`);
     this.reasons(client);
     // A helper is told of a lead's past after what everybody hears, as its README says.

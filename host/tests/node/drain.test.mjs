@@ -9,8 +9,8 @@ const SOCKETS = 2000;
 /** No second may have more of them. */
 const MOST = SOCKETS / 10;
 
-test(`${SOCKETS} sockets come back after SIGTERM, a tenth of them in a second at most, and miss nothing`, async (t) => {
-  // All of them are one user's, and from here.
+test(`${SOCKETS} sockets reconnect after SIGTERM, at most a tenth of them per second, and miss no event`, async (t) => {
+  // All belong to one user and one address.
   const settings = '[limits]\nconnections_per_user = 100000\nconnections_per_address = 100000\n';
   const server = await Server.start(t, { settings });
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));

@@ -28,7 +28,7 @@ async function change(api, lead, count, body = {}) {
 
 const residentKib = (server) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.process.pid}/status`, 'utf8'))[1]);
 
-test('readers that stall hold nobody up, are cut, and leave no memory behind', async (t) => {
+test('stalled readers delay no other client, are disconnected, and free their memory', async (t) => {
   const server = await Server.start(t, { settings: '[socket]\nstall_timeout = "2s"\n' });
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -60,7 +60,7 @@ test('readers that stall hold nobody up, are cut, and leave no memory behind', a
 
 describe('faults of the stack', { concurrency: true }, () => {
   for (const transports of [['websocket'], ['polling']]) {
-    test(`a burst of 1,000 events reaches a healthy client whole and in order (${transports})`, async (t) => {
+    test(`a burst of 1,000 events reaches a healthy client complete and in order (${transports})`, async (t) => {
       const server = await Server.start(t);
       const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
       const socket = await server.socket(viewer.token, { transports });
@@ -79,7 +79,7 @@ describe('faults of the stack', { concurrency: true }, () => {
   }
 
   for (const transports of [['websocket'], ['polling']]) {
-    test(`5,000 packets of one client are handled in the order in which it sent them (${transports})`, async (t) => {
+    test(`5,000 packets of one client are handled in the order of sending (${transports})`, async (t) => {
       const server = await Server.start(t, { settings: '[socket]\ninbound_packets = 8192\n[limits]\nevents_burst = 10000\n' });
       const { token } = await server.person('VIEWER');
       const socket = await server.socket(token, { transports });
@@ -94,7 +94,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     });
   }
 
-  test('a session that ends while its poll waits is closed at once, and the client comes back to be refused', async (t) => {
+  test('a session that ends during a poll is closed at once, and the reconnecting client is refused', async (t) => {
     const server = await Server.start(t);
     const person = await server.person('SALES');
     const session = await Polling.connect(server, person.token);
@@ -110,7 +110,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     assert.equal(refusals[0], 'Invalid authentication token');
   });
 
-  test('a client that was refused is not kept: its transport is gone within seconds', async (t) => {
+  test('the transport of a refused client closes within seconds', async (t) => {
     const server = await Server.start(t);
     const [line, polling] = await Promise.all([Line.open(server), Polling.open(server)]);
     const begin = Date.now();
@@ -122,7 +122,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     assert.ok(Date.now() - begin < 15_000, `${Date.now() - begin} ms`);
   });
 
-  test('who comes back later than the log reaches is told to fetch again, and goes on live', async (t) => {
+  test('a client that reconnects beyond the retention of the log gets sync:reset and continues live', async (t) => {
     const server = await Server.start(t, { settings: '[log]\nkeep_events = 1000\n' });
     const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
     const sockets = await Promise.all(
@@ -152,8 +152,8 @@ describe('faults of the stack', { concurrency: true }, () => {
     await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Afterwards' });
     for (const socket of sockets) {
       await heard(socket, 'lead:updated', ({ lead }) => lead.title === 'Afterwards');
-      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102], 'nothing of what it has to fetch again');
-      // From there on it can be made up for what it misses.
+      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102], 'no event that it has to fetch again');
+      // From there on, missed events can be replayed.
       socket.io.engine.close();
     }
     await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Once more' });

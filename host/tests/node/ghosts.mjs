@@ -318,14 +318,14 @@ export class World {
       `in the list: ${brief(client.list.leads.get(id)) || 'no'}`,
       `read by ${client.user.email}: ${await read(client.user)}`,
       `read by the administrator: ${await read(this.root)}`,
-      `what the client was sent about it, and when it came and went:`,
+      `events that the client got about it, and its connects and disconnects:`,
       ...[...(client.list.notes.get(id) ?? [])].map((note) => `  ${note}`),
       ...client.journal.slice(-25).map((note) => `  ~ ${note}`),
-      `what an administrator was sent about it:`,
+      `events that an administrator got about it:`,
       ...[...(this.witness.list.notes.get(id) ?? [])].map((note) => `  ${note}`),
-      `what else happened:`,
+      `other actions:`,
       ...this.journal.slice(-25).map((note) => `  ${note}`),
-      `what ${client.user.email} would be sent of the last of these lines:`,
+      `the last of these events, as explained for ${client.user.email}:`,
       ...(await Promise.all(seqs.slice(-3).map(explain))),
     ].join('\n');
   }
@@ -423,11 +423,11 @@ class Client {
   }
 
   async differences() {
-    if (this.list.fetching || !this.socket.connected) return [{ id: 'none', what: 'not at rest', fields: [] }];
+    if (this.list.fetching || !this.socket.connected) return [{ id: 'none', what: 'not settled', fields: [] }];
     try {
       return differences(this.list.leads, await walk((path) => this.read(path)));
     } catch (error) {
-      return [{ id: 'none', what: `not to be compared: ${error.message}`, fields: [] }];
+      return [{ id: 'none', what: `cannot compare: ${error.message}`, fields: [] }];
     }
   }
 

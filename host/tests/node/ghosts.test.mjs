@@ -23,7 +23,7 @@ const TURNS = ['plugin', 'role', 'plugin', 'user', 'page', 'plugin', 'role', 'lo
 /** One of them in each round, in its midst. */
 const ENDS = ['kill', 'restart'];
 
-test(`${CLIENTS} lists are what the API lists, after ${WRITES} writes and all that changes who sees what`, async (t) => {
+test(`${CLIENTS} lists match the API after ${WRITES} writes and changes of visibility`, async (t) => {
   console.log(`LEADWIRE_GHOSTS_SEED=${SEED} LEADWIRE_GHOSTS_CLIENTS=${CLIENTS} LEADWIRE_GHOSTS_WRITES=${WRITES}`);
   const began = performance.now();
   const world = await World.build(t, { clients: CLIENTS, seed: SEED, nodes: NODES, admin: email ? { email, password } : undefined });

@@ -52,7 +52,7 @@ for (const [label, found] of [
       await body(await Server.start(t, options));
     });
 
-  on('Basic Connection: connects, and is told when the server goes', async (server) => {
+  on('Basic Connection: connects, and is disconnected when the server stops', async (server) => {
     const { token, user } = await server.person('SALES');
     const client = await run(server, token, ['Basic Connection']);
     await client.printed('Connected to server:');
@@ -65,7 +65,7 @@ for (const [label, found] of [
     assert.match(reason, /^transport (close|error)$/, 'a reason for which a stock client comes back');
   });
 
-  on('Basic Connection: is told exactly why it is refused', async (server) => {
+  on('Basic Connection: connect errors have the exact texts of the guide', async (server) => {
     const forged = await run(server, 'not.a.token', ['Basic Connection']);
     await forged.printed('Connection failed:', 'Invalid authentication token');
     const none = await run(server, '', ['Basic Connection']);
@@ -116,7 +116,7 @@ for (const [label, found] of [
     contains(await heard(client.socket, 'lead:created'), { ...literal('Event Data Structure: Lead Events'), lead: {} });
   });
 
-  on('Activity Events: only those who follow the lead are told', async (server) => {
+  on('Activity Events: only subscribers of the lead get them', async (server) => {
     const sales = await server.person('SALES');
     const lead = await sales.api('POST', '/api/leads', { title: 'Roof' });
     const [follower, other] = await Promise.all(
@@ -137,7 +137,7 @@ for (const [label, found] of [
     assert.deepEqual(other.calls, []);
   });
 
-  on('Error Handling: a bad subscription is named', async (server) => {
+  on('Error Handling: an invalid subscription is reported', async (server) => {
     const { token } = await server.person('VIEWER');
     const client = await run(server, token, ['Basic Connection', 'Error Handling']);
     client.socket.emit('lead:subscribe', {});
@@ -245,7 +245,7 @@ test('every fence of the guide is run or compared', () => {
     'Room Management',
     'Event Data Structure: Lead Events',
     'Event Data Structure: Activity Events',
-    'Redis Scaling (Future)', // Comments alone.
+    'Redis Scaling (Future)', // Only comments.
   ];
   assert.deepEqual(Object.keys(fences), known);
 });

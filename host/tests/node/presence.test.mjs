@@ -8,7 +8,7 @@ const settings = '[presence]\ngrace = "2s"\ninterval = "200ms"\n\n';
 const names = ({ users }) => users.map(({ name }) => name);
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`stock clients are told who looks at a lead, as they come, go and are lost (${transports})`, async (t) => {
+  test(`stock clients get the viewers of a lead as they join, leave and are lost (${transports})`, async (t) => {
     const server = await Server.start(t, { settings });
     const [admin, manager, sales] = await Promise.all(ROLES.map((role) => server.person(role)));
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });

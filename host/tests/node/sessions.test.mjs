@@ -29,7 +29,7 @@ function followTheGuide(server, socket, refreshToken) {
 // What takes as long as several tokens live, all at the same time.
 describe('token lifetimes', { concurrency: true }, () => {
   for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
-    test(`the guide's code carries a socket through five token lifetimes (${transports})`, async (t) => {
+    test(`the guide's code keeps a socket connected over five token lifetimes (${transports})`, async (t) => {
       const server = await Server.start(t, brief);
       const sales = await server.person('SALES');
       const socket = await server.socket(sales.token, { transports });
@@ -85,7 +85,7 @@ describe('token lifetimes', { concurrency: true }, () => {
 });
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`logging out ends the socket, which is refused from then on (${transports})`, async (t) => {
+  test(`a logout closes the socket, and its reconnects are refused (${transports})`, async (t) => {
     const server = await Server.start(t);
     const sales = await server.person('SALES');
     const socket = await server.socket(sales.token, { transports });
@@ -102,7 +102,7 @@ for (const transports of [['websocket'], ['polling']]) {
   });
 }
 
-test('who lost a connection goes on where it was lost, its leads included', async (t) => {
+test('a client that lost its connection resumes with its subscriptions', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -122,7 +122,7 @@ test('who lost a connection goes on where it was lost, its leads included', asyn
   assert.equal(events(socket, 'lead:subscribed').length, 2);
 });
 
-test('clients of a server that stops all come back to the next one and miss nothing', async (t) => {
+test('clients of a stopping server reconnect to the next one and miss no event', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const sockets = [];

@@ -174,7 +174,7 @@ export async function until(what, look, patience = PATIENCE) {
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (Date.now() > deadline) assert.fail(`waited in vain for ${typeof what === 'function' ? what() : what}`);
+    if (Date.now() > deadline) assert.fail(`timed out waiting for ${typeof what === 'function' ? what() : what}`);
     await new Promise((fulfil) => setTimeout(fulfil, 10));
   }
 }

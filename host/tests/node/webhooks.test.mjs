@@ -59,7 +59,7 @@ async function begin(t, host, options) {
   return { server, admin: await server.person('ADMIN') };
 }
 
-test('events arrive signed, each once, with the fields that were chosen', async (t) => {
+test('events arrive signed, each once, with the configured fields', async (t) => {
   const { host, messages, refused, webhook } = await receiver(t);
   const { admin } = await begin(t, host);
   const lead = await admin.api('POST', '/api/leads', { title: 'Dächer', email: 'bob@miller.example' });
@@ -89,7 +89,7 @@ test('events arrive signed, each once, with the fields that were chosen', async 
   }
 });
 
-test('a receiver that is not ready gets the same message again', async (t) => {
+test('an unavailable receiver gets the same message again', async (t) => {
   const { host, messages, refused } = await receiver(t, { failures: 2 });
   const { admin } = await begin(t, host);
   await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -97,7 +97,7 @@ test('a receiver that is not ready gets the same message again', async (t) => {
   assert.deepEqual(refused, [messages[0].id, messages[0].id]);
 });
 
-test('a receiver in a network that is not granted gets nothing, and the reason is told', async (t) => {
+test('a receiver in a network without a grant gets nothing, and the reason is reported', async (t) => {
   const { host, messages, refused } = await receiver(t);
   const { admin } = await begin(t, host, { networks: ['10.0.0.0/8'] });
   await admin.api('POST', '/api/leads', { title: 'Roof' });

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn usually_nothing_is_told_of_the_person_whom_a_lead_is_about() {
+    fn default_fields_contain_no_personal_data() {
         let payload = json!({"lead": testing::lead(), "createdBy": {"id": "u1"}});
         let effect = posted(json!({"url": URL}), "lead:created", &payload);
         let data = effect.get("/data").expect("data").to_string();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_that_overlaps_another_or_leads_into_a_list_does_no_harm() {
+    fn overlapping_pointers_and_pointers_into_lists_are_safe() {
         let fields = ["/changes/0", "/changes", "/changes/1", "/lead", "/lead/id"];
         let payload = json!({"lead": testing::lead(), "changes": ["status", "title"]});
         let effect = posted(json!({"url": URL, "fields": fields}), "lead:updated", &payload);
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_for_the_events_and_for_the_host_of_its_url() {
+    fn it_wants_its_events_and_the_host_of_its_url() {
         let plugin: AuditWebhook = testing::plugin(json!({"url": URL, "events": ["lead:deleted"]})).expect("valid");
         assert_eq!(plugin.wants(), Wants::events(["lead:deleted"]).to_call(["hooks.example.com:8443"]));
         assert_eq!(host_of("http://[::1]/in").as_deref(), Some("[::1]"));
     }
 
     #[test]
-    fn settings_that_cannot_be_are_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for url in ["", "hooks.example.com", "/in", "ftp://a.example/", "https://user:pass@a.example/"] {
             assert!(refusal(json!({"url": url})).contains("config.url"), "{url}");
         }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_without_an_activity_is_as_fresh_as_it_is_new() {
+    fn a_lead_without_an_activity_is_scored_by_its_creation_time() {
         let untouched = |lead: &mut Value| {
             lead["lastActivityAt"] = json!(null);
             lead["createdAt"] = json!("2026-01-18T00:00:00.000Z");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_lead_is_left_alone() {
+    fn an_event_without_a_lead_is_not_changed() {
         let plugin: LeadScore = testing::plugin(json!({})).expect("valid settings");
         let event =
             testing::event::<LeadScore>("lead:deleted", &json!({"leadId": "1"}), &json!({"lead": testing::lead()}));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_life_of_nothing_is_refused() {
+    fn a_half_life_of_zero_is_refused() {
         let refusal = testing::plugin::<LeadScore>(json!({"half_life_days": 0})).err();
         assert_eq!(refusal.as_deref(), Some("config.half_life_days: expected a number above 0"));
     }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_sees_neither_email_nor_phone_nor_value_whatever_the_name_of_what_leaves() {
+    fn a_viewer_sees_no_email_phone_or_value_in_any_event() {
         let plugin = redact(json!({}));
         for name in ["lead:created", "lead:updated", "lead:assigned", "lead:read"] {
             let lead = sent(&plugin, name, json!({"lead": testing::lead()}), "VIEWER");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_and_fields_are_the_operators_choice_and_hides_follows() {
+    fn roles_and_fields_are_configurable_and_hides_follows() {
         let plugin = redact(json!({"roles": ["SALES", "VIEWER"], "fields": ["company", "/custom/region"]}));
         let mut lead = testing::lead();
         lead["custom"] = json!({"region": "north", "size": 3});
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_stands_where_the_value_was() {
+    fn a_mask_replaces_the_value() {
         let plugin = redact(json!({"fields": ["email"], "mask": "hidden"}));
         let sent = sent(&plugin, "lead:read", json!({"lead": testing::lead()}), "VIEWER");
         assert_eq!(sent["lead"]["email"], "hidden");

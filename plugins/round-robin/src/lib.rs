@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_with_an_owner_is_left_alone_and_costs_no_turn() {
+    fn a_lead_with_an_owner_is_skipped_and_uses_no_turn() {
         let mut follower = follower(json!({"users": ["ann", "bob"]}));
         let owned = testing::lead();
         assert_eq!(looked_at(&mut follower, "lead:created", json!({"lead": owned}), &owned), []);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_was_deleted_meanwhile_is_nobodys() {
+    fn a_lead_deleted_in_the_meantime_is_not_assigned() {
         let mut follower = follower(json!({"users": ["ann"]}));
         testing::at(Timestamp::from_millis(0));
         follower.tell("lead:created", &json!({"lead": unowned("1")}), &json!({})).expect("answers");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_is_taken_away_goes_on_only_where_that_is_set_and_not_back() {
+    fn an_unassigned_lead_is_reassigned_only_if_configured_and_not_to_its_previous_owner() {
         let payload = json!({"lead": unowned("1"), "previousOwnerId": "ann"});
         let mut idle = follower(json!({"users": ["ann", "bob"]}));
         assert_eq!(looked_at(&mut idle, "lead:assigned", payload.clone(), &unowned("1")), []);
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_gets_it_back() {
+    fn a_single_user_gets_the_lead_back() {
         let mut follower = follower(json!({"users": ["ann"], "reassign": true}));
         let payload = json!({"lead": unowned("1"), "previousOwnerId": "ann"});
         assert_eq!(looked_at(&mut follower, "lead:assigned", payload, &unowned("1")), [Effect::assign("1", "ann")]);
     }
 
     #[test]
-    fn a_changed_list_goes_on_where_the_old_one_was() {
+    fn a_changed_list_continues_after_the_last_assigned_user() {
         let plugin: RoundRobin = testing::plugin(json!({"users": ["ann", "eve", "bob"]})).expect("valid settings");
         assert_eq!(plugin.next(Some("ann"), None), "eve");
         assert_eq!(plugin.next(Some("somebody who left"), None), "ann");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_none_is_refused() {
+    fn an_invalid_user_list_is_refused() {
         for users in [json!([]), json!(["ann", "ann"]), json!([""])] {
             let refused = testing::plugin::<RoundRobin>(json!({"users": users})).err().expect("refused");
             assert!(refused.contains("config.users"), "{refused}");

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_lead_that_waits_too_long_is_told_and_not_before() {
+    fn the_owner_of_an_overdue_lead_is_notified_at_the_deadline() {
         let mut follower = told(json!({}), &waiting());
         assert_eq!(follower.wait_until(minutes(59), Some(&waiting())), Ok(vec![]));
         let owner = waiting()["owner"]["id"].as_str().expect("an owner").to_owned();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_somebody_looked_after_is_fine() {
+    fn a_lead_with_activity_is_not_overdue() {
         let with = |field: &str, value: &str| {
             let mut lead = waiting();
             lead[field] = json!(value);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_owner_those_of_the_settings_are_told() {
+    fn configured_users_are_notified_of_an_unowned_lead() {
         let mut lead = waiting();
         lead["owner"] = json!(null);
         assert_eq!(due(json!({}), lead.clone()), []);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_added_where_that_is_set() {
+    fn a_task_is_added_if_configured() {
         let effects = due(json!({"task": true}), waiting());
         assert_eq!((effects[1].name(), effects[1].get("/type")), ("activity:create", Some(&json!("TASK"))));
         assert_eq!(effects[1].get("/body"), Some(&json!("Nobody has got in touch within 60 minutes.")));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_is_none_is_refused() {
+    fn an_invalid_deadline_is_refused() {
         for minutes in [json!(0), json!(-5), json!(1e9)] {
             let refused = testing::plugin::<SlaWatch>(json!({"minutes": minutes})).err().expect("refused");
             assert!(refused.contains("config.minutes"), "{refused}");

@@ -121,21 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_and_a_deletion_belong_to_the_territory_of_their_lead() {
+    fn activities_and_deletions_follow_the_territory_of_their_lead() {
         let activity = json!({"activity": testing::activity(), "leadId": testing::lead()["id"]});
         assert_eq!(audience("activity:created", activity, json!("south")), only(&[BEN]));
         assert_eq!(audience("lead:deleted", json!({"leadId": "1"}), json!("south")), only(&[BEN]));
     }
 
     #[test]
-    fn a_lead_without_a_territory_is_nobodys() {
+    fn a_lead_without_a_territory_has_no_audience() {
         let nobody = Audience::Nobody("the lead is in no territory".into());
         assert_eq!(audience("lead:created", json!({"lead": testing::lead()}), json!(null)), nobody);
         assert_eq!(audience("lead:created", json!({"lead": testing::lead()}), json!(7)), nobody);
     }
 
     #[test]
-    fn what_is_about_no_lead_goes_to_everyone() {
+    fn events_without_a_lead_go_to_everyone() {
         let sent = testing::filtered(&plugin(), "session:updated", &json!({"userRole": SALES}), &json!({}), SALES);
         assert_eq!(sent.expect("a verdict").0, Audience::Everyone);
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_email_address_in_place_of_an_id_is_refused() {
+    fn an_email_address_instead_of_an_id_is_refused() {
         let refusal = testing::plugin::<Territory>(json!({"territories": {"ann@example.com": ["north"]}})).err();
         assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is no user id"));
         assert_eq!(

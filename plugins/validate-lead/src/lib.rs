@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_lead_needs_what_its_status_needs() {
+    fn a_new_lead_needs_the_fields_of_its_status() {
         let create = |input| ruled(json!({}), "lead:create", input, None);
         assert!(create(json!({"title": "Roof", "status": "NEW", "email": null})).is_ok());
         let refused = create(json!({"title": "Roof", "status": "QUALIFIED", "contactName": "Bob", "email": " "}));
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lead_has_already_counts() {
+    fn stored_fields_count_as_present() {
         assert!(update(json!({"status": "WON"})).is_ok());
         let refused = update(json!({"status": "WON", "valueCents": null})).expect_err("no value");
         assert_eq!((refused.code(), refused.field()), ("value_cents_required", Some("valueCents")));
     }
 
     #[test]
-    fn a_field_that_the_status_needs_cannot_be_taken_away() {
+    fn a_field_required_by_the_status_cannot_be_removed() {
         let mut lead = testing::lead();
         lead["status"] = json!("WON");
         let refused = ruled(json!({}), "lead:update", json!({"company": null}), Some(lead)).expect_err("it is won");
@@ -217,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_lacked_something_all_along_can_still_be_changed() {
+    fn a_lead_with_fields_already_missing_can_still_be_changed() {
         let mut lead = testing::lead();
         (lead["status"], lead["email"]) = (json!("WON"), json!(null));
         assert!(ruled(json!({}), "lead:update", json!({"source": "fair"}), Some(lead)).is_ok());
     }
 
     #[test]
-    fn an_email_address_is_trimmed_and_in_lower_case() {
+    fn an_email_address_is_trimmed_and_lower_cased() {
         let input = json!({"title": "Roof", "email": " Bob@Example.COM "});
         let tidy = |config| ruled(config, "lead:create", input.clone(), None).expect("accepted");
         assert_eq!(tidy(json!({})), json!({"title": "Roof", "email": "bob@example.com"}));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_number_is_written_as_the_network_knows_it() {
+    fn a_phone_number_is_written_in_e164_format() {
         let tidy = |config, phone: &str| ruled(config, "lead:create", json!({"phone": phone}), None);
         let us = json!({"default_country": "US"});
         assert_eq!(tidy(us.clone(), "(202) 555-0143"), Ok(json!({"phone": "+12025550143"})));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_cannot_be_is_refused_or_kept_as_it_is() {
+    fn an_invalid_number_is_refused_or_kept_unchanged() {
         let refused = update(json!({"phone": "555"})).expect_err("too short");
         assert_eq!((refused.code(), refused.field()), ("phone_invalid", Some("phone")));
         assert!(refused.message().contains("+44 20 7946 0018"), "{}", refused.message());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_the_lead_had_all_along_does_not_keep_it_from_being_changed() {
+    fn an_invalid_stored_number_does_not_block_other_changes() {
         let mut lead = testing::lead();
         lead["phone"] = json!("555");
         let patch = json!({"phone": "555", "title": "Barn"});
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn other_commands_are_none_of_its_business() {
+    fn other_commands_are_accepted() {
         let plugin: ValidateLead = testing::plugin(json!({})).expect("valid settings");
         for name in ["lead:delete", "lead:assign", "activity:create"] {
             assert_eq!(testing::ruled(&plugin, name, &json!({}), &json!({})), Ok(Ok(json!({}))), "{name}");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_written_one_way_however_it_came() {
+    fn every_notation_of_a_number_gets_one_format() {
         let (us, de, india, none) = (phones("US"), phones("DE"), phones("IN"), Phones::new(None));
         for (phones, text, tidy) in [
             (&us, "(202) 555-0143", "+12025550143"),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_number_is_none() {
+    fn invalid_numbers_are_rejected() {
         let us = phones("US");
         for text in
             ["", " ", "none", "call Bob", "555 0143", "+1 555 0100", "123", "+999 123456", "202 555 01433", "+0 1"]
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_every_country_is_read_and_what_came_out_stays_as_it_is() {
+    fn numbers_of_every_country_are_parsed_and_formatting_is_idempotent() {
         // Where nothing is dialled before a number, and where much of it begins with the trunk prefix.
         let (us, by) = (phones("US"), phones("BY"));
         let mut read = 0;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_breaks_it_and_to_tidy_twice_changes_nothing() {
+    fn no_text_panics_and_tidying_is_idempotent() {
         let countries = ["US", "DE", "AR", "BR", "MX", "IT", "CI"].map(phones);
         let letters: Vec<char> =
             "+0123456789012345678901234567890 ()-.;=/x#*~ext＋０٣é\u{200b}\0tel:phone-context".chars().collect();

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_following_plugin_has_left_to_do_is_told_with_where_to_read_why() {
+    fn the_list_shows_pending_and_parked_effects_and_where_to_read_the_reasons() {
         let effects = |lag, pending, parked, reminders| json!({"seq": 7, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": 0});
         let told = |effects: Value| following(&effects, "sla-watch");
         assert_eq!(
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_told_with_the_order_that_promotes_it_and_nothing_else() {
+    fn only_a_held_candidate_is_listed_with_its_promote_command() {
         let candidate = |state: &str| json!({"state": state, "version": "2.0.0", "hash": "c0ffee", "reason": "…"});
         let told = |candidate: Value| held(&candidate, "guard");
         let order = "held is 2.0.0: leadwire plugin promote guard --hash c0ffee";
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_rests_is_told_with_its_breaker_and_one_that_answers_without() {
+    fn only_plugins_with_an_open_breaker_are_listed_with_it() {
         let item = |name: &str, state: &str, breaker: Value| {
             json!({"name": name, "state": state, "version": "1.0.0", "generation": 3, "hooks": ["filter"],
                    "reason": null, "counts": {"calls": 9, "faults": 6, "skipped": 31}, "breaker": breaker})

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_the_one_that_other_implementations_make() {
+    fn a_signature_matches_other_implementations() {
         let key = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a key");
         let at = Timestamp::from_millis(1_614_265_330_000).expect("a time");
         let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, r#"{"test": 2432232314}"#);

@@ -411,7 +411,7 @@ mod tests {
     use crate::plugin::active::plugin::{guest::Guest, *};
 
     #[test]
-    fn loading_again_and_again_gives_back_all_that_it_took() {
+    fn repeated_loading_releases_all_resources() {
         let dir = tempfile::tempdir().expect("a directory");
         let engine = Engine::start(dir.path()).expect("starts");
         let bytes = Guest::redactor("guard").build();

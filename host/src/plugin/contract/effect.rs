@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_webhook_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_webhook_host_is_a_name_or_address_with_an_optional_port() {
         for (text, host) in [
             ("Hooks.Example.com", "hooks.example.com"),
             ("hooks.example.com:8443", "hooks.example.com:8443"),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plugin_wants_is_checked_by_name() {
+    fn wanted_effects_are_checked_by_name() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let refusal = |effects: &[&str]| Wants::check(vec![], &names(effects), vec![]).expect_err("refused");
         assert!(

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_grant_what_only_looks_is_granted_and_what_reaches_further_is_not() {
+    fn the_default_grant_allows_only_read_access() {
         assert_eq!(asked().check(&Grant::default(), "guard"), Ok(()));
         let whole = Access { whole_payload: true, ..asked() };
         assert!(refusal(&whole, "").contains("whole payloads"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_grants_what_it_names_and_what_lies_below() {
+    fn a_grant_list_allows_its_entries_and_their_children() {
         let fits = |text: &str| asked().check(&grant(text), "guard").is_ok();
         assert!(fits("hooks = [\"after\", \"filter\", \"enrich\"]"));
         assert!(!fits("hooks = [\"filter\"]") && !fits("hooks = []"));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_lacking_is_named_at_once_with_the_lines_that_grant_it() {
+    fn all_missing_grants_are_listed_with_the_lines_that_add_them() {
         let asked = Access {
             whole_payload: true,
             effects: vec![EffectName::Notify, EffectName::AssignLead, EffectName::Webhook],
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_cannot_be_is_refused_by_its_key() {
+    fn an_invalid_grant_is_refused_by_key() {
         let refusal = |text: &str| PluginSettings::parse(&format!("[grant]\n{text}")).expect_err("refused");
         assert!(
             refusal("hooks = [\"later\"]").contains("grant.hooks: \"later\" is not a hook: expected one of authorize")

@@ -23,7 +23,7 @@ const LEADS_A_ROUND: usize = 8;
 const LEAST_IN_THE_MIDDLE: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_lose_no_effect_and_double_none() {
+async fn twenty_kills_lose_and_duplicate_no_effect() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "[plugins]\ndir = \"plugins\"\n[effects]\nfirst_delay = \"10ms\"\n");
     let before = store(home.path()).await;

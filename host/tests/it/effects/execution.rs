@@ -127,7 +127,7 @@ async fn parked(app: &TestApp, plugin: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_is_done_in_the_plugins_name() {
+async fn an_effect_is_executed_as_the_plugin() {
     let app = start(&[]).await;
     let sales = app.user(Role::Sales).id;
     let effects = vec![
@@ -172,7 +172,7 @@ async fn stands_at_all(app: &TestApp, plugin: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_nobody_who_signs_in_owns_or_is_listed() {
+async fn a_plugin_account_cannot_sign_in_own_leads_or_be_listed() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     let admin = app.client(Role::Admin);
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -196,7 +196,7 @@ async fn a_plugin_is_nobody_who_signs_in_owns_or_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_not_asked_about_what_its_own_effects_made() {
+async fn after_is_not_called_for_the_plugins_own_effects() {
     let app = start(&[("echo", follower("echo", ["*"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let standing = settled(&app, "echo").await;
@@ -204,7 +204,7 @@ async fn a_plugin_is_not_asked_about_what_its_own_effects_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_that_answer_each_other_stop_at_the_fourth() {
+async fn a_loop_between_plugins_stops_at_the_fourth_step() {
     let answering = |name| (name, follower(name, ["activity:created"], vec![note()]));
     let app = start(&[answering("ping"), answering("pong")]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -229,7 +229,7 @@ async fn plugins_that_answer_each_other_stop_at_the_fourth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
+async fn an_event_without_an_answer_is_parked_and_blocks_no_other_plugin() {
     let failing = Guest::new("broken").events([]).fields(["/context/lead/id"]);
     let failing = failing.following(wants(["lead:created"]), "", Err("not today".into()));
     let app = start(&[("broken", failing), ("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
@@ -251,7 +251,7 @@ async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are_done() {
+async fn an_impossible_effect_is_parked_at_once_and_later_effects_run() {
     let nobody = with_lead("\"userId\":\"00000000-0000-0000-0000-000000000000\",\"kind\":\"hello\"");
     let missing = "{\"leadId\":\"00000000-0000-0000-0000-000000000000\",\"type\":\"NOTE\"}";
     let effects = vec![("notify".into(), nobody), ("activity:create".into(), missing.into()), note()];
@@ -276,7 +276,7 @@ async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_parked_is_told_on_the_command_line_as_well() {
+async fn plugin_list_shows_parked_effects() {
     let nobody = with_lead("\"userId\":\"00000000-0000-0000-0000-000000000000\",\"kind\":\"hello\"");
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![("notify".into(), nobody)]))]).await;
     app.lead(json!({"title": "Roof"})).await;
@@ -295,7 +295,7 @@ async fn what_is_parked_is_told_on_the_command_line_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_administrators_see_and_retry_effects_and_only_of_plugins_that_follow() {
+async fn only_administrators_see_and_retry_effects_and_only_of_followers() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![]))]).await;
     let (admin, manager, path) = (app.client(Role::Admin), app.client(Role::Manager), "/api/plugins/helper/effects");
     manager.get(path).await.refused(403, "forbidden");
@@ -311,7 +311,7 @@ async fn only_administrators_see_and_retry_effects_and_only_of_plugins_that_foll
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_for_the_moment_is_tried_again_before_it_is_parked() {
+async fn a_temporary_failure_is_retried_before_it_is_parked() {
     let silent = Guest::new("guard").ruling(["activity:create"], "", Err("not now".into()));
     let app = start(&[("guard", silent), ("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -328,7 +328,7 @@ async fn what_fails_for_the_moment_is_tried_again_before_it_is_parked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_plugin_may_refuse_an_effect_and_the_plugin_itself_is_not_asked() {
+async fn another_plugin_may_refuse_an_effect_and_the_plugins_own_before_hook_is_not_called() {
     let refusal = || Ruling::Refuse { code: "no_notes".into(), message: "No notes".into(), field: None };
     let own = follower("helper", ["lead:created"], vec![note()]).before(["activity:create"], refusal());
     let app = start(&[("helper", own)]).await;
@@ -343,7 +343,7 @@ async fn another_plugin_may_refuse_an_effect_and_the_plugin_itself_is_not_asked(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
+async fn a_reminder_fires_once_when_due_and_the_same_key_replaces_it() {
     let effects = vec![remind("soon", NEVER), remind("later", NEVER), remind("soon", LONG_AGO)];
     let answer = Outcome { effects, reminded: vec![note()], ..outcome([]) };
     let guest = Guest::new("clock").events([]).fields(["/context/lead/id"]).after(wants(["lead:created"]), answer);
@@ -360,7 +360,7 @@ async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_plugin_goes_on_where_it_was_and_a_removed_one_begins_anew() {
+async fn a_reenabled_plugin_continues_and_a_removed_one_starts_over() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     put(&app, "helper.toml", format!("enabled = false\n{GRANT}")).await;
     let missed = app.lead(json!({"title": "Roof"})).await;
@@ -382,7 +382,7 @@ async fn a_disabled_plugin_goes_on_where_it_was_and_a_removed_one_begins_anew() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_runs() {
+async fn removing_a_plugin_deletes_its_position_and_reminders_on_a_running_server() {
     let app = start(&[("clock", follower("clock", ["lead:created"], vec![remind("later", NEVER), note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     assert_eq!(settled(&app, "clock").await.reminders, 1);
@@ -402,7 +402,7 @@ async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_the_log_no_longer_has_leave_a_note() {
+async fn pruned_events_leave_a_parked_gap_entry() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     put(&app, "helper.toml", format!("enabled = false\n{GRANT}")).await;
     for title in ["Roof", "Barn"] {
@@ -443,7 +443,7 @@ fn poster(receiver: &Receiver) -> (Guest, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_sent_again_under_the_same_id_until_it_is_taken() {
+async fn a_webhook_is_retried_with_the_same_id_until_it_is_accepted() {
     let turns = AtomicUsize::new(0);
     let answer = move || match turns.fetch_add(1, Ordering::SeqCst) {
         0 => StatusCode::SERVICE_UNAVAILABLE,
@@ -466,7 +466,7 @@ async fn a_webhook_is_sent_again_under_the_same_id_until_it_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_nobody_takes_is_parked_with_the_answer_and_holds_up_no_other_effect() {
+async fn a_refused_webhook_is_parked_with_the_response_and_blocks_no_other_effect() {
     let receiver = Receiver::answering(|| (StatusCode::GONE, "moved away")).await;
     let app = start(&[]).await;
     let (guest, settings) = poster(&receiver);
@@ -484,7 +484,7 @@ async fn a_webhook_that_nobody_takes_is_parked_with_the_answer_and_holds_up_no_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_not_sent_once_webhooks_are_granted_no_more() {
+async fn a_webhook_is_not_sent_after_its_grant_is_revoked() {
     let mut receiver = Receiver::answering(|| StatusCode::GONE).await;
     let app = start(&[]).await;
     let (guest, settings) = poster(&receiver);
@@ -504,7 +504,7 @@ async fn a_webhook_is_not_sent_once_webhooks_are_granted_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_keeps_its_state_and_its_place_when_the_server_stops() {
+async fn a_plugin_keeps_its_state_and_position_over_a_restart() {
     let answer = Outcome { effects: vec![remind("later", NEVER)], state: Some("kept".into()), ..outcome([]) };
     let guest = Guest::new("clock").events([]).fields(["/context/lead/id"]).after(wants(["lead:created"]), answer);
     let app = start(&[("clock", guest)]).await;
@@ -524,7 +524,7 @@ async fn stop(server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_that_is_no_longer_granted_when_its_turn_comes_is_parked() {
+async fn an_effect_whose_grant_was_revoked_is_parked() {
     let refuse = Ruling::Refuse { code: "not_today".into(), message: "No".into(), field: None };
     let guard = Guest::new("guard").before(["activity:create"], refuse);
     let app = start(&[("follower", follower("follower", ["lead:created"], vec![note()])), ("guard", guard)]).await;

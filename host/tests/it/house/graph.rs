@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_through_super_a_re_export_and_a_macro() {
+    fn a_cycle_is_found_through_super_a_re_export_and_a_macro() {
         let sources = [
             source("a", "pub use b::B;\nmod b; mod c; mod d;\n"),
             source("a/b", "use super::c::C;\npub struct B(C);\n"),

@@ -17,7 +17,7 @@ async fn rows(client: &Client, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_administrators_do_is_recorded_with_who_and_from_where() {
+async fn administrator_actions_are_recorded_with_actor_and_address() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let me = app.user(Role::Admin).id.to_string();
@@ -43,7 +43,7 @@ async fn what_administrators_do_is_recorded_with_who_and_from_where() {
 }
 
 #[tokio::test]
-async fn an_order_about_a_plugin_is_recorded_before_it_is_carried_out_and_again_when_it_fails() {
+async fn a_plugin_command_is_recorded_before_it_runs_and_again_if_it_fails() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     admin.post("/api/plugins/nobody/rollback", json!({"from": "abc"})).await.refused(404, "plugin_not_found");
@@ -57,7 +57,7 @@ async fn an_order_about_a_plugin_is_recorded_before_it_is_carried_out_and_again_
 }
 
 #[tokio::test]
-async fn a_flood_of_failures_is_counted_in_a_few_rows() {
+async fn repeated_failures_are_aggregated_into_few_rows() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     for _ in 0..30 {
@@ -96,7 +96,7 @@ async fn a_forged_token_is_recorded_and_one_that_expired_is_not() {
 }
 
 #[tokio::test]
-async fn what_operators_do_beside_a_server_is_in_its_log() {
+async fn operator_actions_appear_in_the_log_of_the_running_server() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let server = Process::serve(home.path());
@@ -114,7 +114,7 @@ async fn what_operators_do_beside_a_server_is_in_its_log() {
 }
 
 #[tokio::test]
-async fn only_an_administrator_reads_the_audit_table_and_a_bad_filter_is_named() {
+async fn only_administrators_read_the_audit_table_and_invalid_filters_are_named() {
     let app = TestApp::start().await;
     for role in [Role::Manager, Role::Sales, Role::Viewer] {
         app.client(role).get("/api/audit").await.refused(403, "forbidden");
@@ -138,7 +138,7 @@ fn documented_filter() -> regex::Regex {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documented_filter_finds_the_address_of_a_failed_login_and_nothing_that_a_client_made_up() {
+async fn the_documented_filter_finds_failed_logins_and_ignores_forged_lines() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "[http]\ntrusted_proxies = [\"127.0.0.1\"]\n");
     let server = Process::serve(home.path());

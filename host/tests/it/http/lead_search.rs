@@ -64,7 +64,7 @@ async fn a_phone_number_is_found_by_its_digits() {
 }
 
 #[tokio::test]
-async fn what_a_lead_is_found_by_changes_with_it() {
+async fn the_search_index_follows_changes_of_a_lead() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Zürich", "company": "Alt"})).await;
     app.lead(json!({"title": "ärger"})).await;
@@ -81,7 +81,7 @@ async fn what_a_lead_is_found_by_changes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leads_of_an_older_version_are_found_after_the_start_that_fills_them_in() {
+async fn leads_of_an_older_version_are_indexed_at_startup() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Größe", "phone": "555 0199"})).await;
     let database = app.dir.path().join("leadwire.db");

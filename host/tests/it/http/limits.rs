@@ -45,7 +45,7 @@ async fn try_connect(app: &TestApp, token: &str) -> Result<SocketClient, String>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_beyond_the_rate_are_answered_and_not_done() {
+async fn events_beyond_the_rate_limit_are_answered_and_not_executed() {
     let app = TestApp::with(|config| burst_of(config, 3)).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Admin).email).await;
@@ -71,7 +71,7 @@ async fn events_beyond_the_rate_are_answered_and_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_as_told_goes_on() {
+async fn a_client_that_waits_for_retry_after_is_accepted() {
     let app = TestApp::with(|config| {
         config.limits.events_burst = number(1);
         config.limits.events_per_second = number(20);
@@ -91,7 +91,7 @@ async fn who_waits_as_told_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_counted_for_each_socket_by_itself_and_heard_all_the_same() {
+async fn event_rates_are_counted_per_socket_and_limited_sockets_still_receive() {
     let app = TestApp::with(|config| burst_of(config, 1)).await;
     let mut noisy = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
     let mut quiet = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
@@ -107,7 +107,7 @@ async fn events_are_counted_for_each_socket_by_itself_and_heard_all_the_same() {
 
 /// What `clients/js` does after a reconnect: it follows each lead again, at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_may_follow_all_its_leads_again_at_once() {
+async fn a_client_may_resubscribe_to_all_its_leads_at_once() {
     let app = TestApp::start().await;
     let limit = Config::default().limits.subscriptions;
     let token = app.login(&app.user(Role::Viewer).email).await;
@@ -123,7 +123,7 @@ async fn a_client_may_follow_all_its_leads_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_too_many_is_refused_until_another_is_left() {
+async fn a_subscription_beyond_the_limit_is_refused_until_one_is_cancelled() {
     let app = TestApp::with(|config| config.limits.subscriptions = 2).await;
     let mut client = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
     // Everybody hears `org:global` and `user:<id>`: these do not count.
@@ -145,7 +145,7 @@ async fn a_lead_too_many_is_refused_until_another_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
+async fn a_client_with_too_many_refusals_is_disconnected_and_may_reconnect() {
     let app = TestApp::with(|config| {
         burst_of(config, 2);
         config.limits.refusals = 5;
@@ -184,7 +184,7 @@ impl SocketClient {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
+async fn sockets_per_user_are_limited_and_a_closed_socket_frees_its_slot() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.limits.connections_per_user = 2;
@@ -207,7 +207,7 @@ async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_that_were_cut_or_refused_count_no_longer() {
+async fn disconnected_and_refused_sockets_do_not_count() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.socket.connect_timeout = Duration::from_millis(100);
@@ -231,7 +231,7 @@ async fn sockets_that_were_cut_or_refused_count_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
+async fn connections_per_address_are_limited_before_authentication() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         // For so long a connection counts that never got a socket, also when it is gone.
@@ -258,7 +258,7 @@ async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
+async fn a_connection_with_too_many_handshakes_is_closed() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.limits.handshakes = 3;
@@ -290,7 +290,7 @@ async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transports_that_never_shake_hands_count_and_are_closed_in_time() {
+async fn transports_without_a_handshake_count_and_time_out() {
     let app = TestApp::with(|config| {
         config.limits.connections_per_address = 1;
         config.socket.connect_timeout = Duration::from_secs(3);
@@ -311,7 +311,7 @@ async fn transports_that_never_shake_hands_count_and_are_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_session_without_a_handshake_is_forgotten_in_time() {
+async fn a_polling_session_without_a_handshake_times_out() {
     let app = TestApp::with(|config| config.socket.connect_timeout = Duration::from_millis(100)).await;
     let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
     let open = http_client().get(&url).send().await.expect("an answer").text().await.expect("an OPEN packet");
@@ -334,7 +334,7 @@ fn one_login_an_address(config: &mut Config) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_says_of_its_address_counts_for_nothing() {
+async fn forwarding_headers_of_untrusted_clients_are_ignored() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.limits.connections_per_address = 1;
@@ -350,7 +350,7 @@ async fn what_a_client_says_of_its_address_counts_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
+async fn behind_a_trusted_proxy_limits_apply_per_client_address() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
@@ -364,7 +364,7 @@ async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_standard_header_is_read_when_it_is_the_configured_one() {
+async fn the_forwarded_header_is_used_if_configured() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
@@ -377,7 +377,7 @@ async fn the_standard_header_is_read_when_it_is_the_configured_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_counted_by_what_a_trusted_proxy_says() {
+async fn connections_are_counted_by_the_forwarded_address() {
     let app = Bare::start(|config| {
         config.limits.connections_per_address = 1;
         config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
@@ -394,7 +394,7 @@ async fn connections_are_counted_by_what_a_trusted_proxy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_names_clients_by_what_a_trusted_proxy_says() {
+async fn the_log_shows_the_forwarded_address_of_clients() {
     let home = tempfile::tempdir().expect("a folder");
     let settings = "[http]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[log]\nlevel = \"debug\"\n";
     std::fs::write(home.path().join("leadwire.toml"), settings).expect("a file of settings");
@@ -452,7 +452,7 @@ impl Bare {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_that_reads_nothing_is_cut_all_the_same() {
+async fn a_flooding_client_that_reads_nothing_is_disconnected() {
     let app = TestApp::with(|config| {
         burst_of(config, 10);
         config.limits.refusals = 50;

@@ -42,7 +42,7 @@ async fn long_leads(app: &TestApp, count: usize) {
 }
 
 #[tokio::test]
-async fn a_page_ends_early_where_its_items_are_long_and_the_next_one_goes_on() {
+async fn a_page_of_long_items_ends_early_and_the_next_page_continues() {
     let app = TestApp::with(|config| config.http.page_bytes = 100_000).await;
     long_leads(&app, 11).await;
     let client = app.client(Role::Viewer);
@@ -65,7 +65,7 @@ async fn a_page_ends_early_where_its_items_are_long_and_the_next_one_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_not_read_count_until_they_have_left() {
+async fn unread_responses_count_until_they_are_sent() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.limits.requests_per_user = 3;
@@ -112,7 +112,7 @@ async fn answers_that_are_not_read_count_until_they_have_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_not_read_is_given_up() {
+async fn an_unread_response_times_out() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.http.tcp_user_timeout = Duration::from_millis(500);
@@ -136,7 +136,7 @@ async fn an_answer_that_is_not_read_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_requests_under_way() {
+async fn requests_in_progress_per_address_are_limited() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.limits.requests_per_address = 2;
@@ -154,7 +154,7 @@ async fn an_address_has_so_many_requests_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_connections_whatever_they_are_for() {
+async fn all_connections_of_an_address_count_toward_one_limit() {
     let app = TestApp::with(|config| {
         config.limits.connections_per_address = 1;
         config.limits.tcp_connections_per_address = 8;
@@ -211,7 +211,7 @@ async fn flood(app: &TestApp, packet: Message) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_that_are_no_events_are_counted_as_well() {
+async fn packets_other_than_events_count_toward_the_rate() {
     let app = TestApp::with(few_packets).await;
     let registry = app.server.sockets().registry();
     for (what, packet) in [
@@ -233,7 +233,7 @@ async fn packets_that_are_no_events_are_counted_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_of_polls_are_counted_as_well() {
+async fn packets_of_polling_payloads_count_toward_the_rate() {
     let app = TestApp::with(few_packets).await;
     let registry = app.server.sockets().registry();
     let mut client = SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Viewer)).await;
@@ -244,7 +244,7 @@ async fn packets_of_polls_are_counted_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_socket_hides_from_a_logout_behind_an_odd_query() {
+async fn websockets_with_ambiguous_queries_are_refused() {
     let app = TestApp::start().await;
     for query in [
         "EIO=4&transport=websocket=x",

@@ -32,7 +32,7 @@ async fn login(app: &TestApp, from: &str, email: &str, password: &str) -> Reply 
 }
 
 #[tokio::test]
-async fn wrong_tries_from_elsewhere_do_not_keep_the_owner_out() {
+async fn failed_attempts_from_elsewhere_do_not_lock_out_the_owner() {
     let app = behind_a_proxy(|_| {}).await;
     for _ in 0..10 {
         login(&app, "203.0.113.9", OWNER, "wrong password").await.refused(401, "invalid_credentials");
@@ -50,7 +50,7 @@ async fn wrong_tries_from_elsewhere_do_not_keep_the_owner_out() {
 }
 
 #[tokio::test]
-async fn one_customer_of_ipv6_is_one_network() {
+async fn an_ipv6_slash_64_is_one_network() {
     let app = behind_a_proxy(|_| {}).await;
     for host in 0..10 {
         login(&app, &format!("2001:db8::{host:x}"), OWNER, "wrong").await.refused(401, "invalid_credentials");
@@ -60,7 +60,7 @@ async fn one_customer_of_ipv6_is_one_network() {
 }
 
 #[tokio::test]
-async fn strangers_from_everywhere_cannot_use_up_a_known_devices_tries() {
+async fn distributed_attempts_do_not_use_up_those_of_a_known_device() {
     let app = behind_a_proxy(|config| config.auth.login_limits.strangers_per_account_per_minute = number(5)).await;
     let grant = login(&app, "198.51.100.1", OWNER, PASSWORD).await.expect(StatusCode::OK);
     // A device that moved on with its session is known where it is now.
@@ -84,7 +84,7 @@ async fn strangers_from_everywhere_cannot_use_up_a_known_devices_tries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_from_1500_networks_is_answered_early_and_holds_up_nobody_who_is_known() {
+async fn a_flood_from_1500_networks_is_refused_early_and_known_devices_sign_in() {
     let app = behind_a_proxy(|config| {
         config.auth.password_hash.memory_kib = 19 * 1024;
         config.auth.login_limits.waiting = number(8);

@@ -74,7 +74,7 @@ fn written_routes() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_route_that_writes_is_tried_here() {
+fn every_write_route_is_in_the_table() {
     let tried = routes().into_iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
     assert_eq!(written_routes(), tried, "left: the sources; right: the table above");
 }
@@ -187,7 +187,7 @@ impl Removal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_comes_after_the_caller_was_removed_changes_nothing() {
+async fn a_body_that_arrives_after_deactivation_changes_nothing() {
     let scene = Scene::open().await;
     let admin = scene.app.client(Role::Admin);
     for (number, route) in routes().iter().filter(|route| !route.body.is_null()).enumerate() {
@@ -205,7 +205,7 @@ async fn a_body_that_comes_after_the_caller_was_removed_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_waits_while_the_caller_is_removed_changes_nothing() {
+async fn a_queued_write_after_deactivation_changes_nothing() {
     let scene = Scene::open().await;
     for (number, route) in routes().iter().enumerate() {
         let victim = scene.app.add_user(&format!("victim-{number}"), Role::Admin).await;
@@ -231,7 +231,7 @@ async fn request(client: Client, method: Method, path: String, body: Value) -> u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_whose_passwords_wait_to_be_hashed_are_not_made_once_their_maker_is_removed() {
+async fn accounts_waiting_for_password_hashing_are_not_created_after_deactivation() {
     let app = TestApp::with(|config| config.auth.password_hash.memory_kib = 19 * 1024).await;
     let victim = app.add_user("victim", Role::Admin).await;
     let client = app.with_token(&app.login(&victim.email).await);

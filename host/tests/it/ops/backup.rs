@@ -95,7 +95,7 @@ impl Writers {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of_the_old_epoch_is_reset() {
+async fn a_backup_under_load_restores_elsewhere_and_resets_clients_of_the_old_epoch() {
     let (home, other) = (home(), tempfile::tempdir().expect("a folder"));
     let server = Process::serve(home.path());
     let http = support::http_client();
@@ -158,7 +158,7 @@ async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of
 }
 
 #[tokio::test]
-async fn a_restore_is_refused_beside_a_server_without_plugins_and_served_again_under_an_epoch_that_stays() {
+async fn a_restore_requires_a_stopped_server_and_a_plugin_folder_and_sets_a_stable_epoch() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     // One in the data directory as well: what is locked there goes aside with it.
@@ -197,7 +197,7 @@ async fn epoch(database: &Path) -> String {
 }
 
 #[test]
-fn folders_that_hold_nothing_but_lock_files_count_as_empty() {
+fn folders_with_only_lock_files_count_as_empty() {
     let (home, other) = (home(), tempfile::tempdir().expect("a folder"));
     done(&leadwire(home.path(), &["backup", "backup"]));
     fs::create_dir(other.path().join("data")).expect("made");
@@ -212,7 +212,7 @@ fn folders_that_hold_nothing_but_lock_files_count_as_empty() {
 }
 
 #[test]
-fn what_is_there_is_moved_aside_by_force_and_never_without() {
+fn existing_files_are_moved_aside_only_with_force() {
     let home = home();
     let database = home.path().join("leadwire.db");
     done(&leadwire(home.path(), &["backup", "backup"]));

@@ -21,7 +21,7 @@ const ROUNDS: usize = 3;
 const ANSWERED_BEFORE_THE_KILL: usize = 150;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
+async fn an_acknowledged_write_survives_a_kill_and_the_log_has_no_gap() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let mut answered: Vec<String> = Vec::new();

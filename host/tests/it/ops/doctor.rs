@@ -36,7 +36,7 @@ fn has(found: &(Option<i32>, Vec<(String, String)>), check: &str, code: &str) ->
 }
 
 #[test]
-fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_to_do() {
+fn doctor_reports_a_healthy_installation_and_each_problem_with_its_remedy() {
     let home = tempfile::tempdir().expect("a folder");
     let found = examine(home.path());
     assert!(found.0 == Some(2) && has(&found, "database", "no_database"), "{found:?}");

@@ -47,7 +47,7 @@ async fn person(client: &Client) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erased_person_is_in_no_file_and_in_no_answer_and_clients_drop_the_lead() {
+async fn an_erased_person_is_in_no_file_or_response_and_clients_remove_the_lead() {
     let app = TestApp::start().await;
     let (admin, address) = (app.client(Role::Admin), app.server.address().to_string());
     let other = app.lead(json!({"title": "Somebody else's"})).await["id"].as_str().expect("an id").to_owned();
@@ -118,7 +118,7 @@ fn assert_not_in_files(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_server() {
+async fn the_command_line_erases_a_contact_and_an_account_while_the_server_runs() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let server = Process::serve(home.path());
@@ -179,7 +179,7 @@ async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_serve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_leads_are_listed_for_those_who_may_restore_them() {
+async fn deleted_leads_are_listed_for_roles_that_may_restore_them() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     app.lead(json!({"title": "Kept"})).await;
@@ -202,7 +202,7 @@ async fn deleted_leads_are_listed_for_those_who_may_restore_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erasure_says_so_when_it_lists_only_some_of_the_mentions() {
+async fn an_erasure_reports_a_truncated_list_of_mentions() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Theirs", "email": EMAIL})).await;
     for number in 0..=MAX_NAMED {

@@ -313,7 +313,7 @@ fn limit_files(server: &Process, bytes: Option<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_writes_and_is_left_behind_when_there_is_room() {
+async fn a_full_disk_refuses_writes_with_503_until_there_is_room() {
     let Some(disk) = Disk::mount(&["-t", "tmpfs", "-o", "size=48m", "leadwire-faults"]) else {
         println!("no file system can be mounted here: the limit on file sizes stands for the full disk");
         return;
@@ -345,7 +345,7 @@ async fn a_full_disk_refuses_writes_and_is_left_behind_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_on_file_sizes_refuses_writes_and_does_not_kill() {
+async fn a_file_size_limit_refuses_writes_and_does_not_kill() {
     println!("limit on file sizes: RLIMIT_FSIZE of the process that serves");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
@@ -361,7 +361,7 @@ async fn a_limit_on_file_sizes_refuses_writes_and_does_not_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_held_by_another_process_is_waited_for_and_named() {
+async fn a_lock_of_another_process_is_awaited_and_named() {
     println!("lock: another connection with BEGIN IMMEDIATE");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
@@ -378,7 +378,7 @@ async fn a_lock_held_by_another_process_is_waited_for_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
+async fn a_file_system_that_turns_read_only_is_reported_and_loses_nothing() {
     let home = tempfile::tempdir().expect("a folder");
     let image = home.path().join("disk.img");
     fs::File::create(&image).expect("made").set_len(24 << 20).expect("a sparse file");
@@ -414,7 +414,7 @@ async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_moved_away_takes_no_writes() {
+async fn a_moved_database_accepts_no_writes() {
     println!("moved away: rename of the database file");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
@@ -429,7 +429,7 @@ async fn a_database_that_is_moved_away_takes_no_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_deleted_takes_no_writes_and_what_it_had_is_put_back() {
+async fn a_deleted_database_accepts_no_writes_and_can_be_put_back() {
     println!("deleted: unlink of the database and its write-ahead log");
     let disk = tempfile::tempdir().expect("a folder");
     let mut scene = Scene::begin(disk.path()).await;

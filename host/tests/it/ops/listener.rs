@@ -28,7 +28,7 @@ fn say(address: SocketAddr, opening: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_not_waited_for() {
+async fn an_incomplete_request_head_times_out() {
     let app = TestApp::with(|config| config.http.header_timeout = Duration::from_millis(300)).await;
     // Silence; the start of a word; half a head.
     for opening in [&b""[..], b"PRI * HT", b"GET /healthz HTTP/1.1\r\nHost: leadwire\r\nX-Slow: "] {
@@ -40,7 +40,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn who_begins_with_http_2_is_sent_away_at_once() {
+async fn an_http_2_preface_is_refused_at_once() {
     let app = TestApp::start().await;
     let address = app.server.address();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -49,7 +49,7 @@ async fn who_begins_with_http_2_is_sent_away_at_once() {
 }
 
 #[tokio::test]
-async fn connections_are_cut_when_the_server_stops_upgraded_ones_too() {
+async fn all_connections_close_at_shutdown_including_upgraded_ones() {
     let app = TestApp::start().await;
     let mut idle = TcpStream::connect(app.server.address()).expect("a connection");
     idle.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");

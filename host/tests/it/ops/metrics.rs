@@ -84,7 +84,7 @@ fn url(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_have_a_port_of_their_own_which_answers_nothing_else() {
+async fn metrics_have_their_own_port_which_serves_nothing_else() {
     let app = TestApp::with(listening).await;
     let url = url(&app);
     let http = http_client();
@@ -111,7 +111,7 @@ async fn until_gone(http: &reqwest::Client, url: &str) {
 }
 
 #[tokio::test]
-async fn nothing_is_told_unless_it_is_asked_for() {
+async fn metrics_are_off_by_default() {
     let app = TestApp::without_users(|_| {}).await;
     assert_eq!(app.server.metrics_address(), None);
     assert_eq!(app.anonymous().get("/metrics").await.status, StatusCode::NOT_FOUND);
@@ -119,7 +119,7 @@ async fn nothing_is_told_unless_it_is_asked_for() {
 
 /// In a process of its own, where nobody else counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_counted() {
+async fn requests_events_and_sockets_are_counted() {
     let home = tempfile::tempdir().expect("a folder");
     let settings =
         "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nevents_burst = 1\nevents_per_second = 1\nrefusals = 1\n";
@@ -234,7 +234,7 @@ async fn slow_and_stalled_clients_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_kept_is_counted() {
+async fn pruned_events_are_counted() {
     let app = TestApp::with(|config| {
         listening(config);
         config.log.keep_events = 1;
@@ -248,7 +248,7 @@ async fn what_is_no_longer_kept_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
+async fn plugin_metrics_count_calls_by_hook_and_export_plugin_counters() {
     let app = TestApp::with(|config| {
         listening(config);
         config.plugins.dry_run_events = 0;
@@ -298,7 +298,7 @@ async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
 }
 
 #[test]
-fn the_documentation_has_every_metric_and_no_other() {
+fn the_documentation_lists_exactly_the_metrics() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md");
     let page = fs::read_to_string(page).expect("docs/OPERATIONS.md");
     let row = |line: &str| {

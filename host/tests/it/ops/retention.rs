@@ -54,7 +54,7 @@ fn reset(app: &TestApp, seq: u64) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_resumes_within_what_is_kept_and_is_told_to_fetch_again_beyond() {
+async fn a_client_resumes_within_retention_and_gets_sync_reset_beyond_it() {
     let (app, _) = pruned().await;
     let mut sockets = Vec::new();
     for transport in TRANSPORTS {
@@ -83,7 +83,7 @@ async fn a_client_resumes_within_what_is_kept_and_is_told_to_fetch_again_beyond(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
+async fn sync_since_beyond_retention_gets_sync_reset() {
     let (app, lead) = pruned().await;
     // A new process has no line in memory, where what was pruned a moment ago may still be.
     let app = app.restart().await;
@@ -109,7 +109,7 @@ async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
+async fn only_retained_events_can_be_explained() {
     let (app, _) = pruned().await;
     let admin = app.client(Role::Admin);
     let gone = admin.get("/api/events/10/explain?role=VIEWER").await.refused(404, "event_not_found");
@@ -128,7 +128,7 @@ async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_missed_events_are_pruned_while_they_are_sent_is_told_so() {
+async fn a_client_whose_replay_is_pruned_gets_sync_reset() {
     const LINES: u64 = 3000;
     let app = TestApp::start().await;
     let mut tx = app.app().store().write().await.expect("a transaction");

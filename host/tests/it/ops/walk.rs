@@ -47,7 +47,7 @@ fn traced(log: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_enters_the_files_that_the_architecture_names_in_that_order() {
+async fn an_update_passes_the_files_in_the_documented_order() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
     let guard = Guest::redactor("guard").before(["lead:update"], Ruling::Accept).build();

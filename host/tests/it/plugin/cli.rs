@@ -78,7 +78,7 @@ fn read(plugins: &Plugins, lead: &Value, role: Role) -> (Value, Audience) {
 }
 
 #[test]
-fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
+fn a_new_plugin_passes_its_tests_builds_and_hides_its_field() {
     let dir = tempfile::tempdir().expect("a folder");
     let (home, folder) = (dir.path().join("my-plugin"), dir.path().join("plugins"));
     let _alone = NEW_PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +117,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
 }
 
 #[test]
-fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
+fn a_new_plugin_of_each_hook_passes_its_tests_and_cases_and_loads() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     fs::create_dir(&folder).expect("made");
@@ -138,7 +138,7 @@ fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
 }
 
 #[test]
-fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
+fn the_sample_plugins_build_and_work_together_as_documented() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     let names =
@@ -219,7 +219,7 @@ fn an_operator_disables_enables_and_removes_a_plugin() {
 }
 
 #[test]
-fn what_cannot_be_built_is_told_in_a_line() {
+fn a_failed_build_is_a_one_line_error() {
     let dir = tempfile::tempdir().expect("a folder");
     assert!(refused(&plugin(&["build"], dir.path())).contains("it has no Cargo.toml"));
     let host = repository().join("host");

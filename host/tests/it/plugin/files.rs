@@ -77,7 +77,7 @@ fn until_listed(home: &Path, name: &str, state: &str) -> String {
 }
 
 #[test]
-fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed_with_the_reason() {
+fn a_special_file_blocks_neither_start_reload_nor_shutdown_and_is_listed_with_the_reason() {
     let home = tempfile::tempdir().expect("a folder");
     let (home, plugins) = (home.path(), home.path().join("plugins"));
     process::prepare(home, SETTINGS);
@@ -125,7 +125,7 @@ fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed
 }
 
 #[test]
-fn a_start_that_takes_long_can_be_ended() {
+fn a_slow_start_can_be_interrupted() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
     // Somebody else holds the lock of what is known of plugins, so that the start waits.
@@ -149,7 +149,7 @@ fn a_start_that_takes_long_can_be_ended() {
 }
 
 #[test]
-fn disable_does_not_claim_what_no_server_confirmed() {
+fn disable_reports_only_what_the_server_confirmed() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
     fs::write(home.path().join("plugins/good.wasm"), good()).expect("written");

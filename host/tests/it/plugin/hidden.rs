@@ -33,7 +33,7 @@ fn blind() -> Guest {
 }
 
 #[tokio::test]
-async fn the_work_for_a_page_is_the_same_whether_or_not_hidden_leads_match() {
+async fn hidden_matches_do_not_change_the_work_of_a_page() {
     let app = start(&[("blind", blind())]).await;
     for number in 0..300 {
         let source = if number % 2 == 0 { "web" } else { "fair" };
@@ -53,7 +53,7 @@ async fn the_work_for_a_page_is_the_same_whether_or_not_hidden_leads_match() {
 }
 
 #[tokio::test]
-async fn a_page_ends_after_so_many_leads_whatever_they_are() {
+async fn a_page_ends_after_a_fixed_number_of_scanned_leads() {
     let dir_of = |app: &TestApp| app.dir.path().join("leadwire.db");
     let app = start(&[("blind", blind())]).await;
     let first = app.lead(json!({"title": "Roof"})).await;
@@ -87,7 +87,7 @@ async fn a_page_ends_after_so_many_leads_whatever_they_are() {
 }
 
 #[tokio::test]
-async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
+async fn actions_of_an_owner_do_not_disclose_hidden_owners() {
     let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/owner", "/lead/createdBy"]);
     let guest = guest.filter([everyone("VIEWER", [remove("/lead/owner"), remove("/lead/createdBy")])]);
     let app = start(&[("guard", guest)]).await;
@@ -131,7 +131,7 @@ async fn names_up_to_a_note(socket: &mut SocketClient) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_as_a_whole_tells_of_a_hidden_field_reaches_nobody_from_whom_it_is_hidden() {
+async fn events_that_disclose_a_hidden_field_as_a_whole_are_not_sent_to_that_role() {
     let hidden = ["/lead/owner", "/lead/status"];
     let guard = |name, role| {
         let guest = Guest::new(name).roles([role]).hides(role, hidden);
@@ -181,7 +181,7 @@ async fn what_as_a_whole_tells_of_a_hidden_field_reaches_nobody_from_whom_it_is_
 }
 
 #[tokio::test]
-async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects() {
+async fn administrator_visibility_applies_to_explanations_and_effects() {
     let update = format!("{{\"leadId\":{FIRST_ID},\"patch\":{{\"colour\":\"red\"}}}}");
     let effects = vec![("lead:update".to_owned(), update)];
     let answer = Outcome { effects, ..Outcome::default() };
@@ -245,7 +245,7 @@ async fn all_events(app: &TestApp) -> Vec<leadwire::domain::event::Event> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exist() {
+async fn subscribing_to_a_hidden_lead_is_answered_like_an_unknown_one() {
     let app = TestApp::with(|config| config.visibility.sales = Scope::Own).await;
     let theirs = app.lead(json!({"title": "Theirs"})).await;
     let mut sales = connect(&app, Role::Sales).await.hearing_viewers();
@@ -280,7 +280,7 @@ async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exis
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_asked_who_may_follow_a_lead_before_anything_is_sent_of_it() {
+async fn authorize_runs_before_events_of_a_subscribed_lead_are_sent() {
     let door = Guest::new("door").authorize(None);
     let app = TestApp::with(|config| {
         config.visibility.sales = Scope::Own;

@@ -135,7 +135,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_authorize_keeps_newcomers_out_and_nobody_else() {
+async fn a_harmful_authorize_refuses_only_new_connections() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for harm in HARMS {
@@ -151,7 +151,7 @@ async fn harm_in_authorize_keeps_newcomers_out_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_before_answers_503_writes_nothing_and_leaves_reads_alone() {
+async fn a_harmful_before_answers_503_writes_nothing_and_reads_still_work() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for harm in HARMS {
@@ -168,7 +168,7 @@ async fn harm_in_before_answers_503_writes_nothing_and_leaves_reads_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_enrich_costs_its_edits() {
+async fn a_harmful_enrich_loses_only_its_edits() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     let enriched = async |scene: &Scene| {
@@ -184,7 +184,7 @@ async fn harm_in_enrich_costs_its_edits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
+async fn a_harmful_filter_withholds_from_its_role_until_it_answers() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     let mut viewer = SocketClient::connect(Transport::WebSocket, &scene.address, scene.app.token(Role::Viewer)).await;
@@ -215,7 +215,7 @@ async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_after_is_noticed_by_no_client_and_parks_what_it_was_asked_about() {
+async fn a_harmful_after_affects_no_client_and_its_event_is_parked() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for (number, harm) in HARMS.into_iter().enumerate() {

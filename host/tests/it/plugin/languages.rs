@@ -136,7 +136,7 @@ async fn a_javascript_and_a_python_plugin_work_side_by_side_in_one_server() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_with_the_plugins_own_words() {
+fn invalid_settings_are_refused_with_the_plugins_message() {
     let cases = [
         ("mask-email-js", "roles = [\"VIEWR\"]", "config.roles[0]: there is no role \"VIEWR\""),
         ("mask-email-js", "role = []", "config.role: there is no such setting; expected roles"),
@@ -153,7 +153,7 @@ fn settings_that_cannot_be_are_refused_with_the_plugins_own_words() {
 }
 
 #[test]
-fn a_script_that_goes_wrong_is_stopped_and_says_what_it_was() {
+fn a_script_error_is_stopped_and_reported() {
     // What is measured here is what is said, not how long it takes.
     let cases = [
         ("throw", "nobody expects this"),
@@ -176,7 +176,7 @@ fn a_script_that_goes_wrong_is_stopped_and_says_what_it_was() {
 }
 
 #[test]
-fn a_script_that_recurses_without_end_fails_and_the_server_goes_on() {
+fn endless_recursion_in_a_script_fails_and_the_server_continues() {
     for name in SCRIPTS {
         let Some(loaded) = Loaded::open(name, "timeout_ms = 1000\n[config]\nfilter = \"recurse\"") else { return };
         let held = loaded.held(Role::Viewer);
@@ -197,7 +197,7 @@ fn a_script_can_log_and_tell_the_time() {
 }
 
 #[test]
-fn a_script_that_follows_the_log_keeps_a_state_and_says_what_went_wrong() {
+fn a_script_follower_keeps_its_state_and_reports_errors() {
     let (payload, context) = (json!({"lead": {"title": "Roof"}}), json!({"lead": {"title": "Roof"}}));
     let occasion = |name, state| Occasion {
         id: "1",

@@ -62,7 +62,7 @@ async fn a_candidate_is_compared_with_the_plugin_of_its_name_over_the_recorded_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_changes_nothing_ends_with_success() {
+async fn a_candidate_without_differences_exits_with_success() {
     let app = with_events().await;
     let same = write(&app, "guard.wasm", &hiding("/lead/email", "1.0.1"));
     let (code, text, _) = replay(&app, &same, &[]);
@@ -82,7 +82,7 @@ async fn a_candidate_that_changes_nothing_ends_with_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_replayed_is_refused_with_the_reason() {
+async fn an_impossible_replay_is_refused_with_the_reason() {
     let app = with_events().await;
     let guard = hiding("/lead/email", "1.0.0");
     let refused = |file: &str, arguments: &[&str], why: &str| {

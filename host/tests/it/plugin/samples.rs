@@ -49,7 +49,7 @@ fn id(value: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn round_robin_gives_leads_without_an_owner_to_its_users_in_turn() {
+async fn round_robin_assigns_unowned_leads_to_its_users_in_turn() {
     let Some(plugin) = built("plugins", "round-robin") else { return };
     let app = TestApp::start().await;
     let (ann, bob) = (app.user(Role::Sales).id, app.user(Role::Manager).id);
@@ -86,7 +86,7 @@ async fn round_robin_gives_leads_without_an_owner_to_its_users_in_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sla_watch_tells_the_owner_of_a_lead_that_waits_and_nobody_else() {
+async fn sla_watch_notifies_only_the_owner_of_an_overdue_lead() {
     let Some(plugin) = built("plugins", "sla-watch") else { return };
     let app = TestApp::start().await;
     let manager = app.user(Role::Manager).id;

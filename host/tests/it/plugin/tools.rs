@@ -54,7 +54,7 @@ fn standing<'r>(report: &'r Value, name: &str) -> &'r Value {
 }
 
 #[test]
-fn a_good_component_passes_every_check_and_is_timed() {
+fn a_valid_component_passes_every_check_with_timings() {
     let guest = Guest::redactor("guest").version("2.1.0").fields(["/lead/status"]).build();
     let (output, dir) = check(&guest, "", &["--json", "--seed", "7", "--fuzz", "100"]);
     let report = told(&output, 0);
@@ -110,7 +110,7 @@ fn doing(code: &str) -> Guest {
 }
 
 #[test]
-fn each_way_of_being_broken_fails_the_check_of_that_name_and_says_how_to_mend_it() {
+fn each_defect_fails_its_named_check_with_a_fix() {
     let wat = |text: &str| wat::parse_str(text).expect("valid text");
     let good = || Guest::redactor("guest");
     let sockets = wat("(component (import \"wasi:sockets/tcp@0.2.0\" (instance)))");
@@ -151,7 +151,7 @@ fn each_way_of_being_broken_fails_the_check_of_that_name_and_says_how_to_mend_it
 }
 
 #[test]
-fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_failed() {
+fn a_seed_reproduces_its_report_and_unusable_input_exits_with_2() {
     let guest = doing(
         "(if (i32.gt_u (local.get 3) (i32.const 0))
                   (then (if (i32.gt_u (i32.load offset=12 (local.get 2)) (i32.const 3000)) (then unreachable))))",
@@ -170,7 +170,7 @@ fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_f
 }
 
 #[test]
-fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are() {
+fn a_check_uses_the_servers_limits_and_names_their_source() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("guest.wasm"), Guest::redactor("guest").build()).expect("written");
     let checked = |more: &[&str]| {
@@ -198,7 +198,7 @@ fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are(
 }
 
 #[test]
-fn a_bench_tells_each_hook_beside_an_empty_call() {
+fn a_bench_reports_each_hook_and_an_empty_call() {
     let dir = tempfile::tempdir().expect("a folder");
     let guest = Guest::redactor("guest").enrich([set("/lead/x", "1")]).authorize(None).build();
     fs::write(dir.path().join("guest.wasm"), guest).expect("written");
@@ -225,7 +225,7 @@ fn a_bench_tells_each_hook_beside_an_empty_call() {
 }
 
 #[test]
-fn the_samples_do_what_their_cases_say() {
+fn the_samples_pass_their_cases() {
     let cases = [
         ("redact-contact", 5),
         ("lead-score", 5),
@@ -244,7 +244,7 @@ fn the_samples_do_what_their_cases_say() {
 }
 
 #[test]
-fn the_samples_pass_every_check_with_the_settings_that_they_come_with() {
+fn the_samples_pass_every_check_with_their_own_settings() {
     let rust =
         ["audit-webhook", "lead-score", "redact-contact", "round-robin", "sla-watch", "territory", "validate-lead"];
     let samples = rust.map(|name| ("plugins", name)).into_iter();
@@ -265,7 +265,7 @@ fn the_samples_pass_every_check_with_the_settings_that_they_come_with() {
 }
 
 #[test]
-fn a_list_tells_of_the_folder_and_of_the_running_server() {
+fn a_list_shows_the_folder_and_the_running_server() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     fs::create_dir(&folder).expect("made");
@@ -356,7 +356,7 @@ impl Drop for Watcher {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
+async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     let app = TestApp::start().await;
     let dir = tempfile::tempdir().expect("a folder");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("watched-plugin");

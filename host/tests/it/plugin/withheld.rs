@@ -54,7 +54,7 @@ async fn list(app: &TestApp, role: Role, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
+async fn a_list_omits_leads_without_a_verdict_and_reports_it() {
     let app = start(&[("v", picky("v", "VIEWER")), ("a", picky("a", "ADMIN"))]).await;
     for title in ["Attic", "X1", "X2", "Yard"] {
         lead(&app, title).await;
@@ -84,7 +84,7 @@ async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_page_of_nothing_but_leads_that_a_filter_fails_on_costs_the_others_nothing() {
+async fn a_page_of_only_failing_leads_does_not_affect_other_leads() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let good = lead(&app, "Attic").await;
     for number in 0..60 {
@@ -100,7 +100,7 @@ async fn a_page_of_nothing_but_leads_that_a_filter_fails_on_costs_the_others_not
 }
 
 #[tokio::test]
-async fn a_lead_that_a_filter_fails_on_is_read_by_nobody_and_counts_for_no_other_lead() {
+async fn a_lead_that_fails_a_filter_is_withheld_and_no_other_lead_is() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (good, bad) = (lead(&app, "Attic").await, lead(&app, "X").await);
     let viewer = app.client(Role::Viewer);
@@ -116,7 +116,7 @@ async fn a_lead_that_a_filter_fails_on_is_read_by_nobody_and_counts_for_no_other
 }
 
 #[tokio::test]
-async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_and_sees_nothing_of_it() {
+async fn an_administrator_can_update_and_delete_a_withheld_lead_without_seeing_it() {
     let app = start(&[("a", picky("a", "ADMIN")), ("m", picky("m", "MANAGER"))]).await;
     let sales = app.client(Role::Sales);
     let bad = sales.post("/api/leads", json!({"title": "X", "email": "kim@berg.example"})).await;
@@ -159,7 +159,7 @@ async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_an
 }
 
 #[tokio::test]
-async fn what_was_carried_out_is_answered_although_it_cannot_be_shown() {
+async fn a_command_on_a_withheld_lead_returns_its_id_and_version() {
     let app = start(&[("m", picky("m", "MANAGER"))]).await;
     let good = lead(&app, "Attic").await;
     let manager = app.client(Role::Manager);
@@ -179,7 +179,7 @@ async fn what_was_carried_out_is_answered_although_it_cannot_be_shown() {
 }
 
 #[tokio::test]
-async fn whom_another_plugin_leaves_out_is_told_of_no_lead_and_not_that_one_is_withheld() {
+async fn a_user_outside_the_audience_gets_404_and_not_withheld() {
     let nobody =
         Verdict { role: "VIEWER", audience: Audience::Only(vec![uuid::Uuid::nil().to_string()]), edits: vec![] };
     let narrow = Guest::new("narrow").roles(["VIEWER"]).filter([nobody]);
@@ -212,7 +212,7 @@ async fn rename(app: &TestApp, lead: &Value, title: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict() {
+async fn sockets_continue_with_other_leads_and_get_sync_reset_after_a_verdict() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
     let (mut viewer, mut manager) = (connect(&app, Role::Viewer).await, connect(&app, Role::Manager).await);
@@ -248,7 +248,7 @@ async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_outlives_the_server_and_who_resumes_past_it_is_told_to_fetch_again() {
+async fn a_hold_survives_a_restart_and_a_resume_past_it_gets_sync_reset() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
     let mut viewer = connect(&app, Role::Viewer).await;
@@ -287,7 +287,7 @@ async fn a_hold_outlives_the_server_and_who_resumes_past_it_is_told_to_fetch_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_that_is_deleted_while_it_is_withheld_is_gone_once_lists_are_fetched_again() {
+async fn a_lead_deleted_while_withheld_is_gone_after_sync_reset() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let bad = lead(&app, "Attic").await;
     let mut viewer = connect(&app, Role::Viewer).await;
@@ -300,7 +300,7 @@ async fn a_lead_that_is_deleted_while_it_is_withheld_is_gone_once_lists_are_fetc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
+async fn an_ack_of_a_command_on_a_withheld_lead_says_withheld() {
     let app = start(&[("m", picky("m", "MANAGER"))]).await;
     let good = lead(&app, "Attic").await;
     let mut manager = connect(&app, Role::Manager).await;
@@ -310,7 +310,7 @@ async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_tried_on_old_leads_before_it_takes_part() {
+async fn a_plugin_is_tested_on_old_leads_before_activation() {
     let app = TestApp::start().await;
     let bad = lead(&app, "X").await;
     // So many later events that none of those it is tried on is about that lead.

@@ -55,7 +55,7 @@ async fn burst(app: &TestApp, count: u64, bytes: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_client_is_told_why_in_the_guides_words() {
+async fn connect_errors_use_the_texts_of_the_guide() {
     let app = TestApp::start().await;
     let gone = app.add_user("gone", Role::Sales).await;
     let gone_token = app.login(&gone.email).await;
@@ -85,7 +85,7 @@ async fn a_refused_client_is_told_why_in_the_guides_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connected_client_is_greeted_with_who_it_is_and_where_the_log_stands() {
+async fn connected_carries_the_user_and_the_log_position() {
     let app = TestApp::start().await;
     new_lead(&app, json!({"title": "One"})).await;
     let id = app.user(Role::Sales).id;
@@ -103,7 +103,7 @@ async fn a_connected_client_is_greeted_with_who_it_is_and_where_the_log_stands()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_in_the_authorization_header_will_do() {
+async fn a_token_in_the_authorization_header_is_accepted() {
     let app = TestApp::start().await;
     let header = format!("Bearer {}", app.token(Role::Viewer));
     for transport in TRANSPORTS {
@@ -136,7 +136,7 @@ async fn a_subscription_is_confirmed_as_event_and_as_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_answered_and_closes_nothing() {
+async fn invalid_events_are_answered_with_an_error_and_close_nothing() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Admin).await;
     let long = "é".repeat(129);
@@ -181,7 +181,7 @@ async fn what_cannot_be_done_is_answered_and_closes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
+async fn packets_of_non_standard_clients_are_refused_and_close_nothing() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Admin).await;
     let deep = format!(r#"42["lead:create",{}1{}]"#, "[".repeat(400), "]".repeat(400));
@@ -208,7 +208,7 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_closes_nothing() {
+async fn events_with_numeric_or_escaped_names_are_answered_and_close_nothing() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -248,7 +248,7 @@ async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_cl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unreadable_names_is_answered_one_by_one() {
+async fn each_event_with_an_unreadable_name_is_answered() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
@@ -263,7 +263,7 @@ async fn a_flood_of_unreadable_names_is_answered_one_by_one() {
 
 /// As with the reference server, whose parser gives up on the transport.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
+async fn a_packet_that_is_not_json_closes_only_its_transport() {
     let app = TestApp::start().await;
     let mut other = connect(&app, Role::Admin).await;
     for transport in TRANSPORTS {
@@ -278,7 +278,7 @@ async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_change_reaches_each_socket_once_whatever_rooms_it_is_in() {
+async fn one_change_reaches_each_socket_once_in_any_combination_of_rooms() {
     let app = TestApp::start().await;
     let lead = new_lead(&app, json!({"title": "Roof"})).await;
     for transport in TRANSPORTS {
@@ -303,7 +303,7 @@ async fn one_change_reaches_each_socket_once_whatever_rooms_it_is_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn activities_reach_only_those_who_follow_the_lead() {
+async fn activities_reach_only_subscribers_of_the_lead() {
     let app = TestApp::start().await;
     let lead = new_lead(&app, json!({"title": "Roof"})).await;
     let (mut follower, mut other) = (connect(&app, Role::Viewer).await, connect(&app, Role::Viewer).await);
@@ -321,7 +321,7 @@ async fn activities_reach_only_those_who_follow_the_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_answer_by_ack_what_http_answers() {
+async fn acks_of_commands_match_http_responses() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Sales).await;
     let me = app.user(Role::Sales).id;
@@ -361,7 +361,7 @@ async fn commands_answer_by_ack_what_http_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_socket_says_is_handled_in_order() {
+async fn events_of_a_socket_are_handled_in_order() {
     let app = TestApp::with(|config| config.limits.subscriptions = 2000).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -376,7 +376,7 @@ async fn what_a_socket_says_is_handled_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_refused_with_an_answer() {
+async fn a_flood_of_events_is_answered_with_errors() {
     let app = TestApp::with(|config| config.socket.inbound_packets = 4).await;
     let mut client = SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Viewer)).await;
     let packet = |number| format!("42{}", json!(["lead:subscribe", {"leadId": format!("lead-{number}")}]));
@@ -395,7 +395,7 @@ async fn a_flood_is_refused_with_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
+async fn a_burst_beyond_every_queue_size_arrives_complete_and_in_order() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
@@ -414,7 +414,7 @@ async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
 
 /// A stock client takes such a packet for a broken one, comes back, and is sent it again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_socket_io_reserves_is_never_sent() {
+async fn reserved_socket_io_names_are_never_sent() {
     let app = TestApp::start().await;
     let mut clients = Vec::new();
     for transport in TRANSPORTS {
@@ -444,7 +444,7 @@ async fn a_name_that_socket_io_reserves_is_never_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
+async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
     let app = TestApp::start().await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
     let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
@@ -467,7 +467,7 @@ async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
 
 /// A full queue has no room for a heartbeat, and socketioxide closes a session that it cannot ask.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_that_answers_pings_is_not_taken_for_dead() {
+async fn a_slow_reader_that_answers_pings_is_not_disconnected() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(100);
         config.socket.ping_timeout = PATIENCE;
@@ -491,7 +491,7 @@ async fn a_slow_reader_that_answers_pings_is_not_taken_for_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_gone_leaves_nothing_behind() {
+async fn a_closed_socket_leaves_no_registrations() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for transport in TRANSPORTS {
@@ -515,7 +515,7 @@ async fn a_socket_that_is_gone_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_writers_and_many_sockets_agree_on_the_order() {
+async fn many_sockets_see_the_events_of_many_writers_in_the_same_order() {
     const WRITERS: u64 = 8;
     const CHANGES: u64 = 50;
     let app = TestApp::start().await;
@@ -555,7 +555,7 @@ async fn many_writers_and_many_sockets_agree_on_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
+async fn visibility_narrows_events_and_revokes_lost_leads() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (mut sales, mut viewer) = (connect(&app, Role::Sales).await, connect(&app, Role::Viewer).await);
@@ -578,7 +578,7 @@ async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_role_is_told_and_counts_from_its_place_in_the_log() {
+async fn a_role_change_is_announced_and_applies_from_its_position_in_the_log() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let user = app.add_user("moving", Role::Viewer).await;

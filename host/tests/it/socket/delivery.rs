@@ -102,7 +102,7 @@ async fn append(store: &Store, draft: NewEvent) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
+async fn each_event_is_delivered_once_in_order_to_roles_with_listeners() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Arc::new(Store::open(&dir.path().join("leadwire.db").display().to_string()).await.expect("opens"));
     append(&store, draft("lead:created", vec![Room::Everyone], json!({"old": true}), json!({}))).await;
@@ -209,7 +209,7 @@ async fn a_filter_shapes_an_event_for_its_role_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failing_plugin_holds_back_comes_later_in_order_and_holds_nobody_else_up() {
+async fn events_withheld_by_a_failing_plugin_arrive_later_in_order_and_delay_no_other_role() {
     let (app, lead, file) = with_redactor(PATIENCE).await;
     let (mut viewer, mut admin) = (connect(&app, Role::Viewer).await, connect(&app, Role::Admin).await);
     fs::remove_file(&file).expect("removed");
@@ -235,7 +235,7 @@ async fn what_a_failing_plugin_holds_back_comes_later_in_order_and_holds_nobody_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_went_past_what_a_plugin_held_back_too_long_is_told_to_fetch_again_once_it_answers() {
+async fn a_socket_past_a_withheld_event_gets_sync_reset_once_the_plugin_answers() {
     let (app, lead, file) = with_redactor(Duration::from_millis(300)).await;
     let mut viewer = connect(&app, Role::Viewer).await;
     fs::remove_file(&file).expect("removed");
@@ -260,7 +260,7 @@ pub fn sample(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_a_plugin_takes_a_lead_from_is_told_so_in_place_of_the_change() {
+async fn a_user_removed_from_an_audience_gets_lead_revoked_instead_of_the_change() {
     let app = TestApp::start().await;
     let other = app.add_user("other", Role::Sales).await;
     let other_token = app.login(&other.email).await;
@@ -294,7 +294,7 @@ async fn who_a_plugin_takes_a_lead_from_is_told_so_in_place_of_the_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_says_who_may_connect_in_its_own_words() {
+async fn the_reason_of_a_denial_is_the_connect_error() {
     let app = TestApp::with(|config| {
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
         let guest = Guest::new("door").authorize(Some("Not on Sundays"));

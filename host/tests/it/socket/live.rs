@@ -40,7 +40,7 @@ async fn connect(app: &TestApp, transport: Transport, token: &str) -> SocketClie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_a_session_closes_its_sockets_at_once_and_no_others() {
+async fn every_end_of_a_session_closes_only_its_sockets_at_once() {
     let app = TestApp::with(|config| config.auth.refresh_reuse_window = Duration::from_millis(1)).await;
     let admin = app.client(Role::Admin);
     for transport in TRANSPORTS {
@@ -87,7 +87,7 @@ async fn whatever_ends_a_session_closes_its_sockets_at_once_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_of_an_ended_polling_session_is_answered_400_and_other_requests_are_not_touched() {
+async fn requests_of_an_ended_polling_session_get_400_and_others_are_unaffected() {
     let app = TestApp::start().await;
     let user = app.add_user("polling", Role::Sales).await;
     let grant = login(&app, &user.email).await;
@@ -118,7 +118,7 @@ async fn every_request_of_an_ended_polling_session_is_answered_400_and_other_req
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_told_that_its_token_expires_and_is_closed_when_it_does() {
+async fn a_socket_gets_auth_expiring_and_is_closed_at_expiry() {
     let app = TestApp::with(|config| config.auth.access_token_ttl = Duration::from_secs(3)).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -137,7 +137,7 @@ async fn a_socket_is_told_that_its_token_expires_and_is_closed_when_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_whose_token_is_replaced_in_time_stays() {
+async fn a_socket_with_a_refreshed_token_stays_open() {
     let app = TestApp::with(|config| config.auth.access_token_ttl = Duration::from_secs(3)).await;
     let email = &app.user(Role::Sales).email;
     let mut socket = connect(&app, Transport::WebSocket, &app.login(email).await).await;
@@ -217,7 +217,7 @@ async fn leads(app: &TestApp, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens() {
+async fn a_reconnecting_client_gets_missed_events_and_then_live_events() {
     let app = TestApp::start().await;
     leads(&app, 100).await;
     let token = app.token(Role::Viewer);
@@ -243,7 +243,7 @@ async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_reset() {
+async fn a_seq_may_be_a_numeric_text_and_an_invalid_one_is_reported_before_the_reset() {
     let app = TestApp::start().await;
     leads(&app, 10).await;
     let epoch = app.app().store().epoch();
@@ -283,7 +283,7 @@ async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_while_a_client_comes_back_is_neither_lost_nor_doubled() {
+async fn events_during_a_reconnect_are_neither_lost_nor_duplicated() {
     let app = TestApp::start().await;
     leads(&app, 50).await;
     let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
@@ -308,7 +308,7 @@ async fn what_happens_while_a_client_comes_back_is_neither_lost_nor_doubled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_socket_asks_for_what_it_was_not_sent() {
+async fn sync_since_on_an_open_socket_replays_missed_events() {
     let app = TestApp::start().await;
     leads(&app, 10).await;
     let epoch = app.app().store().epoch().to_owned();
@@ -345,7 +345,7 @@ async fn note(app: &TestApp, lead: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_brings_what_the_lead_has_lived_through_since() {
+async fn a_subscription_with_since_replays_the_events_of_the_lead() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let other = text(&app.lead(json!({"title": "Other"})).await, "id").to_owned();
@@ -372,7 +372,7 @@ async fn a_subscription_brings_what_the_lead_has_lived_through_since() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodbye_leaves_none() {
+async fn subscriptions_of_a_lost_socket_are_restored_and_those_of_a_closed_one_are_not() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let (token, registry) = (app.token(Role::Viewer), app.server.sockets().registry());
@@ -413,7 +413,7 @@ async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodb
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_that_is_lost_its_leads() {
+async fn a_clean_close_drops_subscriptions_and_a_lost_connection_keeps_them() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let registry = app.server.sockets().registry();
@@ -458,7 +458,7 @@ async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
+async fn a_polling_client_that_closes_its_session_leaves_no_subscriptions() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for goodbye in ["1", "41\u{1e}1", "3\u{1e}1"] {
@@ -497,7 +497,7 @@ async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
 
 /// A stock client posts a Close packet also where one of its requests failed, and is about to come back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_it_is_back() {
+async fn subscriptions_of_a_lost_polling_client_are_restored() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for (is_cut, goodbye, goes_on, is_lost) in [
@@ -554,7 +554,7 @@ async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_where_that_came_before_it_was_missed() {
+async fn a_silent_socket_leaves_its_subscriptions_only_to_a_socket_after_its_ping_timeout() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(500);
         config.socket.ping_timeout = Duration::from_millis(1000);
@@ -591,7 +591,7 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
 
 /// The network is another one: the client is back before its old connection is missed.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_back_before_it_was_missed_follows_its_leads_once_it_is_missed_with_what_went_by() {
+async fn a_resume_before_the_ping_timeout_gets_subscriptions_and_missed_events_at_the_timeout() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(500);
         config.socket.ping_timeout = Duration::from_millis(1000);
@@ -623,7 +623,7 @@ async fn who_is_back_before_it_was_missed_follows_its_leads_once_it_is_missed_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
+async fn a_client_that_reads_nothing_is_disconnected_and_frees_its_memory() {
     let app = TestApp::with(|config| config.socket.stall_timeout = Duration::from_millis(400)).await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
     let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
@@ -650,7 +650,7 @@ async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_says_so_sends_what_it_has_and_lets_nobody_in() {
+async fn a_stopping_server_sends_server_draining_flushes_and_refuses_connections() {
     let app = TestApp::start().await;
     let mut sockets = Vec::new();
     for number in 0..20 {

@@ -73,7 +73,7 @@ async fn with_territories(app: &TestApp, territories: &[(&User, &str)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
+async fn earlier_events_of_a_lead_hidden_today_are_not_replayed() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let other = app.add_user("other", Role::Sales).await;
@@ -107,7 +107,7 @@ async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn activities_of_a_lead_that_is_hidden_today_are_left_out_of_what_a_subscription_brings() {
+async fn a_subscription_replays_no_activities_of_a_lead_hidden_today() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -131,7 +131,7 @@ async fn activities_of_a_lead_that_is_hidden_today_are_left_out_of_what_a_subscr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_asking_for_what_went_by() {
+async fn followers_of_a_reassigned_lead_get_no_activities() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -163,7 +163,7 @@ async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_plugin_keeps_from_a_user_today_is_not_replayed() {
+async fn events_that_a_plugin_hides_today_are_not_replayed() {
     let app = TestApp::start().await;
     let other = app.add_user("other", Role::Sales).await;
     with_territories(&app, &[(app.user(Role::Sales), "north"), (&other, "south")]).await;
@@ -180,7 +180,7 @@ async fn what_a_plugin_keeps_from_a_user_today_is_not_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no_others() {
+async fn a_reassignment_is_one_event_and_revokes_only_users_who_saw_the_lead() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, viewer: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (first, second) = (app.add_user("first", Role::Sales).await, app.add_user("second", Role::Sales).await);
@@ -206,7 +206,7 @@ async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_and_visibility_together_decide_who_saw_a_lead_and_who_sees_it() {
+async fn revocation_uses_plugins_and_visibility_together() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -225,7 +225,7 @@ async fn plugins_and_visibility_together_decide_who_saw_a_lead_and_who_sees_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lines_of_an_older_log_that_revoke_are_replayed_as_they_were() {
+async fn lead_revoked_events_of_older_logs_are_replayed_unchanged() {
     use leadwire::domain::{event::NewEvent, room::Room, time::Timestamp};
 
     let app = TestApp::start().await;
@@ -244,7 +244,7 @@ async fn the_lines_of_an_older_log_that_revoke_are_replayed_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_tells_the_live_verdict_and_that_of_a_replay_now() {
+async fn explain_reports_the_live_verdict_and_that_of_a_replay_now() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let other = app.add_user("other", Role::Sales).await;

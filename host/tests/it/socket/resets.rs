@@ -76,7 +76,7 @@ fn hiding(pointer: &'static str) -> Guest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_from_before_it() {
+async fn a_plugin_change_alone_resets_open_and_resuming_sockets() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;
     let mut sockets = Vec::new();
@@ -112,7 +112,7 @@ async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_fr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_that_shape_nothing_reset_nobody() {
+async fn plugins_that_shape_nothing_reset_no_socket() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     let mut viewer = connect(&app, app.token(Role::Viewer)).await;
@@ -133,7 +133,7 @@ async fn plugins_that_shape_nothing_reset_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same_does_not() {
+async fn only_a_changed_visibility_resets_resuming_clients_after_a_restart() {
     let narrow = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
@@ -154,7 +154,7 @@ async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
+async fn a_role_change_resets_and_a_name_change_does_not() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let user = app.add_user("moving", Role::Viewer).await;
@@ -185,7 +185,7 @@ async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
+async fn a_new_or_reactivated_account_cannot_resume_from_before() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     let user = app.add_user("late", Role::Sales).await;
@@ -240,7 +240,7 @@ impl Archive for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_takes_force_where_its_line_is_passed_and_not_at_all_where_that_cannot_be_written() {
+async fn a_plugin_set_activates_only_when_its_event_is_written_and_passed() {
     let dir = tempfile::tempdir().expect("a folder");
     let plugins = dir.path().join("plugins");
     fs::create_dir(&plugins).expect("a folder");
@@ -276,7 +276,7 @@ async fn a_set_takes_force_where_its_line_is_passed_and_not_at_all_where_that_ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_waits_for_a_failing_plugin_is_reset_when_that_is_replaced() {
+async fn a_socket_waiting_for_a_failing_plugin_is_reset_when_it_is_replaced() {
     // A trial would show that it fails.
     let app = TestApp::with(|config| config.plugins.dry_run_events = 0).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -294,7 +294,7 @@ async fn a_socket_that_waits_for_a_failing_plugin_is_reset_when_that_is_replaced
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_all_sockets_are_reset_in_one_instant() {
+async fn resets_of_many_sockets_are_paced() {
     const SOCKETS: usize = 30;
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
@@ -318,7 +318,7 @@ async fn not_all_sockets_are_reset_in_one_instant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
+async fn a_socket_lost_before_its_paced_reset_is_reset_on_resume() {
     // 100 a second: the last one is due 600 ms after the first.
     const SOCKETS: usize = 60;
     let app = TestApp::start().await;

@@ -27,7 +27,7 @@ fn calls(app: &TestApp) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_waits_and_loses_nothing() {
+async fn an_answer_beyond_open_effects_is_parked_and_the_next_event_waits() {
     let app = bounded("limits.open_effects = 4", vec![futile(), futile(), futile()]).await;
     app.lead(json!({"title": "One"})).await;
     assert_eq!(settled(&app, "helper").await.parked, 3);
@@ -53,7 +53,7 @@ async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_wait
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
+async fn a_blocked_plugin_continues_after_parked_effects_are_deleted() {
     let app = bounded("limits.open_effects = 2", vec![futile(), futile()]).await;
     app.lead(json!({"title": "One"})).await;
     assert_eq!(settled(&app, "helper").await.parked, 2);
@@ -77,7 +77,7 @@ async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reminder_beyond_the_limit_is_parked_and_one_in_the_place_of_another_is_set() {
+async fn a_reminder_beyond_the_limit_is_parked_unless_it_replaces_another() {
     let effects = ["a", "b", "c", "a"].map(|key| remind(key, NEVER)).to_vec();
     let app = bounded("limits.reminders = 2", effects).await;
     app.lead(json!({"title": "One"})).await;

@@ -30,7 +30,7 @@ async fn greeting(server: &Process, auth: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_log_keeps_its_epoch_over_restarts_and_kills() {
+async fn a_log_keeps_its_epoch_across_restarts_and_kills() {
     let home = home();
     let mut first = None;
     for round in 0..8 {
@@ -55,7 +55,7 @@ async fn a_log_keeps_its_epoch_over_restarts_and_kills() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_put_back_in_place_gets_another_epoch_however_soon_after_a_kill() {
+async fn a_copy_restored_in_place_after_a_kill_gets_a_new_epoch() {
     let home = home();
     let mut server = Process::serve(home.path());
     let (admin, served) = (Admin::of(&server).await, epoch(&database(home.path())).await);
@@ -75,7 +75,7 @@ async fn a_copy_that_is_put_back_in_place_gets_another_epoch_however_soon_after_
 }
 
 #[tokio::test]
-async fn a_client_that_resumes_at_a_copy_is_told_to_fetch_again() {
+async fn a_client_that_resumes_on_a_copy_gets_sync_reset() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -96,7 +96,7 @@ async fn a_client_that_resumes_at_a_copy_is_told_to_fetch_again() {
 }
 
 #[tokio::test]
-async fn a_copy_of_database_and_data_directory_gets_another_epoch_and_the_original_keeps_its_own() {
+async fn a_copy_of_database_and_data_directory_gets_a_new_epoch_and_the_original_keeps_its_own() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let mut server = Process::serve(home.path());
     Admin::of(&server).await.lead(&server, "Everywhere").await;
@@ -114,7 +114,7 @@ async fn a_copy_of_database_and_data_directory_gets_another_epoch_and_the_origin
 }
 
 #[tokio::test]
-async fn a_copy_that_a_command_wrote_to_is_not_taken_for_the_original() {
+async fn a_copy_written_by_a_command_is_not_mistaken_for_the_original() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let mut server = Process::serve(home.path());
     let (admin, served) = (Admin::of(&server).await, epoch(&database(home.path())).await);
@@ -132,7 +132,7 @@ async fn a_copy_that_a_command_wrote_to_is_not_taken_for_the_original() {
 }
 
 #[tokio::test]
-async fn another_database_of_the_same_data_directory_gets_another_epoch_when_it_is_told_to_take_it() {
+async fn another_database_in_the_same_data_directory_gets_a_new_epoch_with_new_database() {
     let home = home();
     let served = served_epoch(home.path(), &[]).await;
     assert_ne!(served_epoch(home.path(), &["--new-database"]).await, served);

@@ -42,7 +42,7 @@ fn saved(home: &Path) -> Option<std::path::PathBuf> {
 }
 
 #[tokio::test]
-async fn a_deleted_database_takes_no_more_writes_and_what_it_had_is_saved() {
+async fn a_deleted_database_accepts_no_writes_and_its_content_is_saved() {
     let home = home();
     let mut server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -67,7 +67,7 @@ async fn a_deleted_database_takes_no_more_writes_and_what_it_had_is_saved() {
 }
 
 #[tokio::test]
-async fn a_database_that_another_takes_the_place_of_is_displaced_and_stays_so() {
+async fn a_replaced_database_is_displaced_until_a_restart() {
     let home = home();
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -94,7 +94,7 @@ async fn a_deleted_write_ahead_log_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_that_is_cut_does_not_spoil_the_database_when_the_server_stops() {
+async fn a_truncated_write_ahead_log_does_not_damage_the_database_at_shutdown() {
     let home = home();
     let mut server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -130,7 +130,7 @@ async fn a_copy_that_is_written_into_the_open_file_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_takes_neither_an_empty_nor_another_database_unless_it_is_told_to() {
+async fn a_server_refuses_an_empty_or_another_database_without_new_database() {
     let home = home();
     let mut server = Process::serve(home.path());
     Admin::of(&server).await.lead(&server, "Known").await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_share() {
+async fn a_second_server_on_shared_files_is_refused_with_the_pid_of_the_first() {
     let home = home();
     let mut server = Process::serve(home.path());
     symlink(home.path().join("leadwire.db"), home.path().join("link.db")).expect("linked");
@@ -39,7 +39,7 @@ async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_shar
 }
 
 #[tokio::test]
-async fn a_lock_file_that_is_deleted_is_made_again_and_still_keeps_others_out() {
+async fn a_deleted_lock_file_is_recreated_and_still_excludes_others() {
     let home = home();
     let server = Process::serve(home.path());
     let locks = ["leadwire.db-lock", "leadwire-data/lock"].map(|file| home.path().join(file));
@@ -55,7 +55,7 @@ async fn a_lock_file_that_is_deleted_is_made_again_and_still_keeps_others_out() 
 }
 
 #[tokio::test]
-async fn seed_and_migrate_do_not_run_beside_a_server() {
+async fn seed_and_migrate_are_refused_while_a_server_runs() {
     let home = home();
     let server = Process::serve(home.path());
     for command in ["seed", "migrate"] {
@@ -67,7 +67,7 @@ async fn seed_and_migrate_do_not_run_beside_a_server() {
 }
 
 #[tokio::test]
-async fn accounts_are_added_beside_a_server_which_learns_of_them() {
+async fn accounts_can_be_added_while_a_server_runs() {
     let home = home();
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -84,7 +84,7 @@ async fn accounts_are_added_beside_a_server_which_learns_of_them() {
 }
 
 #[tokio::test]
-async fn a_lock_file_that_a_dead_process_left_or_somebody_wrote_locks_nothing() {
+async fn a_stale_or_foreign_lock_file_locks_nothing() {
     let home = home();
     fs::write(home.path().join("leadwire.db-lock"), "1 serve\n").expect("written");
     Process::serve(home.path()).end();

@@ -166,37 +166,37 @@ fn harmed(hook: &Hook) {
 }
 
 #[test]
-fn harm_in_authorize_denies() {
+fn a_harmful_authorize_denies() {
     harmed(&HOOKS[0]);
 }
 
 #[test]
-fn harm_in_before_keeps_the_command_from_running() {
+fn a_harmful_before_blocks_the_command() {
     harmed(&HOOKS[1]);
 }
 
 #[test]
-fn harm_in_enrich_leaves_its_edits_out() {
+fn a_harmful_enrich_is_skipped() {
     harmed(&HOOKS[2]);
 }
 
 #[test]
-fn harm_in_filter_holds() {
+fn a_harmful_filter_withholds() {
     harmed(&HOOKS[3]);
 }
 
 #[test]
-fn harm_in_after_is_told_to_be_tried_again() {
+fn a_harmful_after_is_retried() {
     harmed(&HOOKS[4]);
 }
 
 #[test]
-fn harm_in_a_filter_that_is_asked_by_line_holds() {
+fn a_harmful_filter_by_line_withholds() {
     harmed(&HOOKS[5]);
 }
 
 #[test]
-fn a_trap_on_the_thousandth_call_costs_that_call_alone() {
+fn a_trap_on_the_thousandth_call_fails_only_that_call() {
     for hook in &HOOKS {
         // `init` and what is asked once after it are counted as well, three calls at most.
         let code = "(if (i32.eq (global.get $calls) (i32.const 1000)) (then unreachable))";
@@ -217,7 +217,7 @@ fn a_trap_on_the_thousandth_call_costs_that_call_alone() {
 }
 
 #[test]
-fn a_plugin_in_quarantine_is_not_called_until_its_rest_is_over_and_then_once() {
+fn an_open_breaker_skips_calls_until_its_rest_ends_and_then_allows_one() {
     for hook in &HOOKS {
         let yard = beside(&(hook.guest)("unreachable"), "[limits]\nrest_ms = 60000\nfaults_in_a_row = 3");
         for _ in 0..10 {
@@ -247,7 +247,7 @@ fn a_plugin_in_quarantine_is_not_called_until_its_rest_is_over_and_then_once() {
 }
 
 #[test]
-fn a_memory_that_is_not_where_the_guest_says_is_found_out_when_arguments_go_in() {
+fn an_out_of_bounds_allocation_is_detected_when_arguments_are_passed() {
     // `init` still gets its settings; from then on every place for an argument is none.
     let lie = "(if (i32.gt_u (global.get $calls) (i32.const 0)) (then (return (i32.const -8))))";
     for hook in &HOOKS {
@@ -263,7 +263,7 @@ fn a_memory_that_is_not_where_the_guest_says_is_found_out_when_arguments_go_in()
 const TORN: &str = "\u{ffff}";
 
 #[test]
-fn answers_that_make_no_sense_are_faults_in_every_hook() {
+fn invalid_answers_are_faults_in_every_hook() {
     let edits = |edits: Vec<Edit>| Guest::new("bad").enriching("", Ok(edits));
     let rules = |ruling: Ruling| Guest::new("bad").before(["lead:create"], ruling);
     let refuses =
@@ -308,7 +308,7 @@ fn answers_that_make_no_sense_are_faults_in_every_hook() {
 }
 
 #[test]
-fn a_filter_is_held_to_the_roles_it_was_asked_about_and_to_utf_8() {
+fn a_filter_must_answer_for_the_asked_roles_in_utf_8() {
     let viewer = |edits: Vec<Edit>| vec![everyone("VIEWER", edits)];
     let torn_user = Verdict { role: "VIEWER", audience: Audience::Only(vec![TORN.into()]), edits: Vec::new() };
     let cases = [
@@ -334,7 +334,7 @@ fn a_filter_is_held_to_the_roles_it_was_asked_about_and_to_utf_8() {
 }
 
 #[test]
-fn what_is_asked_once_is_checked_as_well() {
+fn answers_of_describe_are_checked() {
     let filter = |guest: Guest| guest.filter([]);
     let cases = [
         (filter(Guest::new("bad").events(["newListener"])), "reserved by Socket.IO"),
