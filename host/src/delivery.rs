@@ -182,7 +182,7 @@ impl<P: Publisher> Delivery<P> {
                 }
             }
             tokio::select! {
-                changed = appended.changed() => changed.expect("the store is ours"),
+                changed = appended.changed() => changed.expect("self holds the store"),
                 // A failure shows in the next read of the log.
                 () = sleep(POLL) => drop(self.store.refresh().await),
             }

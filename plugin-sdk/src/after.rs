@@ -545,7 +545,7 @@ fn write_state(state: &impl Serialize) -> Result<String, String> {
 
 pub(crate) fn read_state<T: DeserializeOwned + Default>(kept: Option<&str>) -> Result<T, String> {
     let Some(text) = kept else { return Ok(T::default()) };
-    serde_json::from_str(text).map_err(|error| format!("the state that was kept is something else: {error}"))
+    serde_json::from_str(text).map_err(|error| format!("the kept state has another type: {error}"))
 }
 
 #[cfg(test)]
@@ -559,7 +559,7 @@ mod tests {
         let (_, kept) = Outcome::nothing().keep(&[1, 2]).expect("JSON").into_parts();
         let occasion = occasion.with_kept(kept);
         assert_eq!(occasion.state::<Vec<u8>>(), Ok(vec![1, 2]));
-        assert!(occasion.state::<String>().expect_err("a list").contains("something else"));
+        assert!(occasion.state::<String>().expect_err("a list").contains("another type"));
     }
 
     #[test]

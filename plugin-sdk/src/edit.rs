@@ -214,7 +214,7 @@ impl Verdict {
             None => Ok(()),
             Some(user) => {
                 let shown: String = user.chars().take(60).collect();
-                Err(format!("an audience names {shown:?}: write the id of a user, such as /lead/owner/id has it"))
+                Err(format!("an audience contains {shown:?}: expected a user id, such as the value of /lead/owner/id"))
             }
         }
     }

@@ -38,9 +38,9 @@ class Lifecycle(exports.Lifecycle):
         settings = json.loads(config)
         action = settings.pop("action", "mask")
         for key in settings:
-            raise Err(f"config.{key}: there is no such setting; expected action")
+            raise Err(f"config.{key}: unknown setting; expected action")
         if action not in ACTIONS:
-            raise Err(f"config.action: {json.dumps(action)} is none of {', '.join(ACTIONS)}")
+            raise Err(f"config.action: {json.dumps(action)} is not one of {', '.join(ACTIONS)}")
 
 
 class Before(exports.Before):
@@ -55,6 +55,6 @@ class Before(exports.Before):
                 continue
             if action == "refuse":
                 name = field.pointer.removeprefix("/input/")
-                return Ruling_Refuse(Refusal("card_number", f"{name} must not hold a payment card number", name))
+                return Ruling_Refuse(Refusal("card_number", f"{name} must not contain a payment card number", name))
             edits.append(Edit_Set(Setting(field.pointer, json.dumps(masked(text)))))
         return Ruling_Amend(edits) if edits else Ruling_Accept()

@@ -25,14 +25,14 @@ export const lifecycle = {
   init(text) {
     const { roles = ["VIEWER"], ...unknown } = JSON.parse(text);
     for (const key of Object.keys(unknown)) {
-      throw `config.${key}: there is no such setting; expected roles`;
+      throw `config.${key}: unknown setting; expected roles`;
     }
     if (!Array.isArray(roles)) {
       throw "config.roles: expected a list of roles";
     }
     for (const [at, role] of roles.entries()) {
       if (!ROLES.includes(role)) {
-        throw `config.roles[${at}]: there is no role ${JSON.stringify(role)}; expected one of ${ROLES.join(", ")}`;
+        throw `config.roles[${at}]: unknown role ${JSON.stringify(role)}; expected one of ${ROLES.join(", ")}`;
       }
     }
     masked = roles;

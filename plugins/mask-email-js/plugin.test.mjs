@@ -34,8 +34,8 @@ test("a lead without an address needs no edit", () => {
   assert.deepEqual(filter.filter({ name: "lead:deleted", fields: [] }, ["VIEWER"])[0].edits, []);
 });
 
-test("settings that cannot be are refused by name", () => {
-  assert.throws(() => lifecycle.init('{"roles": ["VIEWR"]}'), (text) => text.startsWith('config.roles[0]: there is no role "VIEWR"'));
+test("invalid settings are refused by name", () => {
+  assert.throws(() => lifecycle.init('{"roles": ["VIEWR"]}'), (text) => text.startsWith('config.roles[0]: unknown role "VIEWR"'));
   assert.throws(() => lifecycle.init('{"roles": "VIEWER"}'), (text) => text.startsWith("config.roles: expected a list"));
-  assert.throws(() => lifecycle.init('{"role": []}'), (text) => text.startsWith("config.role: there is no such setting"));
+  assert.throws(() => lifecycle.init('{"role": []}'), (text) => text.startsWith("config.role: unknown setting"));
 });

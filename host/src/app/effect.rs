@@ -155,7 +155,7 @@ impl App {
             return Err(Error::NotFound("effect"));
         }
         if !retried {
-            return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
+            return Err(Invalid::one("id", "cannot_retry", "a gap cannot be retried: its events were pruned").into());
         }
         let entry = caller.entry(AuditKind::EffectRetried).about(plugin).with("effect", id);
         self.commit_with(tx, entry, at).await?;
@@ -301,7 +301,7 @@ impl Task {
                 input.finish()?;
                 Self::Command(Command::UpdateLead {
                     lead,
-                    patch: patch.expect("finish fails without it"),
+                    patch: patch.expect("finish fails if it is missing"),
                     version: None,
                 })
             }
@@ -311,7 +311,7 @@ impl Task {
             }
             EffectName::Notify => notify(input)?,
             EffectName::Remind => remind(input)?,
-            EffectName::Webhook => return Err(Error::Internal("a webhook is not done in the database".into())),
+            EffectName::Webhook => return Err(Error::Internal("webhooks are sent by the delivery task".into())),
         })
     }
 }
@@ -322,12 +322,11 @@ fn notify(mut input: Map<String, Value>) -> Result<Task> {
     let text = input.required("kind", Input::string);
     let kind = text.as_deref().and_then(NotificationKind::of_plugin);
     if text.is_some() && kind.is_none() {
-        let message =
-            "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
+        let message = "kind must be snake_case, at most 64 characters, and not a kind of the server's own";
         input.error("kind", "invalid_kind", message);
     }
     input.finish()?;
-    Ok(Task::Notify { to, kind: kind.expect("finish fails without it"), lead })
+    Ok(Task::Notify { to, kind: kind.expect("finish fails if it is missing"), lead })
 }
 
 fn remind(mut input: Map<String, Value>) -> Result<Task> {
@@ -340,10 +339,10 @@ fn remind(mut input: Map<String, Value>) -> Result<Task> {
     let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
     let at = input.required("at", Input::time);
     if data.to_string().len() > MAX_DATA_BYTES {
-        input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
+        input.error("data", "too_long", format!("data may have at most {MAX_DATA_BYTES} bytes"));
     }
     input.finish()?;
-    let (key, at) = (key.expect("finish fails without it"), at.expect("finish fails without it"));
+    let (key, at) = (key.expect("finish fails if it is missing"), at.expect("finish fails if it is missing"));
     Ok(Task::Remind { key, at, lead, data })
 }
 

@@ -156,7 +156,7 @@ impl Tokens {
     /// Possible successors of a refresh token: under the current secret, then under the previous one.
     pub fn successors(&self, refresh: &RefreshToken) -> impl Iterator<Item = RefreshToken> {
         self.secrets.iter().map(|secret| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any length will do");
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any key length is valid");
             // A JWT contains no colon, so this can never be the signature of one.
             mac.update(b"refresh:");
             mac.update(refresh.0.as_bytes());
@@ -321,7 +321,7 @@ mod tests {
     fn hs512(claims: &Value) -> String {
         let part = |json: &Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&json!({"alg": "HS512", "typ": "JWT"})), part(claims));
-        let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
+        let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any key length is valid");
         mac.update(signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }

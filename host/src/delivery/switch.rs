@@ -41,7 +41,7 @@ enum SwitchStage {
 pub enum Error {
     #[error("the server has not started yet")]
     Starting,
-    #[error("the server stops")]
+    #[error("the server is stopping")]
     Stopping,
     #[error(transparent)]
     Store(#[from] store::Error),

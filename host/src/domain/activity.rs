@@ -87,7 +87,7 @@ impl ActivityFields {
         let completed_at = input.time("completedAt");
         let meta = input.object("meta").unwrap_or_default();
         input.finish()?;
-        Ok(Self { kind: kind.expect("finish fails without it"), body, due_at, completed_at, meta })
+        Ok(Self { kind: kind.expect("finish fails if it is missing"), body, due_at, completed_at, meta })
     }
 
     /// Record of a status change of a lead.

@@ -106,12 +106,12 @@ impl LeadFields {
         let mut input = Input::new(body);
         let fields = Self::read(&mut input);
         input.finish()?;
-        Ok(fields.expect("reading found no fault"))
+        Ok(fields.expect("finish succeeded, so all required fields are set"))
     }
 
     /// Reads the fields and leaves the rest in `input`; `None` when a problem was added.
     fn read(input: &mut Input) -> Option<Self> {
-        input.refuse("ownerId", "read_only", "ownerId is changed by assigning the lead");
+        input.refuse("ownerId", "read_only", "ownerId cannot be set here: assign the lead instead");
         let title = input.required("title", |input, key| input.text(key, 1, 200));
         let status = input.one_of("status", &LeadStatus::ALL, LeadStatus::as_str).unwrap_or_default();
         let contact_name = input.text("contactName", 0, 200);
@@ -199,7 +199,7 @@ impl Lead {
         }
         let fields = LeadFields::read(&mut input);
         input.finish()?;
-        let fields = fields.expect("reading found no fault");
+        let fields = fields.expect("finish succeeded, so all required fields are set");
         let changes = self.fields.changes(&fields);
         Ok((fields, changes))
     }

@@ -41,7 +41,7 @@ pub fn may(actor: &Actor, deed: Action<'_>) -> Result<(), Forbidden> {
         (_, Viewer) => Err(Forbidden("a viewer may not change anything")),
         // The operator grants which of these a plugin may request; that was checked before its effect gets here.
         (Action::UpdateLead(_) | Action::AssignLead(..) | Action::CreateActivity, Plugin) => Ok(()),
-        (_, Plugin) => Err(Forbidden("a plugin may change and assign leads and add activities, and nothing else")),
+        (_, Plugin) => Err(Forbidden("a plugin may only change and assign leads and add activities")),
         (_, Admin | Manager) => Ok(()),
         (Action::CreateLead | Action::CreateActivity, Sales) => Ok(()),
         (Action::UpdateLead(lead), Sales) => unless(

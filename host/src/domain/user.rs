@@ -62,11 +62,11 @@ impl NewUser {
         let password = input.required("password", password);
         input.finish()?;
         Ok(Self {
-            email: email.expect("finish fails without it"),
-            name: name.expect("finish fails without it"),
-            role: role.expect("finish fails without it"),
+            email: email.expect("finish fails if it is missing"),
+            name: name.expect("finish fails if it is missing"),
+            role: role.expect("finish fails if it is missing"),
             active,
-            password: password.expect("finish fails without it"),
+            password: password.expect("finish fails if it is missing"),
         })
     }
 }
@@ -122,7 +122,7 @@ pub fn canonical_email(email: &str) -> String {
 fn email(input: &mut Input) -> Option<String> {
     let email = canonical_email(&input.email("email")?);
     if email.ends_with(PLUGIN_DOMAIN) {
-        input.error("email", "reserved", format!("an address that ends in {PLUGIN_DOMAIN} is a plugin's"));
+        input.error("email", "reserved", format!("email must not end in {PLUGIN_DOMAIN}: it is reserved for plugins"));
         return None;
     }
     Some(email)

@@ -151,7 +151,7 @@ impl Post {
         let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
         let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
         input.finish()?;
-        let (url, kind) = (url.expect("finish fails without it"), kind.expect("finish fails without it"));
+        let (url, kind) = (url.expect("finish fails if it is missing"), kind.expect("finish fails if it is missing"));
         Ok(Self { url, kind, data })
     }
 }

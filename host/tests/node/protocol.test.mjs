@@ -294,7 +294,7 @@ describe('Engine.IO: messages', together, () => {
     const session = await Polling.connect(server, token);
     const event = '451-7["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]';
     assert.equal((await session.post(event, 'bAQID', subscribe('next', 8))).status, 200);
-    assert.match(await session.next(isError), /binary attachments are not taken/);
+    assert.match(await session.next(isError), /binary attachments are not accepted/);
     assert.match(await session.next((packet) => packet.startsWith('437[')), /"code":"malformed"/);
     await session.next(acked('next', 8));
   });

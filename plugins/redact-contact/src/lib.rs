@@ -51,7 +51,7 @@ impl Plugin for RedactContact {
 
     fn init(config: Config) -> Result<Self, String> {
         if let Some((at, role)) = config.roles.iter().enumerate().find(|(_, role)| !ROLES.contains(&role.as_str())) {
-            return Err(format!("config.roles[{at}]: there is no role `{role}`; expected one of {}", ROLES.join(", ")));
+            return Err(format!("config.roles[{at}]: unknown role `{role}`; expected one of {}", ROLES.join(", ")));
         }
         let edit = |pointer: String| match &config.mask {
             Some(text) => Edit::mask(pointer, text.as_str()),
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_role_field_or_key_is_refused_by_name() {
-        assert!(refusal(json!({"roles": ["VIEWR"]})).starts_with("config.roles[0]: there is no role `VIEWR`"));
+        assert!(refusal(json!({"roles": ["VIEWR"]})).starts_with("config.roles[0]: unknown role `VIEWR`"));
         assert!(refusal(json!({"fields": ["email", "emial"]})).starts_with("config.fields[1]: `emial` is no field"));
         assert!(refusal(json!({"field": ["email"]})).contains("unknown field `field`"));
         assert_eq!(

@@ -33,7 +33,7 @@ impl Plugin for Territory {
         // An audience is made of ids, so an address here would match nobody and hide everything.
         if let Some(user) = config.territories.keys().find(|user| !is_uuid(user)) {
             return Err(format!(
-                "config.territories: `{user}` is no user id; expected a UUID, as `leadwire user list` shows them"
+                "config.territories: `{user}` is not a user id; expected a UUID, as `leadwire user list` shows them"
             ));
         }
         let users = config.territories.into_iter().map(|(user, territories)| (user.to_lowercase(), territories));
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn an_email_address_instead_of_an_id_is_refused() {
         let refusal = testing::plugin::<Territory>(json!({"territories": {"ann@example.com": ["north"]}})).err();
-        assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is no user id"));
+        assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is not a user id"));
         assert_eq!(
             testing::plugin::<Territory>(json!({})).err().as_deref(),
             Some("config: missing field `territories`")

@@ -114,8 +114,8 @@ impl ValidateLead {
 
     fn no_such_phone(&self) -> Refusal {
         let message = match self.config.default_country {
-            Some(_) => "this cannot be a phone number; if it is one of another country, begin with + and its code",
-            None => "this cannot be a phone number: begin with + and the country's code, as in +44 20 7946 0018",
+            Some(_) => "this is not a phone number; for a number of another country, start with + and its code",
+            None => "this is not a phone number: start with + and the country code, as in +44 20 7946 0018",
         };
         Refusal::new("phone_invalid", message).on("phone")
     }
@@ -150,7 +150,7 @@ impl TryFrom<String> for Status {
         if STATUSES.contains(&name.as_str()) {
             return Ok(Self(name));
         }
-        Err(format!("there is no status `{name}`: expected one of {}", STATUSES.join(", ")))
+        Err(format!("unknown status `{name}`: expected one of {}", STATUSES.join(", ")))
     }
 }
 
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_mistyped_status_field_or_key_is_refused_by_name() {
-        assert!(refusal(json!({"required": {"WIN": []}})).contains("there is no status `WIN`"));
+        assert!(refusal(json!({"required": {"WIN": []}})).contains("unknown status `WIN`"));
         assert!(refusal(json!({"required": {"WON": ["emial"]}})).contains("`emial` cannot be required"));
-        assert!(refusal(json!({"default_country": "UK"})).contains("there is no country `UK`"));
+        assert!(refusal(json!({"default_country": "UK"})).contains("unknown country `UK`"));
         assert!(refusal(json!({"invalid_phone": "drop"})).contains("expected `refuse` or `keep`"));
         assert!(refusal(json!({"require": {}})).contains("unknown field `require`"));
     }

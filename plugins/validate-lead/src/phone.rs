@@ -17,9 +17,7 @@ impl TryFrom<String> for Country {
     type Error = String;
 
     fn try_from(code: String) -> Result<Self, String> {
-        code.parse()
-            .map(Self)
-            .map_err(|_| format!("there is no country `{code}`: expected a code such as `DE` or `US`"))
+        code.parse().map(Self).map_err(|_| format!("unknown country `{code}`: expected a code such as `DE` or `US`"))
     }
 }
 

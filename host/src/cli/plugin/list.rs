@@ -182,7 +182,7 @@ fn following(effects: &Value, name: &str) -> Option<String> {
     let told: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let why = if number("parked") > 0 {
-        format!("; GET /api/plugins/{name}/effects?state=parked tells why")
+        format!("; GET /api/plugins/{name}/effects?state=parked shows why")
     } else {
         String::new()
     };
@@ -220,7 +220,7 @@ mod tests {
         let told = |effects: Value| following(&effects, "sla-watch");
         assert_eq!(
             told(effects(0, 2, 1, 0)).as_deref(),
-            Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked tells why")
+            Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked shows why")
         );
         assert_eq!(told(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
         assert_eq!(told(effects(0, 0, 0, 0)), None);

@@ -22,7 +22,7 @@ impl SigningSecret {
     /// Returns the value of the header `webhook-signature`. It also covers the message's id and the time of the
     /// attempt, so that nobody who has an old message can change either.
     pub(crate) fn sign(&self, id: &str, at: Timestamp, body: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length will do");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length is valid");
         mac.update(format!("{id}.{}.{body}", at.seconds()).as_bytes());
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     }

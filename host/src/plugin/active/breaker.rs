@@ -175,7 +175,7 @@ impl CircuitBreaker {
     pub(crate) fn why(&self) -> String {
         match &*self.last_fault.lock() {
             Some(fault) => format!("{} {}", fault.hook, fault.reason),
-            None => "it does not answer".into(),
+            None => "it is not responding".into(),
         }
     }
 

@@ -86,7 +86,7 @@ impl Plugin {
     }
 
     /// Like [`Plugin::load`]. When the plugin is refused, `stage` is the stage that it did not pass.
-    #[expect(clippy::too_many_arguments, reason = "`load` and what it got to")]
+    #[expect(clippy::too_many_arguments, reason = "the parameters of `load` and the stage it reached")]
     pub(crate) fn load_by_stages(
         engine: &Engine,
         name: &str,

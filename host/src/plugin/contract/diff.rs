@@ -266,8 +266,8 @@ impl fmt::Display for Comparison {
         write!(f, "{events} events, {role_events} with each role: {differing} would differ ({percent:.1}%)")?;
         for EventDifference { event, role, hidden, shown, held, released, examples, .. } in &self.by_event {
             let told = [
-                (hidden, "would not reach all of those whom it reaches now"),
-                (shown, "would reach some whom it does not reach now"),
+                (hidden, "would no longer reach some users"),
+                (shown, "would newly reach some users"),
                 (held, "would be held back"),
                 (released, "would no longer be held back"),
             ];

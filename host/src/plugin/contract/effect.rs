@@ -98,7 +98,7 @@ impl FromStr for EffectName {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|effect| effect.as_str() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            format!("there is no effect {:?}: expected one of {names}", cut(name, 64))
+            format!("unknown effect {:?}: expected one of {names}", cut(name, 64))
         })
     }
 }
@@ -251,7 +251,7 @@ mod tests {
         let refusal = |effects: &[&str]| Wants::check(vec![], &names(effects), vec![]).expect_err("refused");
         assert!(
             refusal(&["lead:delete"])
-                .contains("there is no effect \"lead:delete\": expected one of notify, activity:create")
+                .contains("unknown effect \"lead:delete\": expected one of notify, activity:create")
         );
         let wants = Wants::check(names(&["lead:*"]), &names(&["remind", "notify", "remind"]), vec![]).expect("valid");
         assert_eq!(wants.effects, [EffectName::Notify, EffectName::Remind]);

@@ -107,7 +107,7 @@ impl Access {
         }
         let (what, lines) = (missing.what.join(", "), missing.lines.join("\n"));
         Err(format!(
-            "it asks for what is not granted: {what}; to grant all of it, {name}.toml has to say:\n[grant]\n{lines}"
+            "it requests access that is not granted: {what}; to grant all of it, add to {name}.toml:\n[grant]\n{lines}"
         ))
     }
 }
@@ -210,10 +210,10 @@ mod tests {
         };
         let granted = "hooks = [\"filter\"]\nevents = [\"lead:*\"]\ncommands = []\nfields = [\"/lead\"]\neffects = [\"notify\"]\n";
         let reason = refusal(&asked, granted);
-        let (what, lines) = reason.split_once("; to grant all of it, guard.toml has to say:\n").expect("two parts");
+        let (what, lines) = reason.split_once("; to grant all of it, add to guard.toml:\n").expect("two parts");
         assert_eq!(
             what,
-            "it asks for what is not granted: the hook after, the event activity:*, the command lead:create, the field \
+            "it requests access that is not granted: the hook after, the event activity:*, the command lead:create, the field \
              /context/lead/owner/id, whole payloads, the effect lead:assign, the effect webhook, webhooks to \
              hooks.example.com:8443"
         );
@@ -231,7 +231,7 @@ mod tests {
         assert!(refusal("events = [\"lead *\"]").contains("grant.events: \"lead *\" is not an event"));
         assert!(refusal("commands = [\"\"]").contains("grant.commands"));
         assert!(refusal("fields = [\"lead\"]").contains("grant.fields"));
-        assert!(refusal("effects = [\"lead:delete\"]").contains("there is no effect \"lead:delete\""));
+        assert!(refusal("effects = [\"lead:delete\"]").contains("unknown effect \"lead:delete\""));
         assert!(refusal("webhook_hosts = [\"https://a\"]").contains("grant.webhook_hosts"));
         assert!(refusal("webhook_networks = [\"10.0.0.0/33\"]").contains("webhook_networks"));
         assert!(refusal("webhook_host = []").contains("did you mean grant.webhook_hosts?"));

@@ -65,8 +65,8 @@ impl Manifest {
     pub(crate) fn check(described: RawManifest) -> Result<Self, String> {
         let RawManifest { name, version, events, roles, fields, whole_payload } = described;
         check_name(&name)?;
-        let version =
-            Version::parse(&version).map_err(|error| format!("version {version:?} is not a semantic one: {error}"))?;
+        let version = Version::parse(&version)
+            .map_err(|error| format!("version {version:?} is not a semantic version: {error}"))?;
         if fields.len() > MAX_FIELDS {
             return Err(format!("it declares {} fields; {MAX_FIELDS} are allowed", fields.len()));
         }

@@ -227,7 +227,7 @@ impl PluginSettings {
 
     /// Returns the `config` table as JSON text.
     pub fn config_json(&self) -> String {
-        serde_json::to_string(&self.config).expect("a TOML table has text keys and finite depth")
+        serde_json::to_string(&self.config).expect("a TOML table has string keys and finite depth")
     }
 }
 

@@ -210,6 +210,6 @@ mod tests {
         let text = fs::read_to_string(file(dir.path())).expect("there");
         fs::write(file(dir.path()), text.replace(&making("1").hash, "../../secret")).expect("written");
         let error = read(dir.path()).expect_err("no hash").to_string();
-        assert!(error.contains("generations.json is damaged: the hash \"../../secret\" is none"), "{error}");
+        assert!(error.contains("generations.json is damaged: \"../../secret\" is not a hash"), "{error}");
     }
 }

@@ -40,7 +40,8 @@ async fn login(
     let email = input.required("email", |input, key| input.text(key, 1, 254));
     let password = input.required("password", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
     input.finish().map_err(invalid)?;
-    let (email, password) = (email.expect("finish fails without it"), password.expect("finish fails without it"));
+    let (email, password) =
+        (email.expect("finish fails if it is missing"), password.expect("finish fails if it is missing"));
     Ok(granted(api.auth.login(&email, password, &origin).await?))
 }
 
@@ -80,7 +81,7 @@ async fn change_password(
     let current = input.required("currentPassword", |input, key| input.secret(key, 1, MAX_PASSWORD_CHARS));
     let new = input.required("newPassword", password);
     input.finish().map_err(invalid)?;
-    let (current, new) = (current.expect("finish fails without it"), new.expect("finish fails without it"));
+    let (current, new) = (current.expect("finish fails if it is missing"), new.expect("finish fails if it is missing"));
     api.auth.change_password(&caller.principal(), current, new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -89,7 +90,7 @@ fn refresh_token(body: Map<String, Value>) -> Result<String, Invalid> {
     let mut input = Input::new(body);
     let token = input.required("refreshToken", |input, key| input.secret(key, 1, 1000));
     input.finish()?;
-    Ok(token.expect("finish fails without it"))
+    Ok(token.expect("finish fails if it is missing"))
 }
 
 fn granted(grant: TokenPair) -> Json<Value> {

@@ -110,7 +110,7 @@ fn a_plugin_without_after_is_not_a_follower() {
 fn an_invalid_answer_is_a_fault_that_names_it() {
     let (long, many) = (format!("{{\"a\":\"{}\"}}", "x".repeat(64 << 10)), vec![("notify".into(), "{}".into()); 65]);
     let bad = [
-        (outcome([("lead:delete", "{}")]), "there is no effect \"lead:delete\""),
+        (outcome([("lead:delete", "{}")]), "unknown effect \"lead:delete\""),
         (outcome([("notify", "{}"), ("webhook", "{}")]), "the effect webhook, which it does not list in wants"),
         (outcome([("notify", "{")]), "the input of the effect notify is not a JSON object"),
         (outcome([("notify", "[]")]), "the input of the effect notify is not a JSON object"),
@@ -142,7 +142,7 @@ fn a_failing_follower_opens_its_breaker_and_withholds_nothing() {
 fn invalid_wants_are_refused_by_name() {
     let bad = [
         (Wants::new(["lead *"], []), "wants gave an invalid answer: \"lead *\" is not an event"),
-        (Wants::new([], ["e-mail"]), "there is no effect \"e-mail\": expected one of notify, activity:create"),
+        (Wants::new([], ["e-mail"]), "unknown effect \"e-mail\": expected one of notify, activity:create"),
         (Wants::new([], ["webhook"]).webhooks_to(["https://a.example/x"]), "is not a webhook host"),
     ];
     for (wants, reason) in bad {
@@ -197,7 +197,7 @@ async fn a_plugin_with_missing_grants_loads_after_they_are_added() {
 
     let mut changed = yard.plugins.changed();
     let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
-    let lines = reason.split_once("has to say:\n").expect("lines").1;
+    let lines = reason.split_once("follower.toml:\n").expect("lines").1;
     fs::write(yard.folder.path().join("plugins/follower.toml"), format!("{secret}{lines}")).expect("written");
     while yard.status().state != PluginState::Active {
         timeout(PATIENCE, changed.changed()).await.expect("it is taken up").expect("the plugins are there");

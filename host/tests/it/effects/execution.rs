@@ -262,7 +262,7 @@ async fn an_impossible_effect_is_parked_at_once_and_later_effects_run() {
 
     let (admin, items) = (app.client(Role::Admin), parked(&app, "helper").await);
     assert_eq!(items[0]["reason"], "userId must be an active user");
-    assert_eq!((&items[1]["reason"], &items[1]["attempts"]), (&json!("there is no such lead"), &json!(1)));
+    assert_eq!((&items[1]["reason"], &items[1]["attempts"]), (&json!("lead not found"), &json!(1)));
     assert_eq!(items[1]["chain"], json!(["helper"]));
     let of = |item: &Value| format!("/api/plugins/helper/effects/{}", id(item));
     let retried = admin.post(&format!("{}/retry", of(&items[0])), json!({})).await.expect(StatusCode::OK);
@@ -291,7 +291,7 @@ async fn plugin_list_shows_parked_effects() {
     let listed = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     assert_eq!(told["items"][0]["effects"], listed["items"][0]["effects"]);
     assert_eq!(told["items"][0]["effects"]["parked"], 1);
-    assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked tells why"), "{}", list(&[]));
+    assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked shows why"), "{}", list(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -500,7 +500,7 @@ async fn a_webhook_is_not_sent_after_its_grant_is_revoked() {
     app.client(Role::Admin).post("/api/plugins/poster/effects/retry", json!({})).await.expect(StatusCode::OK);
     assert_eq!(settled(&app, "poster").await.parked, 1);
     let reason = &parked(&app, "poster").await[0]["reason"];
-    assert_eq!(reason, "webhook is not granted any more, or poster no longer asks for it");
+    assert_eq!(reason, "webhook is no longer granted, or poster no longer requests it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -544,7 +544,7 @@ async fn an_effect_whose_grant_was_revoked_is_parked() {
     };
     assert_eq!(retry().await.parked, 1);
     let reason = parked(&app, "follower").await[0]["reason"].clone();
-    assert_eq!(reason, "activity:create is not granted any more, or follower no longer asks for it");
+    assert_eq!(reason, "activity:create is no longer granted, or follower no longer requests it");
 
     put(&app, "follower.toml", GRANT).await;
     put(&app, "follower.wasm", follower("follower", ["lead:created"], vec![note()]).build()).await;

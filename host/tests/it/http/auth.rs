@@ -194,7 +194,7 @@ fn hs512(claims: &Value) -> String {
 
     let part = |json: &Value| BASE64.encode(json.to_string());
     let signed = format!("{}.{}", part(&json!({"alg": "HS512", "typ": "JWT"})), part(claims));
-    let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
+    let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any key length is valid");
     mac.update(signed.as_bytes());
     format!("{signed}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }

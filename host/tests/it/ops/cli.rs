@@ -322,7 +322,7 @@ fn accounts_are_added_listed_changed_and_deactivated() {
         run_with_input(&home, &arguments, password)
     };
     assert_eq!(stdout(&add("Ann@Example.com", "admin", "correct horse\n")), "added ann@example.com as ADMIN\n");
-    assert!(failure(&add("ann@example.com", "SALES", "correct horse\n")).contains("email is taken"));
+    assert!(failure(&add("ann@example.com", "SALES", "correct horse\n")).contains("email is already in use"));
     assert!(failure(&add("bob@example.com", "SALES", "short\n")).contains("password must have at least 10 characters"));
     assert!(
         failure(&add("bob@example.com", "BOSS", "correct horse\n"))

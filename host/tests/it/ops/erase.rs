@@ -174,7 +174,7 @@ async fn the_command_line_erases_a_contact_and_an_account_while_the_server_runs(
     let said = leadwire(home.path(), &["erase", "--lead", id]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("what remains: backups"), "{said:?}");
     let said = leadwire(home.path(), &["erase", "--email", EMAIL]);
-    assert!(String::from_utf8_lossy(&said.stderr).contains("there is no such person"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("person not found"), "{said:?}");
     assert_not_in_files(home.path());
 }
 

@@ -113,7 +113,7 @@ async fn only_retained_events_can_be_explained() {
     let (app, _) = pruned().await;
     let admin = app.client(Role::Admin);
     let gone = admin.get("/api/events/10/explain?role=VIEWER").await.refused(404, "event_not_found");
-    assert_eq!(gone["detail"], "event 10 is older than what the log keeps");
+    assert_eq!(gone["detail"], "event 10 is no longer in the log");
     let told = admin.get("/api/events/11/explain?role=VIEWER").await.expect(StatusCode::OK);
     assert_eq!(told["payload"]["seq"], 11);
 

@@ -217,7 +217,7 @@ async fn a_command_without_effect_is_refused_with_the_reason_and_changes_nothing
     server.until("it being disabled", |status| status["state"] == "disabled").await;
     for order in ["promote", "rollback"] {
         let refused = server.order(order).await.refused(409, "not_in_force");
-        let detail = "it would not come into force, so nothing was changed: guard.toml says enabled = false";
+        let detail = "it would not become active, so nothing was changed: guard.toml says enabled = false";
         assert_eq!(refused["detail"], detail);
     }
     server.put("guard.toml", "");
@@ -279,7 +279,7 @@ async fn a_replay_compares_with_the_active_generation_and_not_with_the_folder() 
     let (_, text) = told(&[]);
     let generation = server.app.app().plugins().generation();
     let opponent = format!(
-        "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is in force\n",
+        "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is active\n",
         first["hash"].as_str().expect("text")
     );
     assert!(text.contains(&opponent) && text.contains("VIEWER would no longer see /lead/phone in 1 event"), "{text}");
@@ -303,7 +303,7 @@ fn confirmed((code, said): (Option<i32>, String), begin: &str) {
 async fn the_command_line_reaches_a_running_server() {
     let server = Server::start(Some(0.2)).await;
     let dir = server.app.dir.path();
-    let nothing_held = (Some(2), "error: plugin guard: nothing of this plugin is held".to_owned());
+    let nothing_held = (Some(2), "error: plugin guard: no candidate of this plugin is held".to_owned());
     assert_eq!(command("promote", dir), nothing_held);
     server.put("guard.wasm", second());
     server.until_held().await;
@@ -317,7 +317,7 @@ async fn the_command_line_reaches_a_running_server() {
     assert_eq!(command(&format!("promote --hash {in_force}"), dir), other);
     confirmed(command(&format!("promote --hash {hash}"), dir), "promoted plugin guard; the server (pid ");
     server.until_version("2.0.1").await;
-    let other = (Some(2), format!("error: plugin guard: another generation is in force: {hash}"));
+    let other = (Some(2), format!("error: plugin guard: another generation is active: {hash}"));
     assert_eq!(command(&format!("rollback --from {in_force}"), dir), other);
     confirmed(command(&format!("rollback --from {hash}"), dir), "rolled back plugin guard; the server (pid ");
     server.until_version("1.0.0").await;
@@ -508,7 +508,7 @@ fn a_rollback_does_not_restore_a_revoked_grant() {
     let back = |plugins: &Plugins| plugins.shift("guard", RolloutCommand::RollBack { from: None });
     let refused = back(&plugins).expect_err("it asks for more").to_string();
     assert!(refused.contains("the effect notify, the effect webhook, webhooks to a.example"), "{refused}");
-    assert!(refused.ends_with(&format!("guard.toml has to say:\n{}", GRANT.trim_end())), "{refused}");
+    assert!(refused.ends_with(&format!("add to guard.toml:\n{}", GRANT.trim_end())), "{refused}");
     assert_eq!(version(&plugins), "2.0.0");
     drop(plugins);
 

@@ -279,7 +279,7 @@ fn whole_payloads_require_a_grant() {
     let guest = Guest::new("reader").whole_payload().enrich([Edit::SetPayload("/copy".into())]).build();
     let yard = Yard::open(&[("reader.wasm", guest.clone())]);
     assert_eq!(yard.state("reader"), Some(PluginState::Refused));
-    assert!(yard.reason("reader").ends_with("reader.toml has to say:\n[grant]\nwhole_payload = true"));
+    assert!(yard.reason("reader").ends_with("add to reader.toml:\n[grant]\nwhole_payload = true"));
     let yard = Yard::open(&[("reader.wasm", guest), ("reader.toml", b"grant.whole_payload = true".into())]);
     assert_eq!(yard.sent(Role::Admin)["copy"], payload());
 }
@@ -488,7 +488,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "configuration: config.roles is missing",
         ),
         ("another name", Guest::redactor("other").build(), "calls itself \"other\": its file must be named other.wasm"),
-        ("no version", good.clone().version("two").build(), "not a semantic one"),
+        ("no version", good.clone().version("two").build(), "not a semantic version"),
         ("bad events", good.clone().events(["connect"]).build(), "reserved by Socket.IO"),
         ("bad roles", good.clone().roles(["BOSS"]).build(), "\"BOSS\" is not a role"),
         ("bad fields", good.clone().fields(["email"]).build(), "must start with"),

@@ -138,10 +138,10 @@ async fn a_javascript_and_a_python_plugin_work_side_by_side_in_one_server() {
 #[test]
 fn invalid_settings_are_refused_with_the_plugins_message() {
     let cases = [
-        ("mask-email-js", "roles = [\"VIEWR\"]", "config.roles[0]: there is no role \"VIEWR\""),
-        ("mask-email-js", "role = []", "config.role: there is no such setting; expected roles"),
-        ("card-guard-py", "action = \"burn\"", "config.action: \"burn\" is none of mask, refuse"),
-        ("card-guard-py", "colour = 1", "config.colour: there is no such setting; expected action"),
+        ("mask-email-js", "roles = [\"VIEWR\"]", "config.roles[0]: unknown role \"VIEWR\""),
+        ("mask-email-js", "role = []", "config.role: unknown setting; expected roles"),
+        ("card-guard-py", "action = \"burn\"", "config.action: \"burn\" is not one of mask, refuse"),
+        ("card-guard-py", "colour = 1", "config.colour: unknown setting; expected action"),
     ];
     for (name, config, expected) in cases {
         let Some(loaded) = Loaded::open(name, &format!("[config]\n{config}")) else { return };

@@ -146,7 +146,7 @@ async fn invalid_events_are_answered_with_an_error_and_close_nothing() {
         ("lead:subscribe", json!({"leadId": ""}), "invalid", "Lead ID is required"),
         ("lead:unsubscribe", json!({"leadId": null}), "invalid", "Lead ID is required"),
         ("lead:update", json!({"patch": {}}), "invalid", "Lead ID is required"),
-        ("lead:subscribe", json!({"leadId": 7}), "invalid", "leadId must be a text"),
+        ("lead:subscribe", json!({"leadId": 7}), "invalid", "leadId must be a string"),
         ("lead:subscribe", json!({"leadId": long}), "invalid", "leadId may have at most 128 characters"),
         ("lead:subscribe", json!("lead-123"), "invalid", "Lead ID is required"),
         ("lead:subscribe", json!(["lead-123"]), "invalid", "Lead ID is required"),
@@ -162,11 +162,11 @@ async fn invalid_events_are_answered_with_an_error_and_close_nothing() {
         ("lead:subscribe", json!({"leadId": "a", "since": ""}), "invalid", "since must be a whole number, 0 or more"),
         ("sync:since", json!({"seq": "-1", "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
         ("sync:since", json!({"seq": {}, "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
-        ("lead:explode", json!({}), "unknown_event", "there is no such event"),
-        ("disconnect", json!({}), "unknown_event", "there is no such event"),
-        ("lead:update", json!({"leadId": "nobody", "patch": {}}), "lead_not_found", "there is no such lead"),
+        ("lead:explode", json!({}), "unknown_event", "unknown event"),
+        ("disconnect", json!({}), "unknown_event", "unknown event"),
+        ("lead:update", json!({"leadId": "nobody", "patch": {}}), "lead_not_found", "lead not found"),
         ("lead:create", json!({"title": "T", "colour": 1}), "invalid", "colour is not a field that can be set here"),
-        ("activity:create", json!({"leadId": "nobody", "type": "NOTE"}), "lead_not_found", "there is no such lead"),
+        ("activity:create", json!({"leadId": "nobody", "type": "NOTE"}), "lead_not_found", "lead not found"),
     ];
     for (name, payload, code, message) in cases {
         client.emit(name, payload.clone());
@@ -201,7 +201,7 @@ async fn packets_of_non_standard_clients_are_refused_and_close_nothing() {
     loop {
         let frame = socket.next().await.expect("a packet").expect("a frame").into_text().expect("text");
         if frame.starts_with(r#"42["error""#) {
-            assert!(frame.contains("binary attachments are not taken"), "{frame}");
+            assert!(frame.contains("binary attachments are not accepted"), "{frame}");
             break;
         }
     }
@@ -242,7 +242,7 @@ async fn events_with_numeric_or_escaped_names_are_answered_and_close_nothing() {
         for packet in ["42[null]", "42[{}]", "42[true,1]"] {
             client.send(packet);
             let error = client.event("error").await;
-            assert_eq!(error["message"], "the packet has no event name, expected a text or a number", "{packet}");
+            assert_eq!(error["message"], "the packet has no event name: expected a string or a number", "{packet}");
         }
     }
 }

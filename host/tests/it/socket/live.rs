@@ -268,7 +268,7 @@ async fn a_seq_may_be_a_numeric_text_and_an_invalid_one_is_reported_before_the_r
             (json!(7.5), json!(epoch), "since", number),
             (json!([7]), json!(epoch), "since", number),
             (json!(7), json!(null), "epoch", "epoch is required"),
-            (json!(7), json!(8), "epoch", "epoch must be a text"),
+            (json!(7), json!(8), "epoch", "epoch must be a string"),
         ] {
             let auth = json!({"token": token, "since": since, "epoch": epoch});
             let (mut socket, greeting) = hello(&app, transport, auth).await;

@@ -259,11 +259,11 @@ async fn explain_reports_the_live_verdict_and_that_of_a_replay_now() {
     };
     let (me, late) = (app.user(Role::Sales).id, late().await.id);
     for (seq, whom, live, replay, reason) in [
-        (1, format!("userId={me}"), "sent", "revoked", Some("the lead is out of sight now")),
+        (1, format!("userId={me}"), "sent", "revoked", Some("the lead is hidden now")),
         (1, format!("userId={}", other.id), "sent", "sent", None),
         (1, format!("userId={late}"), "sent", "reset", Some("the user has had the rights of today since event 7")),
         (1, "role=SALES".into(), "sent", "sent", None),
-        (2, format!("userId={me}"), "sent", "withheld", Some("the lead is out of sight now")),
+        (2, format!("userId={me}"), "sent", "withheld", Some("the lead is hidden now")),
         (3, format!("userId={me}"), "revoked", "revoked", None),
         (6, "role=MANAGER".into(), "sent", "revoked", Some("the lead is deleted")),
         (7, "role=MANAGER".into(), "sent", "sent", None),

@@ -73,7 +73,7 @@ impl Viewers {
         match told.slices.into_iter().next() {
             Some((_, Slice::Held(unavailable))) => Err(unavailable.into()),
             _ => {
-                let message = "a plugin keeps from you who looks at this lead".into();
+                let message = "a plugin hides the viewers of this lead from you".into();
                 Err(app::Error::Forbidden { code: "forbidden", message })
             }
         }
@@ -114,7 +114,7 @@ impl Viewers {
                 () = due => {}
                 () = self.presence.changed() => {}
                 changed = plugins.changed() => {
-                    changed.expect("the plugins are ours");
+                    changed.expect("self holds the plugins");
                     self.presence.note_all();
                 }
             }

@@ -36,7 +36,7 @@ async fn an_answer_beyond_open_effects_is_parked_and_the_next_event_waits() {
     stands(&app, "helper", |standing| standing.parked == 4 && standing.seq == standing.head).await;
     let question = parked(&app, "helper").await.pop().expect("four are parked");
     assert_eq!((&question["name"], &question["input"]["event"]), (&json!("after"), &json!("lead:created")));
-    let reason = "it wants 3 effects where 3 are pending or parked: limits.open_effects = 4 does not let so many be";
+    let reason = "open effect limit reached: 3 more with 3 pending or parked (limits.open_effects = 4)";
     assert_eq!(question["reason"], reason);
 
     let before = calls(&app);

@@ -61,7 +61,7 @@ async fn seed_and_migrate_are_refused_while_a_server_runs() {
     for command in ["seed", "migrate"] {
         let refusal = failure(&run(home.path(), &[command, "--mode", "demo"]));
         let expected =
-            format!("`leadwire {command}` does not run beside a server: the database leadwire.db is in use by");
+            format!("`leadwire {command}` cannot run while a server is running: the database leadwire.db is in use by");
         assert!(refusal.starts_with(&expected) && refusal.ends_with(&format!("pid {}", server.id())), "{refusal}");
     }
 }

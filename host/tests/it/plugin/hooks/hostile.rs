@@ -294,7 +294,7 @@ fn invalid_answers_are_faults_in_every_hook() {
         (after, follows(vec![notify("[]")]), "not a JSON object"),
         (after, follows(vec![notify(TORN)]), "invalid utf-8"),
         (after, follows(vec![("lead:update".into(), "{}".into())]), "does not list in wants"),
-        (after, follows(vec![("format-disk".into(), "{}".into())]), "there is no effect"),
+        (after, follows(vec![("format-disk".into(), "{}".into())]), "unknown effect"),
         (after, follows(vec![notify("{}"); 65]), "64 are allowed"),
         (after, follows(vec![notify(&format!("{{\"x\":\"{}\"}}", "x".repeat(70_000)))]), "65536 are allowed"),
     ];
@@ -345,7 +345,7 @@ fn answers_of_describe_are_checked() {
         (filter(Guest::new("bad").describing("(return (i32.const -4))")), "describe trapped"),
         (Guest::new("bad").before(["lead:explode"], Ruling::Accept), "is not a command"),
         (Guest::new("bad").after(Wants::new(["disconnect"], []), outcome([])), "reserved by Socket.IO"),
-        (Guest::new("bad").after(Wants::new(["lead:*"], ["format-disk"]), outcome([])), "there is no effect"),
+        (Guest::new("bad").after(Wants::new(["lead:*"], ["format-disk"]), outcome([])), "unknown effect"),
     ];
     for (guest, expected) in cases {
         let yard = Yard::open(&[("bad.wasm", guest.build())]);

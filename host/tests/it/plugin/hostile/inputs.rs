@@ -461,7 +461,7 @@ fn query(dice: &mut Dice, target: &Target) -> Request {
 fn signed(header: &Value, claims: &str, secret: &str) -> String {
     let head =
         format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()), BASE64_URL_SAFE_NO_PAD.encode(claims));
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length will do");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key length is valid");
     mac.update(head.as_bytes());
     format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
