@@ -3,7 +3,7 @@
 //! `leadwire-bench FOLDER` takes the folder with the built plugins of `guests/`; `cargo xtask bench` creates it.
 
 #![allow(clippy::print_stdout, reason = "figures are what this program is for")]
-#![allow(unreachable_pub, reason = "a program has no outside")]
+#![allow(unreachable_pub, reason = "a program has no public API")]
 
 mod calls;
 mod measure;

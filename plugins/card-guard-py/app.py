@@ -1,6 +1,6 @@
-"""Keeps payment card numbers out of the database: masks them in what users write, or refuses it.
+"""Keeps payment card numbers out of the database: masks them in the text of commands, or refuses the command.
 
-What the host asks is answered by the two classes below; `cards` does the work, and `faults` tells of exceptions.
+The two classes below implement the hooks; `cards` finds the numbers, and `faults` reports exceptions.
 """
 
 import json
@@ -15,7 +15,7 @@ from wit_world.imports.types import Edit_Set, Setting
 
 faults.log_them()
 
-# Where users write at length.
+# Fields with free text.
 FIELDS = ["body", "description", "title"]
 ACTIONS = ["mask", "refuse"]
 

@@ -1,4 +1,4 @@
-// The helper, minified as it is shipped, on a stock client against the real server.
+// The minified helper, as published, on a stock client against the real server.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { Leadwire } from '../dist/leadwire.min.js';
 
 const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
 
-/** A helper that keeps what it was told; it renews its tokens as an application would. */
+/** A helper that records its events and renews its tokens like an application. */
 function helper(server, person, options = {}, transports = ['websocket']) {
   let { refreshToken } = person;
   const refreshed = { times: 0 };
@@ -81,7 +81,7 @@ test('a server without the subscriptions gets them again', async (t) => {
   client.leadwire.follow(lead.id);
   await client.socket.emitWithAck('lead:subscribe', { leadId: lead.id });
   const { host } = new URL(server.url);
-  // Killed, it takes the rooms that it kept for lost sockets along.
+  // A killed server loses the subscriptions that it kept for lost sockets.
   client.socket.io.reconnection(false);
   await server.end('SIGKILL');
   await server.serve(host);
@@ -106,7 +106,7 @@ test('a connection lost again during a replay loses no event', async (t) => {
   client.socket.io.engine.close();
   const expected = Array.from({ length: 200 }, (_, at) => `note ${at}`);
   for (const body of expected) await note(admin.api, lead, body);
-  // Lost thrice more, each time with a part of the replay taken.
+  // Lost three more times, each time after a part of the replay.
   for (const count of [1, 50, 120]) {
     await until(`${count} notes`, () => bodies(client).length >= count);
     client.socket.io.engine?.close();
@@ -213,10 +213,10 @@ test('connect rejects on a refusal, on a failed token request, and on disconnect
   const connecting = gone.leadwire.connect();
   gone.leadwire.disconnect();
   await assert.rejects(connecting, /disconnected/);
-  // And is made again by the next call.
+  // The next call tries again.
   await gone.leadwire.connect();
   assert.equal(gone.named('connected').length, 1);
-  // Nobody waits for this one: the process goes on.
+  // No caller waits for this one: the process continues.
   const alone = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
   alone.leadwire.connect();
   await alone.next('refused');
@@ -233,7 +233,7 @@ test('the README\'s list is correct after changes during the fetch, and after a 
     .replace(/^import .*$/gm, '')
     .replaceAll('http://localhost:3001', server.url)
     .replace(/^await fetched;$/m, 'return { leads, leadwire, fetched };');
-  // What was read is handed on only after events about it have come.
+  // The fetched page is delivered only after events about its leads have arrived.
   let isFirst = true;
   const getJson = async (url) => {
     const page = await viewer.api('GET', url.slice(server.url.length));
@@ -254,7 +254,7 @@ test('the README\'s list is correct after changes during the fetch, and after a 
     server.sockets.push(socket);
     return socket;
   };
-  // Defined ahead of the first page, by the example itself.
+  // Defined before the first page, by the example itself.
   let leads = new Map();
   const made = await run(connect, Leadwire, viewer.token, async () => assert.fail('tokens live longer'), getJson);
   ({ leads } = made);
@@ -262,7 +262,7 @@ test('the README\'s list is correct after changes during the fetch, and after a 
   const titles = () => [...leads.values()].map(({ title }) => title).sort();
   assert.deepEqual(titles(), ['changed meanwhile', 'kept', 'new']);
   assert.ok(leads.has(kept.id));
-  // As after a time that the log no longer tells of.
+  // Like after a time beyond the retention of the log.
   leads.set('ghost', { id: 'ghost', title: 'ghost' });
   leads.delete(kept.id);
   made.leadwire.socket.emit('sync:since', { seq: 1e9, epoch: made.leadwire.position.epoch });
@@ -276,13 +276,13 @@ test('the packed package can be installed and used', async (t) => {
   const source = new URL('..', import.meta.url);
   const npm = (cwd, ...args) => run('npm', [...args, '--no-audit', '--no-fund', '--offline'], { cwd });
   const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', folder);
-  // Behind what the build says.
+  // After the output of the build.
   const [{ filename, files }] = JSON.parse(stdout.slice(stdout.search(/^\[/m)));
   const paths = files.map(({ path }) => path).sort();
   for (const path of ['README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/events.d.ts', 'dist/leadwire.min.js']) {
     assert.ok(paths.includes(path), `${path} in ${paths}`);
   }
-  // Its peer, the stock client, is the application's own.
+  // The application provides the peer dependency, the stock client.
   await npm(folder, 'install', `./${filename}`, '--legacy-peer-deps');
   const require = createRequire(join(folder, 'application.js'));
   for (const name of ['@leadwire/client', '@leadwire/client/min']) {

@@ -1,4 +1,4 @@
-//! The house plan, kept true: who may import whom, whose types stay at home, no circles, names that are unique.
+//! Architecture rules: layer order, crates owned by one module, no dependency cycles, unique names.
 
 mod graph;
 
@@ -8,7 +8,7 @@ use graph::{Graph, Names, Source, sources};
 use leadwire::domain::event_name::EventName;
 use syn::visit::{self, Visit};
 
-/// Each module uses what stands behind it and nothing before it.
+/// Layer order: each module uses only later entries.
 const ORDER: [&str; 15] = [
     "main",
     "cli",
@@ -27,10 +27,10 @@ const ORDER: [&str; 15] = [
     "walk",
 ];
 
-/// The rooms of `plugin`: each uses what stands behind it and nothing before it.
+/// Layer order within `plugin`: each module uses only later entries.
 const PLUGIN_ROOMS: [&str; 7] = ["testkit", "report", "reload", "hooks", "active", "wasm", "contract"];
 
-/// A crate whose types must not leave one module.
+/// Crates whose types must not leave one module.
 const AT_HOME: [(&str, &str); 5] = [
     ("sqlx", "store"),
     ("wasmtime", "plugin"),
@@ -39,10 +39,10 @@ const AT_HOME: [(&str, &str); 5] = [
     ("axum", "transport"),
 ];
 
-/// Names that several modules have, because each is always written with its module.
+/// Type names that may repeat, because they are always written with their module.
 const COMMON_NAMES: [&str; 2] = ["Error", "Result"];
 
-/// Lines that a file may have, but for tables.
+/// Maximum lines per file, except for tables.
 const MAX_LINES: usize = 500;
 
 fn place(order: &[&str], name: Option<&String>) -> Option<usize> {
@@ -162,7 +162,7 @@ fn files_and_functions_in_the_architecture_document_exist() {
     assert!(rows > 14, "both tables of steps are read: {rows} rows");
 }
 
-/// Returns true if a name goes on at this place of the text.
+/// Returns true if an identifier continues at this position.
 fn continues(source: &Source, at: usize) -> bool {
     source.text[at..].starts_with(|letter: char| letter.is_alphanumeric() || letter == '_')
 }
@@ -232,7 +232,7 @@ fn a_doc_comment_begins_with_a_noun_or_a_verb() {
     assert!(questions.len() * 50 < all, "{} of {all}:\n{}", questions.len(), questions.join("\n"));
 }
 
-/// Where a code of the server's own stands in the sources: behind one of these, as the next text.
+/// Markers in the sources that are followed by an error code of the server.
 const ANSWERS: [&str; 6] = [
     "Problem::new(StatusCode",
     "problem(StatusCode",
@@ -246,7 +246,7 @@ const ANSWERS: [&str; 6] = [
 fn every_error_code_of_a_transport_is_reserved() {
     let mut offences = Vec::new();
     for Source { path, text, module, .. } in sources() {
-        // Readiness answers with codes that refuse nothing.
+        // Codes of readiness are not refusals.
         let is_asked = module.first().is_some_and(|top| ["app", "transport"].contains(&top.as_str()));
         if !is_asked || path.ends_with("tests.rs") || path.ends_with("health.rs") {
             continue;
@@ -262,7 +262,7 @@ fn every_error_code_of_a_transport_is_reserved() {
             }
         }
     }
-    // And those that are documented, wherever they come from: `| 500 | `code` | …`.
+    // Also all documented codes: `| 500 | `code` | …`.
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
     for line in fs::read_to_string(page).expect("a page").lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();

@@ -1,6 +1,6 @@
-// Engine.IO v4 and Socket.IO v5 as their protocol documents have them, frame by frame, for what this server offers:
-// the namespace `/` by long polling, by WebSocket, and from the one to the other. Where we are not like the
-// reference server, PROTOCOL.md says so and why ("What differs from the reference server").
+// Engine.IO v4 and Socket.IO v5 as specified, frame by frame, for what this server offers: the namespace `/` by long
+// polling, by WebSocket, and with an upgrade. PROTOCOL.md lists the differences from the reference server and their
+// reasons ("What differs from the reference server").
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -28,7 +28,7 @@ const isError = (packet) => packet.startsWith('42["error"');
 const subscribe = (leadId, id = '') => `42${id}["lead:subscribe",{"leadId":"${leadId}"}]`;
 const acked = (leadId, id) => (packet) => packet.startsWith(`43${id}[`) && packet.includes(`"leadId":"${leadId}"`);
 
-/** The session is alive: what it asks for is done. */
+/** Checks that the session is alive: a request is answered. */
 async function works(session) {
   const lead = `still here ${Math.random()}`;
   if (session instanceof Polling) await session.post(subscribe(lead, 9));
@@ -125,7 +125,7 @@ describe('Engine.IO: the heartbeat', together, () => {
       times.push(Date.now());
       await session.post('3');
     }
-    // The first one is early; each later one is due 700 ms after the one before, and a busy machine only delays.
+    // The first ping is early; each later one is due 700 ms after the previous one, and load can only delay it.
     assert.ok(times[3] - times[1] > 1000, `${times.map((time) => time - times[0])}`);
   });
 
@@ -167,7 +167,7 @@ describe('Engine.IO: closing', together, () => {
     const waiting = session.poll();
     const said = await session.post('1');
     assert.equal(said.status, 200);
-    // 400 where it came after the goodbye.
+    // 400 if it arrived after the close packet.
     const { status, packets } = await waiting;
     assert.ok([200, 400].includes(status), `${status}`);
     assert.deepEqual(packets.filter((packet) => packet !== '2' && packet !== '6'), []);
@@ -223,7 +223,7 @@ describe('Engine.IO: upgrade from polling to WebSocket', together, () => {
         await next.closed();
       };
       await leave(true);
-      // And one that is only about to be upgraded.
+      // And one before the end of its upgrade.
       await leave(false);
     });
   }
@@ -339,7 +339,7 @@ describe('Engine.IO: messages', together, () => {
 
   test('a second concurrent poll is answered 400 and ends the session', async () => {
     const session = await Polling.connect(server, token);
-    // What is left to send goes out first, so that the first of the two waits.
+    // Pending packets are sent first, so that the first of the two polls waits.
     await upToIdle(session);
     const first = session.poll();
     const second = await until('a refusal', async () => {
@@ -361,7 +361,7 @@ describe('Engine.IO: messages', together, () => {
     await session.post(subscribe('later', 5));
     await until('an answer or the end', async () => {
       const { status, packets } = await session.poll();
-      // A server that has not noticed yet takes this for a second poll at the same time.
+      // A server that has not noticed yet treats this as a second concurrent poll.
       return status === 400 || packets.some(acked('later', 5));
     });
   });
@@ -373,7 +373,7 @@ describe('Engine.IO: messages', together, () => {
   });
 });
 
-/** Asks for something and polls until a payload has `count` packets or more. */
+/** Sends requests and polls until a payload has `count` packets or more. */
 async function upTo(session, count) {
   return until('a payload of several packets', async () => {
     await session.post(...Array.from({ length: 10 }, (_, at) => subscribe(`q${at}`, at)));
@@ -382,7 +382,7 @@ async function upTo(session, count) {
   });
 }
 
-/** Takes everything that waits for a session. */
+/** Takes all pending packets of a session. */
 async function upToIdle(session) {
   const mark = `mark ${Math.random()}`;
   await session.post(subscribe(mark, 99));
@@ -452,7 +452,7 @@ describe('Socket.IO: connecting', together, () => {
     const lead = await person.api('POST', '/api/leads', { title: 'Told once' });
     const told = () => line.frames.filter((frame) => frame.includes(lead.id));
     await until('word of the lead', () => told().length);
-    // What was sent twice has come by the time that the answer is here.
+    // A duplicate would have arrived before the answer.
     await works(line);
     assert.equal(told().length, 1);
     assert.ok(!line.frames.some((frame) => frame.startsWith('40') || frame.startsWith('42["connected"')));

@@ -1,4 +1,4 @@
-// Plugins change under connected clients: a good file takes over with the next event, a bad one changes nothing.
+// Plugins are reloaded under connected clients: a valid file applies to the next event, an invalid one changes nothing.
 
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ async function begin(t, plugins = { 'redact-contact': hide('email') }) {
   };
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
   let changes = 0;
-  // What the viewer is told of the next change.
+  // The payload that the viewer gets for the next change.
   const next = async () => {
     const title = `Roof ${(changes += 1)}`;
     const contact = { email: `a${changes}@b.example`, phone: `555 ${changes}` };

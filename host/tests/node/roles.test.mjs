@@ -1,4 +1,4 @@
-// One change, four roles: what each is told, and that every other way to the same lead tells no more.
+// One change, four roles: the event that each role gets, and that no other way to the lead discloses more.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,7 +17,7 @@ for (const transports of [['websocket'], ['polling']]) {
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
     for (const person of people) {
       person.socket = await server.socket(person.token, { transports });
-      // In both of the event's rooms, and still one copy.
+      // A member of both rooms of the event gets one copy.
       person.socket.emit('lead:subscribe', { leadId: lead.id });
       await heard(person.socket, 'lead:subscribed');
     }

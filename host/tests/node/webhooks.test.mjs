@@ -1,4 +1,4 @@
-// A receiver with a library of Standard Webhooks, as plugins/audit-webhook/README.md has it, gets what happened.
+// A receiver with a Standard Webhooks library, as in plugins/audit-webhook/README.md, gets the events.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { Server, until } from './support.mjs';
 
 const SECRET = 'whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==';
 
-/** Takes messages; the first `failures` of them are answered 503. */
+/** Accepts messages; answers the first `failures` of them with 503. */
 async function receiver(t, { failures = 0, secret = SECRET } = {}) {
   const webhook = new Webhook(secret);
   const messages = [];
@@ -81,7 +81,7 @@ test('events arrive signed, each once, with the configured fields', async (t) =>
   const seqs = messages.map(({ data }) => data.seq).sort((a, b) => a - b);
   assert.deepEqual(seqs, [1, 2, 3, 4]);
 
-  // The library would not take another body, id or time for it.
+  // The library rejects another body, id or time.
   const { body, headers } = created;
   assert.throws(() => webhook.verify(body.replace('Dächer', 'Doors'), headers));
   for (const name of ['webhook-id', 'webhook-timestamp']) {

@@ -1,4 +1,4 @@
-//! Gives each lead a score from 0 to 100: how far it is, what it is worth, how fresh it is.
+//! Gives each lead a score from 0 to 100 by status, value and recent activity.
 
 use leadwire_plugin_sdk::*;
 
@@ -7,9 +7,9 @@ const DAY_MS: f64 = 24.0 * 60.0 * 60.0 * 1000.0;
 #[derive(Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// The value, in hundredths, that earns all the points there are for value.
+    /// Value in hundredths of the currency that gives all points for value.
     full_value_cents: f64,
-    /// After so many days without an activity, half of the points for freshness are gone.
+    /// Days without an activity after which half of the points for freshness are gone.
     half_life_days: f64,
 }
 
@@ -41,7 +41,7 @@ impl Plugin for LeadScore {
 
 impl Enrich for LeadScore {
     fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {
-        // An event such as lead:deleted bears no lead, and so nothing to score.
+        // An event such as lead:deleted has no lead to score.
         let Some(lead) = event.lead() else { return Ok(vec![]) };
         Ok(vec![Edit::set("/lead/score", self.score(lead, host::now()))])
     }
@@ -63,13 +63,13 @@ impl LeadScore {
         (progress + self.worth(lead) + self.freshness(lead, now)).round() as u32
     }
 
-    /// Up to 30. A root, so that small deals differ from each other as much as large ones.
+    /// Up to 30 points. A square root, so that small deals differ from each other as much as large ones.
     fn worth(&self, lead: Lead<'_>) -> f64 {
         let value = lead.value_cents().unwrap_or(0).max(0) as f64;
         30.0 * (value / self.0.full_value_cents).min(1.0).sqrt()
     }
 
-    /// Up to 25, halved with every half-life since the last activity.
+    /// Up to 25 points, halved with every half-life since the last activity.
     fn freshness(&self, lead: Lead<'_>, now: Timestamp) -> f64 {
         let Some(last) = lead.last_activity_at().or(lead.created_at()) else { return 0.0 };
         let days = last.until(now).as_millis() as f64 / DAY_MS;

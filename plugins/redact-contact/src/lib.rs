@@ -1,12 +1,12 @@
 //! Hides contact data from the roles that should not see it.
 //!
-//! It reads nothing: its verdict depends on its settings alone, so they are turned into edits once, in `init`.
+//! It reads no fields: its verdict depends only on its settings, so `init` turns them into edits once.
 
 use leadwire_plugin_sdk::*;
 
 const ROLES: [&str; 4] = ["ADMIN", "MANAGER", "SALES", "VIEWER"];
 
-/// What a lead has by itself and may do without. A client that is not told `id` or `version` is lost.
+/// Fields of a lead that may be hidden. Clients need `id` and `version`.
 const FIELDS: [&str; 12] = [
     "contactName",
     "company",
@@ -76,7 +76,7 @@ impl Filter for RedactContact {
 
 plugin!(RedactContact: filter);
 
-/// A mistyped name would hide nothing and look as if it did, so names are checked; a path is taken as it is.
+/// Checks names, because a mistyped name would silently hide nothing; a path is used unchanged.
 fn pointer(at: usize, field: &str) -> Result<String, String> {
     if FIELDS.contains(&field) {
         return Ok(format!("/lead/{field}"));

@@ -1,4 +1,4 @@
-//! Gives leads without an owner to a team's users in turn.
+//! Assigns leads without an owner to the users of a list in turn.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use leadwire_plugin_sdk::*;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// User ids, in the order in which they get leads.
+    /// User ids in the order of assignment.
     users: Vec<String>,
-    /// Whether a lead whose owner is taken away goes to the next one as well.
+    /// True to reassign a lead that loses its owner.
     #[serde(default)]
     reassign: bool,
 }
 
 struct RoundRobin(Config);
 
-/// What is kept: by name and not by number, so that the list can change.
+/// State: the last user by id and not by index, so that the list can change.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Turn {
@@ -51,7 +51,8 @@ impl After for RoundRobin {
         Wants::events(["lead:created"].into_iter().chain(taken_away)).to_assign_leads().to_remind()
     }
 
-    /// The event shows the lead as it was. So it is looked at again, at once: somebody may have taken it since.
+    /// The event shows the lead as it was then, so the plugin reads it again through a reminder that is due at once:
+    /// another user may have taken it since.
     fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {
         let event = occasion.event();
         let lead = event.lead().ok_or("an event without a lead")?;
@@ -74,7 +75,7 @@ impl After for RoundRobin {
 plugin!(RoundRobin: after);
 
 impl RoundRobin {
-    /// The user after `last`, and not the one whom the lead was just taken from, if there is another.
+    /// Returns the user after `last`, skipping the previous owner if there is another user.
     fn next(&self, last: Option<&str>, taken_from: Option<&str>) -> &str {
         let users = &self.0.users;
         let start = last.and_then(|last| users.iter().position(|user| user == last)).map_or(0, |last| last + 1);
@@ -104,7 +105,7 @@ mod tests {
         lead
     }
 
-    /// Tells of a lead, and lets the plugin look at it as it is `now`.
+    /// Sends an event about a lead, then a reminder with the lead as it is `now`.
     fn looked_at(follower: &mut Follower<RoundRobin>, name: &str, payload: Value, now: &Value) -> Vec<Effect> {
         testing::at(Timestamp::from_millis(1_000));
         let context = json!({"lead": payload["lead"]});

@@ -1,20 +1,20 @@
-//! Tells the owner of a new lead when nobody has done anything about it in time.
+//! Notifies the owner of a new lead that has had no activity within the deadline.
 
 use std::time::Duration;
 
 use leadwire_plugin_sdk::*;
 
-/// A year: a deadline beyond it is a mistake.
+/// One year: a longer deadline is a mistake.
 const MAX_MINUTES: f64 = 525_600.0;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// How long a new lead may wait.
+    /// Minutes that a new lead may wait.
     minutes: f64,
-    /// Who is told about a lead without an owner, by user id.
+    /// Ids of the users to notify about a lead without an owner.
     unowned: Vec<String>,
-    /// Whether a task is added to the lead as well.
+    /// True to add a task to the lead as well.
     task: bool,
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// A lead that nobody has done anything about.
+    /// A new lead without activities.
     fn waiting() -> Value {
         let mut lead = testing::lead();
         lead["lastActivityAt"] = json!(null);
@@ -97,7 +97,7 @@ mod tests {
         Timestamp::from_millis(number * 60_000)
     }
 
-    /// A plugin that was told, at the start of time, of that lead.
+    /// A plugin that got `lead:created` for that lead at time 0.
     fn told(config: Value, lead: &Value) -> Follower<SlaWatch> {
         testing::at(minutes(0));
         let mut follower = Follower::new(testing::plugin(config).expect("valid settings"));

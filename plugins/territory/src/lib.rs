@@ -1,18 +1,18 @@
-//! Shows salespeople the leads of their own territories, and no others.
+//! Shows SALES users only the leads of their own territories.
 //!
-//! `custom.territory` says where a lead belongs; the settings say which user has which territories.
+//! `custom.territory` is the territory of a lead; the settings list the territories of each user.
 
 use std::collections::BTreeMap;
 
 use leadwire_plugin_sdk::*;
 
-/// The one role that territories divide.
+/// The only role that territories restrict.
 const SALES: &str = "SALES";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// Those of each user, by the user's id.
+    /// Territories of each user, by user id.
     territories: BTreeMap<String, Vec<String>>,
 }
 
@@ -24,13 +24,13 @@ impl Plugin for Territory {
     type Config = Config;
 
     fn manifest() -> Manifest {
-        // The context, not the payload: an activity or a deletion belongs to a territory as well. The id tells a
-        // lead without a territory from an event that is about no lead.
+        // The context, not the payload: activities and deletions belong to a territory as well. The id distinguishes
+        // a lead without a territory from an event without a lead.
         Manifest::new().events(["*"]).roles([SALES]).fields(["/context/lead/id", "/context/lead/custom/territory"])
     }
 
     fn init(config: Config) -> Result<Self, String> {
-        // An audience is made of ids, so an address here would match nobody and hide everything.
+        // An audience consists of ids, so an address here would match no user and hide everything.
         if let Some(user) = config.territories.keys().find(|user| !is_uuid(user)) {
             return Err(format!(
                 "config.territories: `{user}` is not a user id; expected a UUID, as `leadwire user list` shows them"
@@ -53,7 +53,7 @@ impl Filter for Territory {
 
 impl Authorize for Territory {
     fn subscribe(&self, who: &Subject, _room: &str) -> Result<Decision, String> {
-        // A room may be entered before its lead exists; the filter has the last word on what is sent there.
+        // A room may be joined before its lead exists; the filter decides what is sent there.
         let Some(lead) = who.lead() else { return Ok(Decision::Allow) };
         let own = territory(lead).is_some_and(|territory| self.has(&who.user_id().to_lowercase(), territory));
         Ok(if own || who.role() != SALES {

@@ -1,4 +1,4 @@
-//! Asks for what a lead of each status must have, and writes e-mail addresses and phone numbers one way.
+//! Requires fields per status of a lead, and normalises e-mail addresses and phone numbers.
 
 mod phone;
 
@@ -14,22 +14,22 @@ const FIELDS: [&str; 7] = ["contactName", "company", "email", "phone", "source",
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// By status, the fields that a lead must have to be in it.
+    /// Required fields of a lead by status.
     required: BTreeMap<Status, Vec<Field>>,
-    /// Whether e-mail addresses are written in lower case.
+    /// True to write e-mail addresses in lower case.
     lowercase_email: bool,
-    /// Whose phone numbers may be written without a country code.
+    /// Country whose phone numbers may be written without a country code.
     default_country: Option<Country>,
     invalid_phone: InvalidPhone,
 }
 
-/// What happens to a phone number that there cannot be.
+/// Handling of an impossible phone number.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum InvalidPhone {
     /// The command is refused.
     Refuse,
-    /// The number stays as it was written.
+    /// The number is stored unchanged.
     Keep,
 }
 
@@ -81,8 +81,8 @@ impl Before for ValidateLead {
 plugin!(ValidateLead: before);
 
 impl ValidateLead {
-    /// What the lead would lack in the status it would have. A lead that lacked it before may still be changed
-    /// otherwise: only who moves it there, or takes the field away, is asked for it.
+    /// Returns a required field that the lead would lack in its new status. A lead that already lacked the field may
+    /// still be changed: only a change to that status, or removing the field, requires it.
     fn lacking(&self, command: &Command) -> Option<Refusal> {
         let status = command.after("status")?.as_str()?;
         let moves = command.lead().is_none_or(|lead| lead.status() != Some(status));
@@ -121,7 +121,7 @@ impl ValidateLead {
     }
 }
 
-/// The phone number that the command would write, unless the lead has it already: forms send all that they show.
+/// Phone number that the command would write, unless the lead already has it: forms also send unchanged fields.
 fn changed_phone(command: &Command) -> Option<&str> {
     let phone = command.text("/input/phone").filter(|phone| !phone.trim().is_empty())?;
     let known = command.lead().and_then(leadwire_plugin_sdk::Lead::phone);
@@ -132,13 +132,13 @@ fn is_blank(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
-/// `valueCents` as codes are written: `value_cents`.
+/// Converts `valueCents` to the form of codes: `value_cents`.
 fn snake_case(field: &str) -> String {
     let lower = |c: char| if c.is_ascii_uppercase() { format!("_{}", c.to_ascii_lowercase()) } else { c.into() };
     field.chars().map(lower).collect()
 }
 
-/// A status that there is.
+/// An existing status.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 struct Status(String);
@@ -154,7 +154,7 @@ impl TryFrom<String> for Status {
     }
 }
 
-/// A field that a lead may lack.
+/// An optional field of a lead.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 struct Field(String);

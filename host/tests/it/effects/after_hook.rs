@@ -1,4 +1,4 @@
-//! Plugins that follow the log: what they are asked, which answers are taken, and what they need to be granted.
+//! Plugins that follow the log: their calls, valid answers, and required grants.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ use crate::{
     support::TestApp,
 };
 
-/// A plugin folder with one follower in it, and the plugins that look after it.
+/// A plugin folder with one follower, and the plugins loaded from it.
 struct Yard {
     folder: TempDir,
     plugins: Plugins,

@@ -1,4 +1,4 @@
-//! What follows from an event: effects are done in a plugin's name, once, or parked where people can see why not.
+//! Execution of effects: once, as the plugin, or parked with a visible reason.
 
 mod bounds;
 
@@ -43,7 +43,7 @@ fn remind(key: &str, at: &str) -> (String, String) {
     ("remind".into(), with_lead(&format!("\"key\":\"{key}\",\"at\":\"{at}\"")))
 }
 
-/// A plugin that answers each of these events with the effects.
+/// A plugin that returns the effects for each of these events.
 fn follower<const N: usize>(name: &str, events: [&str; N], effects: Vec<(String, String)>) -> Guest {
     let answer = Outcome { effects, ..outcome([]) };
     Guest::new(name).events([]).fields(["/context/lead/id"]).after(wants(events), answer)
@@ -56,7 +56,7 @@ fn wants<const N: usize>(events: [&str; N]) -> Wants {
 const GRANT: &str =
     "grant.effects = [\"notify\", \"activity:create\", \"lead:update\", \"lead:assign\", \"remind\", \"webhook\"]\n";
 
-/// Two attempts, with next to no time between them.
+/// Two attempts with almost no delay between them.
 fn quick(config: &mut Config) {
     config.effects = effects::EffectsConfig {
         attempts: 2,
@@ -87,7 +87,7 @@ async fn standing(app: &TestApp, plugin: &str) -> FollowerStats {
     standings.remove(plugin).unwrap_or_else(|| panic!("{plugin} does not follow"))
 }
 
-/// Waits until a plugin stands as it should.
+/// Waits until a plugin's follower is in the wanted state.
 async fn stands(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) -> bool) -> FollowerStats {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -100,12 +100,12 @@ async fn stands(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) -> bool
     }
 }
 
-/// Waits until a plugin was asked about the whole log, and nothing it wants is left to do.
+/// Waits until a plugin has followed the whole log and has no pending effects.
 async fn settled(app: &TestApp, plugin: &str) -> FollowerStats {
     stands(app, plugin, |standing| standing.seq == standing.head && standing.pending == 0).await
 }
 
-/// Puts a file into the plugin folder, and waits until it was taken up.
+/// Puts a file into the plugin folder and waits until it is loaded.
 async fn put(app: &TestApp, file: &str, bytes: impl AsRef<[u8]>) {
     let (before, mut changed) = (app.app().plugins().generation(), app.app().plugins().changed());
     fs::write(app.dir.path().join("plugins").join(file), bytes).expect("written");
@@ -162,7 +162,7 @@ async fn an_effect_is_executed_as_the_plugin() {
     assert_eq!(history[0]["changedBy"], *by);
 }
 
-/// Waits until a plugin that was put in follows the log.
+/// Waits until a newly installed plugin follows the log.
 async fn stands_at_all(app: &TestApp, plugin: &str) {
     let until = Instant::now() + PATIENCE;
     while !app.app().standings().await.expect("standings").contains_key(plugin) {
@@ -210,7 +210,7 @@ async fn a_loop_between_plugins_stops_at_the_fourth_step() {
     let lead = app.lead(json!({"title": "Roof"})).await;
     let path = format!("/api/leads/{}/activities", id(&lead));
     app.client(Role::Admin).post(&path, json!({"type": "NOTE"})).await.expect(StatusCode::CREATED);
-    // Both may be behind the other, so that one look at each is not enough.
+    // Each may be behind the other, so one check of each is not enough.
     let until = Instant::now() + PATIENCE;
     loop {
         let (ping, pong) = (settled(&app, "ping").await, settled(&app, "pong").await);
@@ -220,7 +220,7 @@ async fn a_loop_between_plugins_stops_at_the_fourth_step() {
         }
         assert!(Instant::now() < until);
     }
-    // The first one, and two chains of four.
+    // The first activity, and two chains of four.
     assert_eq!(activities(&app, &lead).await.len(), 9);
     let events = app.app().store().read().await.expect("a reader").events_after(0, 100).await.expect("events");
     let mut chains: Vec<_> = events.iter().map(|event| event.cause().plugins.join(" ")).collect();
@@ -420,14 +420,14 @@ async fn pruned_events_leave_a_parked_gap_entry() {
     assert_eq!(app.client(Role::Admin).delete(&path).await.status, StatusCode::NO_CONTENT);
 }
 
-/// Forgets the first lines of the log.
+/// Prunes the first events of the log.
 async fn prune(app: &TestApp, up_to: u64) {
     let mut tx = app.app().store().write().await.expect("a transaction");
     assert_eq!(tx.prune_events(up_to + 1, u32::MAX).await.expect("prunes"), up_to);
     tx.commit().await.expect("commits");
 }
 
-/// A plugin that posts to the receiver about each new lead, and what lets it.
+/// A plugin that posts each new lead to the receiver, and its grant.
 fn poster(receiver: &Receiver) -> (Guest, String) {
     let (address, url) = (receiver.address.to_string(), receiver.url("127.0.0.1"));
     let input = format!("{{\"url\":\"{url}\",\"type\":\"lead.new\",\"data\":{{\"leadId\":{FIRST_ID}}}}}");
@@ -532,7 +532,7 @@ async fn an_effect_whose_grant_was_revoked_is_parked() {
     stands(&app, "follower", |standing| standing.parked == 1).await;
     assert!(parked(&app, "follower").await[0]["reason"].as_str().expect("a reason").contains("No"));
 
-    // The guard is gone, but so is the grant, and a version that asks for less is there.
+    // The guard and the grant are gone, and a version that requests less is installed.
     put(&app, "guard.toml", "enabled = false").await;
     let lesser = Guest::new("follower").after(Wants::new(["lead:created"], ["notify"]), outcome([]));
     put(&app, "follower.wasm", lesser.build()).await;

@@ -1,4 +1,4 @@
-//! Webhooks: to granted hosts and addresses alone, signed, and with a clear word on what went wrong.
+//! Webhooks: sent only to granted hosts and addresses, signed, with a clear reason for each failure.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ use crate::socket_client::PATIENCE;
 const SECRET: &str = "whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==";
 const NOW: &str = "2026-05-01T12:00:05.250Z";
 
-/// A clock that stands still.
+/// A clock that always returns the same time.
 struct At(&'static str);
 
 impl Clock for At {
@@ -48,7 +48,7 @@ impl Clock for At {
     }
 }
 
-/// A name server that answers each question with the next list, and the last one from then on.
+/// A resolver that answers each query with the next list, then repeats the last one.
 struct Answers {
     lists: Vec<Vec<IpAddr>>,
     asked: AtomicUsize,
@@ -73,7 +73,7 @@ impl Names for Answers {
     }
 }
 
-/// What a receiver was sent.
+/// Request that a receiver got.
 pub struct Request {
     headers: HeaderMap,
     pub body: String,
@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// A server that notes what it is sent and gives each the same answer.
+/// A server that records its requests and always gives the same response.
 pub struct Receiver {
     pub address: SocketAddr,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -122,7 +122,7 @@ impl Receiver {
     }
 }
 
-/// A port at which nobody answers, and which tells whether anybody came.
+/// A port that does not respond and counts connections.
 struct Trap(TcpListener);
 
 impl Trap {
@@ -160,7 +160,7 @@ async fn post(sender: &Sender, grant: &WebhookGrant, url: &str) -> Result<(), Se
     timeout(PATIENCE, sender.send(grant, &message)).await.expect("it ends")
 }
 
-/// To a receiver that is granted, whatever the message meets there.
+/// Sends to a granted receiver and returns the result.
 async fn post_to(receiver: &Receiver) -> Result<(), SendError> {
     let host = format!("127.0.0.1:{}", receiver.address.port());
     post(&sender(&Answers::new([])), &grant(&[&host], ["127.0.0.1/32"]), &receiver.url("127.0.0.1")).await
@@ -307,7 +307,7 @@ async fn a_name_with_an_internal_address_is_refused_with_the_address() {
 #[tokio::test]
 async fn only_granted_addresses_of_a_name_are_used() {
     let mut receiver = Receiver::answering(|| StatusCode::OK).await;
-    // Nobody is at the first three; to try one would take until the deadline.
+    // The first three do not respond; trying one would take until the deadline.
     let names = Answers::new([&["10.255.255.1", "192.0.2.1", "240.0.0.1", "127.0.0.1"]]);
     let host = format!("hooks.example.com:{}", receiver.address.port());
     let sent = post(&sender(&names), &grant(&[&host], ["127.0.0.1/32"]), &format!("http://{host}/")).await;
@@ -495,7 +495,7 @@ async fn a_receiver_that_does_not_respond_times_out_and_is_retried() {
 
 #[tokio::test]
 async fn an_unreachable_receiver_is_retried() {
-    // Bound, so that nobody else gets it, and not listened to.
+    // Bound, so that no other process gets the port, but not listening.
     let unused = TcpSocket::new_v4().expect("a socket");
     unused.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
     let host = format!("hooks.example.com:{}", unused.local_addr().expect("an address").port());

@@ -1,4 +1,4 @@
-//! What is the same for every route: refusals, limits, headers.
+//! Behaviour common to all routes: refusals, limits, headers.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_body_that_is_too_long_is_refused() {
     raw_body(&app, "application/json", body(1000)).await.refused(413, "payload_too_large");
 }
 
-/// The start of the answer to a request whose body stops after its first byte.
+/// The start of the response to a request whose body stops after its first byte.
 async fn answer_to_half_a_request(app: &TestApp) -> String {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     let head =

@@ -1,4 +1,4 @@
-//! `/api/auth` and what an access token is worth, over HTTP.
+//! `/api/auth` and access tokens over HTTP.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -118,7 +118,7 @@ async fn a_reused_refresh_token_revokes_the_whole_family() {
     let app = TestApp::with(|config| config.auth.refresh_reuse_window = Duration::from_millis(1)).await;
     let (first, client) = (login(&app, Role::Sales).await, app.anonymous());
     let second = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
-    // Within the window it may be answered some more times.
+    // Within the reuse window it may be answered a few more times.
     let reused = loop {
         let reply = refresh(&client, &first["refreshToken"]).await;
         if reply.status != StatusCode::OK {
@@ -187,7 +187,7 @@ async fn login_attempts_are_limited_with_retry_after() {
     attempt("someone-else@example.com").await.refused(401, "invalid_credentials");
 }
 
-/// Signed by hand, because the server's library is left without what signs so.
+/// Signed by hand, because the server's library is built without this algorithm.
 fn hs512(claims: &Value) -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
     use hmac::{Hmac, KeyInit, Mac};
@@ -212,7 +212,7 @@ async fn forged_tokens_are_refused() {
         format!("{none}.{}.", parts[1]),
         format!("{none}.{}.{}", parts[1], parts[2]),
         format!("{}.{}.{}", parts[0], parts[1], "A".repeat(43)),
-        // Well signed, but of no session.
+        // A valid signature, but no session.
         jsonwebtoken::encode(&Header::default(), &claims, &key).expect("signs"),
         hs512(&claims),
         format!("{good}{}", "A".repeat(8000)),
@@ -265,7 +265,7 @@ async fn a_trusted_key_is_valid_for_administrators_only_with_that_role() {
     let app = with_trusted_key(|_| {}).await;
     let admin = foreign(&app.user(Role::Admin).email, json!({}));
     me(&app, &admin).await.refused(401, "unauthenticated");
-    // Nor for somebody who becomes one.
+    // Nor for a user who becomes one.
     let sales = app.user(Role::Sales);
     let token = foreign(&sales.email, json!({}));
     me(&app, &token).await.expect(StatusCode::OK);
@@ -310,7 +310,7 @@ async fn a_password_reset_or_deactivation_invalidates_earlier_tokens_of_other_is
     let before = foreign(&sales.email, json!({"iat": now - 5}));
     for change in [json!({"password": "battery staple"}), json!({"active": false})] {
         me(&app, &before).await;
-        // Of the same moment, by a clock that is ahead of ours.
+        // Issued at the same moment by a clock that is ahead.
         let ahead = foreign(&sales.email, json!({"iat": Timestamp::now().seconds() + 4}));
         admin.patch(&path, change).await.expect(StatusCode::OK);
         admin.patch(&path, json!({"active": true})).await.expect(StatusCode::OK);
@@ -348,12 +348,12 @@ async fn a_lookalike_address_cannot_sign_in() {
         app.anonymous().post("/api/auth/login", body).await.refused(401, "invalid_credentials");
     }
     assert_eq!(me(&app, &foreign("KIM@Example.com", json!({}))).await.expect(StatusCode::OK)["id"], json!(kim.id));
-    // One person's keyboard composes, another's does not.
+    // Some keyboards compose characters, others do not.
     let body = json!({"email": "J\u{f6}rg@example.com", "name": "J", "role": "SALES", "password": PASSWORD});
     let user = app.client(Role::Admin).post("/api/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(user["email"], "j\u{f6}rg@example.com");
     app.login("jo\u{308}rg@example.com").await;
-    // And one that only another keyboard could have typed is taken as well.
+    // A password in the other form is accepted as well.
     let body = json!({"email": "bo\u{308}b@example.com", "name": "B", "role": "SALES", "password": PASSWORD});
     let user = app.client(Role::Admin).post("/api/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(user["email"], "b\u{f6}b@example.com");

@@ -1,4 +1,4 @@
-//! What every request meets first: odd requests, pages from elsewhere, and the headers that no answer is without.
+//! Checks before routing: malformed requests, other origins, and headers of every response.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::support::{TestApp, http_client};
 const SOON: Duration = Duration::from_secs(20);
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// Sends bytes; what is answered until the server closes.
+/// Sends bytes; returns the answer until the server closes.
 async fn exchange(app: &TestApp, request: &str) -> String {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     stream.write_all(request.as_bytes()).await.expect("writes");
@@ -272,7 +272,7 @@ async fn a_query_that_is_not_utf_8_is_refused_by_parameter() {
         assert!(detail.contains("must be UTF-8 without U+0000"), "{query}: {detail}");
     }
     app.client(Role::Viewer).get("/api/leads?q=%EF%BF%BD+%C3%A9").await.expect(StatusCode::OK);
-    // Also where nothing is read of it, so that nobody takes it for understood.
+    // Also on routes that read no query, so that it is never silently ignored.
     for path in ["/api/auth/me?x=%00", "/api/users/me?x=%ff", "/api/nothing?x=%ff"] {
         app.client(Role::Viewer).get(path).await.refused(400, "invalid_query");
     }

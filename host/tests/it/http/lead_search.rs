@@ -1,4 +1,4 @@
-//! Finding leads: what looks alike is found alike, in every script, and what a role does not see is not searched.
+//! Lead search: folding in every script, and no search in hidden fields.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ async fn leads_of_an_older_version_are_indexed_at_startup() {
     let TestApp { server, dir, .. } = app;
     server.shutdown().await.expect("stops");
 
-    // As an older version leaves it, with many more, and broken off in the middle.
+    // The state of an older version with many more leads, interrupted during indexing.
     let mut connection = SqliteConnection::connect(database.to_str().expect("utf-8")).await.expect("opens");
     let id = lead["id"].as_str().expect("an id").to_owned();
     for statement in [

@@ -488,7 +488,7 @@ async fn if_match_applies_to_every_write_of_a_lead() {
     }
     let restored = call(Method::POST, &restoring, "\"2\", \"3\"", json!({})).await.expect(StatusCode::OK);
     assert_eq!(restored["version"], 4);
-    // There already, and not as the client thinks.
+    // It already exists, with another version.
     call(Method::POST, &restoring, "\"3\"", json!({})).await.refused(412, "version_conflict");
     call(Method::POST, &restoring, "*", json!({})).await.expect(StatusCode::OK);
 }

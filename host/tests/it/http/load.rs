@@ -1,4 +1,4 @@
-//! What one user or one address may make the server hold: long lists, answers that nobody reads, connections, packets.
+//! Limits per user and address: long lists, unread responses, connections, packets.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -26,7 +26,7 @@ fn address(app: &TestApp) -> String {
     app.server.address().to_string()
 }
 
-/// A connection that asks for something and does not read the answer.
+/// A connection that sends a request and does not read the response.
 async fn ask(app: &TestApp, token: &str, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -58,7 +58,7 @@ async fn a_page_of_long_items_ends_early_and_the_next_page_continues() {
         seen.dedup();
         assert_eq!(seen.len(), 11, "each once, by {sort}");
     }
-    // One that is longer than a page is still one.
+    // An item longer than a page is still one page.
     let small = TestApp::with(|config| config.http.page_bytes = 1024).await;
     long_leads(&small, 3).await;
     assert_eq!(small.client(Role::Viewer).walk("/api/leads").await.len(), 3);
@@ -71,7 +71,7 @@ async fn unread_responses_count_until_they_are_sent() {
         config.limits.requests_per_user = 3;
     })
     .await;
-    // More than what the kernel takes for a connection whose client does not read.
+    // More than the kernel buffers for a connection whose client does not read.
     long_leads(&app, 300).await;
     let (viewer, path) = (app.token(Role::Viewer), "/api/leads?limit=200");
     let mut unread = Vec::new();
@@ -87,7 +87,7 @@ async fn unread_responses_count_until_they_are_sent() {
     refused.refused(429, "rate_limited");
     app.client(Role::Admin).get("/api/auth/me").await.expect(StatusCode::OK);
 
-    // One that is read makes room, and so does one that is given up.
+    // A read response frees its slot, and so does an aborted one.
     let mut sink = tokio::io::sink();
     let mut read = unread.pop().expect("one");
     let reading = tokio::spawn(async move { tokio::io::copy(&mut read, &mut sink).await });
@@ -131,7 +131,7 @@ async fn an_unread_response_times_out() {
     };
     timeout(PATIENCE, waiting).await.expect("it counts no longer");
     let mut rest = Vec::new();
-    // What the kernel had of it, then the end.
+    // The part buffered by the kernel, then the end.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("was cut");
 }
 
@@ -192,7 +192,7 @@ fn few_packets(config: &mut leadwire::config::Config) {
     config.limits.refusals = 10;
 }
 
-/// Sends packets that are no events until the transport is closed.
+/// Sends packets other than events until the transport is closed.
 async fn flood(app: &TestApp, packet: Message) -> usize {
     let connect = format!("40{}", json!({"token": app.token(Role::Viewer)}));
     let (mut socket, _) = open_web_socket(&address(app), &connect, None).await;
@@ -224,7 +224,7 @@ async fn packets_other_than_events_count_toward_the_rate() {
         flood(&app, packet).await;
         until_true(what, || registry.clients() == 0).await;
     }
-    // Who sends a little now and then is none of these.
+    // An occasional packet is not a flood.
     let mut client = SocketClient::connect(Transport::WebSocket, &address(&app), app.token(Role::Sales)).await;
     for _ in 0..20 {
         client.send("3");

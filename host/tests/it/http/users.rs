@@ -1,4 +1,4 @@
-//! `/api/users`: accounts are the administrator's.
+//! `/api/users`: administration of accounts.
 
 use leadwire::domain::role::Role;
 use reqwest::{Method, StatusCode};

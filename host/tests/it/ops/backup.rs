@@ -1,4 +1,4 @@
-//! `leadwire backup` and `restore` as an operator types them, beside a real server.
+//! `leadwire backup` and `restore` on the command line, with a real server.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn done(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A home with accounts and a plugin that hides an address.
+/// A data folder with accounts and a plugin that hides an address.
 fn home() -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
@@ -48,7 +48,7 @@ fn home() -> tempfile::TempDir {
     home
 }
 
-/// Makes leads until it is told to stop; the ids of those that were answered so far.
+/// Creates leads until stopped; returns the ids of acknowledged ones.
 struct Writers {
     answered: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
@@ -114,7 +114,7 @@ async fn a_backup_under_load_restores_elsewhere_and_resets_clients_of_the_old_ep
     let again = leadwire(home.path(), &["backup", &file.display().to_string()]);
     assert!(refusal(&again).contains("exists"), "{again:?}");
 
-    // This client has seen what the backup does not know of.
+    // This client has seen events that are not in the backup.
     let auth = json!({"token": token});
     let mut client = SocketClient::try_connect(Transport::WebSocket, &server.address, auth).await.expect("connects");
     let connected = client.event("connected").await;
@@ -161,7 +161,7 @@ async fn a_backup_under_load_restores_elsewhere_and_resets_clients_of_the_old_ep
 async fn a_restore_requires_a_stopped_server_and_a_plugin_folder_and_sets_a_stable_epoch() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
-    // One in the data directory as well: what is locked there goes aside with it.
+    // Also one in the data directory, whose lock file moves aside with it.
     for database in ["leadwire.db", "leadwire-data/leadwire.db"] {
         let path = home.path().join(database);
         let flags = ["--database", database, "--data-dir", "leadwire-data"];
@@ -172,7 +172,7 @@ async fn a_restore_requires_a_stopped_server_and_a_plugin_folder_and_sets_a_stab
         done(&with(&["backup", &backup]));
         let line = refusal(&with(&["restore", &backup, "--force"]));
         assert!(line.contains(&format!("is in use by `leadwire serve`, pid {}: stop it first", server.id())), "{line}");
-        // The lock on one of the two is enough.
+        // One of the two locks is enough.
         let line = refusal(&leadwire(home.path(), &["restore", &backup, "--force", "--database", "other.db"]));
         assert!(line.contains("the data directory") && line.contains(&format!("pid {}", server.id())), "{line}");
         assert_eq!(server.end(), Some(0));

@@ -1,4 +1,4 @@
-//! The real binary, from the command line: what it prints where, and how it ends.
+//! The real binary on the command line: its output and exit codes.
 
 use std::{
     fs,
@@ -49,7 +49,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("utf-8")
 }
 
-/// The one line of a failure.
+/// The error line of a failed command.
 #[track_caller]
 fn failure(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("utf-8");
@@ -60,7 +60,7 @@ fn failure(output: &Output) -> String {
     line.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {line}")).to_owned()
 }
 
-/// A server that is ended when the test is.
+/// A server that is stopped at the end of the test.
 struct Serving(Child, BufReader<std::process::ChildStdout>);
 
 impl Serving {
@@ -76,7 +76,7 @@ impl Serving {
         (Self(child, stdout), line)
     }
 
-    /// Asks it to end; its exit code, what else it printed, and its log.
+    /// Sends SIGTERM; returns the exit code, the remaining output and the log.
     fn end(mut self) -> (Option<i32>, String, String) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).expect("a process to end");
         let (mut rest, mut log) = (String::new(), String::new());
@@ -291,7 +291,7 @@ fn secrets_are_never_printed() {
     let shown = stdout(&shown.output().expect("leadwire runs"));
     assert!(shown.contains("jwt_secret = \"<redacted>\"") && !shown.contains(SECRET), "{shown}");
 
-    // An all-digit one is a text from the environment, and a mistake in a file that is told without showing it.
+    // An all-digit secret is a string from the environment; in a file it is an error that does not show it.
     configure(&home, "[auth]\njwt_secret = 123456789012345678\n");
     let line = failure(&run(&home, &["config", "check"]));
     assert!(line.contains("auth.jwt_secret: expected a string, found a number") && !line.contains("1234"), "{line}");
@@ -358,7 +358,7 @@ fn accounts_are_added_listed_changed_and_deactivated() {
     assert_eq!(failure(&run(&home, &["user", "list", "--database", "other.db"])), "there is no database other.db");
 }
 
-/// Every key that `config show` prints, as docs/CONFIG.md names them.
+/// All keys that `config show` prints, as named in docs/CONFIG.md.
 fn keys_shown() -> Vec<String> {
     let home = tempfile::tempdir().expect("a folder");
     let (mut table, mut keys) = (String::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! `/metrics`: a port of its own, in the format of Prometheus, and what an operator sees there.
+//! `/metrics`: a separate port, in the Prometheus format, and its contents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     support::{TestApp, http_client},
 };
 
-/// Samples by name and labels, as they stand in the text.
+/// Samples by name and labels, as in the text.
 struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
@@ -41,14 +41,14 @@ impl Samples {
         Self::parse(&answer.text().await.expect("text"))
     }
 
-    /// The sum of what bears a name and all of these labels; 0 where there is no such.
+    /// The sum of the samples with a name and all of these labels; 0 if there are none.
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let bears = |key: &str| labels.iter().all(|(label, value)| key.contains(&format!("{label}=\"{value}\"")));
         let named = |key: &str| key.split('{').next() == Some(name);
         self.0.iter().filter(|(key, _)| named(key) && bears(key)).map(|(_, value)| value).sum()
     }
 
-    /// The names that are in no list, without what a histogram adds to them.
+    /// Names that are not in the list, without the suffixes of histograms.
     fn unknown(&self) -> BTreeSet<&str> {
         let is_known = |name: &str| {
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
@@ -61,7 +61,7 @@ impl Samples {
     }
 }
 
-/// Asks again and again until something is as it should be.
+/// Polls until the samples meet a condition.
 async fn until(url: &str, what: &str, is_so: impl Fn(&Samples) -> bool) -> Samples {
     let asked = async {
         loop {
@@ -117,7 +117,7 @@ async fn metrics_are_off_by_default() {
     assert_eq!(app.anonymous().get("/metrics").await.status, StatusCode::NOT_FOUND);
 }
 
-/// In a process of its own, where nobody else counts.
+/// In a separate process, where no other test counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_events_and_sockets_are_counted() {
     let home = tempfile::tempdir().expect("a folder");
@@ -188,7 +188,7 @@ async fn requests_events_and_sockets_are_counted() {
     assert_eq!(after.sum("leadwire_disconnects_total", &[("reason", "client_disconnect")]), 1.0);
 }
 
-/// Other servers of this process count with it, so that more may be told than happens here.
+/// Other servers in this process count too, so the values may be higher than from this test alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_stalled_clients_are_counted() {
     let app = TestApp::with(|config| {
@@ -256,7 +256,7 @@ async fn plugin_metrics_count_calls_by_hook_and_export_plugin_counters() {
         config.plugins.limits.rest_ms = 3_600_000;
         config.plugins.limits.longest_rest_ms = 3_600_000;
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
-        // No other test has plugins of these names, so that the numbers are this one's alone.
+        // No other test uses these plugin names, so the counts belong to this test only.
         let sound = Guest::new("counted").roles(["SALES"]).hides("SALES", ["/lead/email"]);
         let sound = sound.filter([everyone("SALES", [remove("/lead/email")])]).build();
         let failing = Guest::new("faulty").roles(["VIEWER"]).filtering("unreachable", Ok(Vec::new())).build();
@@ -269,7 +269,7 @@ async fn plugin_metrics_count_calls_by_hook_and_export_plugin_counters() {
         |samples: &Samples| samples.sum("leadwire_plugin_calls_total", &[("plugin", "counted"), ("hook", "filter")]);
     let mut asked = 0.0;
     let now = loop {
-        // Faults about one lead count once, and those about some only when nothing else is answered for a while.
+        // Faults about one lead count once, and those about several only if no other call succeeds for a while.
         let lead = app.lead(json!({"title": "Roof"})).await;
         let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
         app.client(Role::Sales).get(&path).await.expect(StatusCode::OK);

@@ -1,4 +1,4 @@
-//! What the log no longer has: whoever asks for it is told to fetch again, and goes on from there.
+//! Pruned events: clients that request them get `sync:reset` and continue from there.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn oldest(app: &TestApp) -> u64 {
     app.app().store().read().await.expect("a reader").oldest().await.expect("readable")
 }
 
-/// A server that keeps ten events, of which twenty have happened; the id of the newest lead.
+/// A server that keeps ten of twenty events; also returns the id of the newest lead.
 async fn pruned() -> (TestApp, String) {
     let app = TestApp::with(|config| config.log.keep_events = 10).await;
     let lead = leads(&app, 20).await;
@@ -85,7 +85,7 @@ async fn a_client_resumes_within_retention_and_gets_sync_reset_beyond_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sync_since_beyond_retention_gets_sync_reset() {
     let (app, lead) = pruned().await;
-    // A new process has no line in memory, where what was pruned a moment ago may still be.
+    // A new process has no events in memory, where recently pruned ones may remain.
     let app = app.restart().await;
     let epoch = app.app().store().epoch().to_owned();
     let mut socket = SocketClient::connect(Transport::WebSocket, &address(&app), app.token(Role::Viewer)).await;
@@ -93,7 +93,7 @@ async fn sync_since_beyond_retention_gets_sync_reset() {
     assert_eq!(answer, json!({"ok": true, "recovered": false, "seq": 20, "epoch": epoch}));
     assert_eq!(socket.event("sync:reset").await, reset(&app, 20));
 
-    // Nothing that this lead has lived through was missed, which nobody can tell.
+    // No event of this lead was missed, but the server cannot know that.
     for (since, is_kept) in [(9, false), (10, true)] {
         let answer = socket.call("lead:subscribe", json!({"leadId": lead, "since": since})).await;
         assert_eq!((&answer["ok"], &answer["seq"]), (&json!(true), &json!(20)));
@@ -139,7 +139,7 @@ async fn a_client_whose_replay_is_pruned_gets_sync_reset() {
         tx.append(&draft).await.expect("a line");
     }
     tx.commit().await.expect("commits");
-    // A new process has no line in memory.
+    // A new process has no events in memory.
     let app = app.restart().await;
     let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
     let (mut socket, _) = open_web_socket(&address(&app), &format!("40{auth}"), None).await;
@@ -153,7 +153,7 @@ async fn a_client_whose_replay_is_pruned_gets_sync_reset() {
     assert_eq!((name.as_str(), &greeting["recovered"]), ("connected", &json!(true)));
     assert_eq!(texts().await.1["seq"], 1);
 
-    // It reads no further, and what does not fit on its way is yet to be read from the log.
+    // It stops reading, so the rest is still to be read from the log.
     let mut tx = app.app().store().write().await.expect("a transaction");
     assert_eq!(tx.prune_events(u64::MAX, u32::MAX).await.expect("prunes"), LINES - 1);
     tx.commit().await.expect("commits");

@@ -1,4 +1,4 @@
-//! Plugins that are asked before a command runs: they accept, amend or refuse it, over HTTP and sockets alike.
+//! `before` hooks: they accept, amend or refuse a command, over HTTP and sockets alike.
 
 use std::{fs, path::Path};
 
@@ -39,7 +39,7 @@ fn amend(edits: impl IntoIterator<Item = Edit>) -> Ruling {
     Ruling::Amend(edits.into_iter().collect())
 }
 
-/// How many lines there are that a command wrote: plugins take force by lines of their own.
+/// Number of events written by commands: plugin changes write their own events.
 async fn log_head(app: &TestApp) -> usize {
     let events = app.app().store().read().await.expect("a reader").events_after(0, 1000).await.expect("readable");
     events.iter().filter(|event| event.name != "delivery:switched").count()
@@ -212,7 +212,7 @@ async fn a_failing_plugin_fails_closed_unless_configured_open() {
     let failing = Guest::new("guard").ruling(["lead:*"], "(unreachable)", Ok(Ruling::Accept)).build();
     let app = with_plugins(&[("guard.wasm", failing.clone())]).await;
     let admin = app.client(Role::Admin);
-    // More often than the breaker lets it be asked.
+    // More often than the breaker allows calls.
     for _ in 0..7 {
         admin.post("/api/leads", json!({"title": "Roof"})).await.refused(503, "plugin_unavailable");
     }
@@ -359,7 +359,7 @@ async fn the_sample_requires_fields_per_status_and_normalizes_email_addresses() 
     assert_eq!((&seen["status"], &seen["email"]), (&json!("QUALIFIED"), &json!("bob@example.com")));
 }
 
-/// One number of each country, as the metadata of the crate has them, and one that needs many rules to be told from others.
+/// One number per country from the metadata of the crate, and one that needs many rules to classify.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sample_parses_phone_numbers_of_every_country_within_its_limit() {
     let settings = b"[config]\ndefault_country = \"US\"\n".to_vec();

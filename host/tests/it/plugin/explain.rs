@@ -1,4 +1,4 @@
-//! Why somebody got what they got: told from the plugins of the time, whatever is in force by now.
+//! Explanations of events, computed with the plugins of that time instead of the active ones.
 
 use std::{fs, time::Duration};
 
@@ -28,7 +28,7 @@ async fn connect(app: &TestApp, role: Role) -> SocketClient {
     SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(role)).await
 }
 
-/// Waits until a plugin is in this state, in this version if it has one.
+/// Waits until a plugin is in this state, with this version if it has one.
 async fn until(app: &TestApp, name: &str, state: PluginState, version: &str) {
     let plugins = app.app().plugins();
     let mut changed = plugins.changed();
@@ -60,7 +60,7 @@ pub fn hiding(pointer: &'static str, version: &str) -> Guest {
         .filter([everyone("VIEWER", [remove(pointer)])])
 }
 
-/// Runs the command line on the files of a server; its exit code, and what it wrote to stdout and stderr.
+/// Runs a command on the files of a server; returns its exit code, stdout and stderr.
 pub fn leadwire(app: &TestApp, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = support::leadwire(app.dir.path());
     command.args(arguments);
@@ -205,7 +205,7 @@ async fn an_explanation_shows_denials_visibility_and_use_of_random_numbers() {
     let mut admin = connect(&app, Role::Admin).await;
     app.lead(json!({"title": "Roof"})).await;
     admin.event("lead:created").await;
-    // What is in the configuration by now is of no account.
+    // The current configuration does not matter.
     let app = app.restart().await;
 
     let told = explain(&app, 1, "role=VIEWER").await;
@@ -230,7 +230,7 @@ async fn an_event_withheld_by_a_missing_plugin_is_explained_as_held() {
     until(&app, "guard", PluginState::Missing, "1.0.0").await;
     rename(&app, &lead, "Barn").await;
     admin.event("lead:updated").await;
-    // The plugin that is missing makes up another set, which took force by line 2.
+    // The missing plugin makes a new set, which became active with event 2.
     let told = explain(&app, 3, "role=VIEWER").await;
     assert_eq!((&told["outcome"], &told["payload"]), (&json!("held"), &Value::Null), "{told}");
     let step = &told["steps"][0];

@@ -1,4 +1,4 @@
-//! The interface is frozen: what was made against it as it was first published still loads and works.
+//! The interface is frozen: a plugin built against its first published version still loads and works.
 //!
 //! The plugin is `tests/guests/first-wit`, built from source against its own copy of that interface.
 

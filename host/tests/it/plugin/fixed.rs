@@ -1,4 +1,4 @@
-//! Sets of plugins made from bytes, for tools and for what was in force once.
+//! Plugin sets built from bytes, for tools and for historical sets.
 
 use leadwire::{
     domain::role::Role,

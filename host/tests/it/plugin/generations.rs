@@ -1,4 +1,4 @@
-//! Reloads that the gate holds, generations that are brought back, and what an operator says to both.
+//! Reloads held by the gate, rollbacks, and the commands of an operator for both.
 
 use std::{fs, path::Path};
 
@@ -31,7 +31,7 @@ fn first() -> Vec<u8> {
     guard("1.0.0", ["/lead/email"])
 }
 
-/// Takes the phone number as well: from one role of four.
+/// Hides the phone number as well, from one role of four.
 fn second() -> Vec<u8> {
     guard("2.0.0", ["/lead/email", "/lead/phone"])
 }
@@ -64,7 +64,7 @@ impl Server {
         list["items"][0].take()
     }
 
-    /// Waits until the folder was looked at and the guard is as wanted.
+    /// Waits until the folder was scanned and the guard has the wanted status.
     async fn until(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let mut changed = self.app.app().plugins().changed();
         loop {
@@ -90,7 +90,7 @@ impl Server {
         self.app.client(Role::Admin).post(&format!("/api/plugins/guard/{order}"), json!({})).await
     }
 
-    /// Whether a viewer gets an e-mail address and a phone number.
+    /// Returns whether a viewer gets an e-mail address and a phone number.
     async fn shown(&self) -> (bool, bool) {
         let lead = self.app.client(Role::Viewer).get(&self.lead).await.expect(StatusCode::OK);
         (lead.get("email").is_some(), lead.get("phone").is_some())
@@ -285,7 +285,7 @@ async fn a_replay_compares_with_the_active_generation_and_not_with_the_folder() 
     assert!(text.contains(&opponent) && text.contains("VIEWER would no longer see /lead/phone in 1 event"), "{text}");
 }
 
-/// `leadwire plugin …` beside the running server.
+/// Runs `leadwire plugin …` while the server runs.
 fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
     let mut command = crate::support::leadwire(dir);
     command.arg("plugin").args(order.split(' ')).args(["guard", "--plugins", "plugins", "--data-dir", "data"]);
@@ -324,7 +324,7 @@ async fn the_command_line_reaches_a_running_server() {
     assert_eq!(server.shown().await, (false, true));
 }
 
-/// Plugins without a server, over restarts. One recent event tells of a lead.
+/// Plugins without a server, across restarts, with one recent event about a lead.
 struct Yard(TempDir);
 
 impl Yard {
@@ -378,7 +378,7 @@ fn version(plugins: &Plugins) -> String {
     plugins.status()[0].version.clone().unwrap_or_default()
 }
 
-/// Whether a viewer gets a phone number; nothing where the event is held back.
+/// Returns whether a viewer gets a phone number; `None` if the event is withheld.
 fn shows_phone(plugins: &Plugins) -> Option<bool> {
     match plugins.shape("lead:read", &payload().into(), &json!({}), &[Role::Viewer]).remove(0).1 {
         Shaped::Sent { payload, .. } => Some(payload["lead"].get("phone").is_some()),
@@ -484,7 +484,7 @@ fn a_rollback_to_a_generation_that_no_longer_loads_is_refused() {
     }
 }
 
-/// Wants to notify and to call a host, unless it is the second.
+/// A plugin that wants `notify` and a webhook host, except in its second version.
 fn notifier(version: &str) -> Vec<u8> {
     let effects: &[&str] = if version == "2.0.0" { &[] } else { &["notify", "webhook"] };
     let hosts: &[&str] = if effects.is_empty() { &[] } else { &["a.example"] };
@@ -512,7 +512,7 @@ fn a_rollback_does_not_restore_a_revoked_grant() {
     assert_eq!(version(&plugins), "2.0.0");
     drop(plugins);
 
-    // Those lines make no generation of their own: what was before is still there.
+    // Grants make no new generation: the previous one is still available.
     yard.put("guard.toml", format!("order = 1\n{GRANT}"));
     let plugins = yard.open(None);
     assert_eq!(back(&plugins).expect("granted").version.as_deref(), Some("1.0.0"));

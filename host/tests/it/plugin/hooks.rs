@@ -1,4 +1,4 @@
-//! Plugins, good and bad: what they may do to an event, what a failure of theirs means, and how they are replaced.
+//! Plugins: their edits of events, the effect of their failures, and reloads.
 
 mod by_line;
 mod hostile;
@@ -24,13 +24,13 @@ use tempfile::TempDir;
 
 use crate::guest::{Audience, Edit, Guest, Verdict, everyone, remove, set};
 
-/// A plugin folder, and the plugins that look after it.
+/// A plugin folder and the plugins loaded from it.
 struct Yard {
     folder: TempDir,
     plugins: Plugins,
 }
 
-/// Files to start with.
+/// Initial files.
 type Files<'a> = &'a [(&'a str, Vec<u8>)];
 
 impl Yard {
@@ -87,7 +87,7 @@ impl Yard {
         self.status(name).and_then(|status| status.reason).unwrap_or_default()
     }
 
-    /// Waits until the folder has been looked at and `holds` is true.
+    /// Waits until the folder has been scanned and `holds` is true.
     async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let mut changed = self.plugins.changed();
         let waiting = async {
@@ -369,7 +369,7 @@ fn an_instance_is_replaced_after_its_maximum_calls_and_after_a_trap() {
     let status = yard.status("old").expect("known");
     let instances = status.instances.expect("loaded");
     assert_eq!((instances.broken, instances.warm, status.metrics["n"]), (0, 1, 95.0));
-    // Each is good for nine events: the host asked it to take its settings first.
+    // Each handles nine events: `init` counts as a call.
     assert!((9..=11).contains(&instances.aged), "{instances:?}");
     assert_eq!(instances.made, instances.aged + 2, "those, the warm one, and the one that described itself");
 }
@@ -378,7 +378,7 @@ fn an_instance_is_replaced_after_its_maximum_calls_and_after_a_trap() {
 fn excess_log_lines_and_counters_are_dropped_and_reported() {
     let line = "(call $log (i32.const 16) (i32.const 4) (i32.const 16) (i32.const 4))";
     let count = |name: usize| format!("(call $count (i32.const {name}) (i32.const 1) (f64.const 1))");
-    // At 16 lies "info".
+    // Address 16 holds "info".
     let code = line.repeat(5) + &count(16) + &count(17) + &count(18);
     let yard = Yard::open(&[
         ("loud.wasm", Guest::new("loud").enriching(&code, Ok(Vec::new())).build()),
@@ -428,7 +428,7 @@ fn invalid_answers_are_faults() {
     }
 }
 
-/// 1 GiB, as most allocators would ask for it: a refusal ends in a trap.
+/// Requests 1 GiB like most allocators: a refusal ends in a trap.
 const WANT_1_GIB: &str = "(if (i32.eq (memory.grow (i32.const 16384)) (i32.const -1)) (then unreachable))";
 const SPIN: &str = "(loop (br 0))";
 const FLOOD: &str = "(loop (call $log (i32.const 16) (i32.const 4) (i32.const 16) (i32.const 4)) (br 0))";
@@ -448,7 +448,7 @@ fn harmful_calls_are_aborted_and_the_next_instance_works() {
         ("unreachable", "trapped"),
     ];
     for (harm, expected) in cases {
-        // The counter stands at three after describe, init and hides, and a new instance does not call describe.
+        // The counter is three after describe, init and hides, and a new instance does not call describe.
         let once = format!("(if (i32.eq (global.get $calls) (i32.const 4)) (then {harm}))");
         let guest = Guest::redactor("bad").filtering(&once, Ok(vec![everyone("VIEWER", [remove("/lead/email")])]));
         let yard = Yard::open(&[("bad.wasm", guest.build())]);
@@ -461,7 +461,7 @@ fn harmful_calls_are_aborted_and_the_next_instance_works() {
     }
 }
 
-/// What an operator may put into the folder by mistake or malice, and what they are told.
+/// Invalid files in the folder, and the reported reasons.
 fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = Guest::redactor("guard").version("2.0.0");
     let built = good.build();
@@ -511,7 +511,7 @@ fn an_invalid_file_is_refused_with_the_reason() {
             "{what}: {:?} does not tell of {expected:?}",
             yard.reason("guard")
         );
-        // Nothing was ever hidden by it, so nothing is held.
+        // It never hid anything, so nothing is withheld.
         assert_eq!(yard.sent(Role::Viewer), payload());
     }
 }
@@ -778,7 +778,7 @@ fn a_warm_filter_takes_microseconds_and_an_unwanted_event_almost_nothing() {
     let yard = Yard::open(&[("fast.wasm", guest.build())]);
     let (payload, context) = (Arc::new(json!({"lead": lead()})), context());
     let time = |name: &str| {
-        // The thread's own time: what else the machine does is no matter of ours.
+        // CPU time of the thread, independent of other load on the machine.
         let start = cpu_time::ThreadTime::now();
         for _ in 0..CALLS {
             yard.plugins.shape(name, &payload, &context, &[Role::Manager, Role::Sales, Role::Viewer]);

@@ -1,7 +1,7 @@
-//! Plugins in JavaScript and Python: the same server runs them, within the same limits, with nothing granted.
+//! Plugins in JavaScript and Python: run by the same server within the same limits, without grants.
 //!
-//! `cargo xtask test languages` builds them: the samples in `plugins/`, and in `tests/scripts` two that have every
-//! hook and do harm where their settings say so.
+//! `cargo xtask test languages` builds them: the samples in `plugins/`, and in `tests/scripts` two plugins with every
+//! hook that do harm if their settings say so.
 
 use std::{
     fs,
@@ -26,10 +26,10 @@ use crate::{
 
 const SCRIPTS: [&str; 2] = ["every-hook-js", "every-hook-py"];
 
-/// Compiling Python's interpreter takes its time: one test does it, the others find the result in the cache.
+/// Compiling the Python interpreter is slow: one test does it, the others use the cache.
 static COMPILING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Lets the plugins of this data directory be compiled once for all tests and runs.
+/// Shares the compilation cache of this data directory between all tests and runs.
 fn share_cache(data_dir: &Path) {
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages-cache");
     fs::create_dir_all(&shared).expect("a folder");
@@ -45,7 +45,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// `None` where the plugin could not be built.
+    /// Returns `None` if the plugin could not be built.
     fn open(name: &str, settings: &str) -> Option<Self> {
         let bytes = built("lang-plugins", name)?;
         let folder = TempDir::new().expect("a folder");
@@ -154,12 +154,12 @@ fn invalid_settings_are_refused_with_the_plugins_message() {
 
 #[test]
 fn a_script_error_is_stopped_and_reported() {
-    // What is measured here is what is said, not how long it takes.
+    // This test checks the reasons, not the time.
     let cases = [
         ("throw", "nobody expects this"),
         ("refuse", "answered with an error: it said no"),
         ("spin", "ran past its deadline of 200 ms"),
-        // QuickJS tells the script that there is no more, and Python gives up.
+        // QuickJS throws an out-of-memory error, and Python aborts.
         ("allocate", "memory"),
     ];
     for name in SCRIPTS {

@@ -1,4 +1,4 @@
-//! `leadwire plugin replay`: what a plugin would have changed, from the log of a running server.
+//! `leadwire plugin replay`: the changes that a plugin would have made, from the log of a running server.
 
 use std::{fs, path::Path};
 
@@ -71,7 +71,7 @@ async fn a_candidate_without_differences_exits_with_success() {
     assert!(code == Some(1) && text.contains("VIEWER would no longer see /lead/email in 3 events"), "{text}");
     let (code, text, _) = replay(&app, &same, &["--since", "0s"]);
     assert!(code == Some(0) && text.contains("there are no events of the last 0s"), "{text}");
-    // Another plugin beside the one that is there.
+    // Another plugin in addition to the existing one.
     let more = Guest::new("more").roles(["SALES"]).hides("SALES", ["/lead/phone"]);
     let more = more.filter([crate::guest::everyone("SALES", [crate::guest::remove("/lead/phone")])]);
     let (code, text, _) = replay(&app, write(&app, "more.wasm", &more), &[]);

@@ -1,4 +1,4 @@
-//! Plugins in shadow mode: nothing comes of what they say, and it is counted.
+//! Plugins in shadow mode: their answers are counted and not applied.
 
 use std::{
     fs,
@@ -37,13 +37,13 @@ async fn with_shadow_granted(guest: &Guest, grant: &str) -> TestApp {
     app
 }
 
-/// What an administrator is told of `guard`.
+/// Status of `guard` for an administrator.
 async fn status(app: &TestApp) -> Value {
     let list = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     list["items"].as_array().expect("items").iter().find(|item| item["name"] == "guard").cloned().unwrap_or_default()
 }
 
-/// The shadow's report as soon as it is as wanted: it is made behind everybody's back.
+/// The report of the shadow once it meets a condition: it is updated in the background.
 async fn report(app: &TestApp, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let started = Instant::now();
     loop {
@@ -56,7 +56,7 @@ async fn report(app: &TestApp, is_wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-/// What is counted of one question, for one role.
+/// Counts of one question for one role.
 fn answers(report: &Value, question: &str, role: Role) -> Value {
     let rows = report["questions"].as_array().into_iter().flatten();
     let row = rows.clone().find(|row| row["question"] == question && row["role"] == role.as_str());
@@ -162,7 +162,7 @@ async fn a_failing_plugin_in_shadow_mode_withholds_nothing_and_opens_its_breaker
     assert_eq!(viewer.walk("/api/leads").await.len(), 6);
     let report = report(&app, |report| report["events"]["events"] == 6).await;
     assert!(report["events"]["byEvent"].as_array().expect("rows").iter().all(|row| row["held"] == 6), "{report:#}");
-    // Faults about leads count when nothing else is answered for a while.
+    // Faults about leads count if no other call succeeds for a while.
     let status = loop {
         app.lead(json!({"title": "Roof"})).await;
         let status = status(&app).await;

@@ -1,5 +1,4 @@
-//! What an author types between an idea and a running hook: check, test, bench, watch and list, as the real binary
-//! does them.
+//! Commands of a plugin author: check, test, bench, watch and list, with the real binary.
 
 use std::{
     fs,
@@ -40,7 +39,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a folder of the repository")
 }
 
-/// A check of `guest.wasm` with these settings.
+/// Runs a check of `guest.wasm` with these settings.
 fn check(bytes: &[u8], settings: &str, more: &[&str]) -> (Output, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("guest.wasm"), bytes).expect("written");
@@ -210,7 +209,7 @@ fn a_bench_reports_each_hook_and_an_empty_call() {
     for figures in hooks {
         let ns = |key: &str| figures[key].as_f64().expect("a number");
         assert!(0.0 < ns("p50Ns") && ns("p50Ns") <= ns("p99Ns") && ns("p99Ns") <= ns("maxNs"), "{figures}");
-        // In and out of a component takes more than this on any machine.
+        // Entering and leaving a component takes longer than this on any machine.
         assert!(ns("p50Ns") > 20.0, "{figures}");
         assert!(ns("timesEmpty") > 0.0 && figures["calls"] == 300, "{figures}");
     }
@@ -363,7 +362,7 @@ async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     assert!(plugin(&["new", "hide-it"], dir.path()).status.success());
     let home = dir.path().join("hide-it");
 
-    // The cases it starts with pass, and one that does not is told where it differs.
+    // The generated cases pass, and a failing one reports its difference.
     let test =
         |arguments: &[&str]| leadwire(arguments, &home).env("CARGO_TARGET_DIR", &target).output().expect("starts");
     let good = told(&test(&["test", "--json"]), 0);
@@ -407,7 +406,7 @@ async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     active("0.1.0", &mut changed).await;
     assert!(folder.join("hide-it.toml").is_file(), "its settings came along");
 
-    // An editor that writes beside the file and renames.
+    // Like an editor that writes a new file and renames it.
     let manifest = fs::read_to_string(home.join("Cargo.toml")).expect("there");
     let saved = Instant::now();
     fs::write(home.join(".Cargo.toml.part"), manifest.replace("0.1.0", "0.2.0")).expect("written");
@@ -417,7 +416,7 @@ async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     let line = watcher.until("hide-it 0.2.0 is in ");
     println!("{line}");
 
-    // What does not compile, and what fails a check, leaves the running one.
+    // A build error or failed check keeps the active plugin.
     let source = fs::read_to_string(home.join("src/lib.rs")).expect("there");
     fs::write(home.join("src/lib.rs"), format!("{source}\nnot rust")).expect("written");
     watcher.until("build rejected");
@@ -428,7 +427,7 @@ async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     let status = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     assert_eq!((&status["items"][0]["version"], &status["items"][0]["state"]), (&json!("0.2.0"), &json!("active")));
 
-    // Without its child's help: told to end, it ends by itself.
+    // Without help of its child: it ends on a signal.
     let id = rustix::process::Pid::from_child(&watcher.child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("told");
     watcher.until("stopped");

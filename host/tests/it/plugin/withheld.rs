@@ -1,4 +1,4 @@
-//! Leads on which a filter gives no verdict: they are left out and said to be, and everything else goes on.
+//! Leads on which a filter returns no verdict: they are omitted and reported, and everything else continues.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     support::{Reply, TestApp},
 };
 
-/// A filter for a role that fails on every lead whose title begins with an X, and has nothing against the others.
+/// A filter for a role that fails on every lead whose title begins with X and shows all others.
 pub fn picky(name: &str, role: &'static str) -> Guest {
     let is_x = "(i32.eq (i32.load8_u offset=1 (i32.load offset=8 (local.get 2))) (i32.const 88))";
     let code = format!("(if (local.get 3) (then (if {is_x} (then unreachable))))");
@@ -23,7 +23,7 @@ pub fn picky(name: &str, role: &'static str) -> Guest {
     guest.filtering(&code, Ok(vec![everyone(role, [])]))
 }
 
-/// A server with these plugins, for which sockets do not wait long.
+/// A server with these plugins and a short grace period for sockets.
 pub async fn start(guests: &[(&str, Guest)]) -> TestApp {
     TestApp::with(|config| {
         config.socket.held_timeout = Duration::from_millis(300);
@@ -35,7 +35,7 @@ pub async fn start(guests: &[(&str, Guest)]) -> TestApp {
     .await
 }
 
-/// A new lead of the manager's, whom no plugin here decides about.
+/// A new lead created by the manager, who is not affected by these plugins.
 async fn lead(app: &TestApp, title: &str) -> Value {
     app.client(Role::Manager).post("/api/leads", json!({"title": title})).await.expect(StatusCode::CREATED)
 }
@@ -70,12 +70,12 @@ async fn a_list_omits_leads_without_a_verdict_and_reports_it() {
     let page = list(&app, Role::Sales, "").await;
     assert_eq!((titles(&page).len(), page.get("withheld")), (4, None), "nobody asks a plugin about this role");
 
-    // What it says of a search is the same whether or not what is withheld matches.
+    // The answer to a search is the same whether or not withheld leads match.
     let (found, other) = (list(&app, Role::Viewer, "&q=X1").await, list(&app, Role::Viewer, "&q=nothing").await);
     assert_eq!((titles(&found), &found), (vec![], &other));
     assert_eq!(found["withheld"], true);
 
-    // A walk goes past it, and each page tells of its own.
+    // Paging continues past it, and each page reports its own omissions.
     let first = list(&app, Role::Admin, "&limit=1").await;
     let cursor = first["nextCursor"].as_str().expect("there is more");
     let second = list(&app, Role::Admin, &format!("&limit=1&cursor={cursor}")).await;
@@ -104,7 +104,7 @@ async fn a_lead_that_fails_a_filter_is_withheld_and_no_other_lead_is() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (good, bad) = (lead(&app, "Attic").await, lead(&app, "X").await);
     let viewer = app.client(Role::Viewer);
-    // Far more often than a failing plugin is asked before it is given a rest.
+    // Many more failures than the breaker's threshold.
     for _ in 0..20 {
         viewer.get(&path(&bad)).await.refused(503, "plugin_unavailable");
     }
@@ -145,7 +145,7 @@ async fn an_administrator_can_update_and_delete_a_withheld_lead_without_seeing_i
     let problem = crate::support::send(outdated).await.refused(412, "version_conflict");
     assert_eq!(problem["current"], json!({"id": bad["id"], "version": 4, "withheld": true}));
 
-    // For everyone else, a failing plugin stays closed.
+    // For all other roles, a failing plugin fails closed.
     for reply in [
         manager.patch(&path, json!({"title": "Attic"})).await,
         manager.post(&format!("{path}/assign"), json!({"ownerId": null})).await,
@@ -167,7 +167,7 @@ async fn a_command_on_a_withheld_lead_returns_its_id_and_version() {
     assert_eq!(reply, json!({"id": good["id"], "version": 2, "withheld": true}));
     manager.get(&path(&good)).await.refused(503, "plugin_unavailable");
 
-    // The same request again is answered the same, and not carried out.
+    // A repeated request gets the same answer and is not executed.
     let once = |title: &'static str| {
         let request = manager.request(reqwest::Method::POST, "/api/leads").header("idempotency-key", "k1");
         crate::support::send(request.json(&json!({"title": title})))
@@ -190,7 +190,7 @@ async fn a_user_outside_the_audience_gets_404_and_not_withheld() {
     assert_eq!((titles(&page), page.get("withheld")), (vec![], None));
 }
 
-/// Waits until so many holds are kept.
+/// Waits until there are this many holds.
 pub async fn until_held(app: &TestApp, count: usize) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -219,7 +219,7 @@ async fn sockets_continue_with_other_leads_and_get_sync_reset_after_a_verdict() 
     rename(&app, &bad, "X").await;
     rename(&app, &good, "Yard 2").await;
     assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Yard 2");
-    // Later events of the lead are withheld at once, and one that comes now is in the same place.
+    // Later events of the lead are withheld at once, also for a new connection.
     rename(&app, &bad, "X2").await;
     let mut late = connect(&app, Role::Viewer).await;
     rename(&app, &good, "Yard 3").await;
@@ -313,7 +313,7 @@ async fn an_ack_of_a_command_on_a_withheld_lead_says_withheld() {
 async fn a_plugin_is_tested_on_old_leads_before_activation() {
     let app = TestApp::start().await;
     let bad = lead(&app, "X").await;
-    // So many later events that none of those it is tried on is about that lead.
+    // So many later events that the trial run includes none about that lead.
     let (good, mut manager) = (lead(&app, "Yard").await, connect(&app, Role::Manager).await);
     for number in 0..60 {
         rename(&app, &good, &format!("Yard {number}")).await;

@@ -42,7 +42,7 @@ async fn patch(app: &TestApp, role: Role, path: &str, body: Value) {
     app.client(role).patch(path, body).await.expect(StatusCode::OK);
 }
 
-/// Appends lines to the log in one transaction: the fastest burst there can be.
+/// Appends events in one transaction: the fastest possible burst.
 async fn burst(app: &TestApp, count: u64, bytes: usize) {
     let mut tx = app.app().store().write().await.expect("a transaction");
     for number in 0..count {
@@ -193,7 +193,7 @@ async fn packets_of_non_standard_clients_are_refused_and_close_nothing() {
 
     let token = app.token(Role::Admin);
     let (mut socket, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
-    // What comes ahead of the answer to CONNECT ends the connection: no stock client sends so early.
+    // A packet before the answer to CONNECT ends the connection: no stock client sends that early.
     while !socket.next().await.expect("a packet").expect("a frame").into_text().expect("text").starts_with("40") {}
     let binary = r#"451-["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]"#;
     socket.send(Message::text(binary)).await.expect("sends");
@@ -226,7 +226,7 @@ async fn events_with_numeric_or_escaped_names_are_answered_and_close_nothing() {
             client.send(packet.clone());
             let error = client.event("error").await;
             assert_eq!((&error["code"], &error["event"]), (&json!("unknown_event"), &json!(name)), "{packet:.40}");
-            // In order with what is around it, and acknowledged.
+            // In order with the surrounding packets, and acknowledged.
             client.emit("lead:unsubscribe", json!({"leadId": "before"}));
             client.send(packet.replacen("42", "4299", 1));
             client.emit("lead:unsubscribe", json!({"leadId": "after"}));
@@ -236,7 +236,7 @@ async fn events_with_numeric_or_escaped_names_are_answered_and_close_nothing() {
             assert_eq!((id, &answer["error"]["code"]), (99, &json!("unknown_event")));
             assert_eq!(client.event("lead:unsubscribed").await["leadId"], "after");
         }
-        // A name that need not be escaped, but may be.
+        // A name that is escaped unnecessarily.
         client.send(r#"42["lead\u003asubscribe",{"leadId":"escaped"}]"#);
         assert_eq!(client.event("lead:subscribed").await["leadId"], "escaped");
         for packet in ["42[null]", "42[{}]", "42[true,1]"] {
@@ -261,7 +261,7 @@ async fn each_event_with_an_unreadable_name_is_answered() {
     }
 }
 
-/// As with the reference server, whose parser gives up on the transport.
+/// Like the reference server, whose parser closes the transport.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_packet_that_is_not_json_closes_only_its_transport() {
     let app = TestApp::start().await;
@@ -284,7 +284,7 @@ async fn one_change_reaches_each_socket_once_in_any_combination_of_rooms() {
     for transport in TRANSPORTS {
         let mut clients = Vec::new();
         for role in Role::ALL {
-            // A session of its own: another's would bring the leads that its lost sockets followed.
+            // A separate session: a shared one would restore the subscriptions of its lost sockets.
             let token = app.login(&app.user(role).email).await;
             let mut client = SocketClient::connect(transport, &address(&app), &token).await;
             client.subscribe(&lead).await;
@@ -412,7 +412,7 @@ async fn a_burst_beyond_every_queue_size_arrives_complete_and_in_order() {
     }
 }
 
-/// A stock client takes such a packet for a broken one, comes back, and is sent it again.
+/// A stock client treats such a packet as broken, reconnects, and gets it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn reserved_socket_io_names_are_never_sent() {
     let app = TestApp::start().await;
@@ -450,7 +450,7 @@ async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
     let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
     until_true("the stalled client is connected", || app.server.sockets().registry().clients() == 1).await;
     let mut healthy = connect(&app, Role::Viewer).await;
-    // Far more than the kernel's buffers take.
+    // Much more than the kernel buffers hold.
     burst(&app, 3000, 10_000).await;
     for number in 0..3000 {
         assert_eq!(healthy.event("lead:updated").await["number"], number);
@@ -465,7 +465,7 @@ async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
     }
 }
 
-/// A full queue has no room for a heartbeat, and socketioxide closes a session that it cannot ask.
+/// A full queue has no room for a ping, and socketioxide closes a session that it cannot ping.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_that_answers_pings_is_not_disconnected() {
     let app = TestApp::with(|config| {
@@ -482,9 +482,9 @@ async fn a_slow_reader_that_answers_pings_is_not_disconnected() {
         let frame = slow.next().await.expect("a packet").expect("a frame").into_text().expect("text");
         if frame.starts_with(r#"42["lead:updated","#) {
             number += 1;
-            // Ahead of the ping, which waits behind much else, so that the next one is due soon.
+            // Before the queued ping arrives, so that the next one is due soon.
             slow.send(Message::text("3")).await.expect("sends");
-            // What makes it slow: everything that is sent piles up on the server's side.
+            // The slow part: packets accumulate on the server.
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -503,7 +503,7 @@ async fn a_closed_socket_leaves_no_registrations() {
         }
         assert_eq!((registry.clients(), registry.rooms()), (10, 3));
         for client in &clients {
-            // Half of them say goodbye, to the namespace or to the whole session.
+            // Half of them close cleanly, either the namespace or the whole session.
             client.send(if transport == Transport::WebSocket { "41" } else { "1" });
         }
         until_true("all sockets are forgotten", || registry.clients() == 0 && registry.rooms() == 0).await;
@@ -561,7 +561,7 @@ async fn visibility_narrows_events_and_revokes_lost_leads() {
     let (mut sales, mut viewer) = (connect(&app, Role::Sales).await, connect(&app, Role::Viewer).await);
     let me = app.user(Role::Sales).id;
     let lead = new_lead(&app, json!({"title": "Not theirs"})).await;
-    // The room tells nothing of the lead; its events are not for this user.
+    // The room does not disclose the lead; its events are not for this user.
     sales.subscribe(&lead).await;
     post(&app, Role::Admin, &format!("/api/leads/{lead}/activities"), json!({"type": "NOTE"})).await;
     sales.expect_silence().await;

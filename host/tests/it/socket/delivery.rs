@@ -1,4 +1,4 @@
-//! From the log to the sockets: what is handed out, to whom, and what happens while a plugin fails.
+//! Delivery from the log to sockets: recipients, order, and failing plugins.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ use crate::{
     support::TestApp,
 };
 
-/// Somebody to whom events are handed out.
+/// A recipient of events.
 struct Witness(mpsc::UnboundedSender<Seen>);
 
 #[derive(Debug, PartialEq)]
@@ -111,7 +111,7 @@ async fn each_event_is_delivered_once_in_order_to_roles_with_listeners() {
     let replay = Arc::new(Replay::new(store.clone()));
     let shaper = Arc::new(Shaper::new(Plugins::none(), Visibility::default(), store.epoch()));
     let (switches, done) = (Arc::new(Switches::default()), Arc::new(AtomicBool::default()));
-    // Of a log that is older than all notes, nobody knows what shaped it: everybody fetches again.
+    // For a log older than all records, its shaping is unknown: all clients are reset.
     let begun = switch::begin(&store, &Plugins::none(), Visibility::default()).await.expect("begins");
     let witness = Arc::new(Witness(sender));
     let delivery = Delivery::new(store.clone(), replay, shaper, witness, switches.clone(), &begun);
@@ -142,7 +142,7 @@ async fn each_event_is_delivered_once_in_order_to_roles_with_listeners() {
         Seen::Begun(5),
         Seen::Applied(5),
         Seen::Begun(6),
-        // A name that Socket.IO keeps for itself reaches nobody.
+        // A name reserved by Socket.IO is not delivered.
         Seen::Published(6, vec![]),
         Seen::Begun(7),
         both(7),
@@ -218,7 +218,7 @@ async fn events_withheld_by_a_failing_plugin_arrive_later_in_order_and_delay_no_
         rename(&app, &lead, title).await;
         assert_eq!(admin.event("lead:updated").await["lead"]["title"], title);
     }
-    // It is still answered, and one that connects now is held up as well.
+    // It is still answered, and a new connection waits as well.
     viewer.expect_silence().await;
     let mut late = connect(&app, Role::Viewer).await;
     rename(&app, &lead, "Four").await;
@@ -276,7 +276,7 @@ async fn a_user_removed_from_an_audience_gets_lead_revoked_instead_of_the_change
     let lead = app.lead(json!({"title": "Roof", "custom": {"territory": "north"}})).await;
     let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
     assert_eq!(north.event("lead:created").await["lead"]["id"], lead["id"]);
-    // As if there were no such lead.
+    // Like an unknown lead.
     let answer = south.call("lead:subscribe", json!({"leadId": lead["id"]})).await;
     assert_eq!(answer["ok"], true, "{answer}");
     south.event("lead:subscribed").await;
@@ -287,7 +287,7 @@ async fn a_user_removed_from_an_audience_gets_lead_revoked_instead_of_the_change
     assert_eq!((&revoked["leadId"], &revoked["seq"]), (&lead["id"], &json!(2)));
     assert_eq!(revoked["lead"], Value::Null);
     assert_eq!(south.event("lead:updated").await["lead"]["id"], lead["id"]);
-    // What happens to it from now on is none of the first one's business, nor is its being lost again.
+    // Later events of it, including another revocation, are not for the first user.
     app.client(Role::Admin).patch(&path, json!({"title": "Barn"})).await.expect(reqwest::StatusCode::OK);
     south.event("lead:updated").await;
     north.expect_silence().await;

@@ -1,4 +1,4 @@
-//! What outlasts a connection, and what ends one: tokens, sessions, resuming, draining.
+//! Lifetime of connections: tokens, sessions, resume, draining.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     support::{PASSWORD, TestApp, http_client},
 };
 
-/// How soon a socket whose session ends has to be closed.
+/// Maximum time to close a socket whose session ended.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn address(app: &TestApp) -> String {
@@ -177,7 +177,7 @@ async fn only_a_good_token_of_the_same_user_replaces_a_sockets_token() {
         assert_eq!(socket.event("error").await["message"], message);
     }
 
-    // The socket goes over to the session of the new token: the end of the old one means nothing to it any more.
+    // The socket moves to the session of the new token: the end of the old one no longer affects it.
     let (first, second) = (login(&app, &user.email).await, login(&app, &user.email).await);
     let mut moving = connect(&app, Transport::WebSocket, text(&first, "accessToken")).await;
     let answer = moving.call("auth:refresh", json!({"token": second["accessToken"]})).await;
@@ -193,7 +193,7 @@ async fn only_a_good_token_of_the_same_user_replaces_a_sockets_token() {
     timeout(AT_ONCE, moving.closed()).await.expect("at once");
 }
 
-/// What a socket is told up to and with `sync:done`: the seqs of events, and the seq it ends with.
+/// Events of a socket up to `sync:done`: their seqs, and the seq of `sync:done`.
 async fn replayed(socket: &mut SocketClient) -> (Vec<u64>, Value) {
     let mut seqs = Vec::new();
     loop {
@@ -425,10 +425,10 @@ async fn a_clean_close_drops_subscriptions_and_a_lost_connection_keeps_them() {
         (vec![close(1001)], false),
         (vec![Message::text("1")], false),
         (vec![Message::text("41")], false),
-        // As python-socketio says goodbye.
+        // The way python-socketio closes.
         (vec![Message::text("41"), Message::text("1"), close(1000)], false),
         ([many("3"), vec![close(1001)]].concat(), false),
-        // As a stock client does that hears no ping: it comes back by itself.
+        // Like a stock client without pings, which reconnects.
         (vec![Message::Close(None)], true),
         (vec![close(1011)], true),
         (vec![close(3000)], true),
@@ -476,7 +476,7 @@ async fn a_polling_client_that_closes_its_session_leaves_no_subscriptions() {
     }
 }
 
-/// Has a client that polls follow a lead; where it polls.
+/// Subscribes a polling client to a lead; returns its polling URL.
 async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
     let http = http_client();
     let poll = async |path: &str| {
@@ -495,7 +495,7 @@ async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
     session
 }
 
-/// A stock client posts a Close packet also where one of its requests failed, and is about to come back.
+/// A stock client also posts a Close packet when one of its requests failed and it is about to reconnect.
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriptions_of_a_lost_polling_client_are_restored() {
     let app = TestApp::start().await;
@@ -503,11 +503,11 @@ async fn subscriptions_of_a_lost_polling_client_are_restored() {
     for (is_cut, goodbye, goes_on, is_lost) in [
         (true, Some("1"), false, true),
         (true, Some("1"), true, true),
-        // It could not even say so, and is back before the heartbeat misses it.
+        // It could not send a close packet, and is back before the ping timeout.
         (true, None, true, true),
-        // The page was left for another one.
+        // The page was navigated away.
         (true, None, false, false),
-        // A request that failed on its way here, of which nobody knows.
+        // A request that failed in transit, unknown to the server.
         (false, Some("1"), true, true),
         (false, Some("41\u{1e}1"), true, false),
     ] {
@@ -516,7 +516,7 @@ async fn subscriptions_of_a_lost_polling_client_are_restored() {
         let session = follow_by_polling(&app, &token, "lead-123").await;
         if is_cut {
             let failed = app.server.sockets().failed_sessions();
-            // A request that is gone before it was read never got here; so this one gets some time.
+            // A request aborted before it is read never arrives, so this one gets some time.
             for pause in (1..).map(|tries| Duration::from_millis(tries * 50)) {
                 let mut poll = TcpStream::connect(address(&app)).await.expect("connects");
                 poll.write_all(format!("GET {session} HTTP/1.1\r\nHost: leadwire\r\n\r\n").as_bytes())
@@ -564,14 +564,14 @@ async fn a_silent_socket_leaves_its_subscriptions_only_to_a_socket_after_its_pin
     for (has_successor, answers_once_more) in [(false, false), (true, false), (true, true)] {
         println!("successor: {has_successor}, answers once more: {answers_once_more}");
         let token = app.login(&app.user(Role::Viewer).email).await;
-        // As a page does that the browser keeps in its cache: it answers no ping, and closes nothing.
+        // Like a page in the back-forward cache: it answers no ping and closes nothing.
         let (mut silent, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
         while !silent.next().await.expect("a packet").expect("a frame").to_string().starts_with(r#"42["connected""#) {}
         silent.send(Message::text(r#"42["lead:subscribe",{"leadId":"lead-123"}]"#)).await.expect("sends");
         while !silent.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
         let successor = if has_successor { Some(connect(&app, Transport::WebSocket, &token).await) } else { None };
         if answers_once_more {
-            // The first ping, which came with the connection.
+            // The first ping, sent on connect.
             silent.send(Message::text("3")).await.expect("sends");
         }
         until_true("it is missed", || registry.clients() == usize::from(has_successor)).await;
@@ -589,7 +589,7 @@ async fn a_silent_socket_leaves_its_subscriptions_only_to_a_socket_after_its_pin
     }
 }
 
-/// The network is another one: the client is back before its old connection is missed.
+/// After a network change, the client is back before its old connection times out.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resume_before_the_ping_timeout_gets_subscriptions_and_missed_events_at_the_timeout() {
     let app = TestApp::with(|config| {

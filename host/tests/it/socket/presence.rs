@@ -1,4 +1,4 @@
-//! Who is online and who looks at a lead: who is told of whom, how soon, how often, and who is not.
+//! Presence: online users and viewers of leads, who gets the lists, how soon and how often.
 
 use std::{
     fs,
@@ -21,12 +21,12 @@ use crate::{
     support::{Client, TestApp},
 };
 
-/// Longer than any test takes: what happens in spite of it does not wait for it.
+/// Longer than any test takes: nothing that happens depends on it.
 const NEVER: Duration = Duration::from_secs(60 * 60);
-/// So short that nobody waits for it.
+/// Too short to wait for.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// A server whose grace and interval are these.
+/// A server with this grace period and interval.
 async fn server(grace: Duration, interval: Duration) -> TestApp {
     server_with(grace, interval, |_| {}).await
 }
@@ -51,18 +51,18 @@ async fn join(app: &TestApp, role: Role) -> SocketClient {
     connect(app, Transport::WebSocket, app.token(role)).await
 }
 
-/// In a login session of its own, whose earlier sockets left nothing behind.
+/// Connects in a new login session without lost subscriptions.
 async fn join_anew(app: &TestApp, transport: Transport, role: Role) -> SocketClient {
     connect(app, transport, &app.login(&app.user(role).email).await).await
 }
 
-/// What `lead:viewers` says when the first users of these roles look; their names are those of the roles.
+/// Payload of `lead:viewers` with the first users of these roles as viewers; they are named after their roles.
 fn viewers(app: &TestApp, lead: &str, roles: &[Role]) -> Value {
     let person = |role: &Role| json!({"id": app.user(*role).id, "name": app.user(*role).name});
     json!({"leadId": lead, "users": roles.iter().map(person).collect::<Vec<_>>(), "total": roles.len()})
 }
 
-/// The next `lead:viewers`, whatever else comes before it.
+/// The next `lead:viewers`, skipping other events.
 async fn told(client: &mut SocketClient) -> Value {
     loop {
         let (name, payload) = client.next().await;
@@ -72,13 +72,13 @@ async fn told(client: &mut SocketClient) -> Value {
     }
 }
 
-/// Subscribes, and takes the list that follows.
+/// Subscribes and takes the following list.
 async fn look(client: &mut SocketClient, lead: &str) -> Value {
     client.subscribe(lead).await;
     client.event("lead:viewers").await
 }
 
-/// Who is online, as one of them is answered.
+/// Online users according to `GET /api/presence`.
 async fn online(client: &Client) -> Vec<String> {
     let answer = client.get("/api/presence").await.expect(StatusCode::OK);
     let users = answer["users"].as_array().expect("users");
@@ -136,7 +136,7 @@ async fn a_user_with_several_sockets_is_listed_once() {
     assert_eq!(look(&mut admin, &lead).await, both);
     assert_eq!(look(&mut second, &lead).await, both);
     first.call("lead:unsubscribe", json!({"leadId": lead})).await;
-    // Whatever was said of the user who is there all along would come first.
+    // A list caused by the user who stays would arrive first.
     let mut viewer = join(&app, Role::Viewer).await;
     let three = viewers(&app, &lead, &[Role::Admin, Role::Sales, Role::Viewer]);
     assert_eq!(look(&mut viewer, &lead).await, three);
@@ -284,7 +284,7 @@ async fn users_who_may_not_see_a_lead_neither_get_its_viewers_nor_are_listed() {
         app.client(Role::Admin).get(&path).await.refused(404, "lead_not_found");
     }
 
-    // It comes into sight, and goes out of it.
+    // The lead becomes visible and is hidden again.
     let assign = async |owner: Value| {
         let path = format!("/api/leads/{lead}/assign");
         app.client(Role::Admin).post(&path, json!({"ownerId": owner})).await.expect(StatusCode::OK);
@@ -313,7 +313,7 @@ async fn deleted_and_unknown_leads_have_no_viewers_until_restored() {
     let restore = format!("{path}/restore");
     admin.post(&restore, json!({})).await.expect(StatusCode::OK);
     assert_eq!(told(&mut sales).await, viewers(&app, &lead, &[Role::Sales]));
-    // One that is hidden and one that never was are told apart by nobody.
+    // A hidden lead and an unknown one are indistinguishable.
     sales.subscribe("0190a8c1-7b4e-7c3a-9f11-3a5d0c6f2b10").await;
     sales.subscribe("lead-123").await;
     let mut viewer = join(&app, Role::Viewer).await;

@@ -1,4 +1,4 @@
-//! Who is told to fetch again, because events alone would not make a list right: after a change of plugins, of
+//! Clients that get `sync:reset`, because events alone would not make a list correct: after a change of plugins, of
 //! `[visibility]`, or of the user's own rights.
 
 use std::{
@@ -38,7 +38,7 @@ async fn connect(app: &TestApp, token: &str) -> SocketClient {
     SocketClient::connect(Transport::WebSocket, &address(app), token).await
 }
 
-/// Comes back from that seq, and is told whether events alone make up for what was missed.
+/// Resumes from that seq; returns true if events alone cover the gap.
 async fn resumes(app: &TestApp, token: &str, since: u64) -> bool {
     let auth = json!({"token": token, "since": since, "epoch": app.app().store().epoch()});
     let mut socket = SocketClient::try_connect(Transport::WebSocket, &address(app), auth).await.expect("connects");
@@ -90,20 +90,20 @@ async fn a_plugin_change_alone_resets_open_and_resuming_sockets() {
         assert_eq!(reset, json!({"seq": 2, "epoch": app.app().store().epoch()}));
         socket.expect_silence().await;
     }
-    // It was sent at a moment when what is fetched is shaped by the new set.
+    // When it is sent, reads are already shaped by the new set.
     let list = app.client(Role::Viewer).get("/api/leads").await.expect(StatusCode::OK);
     assert_eq!(list["items"][0].get("email"), None);
     assert!(!resumes(&app, app.token(Role::Viewer), 1).await);
     assert!(resumes(&app, app.token(Role::Viewer), 2).await);
 
-    // So do other settings of the same file, and that it is taken out of force.
+    // So do changed settings of the same file, and its removal.
     for (text, seq) in [("[config]\nother = 1\n", 3), ("enabled = false\n", 4)] {
         fs::write(app.dir.path().join("plugins/guard.toml"), text).expect("written");
         for socket in &mut sockets {
             assert_eq!(socket.event("sync:reset").await["seq"], seq);
         }
     }
-    // A socket that is reset goes on with what happens then.
+    // A socket that was reset continues with later events.
     app.lead(json!({"title": "Barn"})).await;
     for mut socket in sockets {
         assert_eq!(socket.event("lead:created").await["seq"], 5);
@@ -145,7 +145,7 @@ async fn only_a_changed_visibility_resets_resuming_clients_after_a_restart() {
     let app = app.restart_with(|config| config.visibility = narrow).await;
     assert!(resumes(&app, app.token(Role::Sales), 2).await);
     assert_eq!(head(&app), 2);
-    // Plugins that were put there meanwhile are a change as well.
+    // Plugins added in the meantime are a change as well.
     put(&app, "guard", &hiding("/lead/email"));
     let app = app.restart_with(|config| config.visibility = narrow).await;
     until_state(&app, "guard", PluginState::Active).await;
@@ -173,7 +173,7 @@ async fn a_role_change_resets_and_a_name_change_does_not() {
     bystander.expect_silence().await;
     assert!(!resumes(&app, &token, 2).await);
     assert!(resumes(&app, &token, 3).await);
-    // An open socket that asks for more than its rights reach back to is told the same.
+    // An open socket that requests events from before its last rights change gets the same.
     let epoch = app.app().store().epoch();
     let answer = moving.call("sync:since", json!({"seq": 2, "epoch": epoch})).await;
     assert_eq!(answer["recovered"], false, "{answer}");
@@ -200,7 +200,7 @@ async fn a_new_or_reactivated_account_cannot_resume_from_before() {
     let token = app.login(&user.email).await;
     assert!(!resumes(&app, &token, 2).await);
     assert!(resumes(&app, &token, head(&app)).await);
-    // That a session ended, or another's rights changed, is nothing to whoever comes back.
+    // An ended session, or changed rights of another user, do not affect a resume.
     let seen = head(&app);
     let login = json!({"email": user.email, "password": PASSWORD});
     let grant = app.anonymous().post("/api/auth/login", login).await.expect(StatusCode::OK);
@@ -210,10 +210,10 @@ async fn a_new_or_reactivated_account_cannot_resume_from_before() {
     assert!(head(&app) > seen && resumes(&app, &token, seen).await);
 }
 
-/// The number of a set, whether it resets clients, and what puts it in force.
+/// The number of a set, whether it resets clients, and its activation.
 type Announced = (u64, bool, Box<dyn FnOnce() + Send>);
 
-/// Numbers sets, and lets them take force when the test says so.
+/// Numbers sets and activates them when the test decides.
 #[derive(Default)]
 struct Slow {
     recorded: AtomicU64,
@@ -269,7 +269,7 @@ async fn a_plugin_set_activates_only_when_its_event_is_written_and_passed() {
     timeout(PATIENCE, changed.changed()).await.expect("in time").expect("the plugins are there");
     assert_eq!((loaded.generation(), loaded.status()[0].state), (generation, PluginState::Active));
 
-    // What is only told otherwise of the same plugins needs no line.
+    // A changed status of the same plugins needs no event.
     fs::write(plugins.join("broken.wasm"), "no component").expect("written");
     until_true("it is refused", || loaded.status().iter().any(|status| status.state == PluginState::Refused)).await;
     assert_eq!((loaded.generation(), archive.waiting.lock().len()), (generation, 0));
@@ -277,7 +277,7 @@ async fn a_plugin_set_activates_only_when_its_event_is_written_and_passed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_waiting_for_a_failing_plugin_is_reset_when_it_is_replaced() {
-    // A trial would show that it fails.
+    // A trial run would detect that it fails.
     let app = TestApp::with(|config| config.plugins.dry_run_events = 0).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let failing = Guest::new("guard").roles(["VIEWER"]).filtering("(unreachable)", Ok(vec![]));
@@ -329,7 +329,7 @@ async fn a_socket_lost_before_its_paced_reset_is_reset_on_resume() {
     }
     put(&app, "guard", &hiding("/lead/email"));
     until_true("the line is written", || head(&app) == 2).await;
-    // Newer than the line, and no reason to fetch the first lead anew.
+    // Newer than the reset event, but no reason to fetch the first lead again.
     let barn = app.lead(json!({"title": "Barn"})).await;
     assert_eq!(head(&app), 3);
 
@@ -362,7 +362,7 @@ async fn a_socket_lost_before_its_paced_reset_is_reset_on_resume() {
     }
     assert!(cut_before > 0, "nobody was cut in time");
 
-    // Who was reset goes on from the seq that it was told.
+    // A socket that was reset continues from the seq of the reset.
     let path = format!("/api/leads/{}", barn["id"].as_str().expect("an id"));
     app.client(Role::Admin).patch(&path, json!({"title": "Shed"})).await.expect(StatusCode::OK);
     for (mut socket, since) in stayed {

@@ -1,4 +1,4 @@
-//! How much of one plugin's may wait: what is beyond that is told, and nothing that is there is lost.
+//! Limits of pending and parked effects per plugin: excess is reported, and nothing stored is lost.
 
 use crate::effects::execution::*;
 
@@ -7,7 +7,7 @@ fn futile() -> (String, String) {
     ("activity:create".into(), "{\"leadId\":\"00000000-0000-0000-0000-000000000000\",\"type\":\"NOTE\"}".into())
 }
 
-/// A plugin that answers each new lead with these effects, within these limits.
+/// A plugin that returns these effects for each new lead, within these limits.
 async fn bounded(limits: &str, effects: Vec<(String, String)>) -> TestApp {
     let app = TestApp::with(|config| {
         quick(config);
@@ -69,7 +69,7 @@ async fn a_blocked_plugin_continues_after_parked_effects_are_deleted() {
     }
     settled(&app, "helper").await;
     let left = parked(&app, "helper").await;
-    // It may have been asked between the two, and then the question is parked.
+    // It may have been called between the two, and then the event is parked.
     assert!(
         !left.is_empty() && left.iter().all(|item| item["occasion"].as_str().is_some_and(|it| it.ends_with(":2"))),
         "{left:#?}"

@@ -1,4 +1,4 @@
-//! A database that was copied, brought back or moved gets another epoch; one that was only started again does not.
+//! A database that was copied, restored or moved gets a new epoch; a plain restart does not change it.
 
 use std::{fs, io::Write, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     socket_client::{SocketClient, Transport},
 };
 
-/// Serves for a moment; the epoch then.
+/// Serves for a moment; returns the epoch.
 async fn served_epoch(home: &Path, flags: &[&str]) -> String {
     let mut server = Process::serve_with(home, flags);
     let epoch = epoch(&database(home)).await;
@@ -18,7 +18,7 @@ async fn served_epoch(home: &Path, flags: &[&str]) -> String {
     epoch
 }
 
-/// Writes into a file that is there, as `cp` does.
+/// Writes into an existing file, like `cp`.
 fn overwrite(file: &Path, with: &Path) {
     let bytes = fs::read(with).expect("a file");
     fs::File::create(file).and_then(|mut file| file.write_all(&bytes)).expect("written over");
@@ -41,7 +41,7 @@ async fn a_log_keeps_its_epoch_across_restarts_and_kills() {
         for number in 0..5 {
             admin.lead(&server, &format!("Lead {number} of {round}")).await;
         }
-        // Right after an answer: nothing that is noted now and then is up to date.
+        // Right after an answer: periodically written notes are not up to date.
         if round % 4 == 3 {
             server.end();
         } else {
@@ -67,7 +67,7 @@ async fn a_copy_restored_in_place_after_a_kill_gets_a_new_epoch() {
     for suffix in ["-wal", "-shm"] {
         fs::remove_file(home.path().join(format!("leadwire.db{suffix}"))).expect("a file");
     }
-    // The same file, so that there is nothing but the note to tell them apart.
+    // The same file, so that only the note distinguishes them.
     overwrite(&database(home.path()), &copy);
     let renewed = served_epoch(home.path(), &[]).await;
     assert_ne!(renewed, served);
@@ -107,7 +107,7 @@ async fn a_copy_of_database_and_data_directory_gets_a_new_epoch_and_the_original
     assert_ne!(copied, served);
     assert_eq!(served_epoch(home.path(), &[]).await, served);
 
-    // What was written elsewhere comes back, under its own name or another, never under the one of the original.
+    // A database written elsewhere returns under its own or a new epoch, never under that of the original.
     overwrite(&database(home.path()), &database(elsewhere.path()));
     let back = served_epoch(home.path(), &[]).await;
     assert!(back != served && back != copied, "{back}");
@@ -122,7 +122,7 @@ async fn a_copy_written_by_a_command_is_not_mistaken_for_the_original() {
     back_up(&database(home.path()), &database(elsewhere.path())).await;
     admin.lead(&server, "Not in the copy").await;
     server.end();
-    // Each appends a line, until the copy is further than the original was.
+    // Each appends an event, until the copy is ahead of the original.
     for role in ["manager", "sales", "viewer"] {
         let email = format!("{role}@example.com");
         assert!(run(elsewhere.path(), &["user", "deactivate", "--email", &email]).status.success());

@@ -1,4 +1,4 @@
-//! The file goes away, or another comes, while a server runs.
+//! The database file is deleted or replaced while a server runs.
 
 use std::{fs, io::Write, path::Path};
 
@@ -12,10 +12,10 @@ use crate::{
     support,
 };
 
-/// Far more than a second goes by on a machine that is busy with other tests.
+/// Generous, because other tests may keep the machine busy.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Waits until the server says that it is not ready, and why.
+/// Waits until the server reports that it is not ready, with this reason.
 async fn until_unready(server: &Process) -> serde_json::Value {
     let end = Instant::now() + SOON;
     loop {
@@ -48,7 +48,7 @@ async fn a_deleted_database_accepts_no_writes_and_its_content_is_saved() {
     let admin = Admin::of(&server).await;
     let lead = admin.lead(&server, "Kept").await;
     delete_database(home.path());
-    // At once, not when somebody looks.
+    // At once, not only on the next request.
     assert_displaced(&server, &admin, "leadwire.db was deleted or moved while it was open").await;
     until_true("what was saved", || server.log().contains("is saved in")).await;
     let saved = saved(home.path()).expect("what was saved");
@@ -78,7 +78,7 @@ async fn a_replaced_database_is_displaced_until_a_restart() {
         .and_then(|()| fs::rename(&copy, database(home.path())))
         .expect("replaced");
     assert_displaced(&server, &admin, "leadwire.db was replaced by another file while it was open").await;
-    // Nobody knows what was done to it meanwhile.
+    // The file may have been changed in the meantime.
     fs::rename(&aside, database(home.path())).expect("put back");
     assert_displaced(&server, &admin, "leadwire.db was replaced by another file while it was open").await;
 }
@@ -158,7 +158,7 @@ async fn a_server_refuses_an_empty_or_another_database_without_new_database() {
     let mut server = Process::serve_with(home.path(), &["--database", "other.db", "--new-database"]);
     Admin::of(&server).await.lead(&server, "In the other one").await;
     server.end();
-    // From now on the data directory belongs to that one.
+    // From now on the data directory belongs to that database.
     Process::serve_with(home.path(), &["--database", "other.db"]).end();
     let refusal = failure(&run(home.path(), &["serve", "--listen", "127.0.0.1:0"]));
     assert!(refusal.contains("is another one"), "{refusal}");

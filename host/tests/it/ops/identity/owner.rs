@@ -1,4 +1,4 @@
-//! Who may read what the server keeps.
+//! Permissions of the server's files.
 
 use std::{
     fs::{self, Permissions},

@@ -1,4 +1,4 @@
-//! One process at a time: a second server is refused, and a command does what is safe beside one.
+//! One server at a time: a second one is refused, and commands do only what is safe while one runs.
 
 use std::{fs, io::Write, os::unix::fs::symlink, process::Stdio};
 
@@ -34,7 +34,7 @@ async fn a_second_server_on_shared_files_is_refused_with_the_pid_of_the_first() 
     }
     assert!(!home.path().join("other.db").exists());
     server.kill();
-    // However it ended, nothing has to be cleared away.
+    // After any kind of exit, no cleanup is needed.
     Process::serve(home.path()).end();
 }
 

@@ -1,8 +1,8 @@
-//! Filters that are asked in one text: the same hook, whatever its form.
+//! Filters called with one text (`filter-lines`): the same hook in another form.
 
 use crate::plugin::hooks::*;
 
-/// The lines that a plugin of these fields was asked about a role, which it shows in place of the title.
+/// The lines that a plugin with these fields got for a role; it returns them as the title.
 fn asked(fields: &[&str], roles: &[Role]) -> Vec<String> {
     let [first, second] = [fields[0], fields[1]];
     let names: Vec<&'static str> = roles.iter().map(|role| role.as_str()).collect();

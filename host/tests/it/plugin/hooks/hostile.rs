@@ -1,5 +1,5 @@
-//! Components that do harm, or say what no component may: each kind, in each hook. What a fault means is written down
-//! for each hook; a plugin beside notices nothing.
+//! Harmful components and invalid answers: each kind in each hook. The effect of a fault is defined per hook; other
+//! plugins are unaffected.
 
 use leadwire::plugin::{Breaker, Occasion, ProposedCommand, Ruling as Ruled};
 
@@ -8,14 +8,14 @@ use crate::{
     plugin::hooks::*,
 };
 
-/// A hook, a plugin that has it and goes wrong there, and what its faults mean.
+/// A hook, a plugin that fails in it, and the effect of its faults.
 struct Hook {
     name: &'static str,
     /// The plugin `bad` whose hook runs this code first.
     guest: fn(code: &str) -> Guest,
-    /// Asks, and tells what whoever asked was told: `Ok` where they go on as if the plugin were not there.
+    /// Calls the hook and returns the result for the caller: `Ok` if the caller continues without the plugin.
     ask: fn(&Yard) -> Result<(), String>,
-    /// Whether the one who asks goes on without it.
+    /// True if the caller continues without it.
     is_open: bool,
 }
 
@@ -89,7 +89,7 @@ fn shape_for_viewer(yard: &Yard) -> Result<(), String> {
     }
 }
 
-/// A guard beside the plugin that goes wrong: whatever that one does, the guard's secrets stay secret.
+/// A guard beside the failing plugin: its hidden fields stay hidden.
 fn beside(bad: &Guest, settings: &str) -> Yard {
     let guard = Guest::new("guard")
         .roles(["SALES"])
@@ -119,7 +119,7 @@ fn error_at(start: i64, length: i64) -> String {
     )
 }
 
-/// Every code that a hook may run to no good end, with a part of what the operator is told.
+/// Harmful code, with a part of the error that the operator sees.
 fn harms() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("spins", SPIN.into(), "ran past its deadline of 10 ms"),
@@ -198,7 +198,7 @@ fn a_harmful_filter_by_line_withholds() {
 #[test]
 fn a_trap_on_the_thousandth_call_fails_only_that_call() {
     for hook in &HOOKS {
-        // `init` and what is asked once after it are counted as well, three calls at most.
+        // `init` and the calls made once after it count as well, at most three.
         let code = "(if (i32.eq (global.get $calls) (i32.const 1000)) (then unreachable))";
         let yard = beside(&(hook.guest)(code), "");
         let failed = (1..=1200).filter(|_| (hook.ask)(&yard).is_err()).count();
@@ -248,7 +248,7 @@ fn an_open_breaker_skips_calls_until_its_rest_ends_and_then_allows_one() {
 
 #[test]
 fn an_out_of_bounds_allocation_is_detected_when_arguments_are_passed() {
-    // `init` still gets its settings; from then on every place for an argument is none.
+    // `init` still gets its settings; from then on every allocation is invalid.
     let lie = "(if (i32.gt_u (global.get $calls) (i32.const 0)) (then (return (i32.const -8))))";
     for hook in &HOOKS {
         let yard = beside(&(hook.guest)("").reallocating(lie), "");
@@ -259,7 +259,7 @@ fn an_out_of_bounds_allocation_is_detected_when_arguments_are_passed() {
     }
 }
 
-/// Stands for bytes that are no UTF-8 in what a guest answers.
+/// Placeholder for invalid UTF-8 in an answer of a guest.
 const TORN: &str = "\u{ffff}";
 
 #[test]
