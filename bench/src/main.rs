@@ -3,7 +3,7 @@
 //! `leadwire-bench FOLDER` takes the folder with the built plugins of `guests/`; `cargo xtask bench` creates it.
 
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
-#![expect(unreachable_pub, reason = "a program has no outside")]
+#![expect(unreachable_pub, reason = "a program has no public API")]
 
 mod calls;
 mod measure;

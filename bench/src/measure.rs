@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Rounds before anything counts: code is paged in, and instances are created.
+/// Warm-up rounds: code is paged in, and instances are created.
 const WARM_UP: usize = if cfg!(debug_assertions) { 1 } else { 20 };
 
 /// Case to measure.

@@ -1,7 +1,7 @@
-//! The same hooks as the plugins', compiled into the server: the native baseline without a guest boundary.
+//! The hooks of the plugins, compiled natively: the baseline without a guest boundary.
 //!
 //! Values are taken at their declared paths and passed unchanged. The answers are applied as the host applies them:
-//! equal edits once, and nothing is copied that nobody edits.
+//! equal edits once, and no copies without edits.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Cost of replacing a plugin: the time until it is in force, and the effect on concurrent calls.
+//! Cost of replacing a plugin: the time until it is active, and the effect on concurrent calls.
 
 use std::{
     fs,
@@ -81,7 +81,7 @@ fn ask(plugins: &Plugins, done: &AtomicBool) -> Vec<Duration> {
     times
 }
 
-/// Time from writing a file until it is in force.
+/// Time from writing a file until it is active.
 fn swap(plugins: &Plugins, target: &Path, bytes: &[u8]) -> Result<Duration> {
     let before = plugins.generation();
     // Written atomically, like `leadwire plugin build` does.
@@ -98,7 +98,7 @@ fn swap(plugins: &Plugins, target: &Path, bytes: &[u8]) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// The same component as a different file: with a custom section that has no meaning.
+/// The same component as a different file: with a meaningless custom section.
 fn with_section(component: &[u8]) -> Vec<u8> {
     [component, &[0, 2, 1, b'x']].concat()
 }

@@ -44,7 +44,7 @@ pub enum Error {
     WrongPassword,
     #[error("too many attempts")]
     TooManyAttempts { retry_after: Duration },
-    #[error("too many passwords are being tried")]
+    #[error("too many sign-in attempts at the moment")]
     Overloaded { retry_after: Duration },
     #[error(transparent)]
     Store(#[from] store::Error),

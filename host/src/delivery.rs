@@ -181,7 +181,7 @@ impl<P: Publisher> Delivery<P> {
                 }
             }
             tokio::select! {
-                changed = appended.changed() => changed.expect("the store is ours"),
+                changed = appended.changed() => changed.expect("self holds the store"),
                 // A failure shows in the next read of the log.
                 () = sleep(POLL) => drop(self.store.refresh().await),
             }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_session_and_a_changed_user_change_rights() {
+    fn session_end_and_user_update_events_change_rights() {
         let id = "018f3f3e-0000-7000-8000-000000000001";
         let user = json!({"id": id, "email": "a@b.example", "name": "A", "role": "VIEWER", "active": true,
             "createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-01T00:00:00.000Z"});

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_regular_file_is_named_and_never_waited_for() {
+    fn a_special_file_is_refused_by_kind_without_blocking() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name);
         mkfifoat(CWD, path("fifo"), Mode::RWXU).expect("made");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_up_to_the_bound_also_through_a_link() {
+    fn a_file_is_read_up_to_the_limit_also_through_a_symlink() {
         let dir = tempfile::tempdir().expect("a folder");
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         fs::write(&file, "ten bytes!").expect("written");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+    fn a_file_is_replaced_atomically_without_leftovers() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("a.wasm");
         replace(&file, b"one", FileAccess::Inherited).expect("written");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_leaves_is_known_by_its_name() {
+    fn leftovers_of_a_killed_process_are_recognized_by_name() {
         let dir = tempfile::tempdir().expect("a folder");
         let part = write_aside(&dir.path().join("a.wasm"), b"half", FileAccess::Owner).expect("written");
         let name = part.path().file_name().and_then(|name| name.to_str()).expect("a name");

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stays_on_one_line_whatever_is_in_its_message_fields_and_span() {
+    fn a_log_event_stays_on_one_line_for_any_message_field_and_span() {
         let written = Written::default();
         let into = written.clone();
         let subscriber = fmt::fmt().with_writer(move || into.clone()).with_ansi(false).fmt_fields(OneLine).finish();

@@ -545,7 +545,7 @@ fn write_state(state: &impl Serialize) -> Result<String, String> {
 
 pub(crate) fn read_state<T: DeserializeOwned + Default>(kept: Option<&str>) -> Result<T, String> {
     let Some(text) = kept else { return Ok(T::default()) };
-    serde_json::from_str(text).map_err(|error| format!("the state that was kept is something else: {error}"))
+    serde_json::from_str(text).map_err(|error| format!("the kept state has another type: {error}"))
 }
 
 #[cfg(test)]
@@ -553,17 +553,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_comes_back_and_nothing_is_the_default() {
+    fn kept_state_is_returned_and_defaults_to_empty() {
         let occasion = Occasion::new("1", None, Timestamp::from_millis(0), Event::from_fields("lead:created", []));
         assert_eq!(occasion.state::<Vec<u8>>(), Ok(vec![]));
         let (_, kept) = Outcome::nothing().keep(&[1, 2]).expect("JSON").into_parts();
         let occasion = occasion.with_kept(kept);
         assert_eq!(occasion.state::<Vec<u8>>(), Ok(vec![1, 2]));
-        assert!(occasion.state::<String>().expect_err("a list").contains("something else"));
+        assert!(occasion.state::<String>().expect_err("a list").contains("another type"));
     }
 
     #[test]
-    fn an_effect_that_cannot_be_is_known_before() {
+    fn an_invalid_effect_is_detected_before_the_host_sees_it() {
         let at = Timestamp::from_millis(0);
         let bad: [(Effect, &str); 6] = [
             (Effect::notify("", "waits", "lead-1"), "notify has an empty userId"),

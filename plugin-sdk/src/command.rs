@@ -324,14 +324,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amendment_never_leaves_the_input() {
+    fn an_amendment_stays_below_the_input() {
         let amendment = Amendment::new().set("a/b", 1).set("", 2).remove("seq").remove("/../context");
         assert!(amendment.edits().iter().all(|edit| edit.pointer().starts_with("/input/")), "{amendment:?}");
         assert_eq!(amendment.edits()[0].pointer(), "/input/a~1b");
     }
 
     #[test]
-    fn an_amendment_that_the_host_would_not_take_is_known_before() {
+    fn an_invalid_amendment_is_detected_before_the_host_sees_it() {
         let refused = |amendment: Amendment| Ruling::from(amendment).check().expect_err("refused");
         assert!(refused(Amendment::new().set("", 1)).contains("without a name"));
         assert!(refused(Amendment::new().remove("/")).contains("without a name"));
@@ -345,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn after_an_activitys_command_comes_what_its_activity_has() {
+    fn after_reads_the_activity_of_an_activity_command() {
         let fields = [("/context/activity/body", json!("old")), ("/context/lead/body", json!("not this"))];
         let command = Command::from_fields("activity:update", "u", "SALES", fields);
         assert_eq!(command.after("body"), Some(&json!("old")));
     }
 
     #[test]
-    fn a_refusal_that_the_host_would_not_take_is_known_before() {
+    fn an_invalid_refusal_is_detected_before_the_host_sees_it() {
         for code in ["", "Email", "e-mail", "1st", "with space", &"a".repeat(65)] {
             assert!(Refusal::new(code, "no").check().is_err(), "{code}");
         }

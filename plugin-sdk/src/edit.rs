@@ -214,7 +214,7 @@ impl Verdict {
             None => Ok(()),
             Some(user) => {
                 let shown: String = user.chars().take(60).collect();
-                Err(format!("an audience names {shown:?}: write the id of a user, such as /lead/owner/id has it"))
+                Err(format!("an audience contains {shown:?}: expected a user id, such as the value of /lead/owner/id"))
             }
         }
     }
@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_audience_takes_ids_of_users_alone() {
+    fn an_audience_accepts_only_user_ids() {
         let id = "01980000-0000-7000-8000-0000000000AA";
         assert_eq!(Verdict::only([id, "01980000000070008000000000000000"]).check(), Ok(()));
         assert_eq!(Verdict::only(Vec::<String>::new()).check(), Ok(()), "that is nobody");
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_as_good_as_its_edits() {
+    fn a_verdict_with_an_invalid_edit_is_invalid() {
         let verdict = Verdict::nobody("no").remove("/lead/phone").set("/epoch", 1);
         assert_eq!(verdict.check(), Err("/epoch is written by the server alone".into()));
         let verdict = Verdict::everyone().mask("/lead/phone", "x".repeat(MAX_TEXT + 1));

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_declared_field_is_found_from_above_and_from_below() {
+    fn a_declared_field_is_found_by_parent_and_child_pointers() {
         let event = Event::from_fields("lead:read", [("/lead/a~1b/c", json!({"d": 1})), ("/lead/e", json!(2))]);
         assert_eq!(event.get("/lead/a~1b/c/d"), Some(&json!(1)));
         assert_eq!(event.get("/lead"), Some(&json!({"a/b": {"c": {"d": 1}}, "e": 2})));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_the_same_whether_it_is_found_as_it_came_or_in_the_tree() {
+    fn direct_and_tree_lookups_of_a_field_agree() {
         let fields = [
             ("/lead/email", json!("x")),
             ("/lead/owner", json!({"id": "u", "teams": ["a", {"b": 1}]})),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_overlaps_another_does_not_lose_it() {
+    fn overlapping_fields_are_merged() {
         let fields =
             [("/lead", json!({"id": "1", "tags": ["a"]})), ("/lead/email", json!("x")), ("/lead/tags/0", json!("b"))];
         let event = Event::from_fields("lead:read", fields);

@@ -85,7 +85,7 @@ impl<P: Exported> lifecycle::Guest for Hooks<P> {
 
     fn init(config: String) -> Result<(), String> {
         report_panics();
-        let config = serde_json::from_str(&config).map_err(|error| format!("config is no JSON: {error}"))?;
+        let config = serde_json::from_str(&config).map_err(|error| format!("config is not JSON: {error}"))?;
         let plugin = P::init(from_config(config)?)?;
         let fields = P::manifest().fields.into_iter().map(|pointer| &*pointer.leak()).collect();
         P::slot().replace(Some(Ready { plugin, fields }));
@@ -154,7 +154,7 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
 
     fn after(occasion: after::Occasion) -> Result<after::Outcome, String> {
         let after::Occasion { id, seq, at, event, state } = occasion;
-        let at = Timestamp::parse(&at).ok_or_else(|| format!("the host gave no time: {at:?}"))?;
+        let at = Timestamp::parse(&at).ok_or_else(|| format!("the host passed an invalid time: {at:?}"))?;
         // Seqs are whole, and far below the numbers that an `f64` cannot represent exactly.
         let occasion = Occasion::new(id, seq.map(|seq| seq as u64), at, view(event)?).with_kept(state);
         let outcome = with(|plugin: &P| match occasion.event().name() {
@@ -170,14 +170,14 @@ impl<P: Exported + After> after::Guest for Hooks<P> {
 fn asked<'q>(question: &'q str, payload: Option<&str>, fields: &[&'static str]) -> Result<(Event, &'q str), String> {
     let mut lines = question;
     let (Some(name), Some(roles)) = (next(&mut lines, b'\n'), next(&mut lines, b'\n')) else {
-        return Err("the host asked about no event, or about no role".into());
+        return Err("the host passed no event or no role".into());
     };
     let mut values = Vec::with_capacity(fields.len());
     for pointer in fields {
         match next(&mut lines, b'\n') {
             Some("") => {}
             Some(json) => values.push((Cow::Borrowed(*pointer), parse(pointer, json)?)),
-            None => return Err(format!("the host gave no line for {pointer}")),
+            None => return Err(format!("the host passed no line for {pointer}")),
         }
     }
     let payload = payload.map(|json| parse("the payload", json)).transpose()?;
@@ -214,7 +214,7 @@ fn values(fields: Vec<types::Field>) -> Result<Fields, String> {
 }
 
 fn parse(what: &str, json: &str) -> Result<Value, String> {
-    serde_json::from_str(json).map_err(|error| format!("the host gave no JSON for {what}: {error}"))
+    serde_json::from_str(json).map_err(|error| format!("the host passed invalid JSON for {what}: {error}"))
 }
 
 #[cfg(test)]
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_would_refuse_is_an_error_that_says_what_to_write() {
+    fn an_answer_that_the_host_would_refuse_is_an_error_with_a_hint() {
         <Asked as lifecycle::Guest>::init("{}".into()).expect("takes no settings");
         let message = "the JSON Pointer \"lead/phone\" must start with \"/\": write \"/lead/phone\"";
 

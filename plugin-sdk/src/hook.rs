@@ -36,7 +36,7 @@ use crate::{Command, Decision, Edit, Event, Hides, Occasion, Outcome, Reminder, 
 /// # let _ = |plugin: BigDeals| plugin.threshold;
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no plugin",
+    message = "`{Self}` is not a plugin",
     label = "this needs `impl Plugin for {Self}`",
     note = "write `impl Plugin for {Self} {{ type Config = NoConfig; fn manifest() -> Manifest {{ … }} fn init(_: NoConfig) -> Result<Self, String> {{ … }} }}`"
 )]

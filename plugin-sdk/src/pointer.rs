@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pointer_that_the_host_would_refuse_is_told_with_what_to_write() {
+    fn a_pointer_that_the_host_would_refuse_is_an_error_with_a_hint() {
         for (pointer, expected) in [
             ("", "\"\" leads to the whole payload: write where in it"),
             ("lead/phone", "\"lead/phone\" must start with \"/\": write \"/lead/phone\""),

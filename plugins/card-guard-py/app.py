@@ -1,6 +1,6 @@
-"""Keeps payment card numbers out of the database: masks them in what users write, or refuses it.
+"""Keeps payment card numbers out of the database: masks them in the text of commands, or refuses the command.
 
-What the host asks is answered by the two classes below; `cards` does the work, and `faults` tells of exceptions.
+The two classes below implement the hooks; `cards` finds the numbers, and `faults` reports exceptions.
 """
 
 import json
@@ -15,7 +15,7 @@ from wit_world.imports.types import Edit_Set, Setting
 
 faults.log_them()
 
-# Where users write at length.
+# Fields with free text.
 FIELDS = ["body", "description", "title"]
 ACTIONS = ["mask", "refuse"]
 
@@ -38,9 +38,9 @@ class Lifecycle(exports.Lifecycle):
         settings = json.loads(config)
         action = settings.pop("action", "mask")
         for key in settings:
-            raise Err(f"config.{key}: there is no such setting; expected action")
+            raise Err(f"config.{key}: unknown setting; expected action")
         if action not in ACTIONS:
-            raise Err(f"config.action: {json.dumps(action)} is none of {', '.join(ACTIONS)}")
+            raise Err(f"config.action: {json.dumps(action)} is not one of {', '.join(ACTIONS)}")
 
 
 class Before(exports.Before):
@@ -55,6 +55,6 @@ class Before(exports.Before):
                 continue
             if action == "refuse":
                 name = field.pointer.removeprefix("/input/")
-                return Ruling_Refuse(Refusal("card_number", f"{name} must not hold a payment card number", name))
+                return Ruling_Refuse(Refusal("card_number", f"{name} must not contain a payment card number", name))
             edits.append(Edit_Set(Setting(field.pointer, json.dumps(masked(text)))))
         return Ruling_Amend(edits) if edits else Ruling_Accept()

@@ -2,12 +2,12 @@
 
 import re
 
-# Thirteen to nineteen digits, with at most one space or hyphen between two of them, and no digit right before or after.
+# 13 to 19 digits with at most one space or hyphen between two of them, and no digit directly before or after.
 CANDIDATE = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
 
 
 def masked(text: str) -> str:
-    """The text with each card number reduced to its last four digits."""
+    """Returns the text with each card number reduced to its last four digits."""
     return CANDIDATE.sub(lambda found: _mask(found.group()), text)
 
 
@@ -19,7 +19,7 @@ def _mask(number: str) -> str:
 
 
 def _adds_up(digits: list[int]) -> bool:
-    """Whether the check digit is right (the Luhn algorithm): order and phone numbers rarely pass."""
+    """Returns true if the check digit is valid (Luhn algorithm): order and phone numbers rarely pass."""
     if len(set(digits)) == 1:
         return False
     doubled = [digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2]]

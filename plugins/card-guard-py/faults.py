@@ -1,4 +1,4 @@
-"""Tells the server's log of exceptions that nobody caught.
+"""Writes uncaught exceptions to the server's log.
 
 Without this an exception ends the call and the log says no more than `unreachable`: the built plugin has no standard
 streams to print to. The last error logged in a call is what the host shows as the reason of its failure.
@@ -16,7 +16,7 @@ def log_them() -> None:
 
 
 def _log(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    # Not with the module `traceback`, which would open source files to quote from.
+    # Not with the module `traceback`, which would open source files to quote them.
     places = []
     while traceback:
         code = traceback.tb_frame.f_code

@@ -1,6 +1,6 @@
-// Leaves of an e-mail address what tells two customers apart: `bob@miller.example` becomes `b***@miller.example`.
+// Masks e-mail addresses except the first letter and the domain: `bob@miller.example` becomes `b***@miller.example`.
 //
-// It imports nothing of the host, so that Node.js can load it as it is, for its tests.
+// It imports nothing from the host, so that Node.js can load it unchanged for its tests.
 
 const EMAIL = "/lead/email";
 const ROLES = ["ADMIN", "MANAGER", "SALES", "VIEWER"];
@@ -13,7 +13,7 @@ export const lifecycle = {
     return {
       name: "mask-email-js",
       version: "0.1.0",
-      // `*` includes the answers to reads: an address hidden in an event must not show in a list.
+      // `*` includes reads: an address hidden in an event must not appear in a list.
       events: ["*"],
       roles: [],
       fields: [EMAIL],
@@ -21,18 +21,18 @@ export const lifecycle = {
     };
   },
 
-  // What is thrown here refuses the settings; the text is for the operator who wrote them.
+  // An exception here refuses the settings; its text is for the operator.
   init(text) {
     const { roles = ["VIEWER"], ...unknown } = JSON.parse(text);
     for (const key of Object.keys(unknown)) {
-      throw `config.${key}: there is no such setting; expected roles`;
+      throw `config.${key}: unknown setting; expected roles`;
     }
     if (!Array.isArray(roles)) {
       throw "config.roles: expected a list of roles";
     }
     for (const [at, role] of roles.entries()) {
       if (!ROLES.includes(role)) {
-        throw `config.roles[${at}]: there is no role ${JSON.stringify(role)}; expected one of ${ROLES.join(", ")}`;
+        throw `config.roles[${at}]: unknown role ${JSON.stringify(role)}; expected one of ${ROLES.join(", ")}`;
       }
     }
     masked = roles;

@@ -11,13 +11,13 @@ test("a mask keeps the first letter and the domain", () => {
   assert.equal(mask("😀@miller.example"), "😀***@miller.example");
 });
 
-test("nothing is left of what is no address", () => {
+test("a text that is not an address is masked completely", () => {
   for (const text of ["", "bob", "@miller.example"]) {
     assert.equal(mask(text), "***");
   }
 });
 
-test("only the configured roles see the mask, and each role asked gets a verdict", () => {
+test("only the configured roles see the mask, and each role gets a verdict", () => {
   lifecycle.init('{"roles": ["SALES", "VIEWER"]}');
   const verdicts = filter.filter(event("bob@miller.example"), ["ADMIN", "VIEWER"]);
   const masking = { tag: "mask", val: { pointer: "/lead/email", text: "b***@miller.example" } };
@@ -34,8 +34,8 @@ test("a lead without an address needs no edit", () => {
   assert.deepEqual(filter.filter({ name: "lead:deleted", fields: [] }, ["VIEWER"])[0].edits, []);
 });
 
-test("settings that cannot be are refused by name", () => {
-  assert.throws(() => lifecycle.init('{"roles": ["VIEWR"]}'), (text) => text.startsWith('config.roles[0]: there is no role "VIEWR"'));
+test("invalid settings are refused by name", () => {
+  assert.throws(() => lifecycle.init('{"roles": ["VIEWR"]}'), (text) => text.startsWith('config.roles[0]: unknown role "VIEWR"'));
   assert.throws(() => lifecycle.init('{"roles": "VIEWER"}'), (text) => text.startsWith("config.roles: expected a list"));
-  assert.throws(() => lifecycle.init('{"role": []}'), (text) => text.startsWith("config.role: there is no such setting"));
+  assert.throws(() => lifecycle.init('{"role": []}'), (text) => text.startsWith("config.role: unknown setting"));
 });

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_without_a_candidate_is_not_there() {
+    fn a_package_without_a_candidate_is_unavailable() {
         assert_eq!(candidate("rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1\n"), Some("1.96.0+dfsg1-1"));
         assert_eq!(candidate("rustc-web:\n  Installed: (none)\n  Candidate: (none)\n"), None);
         assert_eq!(upstream("1.96.0+dfsg1-1~deb12u2"), "1.96.0");

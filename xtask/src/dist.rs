@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_tests_and_build_scripts_need_is_not_linked() {
+    fn dev_and_build_dependencies_are_not_linked() {
         let node = json!({"id": "a", "deps": [
             {"pkg": "linked", "dep_kinds": [{"kind": null}]},
             {"pkg": "tested", "dep_kinds": [{"kind": "dev"}]},

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directive_is_for_the_next_fence() {
+    fn a_directive_applies_to_the_next_fence() {
         let page = "<!-- docs-test: background until \"up\" -->\n```sh\nserve\n```\n\n1. Do\n   ```sh\n   see\n   ```\n<!-- docs-test: background saw \"it\" -->\n";
         assert_eq!(
             acts(page).expect("a good page"),

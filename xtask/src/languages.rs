@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plugin_is_made_of_includes_the_interface_and_not_what_tools_leave_behind() {
+    fn plugin_sources_include_the_interface_and_no_build_artifacts() {
         let workspace = Workspace::find().expect("a workspace");
         for source in SOURCES.into_iter().chain(MEASURED) {
             let files = files(&workspace.root.join(source.folder)).expect("files");

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_runner_is_understood() {
+    fn node_test_runner_output_is_parsed() {
         let outcome = read(
             "✔ connects (12.1ms)\n﹣ in a browser (0.1ms) # no chromium\n\
              ℹ tests 6\nℹ suites 0\nℹ pass 3\nℹ fail 1\nℹ cancelled 1\nℹ skipped 1\nℹ todo 0\nℹ duration_ms 73.2\n",

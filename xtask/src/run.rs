@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_behind_the_profile_and_two_dashes_is_for_the_server() {
+    fn arguments_after_the_profile_and_two_dashes_go_to_the_server() {
         let parsed = |args: &[&str]| {
             let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
             let (profile, flags) = parse(&args);

@@ -1,4 +1,4 @@
-// What `guests/filter` does, in JavaScript.
+// `guests/filter` in JavaScript.
 
 export const lifecycle = {
   describe: () => ({

@@ -1,4 +1,4 @@
-"""What `guests/filter` does, in Python."""
+"""`guests/filter` in Python."""
 
 import json
 

@@ -1,5 +1,5 @@
-// What `guests/enrich`, `guests/guard` and `guests/follow` do, in JavaScript. A field that one hook declares is not there
-// for the others, so that each is handed what its guest in Rust is.
+// `guests/enrich`, `guests/guard` and `guests/follow` in JavaScript. Each hook declares its own fields, so that it gets the
+// same input as its guest in Rust.
 
 export const lifecycle = {
   describe: () => ({

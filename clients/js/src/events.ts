@@ -1,4 +1,4 @@
-/** What the server sends. A plugin may hide members from a role or add its own: any but the ids can be missing. */
+/** Payloads that the server sends. A plugin may hide fields from a role or add its own: all except ids can be missing. */
 
 export type Role = 'ADMIN' | 'MANAGER' | 'SALES' | 'VIEWER';
 
@@ -11,7 +11,7 @@ export interface Person {
   email?: string;
 }
 
-/** Who caused an event; `PLUGIN` where a plugin did. */
+/** User who caused an event, or a plugin (role `PLUGIN`). */
 export interface Actor {
   id: string;
   email: string;
@@ -35,7 +35,7 @@ export interface Lead {
   createdBy?: Person;
   lastActivityAt?: string | null;
   version?: number;
-  /** Grows with every write: of two texts of a lead, the one with the larger is the newer. */
+  /** Grows with every write: of two versions of a lead, the one with the larger `rev` is newer. */
   rev: number;
   createdAt?: string;
   updatedAt?: string;
@@ -60,22 +60,22 @@ export interface Activity {
 export interface Page<Item> {
   items: Item[];
   nextCursor: string | null;
-  /** Items were left out because a plugin gives no verdict on them; for an ADMIN, how many. */
+  /** Items were left out because a plugin returns no verdict on them; a count for an ADMIN. */
   withheld?: true | number;
 }
 
-/** What a change is answered with in the place of a lead that no plugin gives a verdict on. */
+/** Answer to a change of a lead on which a plugin returns no verdict. */
 export interface WithheldLead {
   id: string;
   version: number;
   withheld: true;
 }
 
-/** What every event of the log bears. */
+/** Fields that every event of the log has. */
 export interface Logged {
-  /** Its place in the log. */
+  /** Its position in the log. */
   seq: number;
-  /** Names the log. */
+  /** Id of the log. */
   epoch: string;
   timestamp: string;
 }
@@ -94,7 +94,7 @@ export interface LogEvents {
   'session:updated': Logged & { userRole: Role };
 }
 
-/** What the server tells one socket. */
+/** Events that the server sends to one socket. */
 export interface SocketEvents {
   connected: {
     message: string;
@@ -108,7 +108,7 @@ export interface SocketEvents {
   };
   'lead:subscribed': { leadId: string };
   'lead:unsubscribed': { leadId: string };
-  /** Who looks at a lead that is followed, whole each time: the first hundred by name, and how many there are. */
+  /** Viewers of a followed lead, the complete list each time: the first hundred by name, and the total. */
   'lead:viewers': { leadId: string; users: Person[]; total: number };
   'auth:refreshed': { tokenExpiresAt: string };
   'server:draining': { retryAfterMs: number };

@@ -1,7 +1,7 @@
 /**
- * Keeps a stock socket where it was.
+ * Adds resume, subscriptions and token renewal to a stock socket.
  *
- * Remembers the last `seq`, says it in each handshake, hands every event on once, follows leads again and renews
+ * Remembers the last `seq`, sends it in each handshake, delivers every event once, resubscribes to leads and renews
  * tokens. All of it is also possible with `socket.io-client` alone: see "Coming back" in the server's PROTOCOL.md.
  */
 import type { Socket } from 'socket.io-client';
@@ -9,30 +9,30 @@ import type { LogEvents, SocketEvents } from './events.js';
 
 export type * from './events.js';
 
-/** Where a client is in the log. Kept over a reload of the page, it lets the next socket go on from there. */
+/** Position of a client in the log. Store it across a page reload to resume from there. */
 export interface Position {
   since: number;
   epoch: string;
 }
 
 export interface Options {
-  /** The access token to begin with; without one, `refresh` is asked first. */
+  /** Initial access token; without one, `refresh` is called first. */
   token?: string;
-  /** Gets a new access token: when one is about to expire, or was refused. */
+  /** Returns a new access token; called when one is about to expire or was refused. */
   refresh: () => Promise<string>;
-  /** Where an earlier client was. */
+  /** Position of an earlier client. */
   position?: Position | undefined;
 }
 
-/** What the helper itself has to tell. */
+/** Events of the helper itself. */
 export interface HelperEvents {
-  /** Events were missed and are coming: those after `since`, up to `upto` at least. */
+  /** Missed events are being replayed: those after `since`, at least up to `upto`. */
   gap: { since: number; upto: number };
-  /** Everything up to `seq` has come. */
+  /** All events up to `seq` have arrived. */
   synced: { seq: number };
-  /** What was missed cannot be had any more: fetch again what you show. */
+  /** Missed events cannot be replayed: fetch again what you show. */
   reset: { seq: number; epoch: string };
-  /** The server does not let the client in, or no token is to be had. Call `connect` to try again. */
+  /** The server refuses the client, or `refresh` returned no token. Call `connect` to try again. */
   refused: { message: string };
 }
 
@@ -40,14 +40,14 @@ export type Events = LogEvents & SocketEvents & HelperEvents;
 
 type Listener<Name extends keyof Events> = (event: Events[Name]) => void;
 
-/** How many events are remembered by number, so that none is handed on twice. */
+/** Number of remembered seqs, so that no event is delivered twice. */
 const REMEMBERED = 4096;
 
 const REFUSED_TOKEN = /^(Invalid authentication token|Authentication token required)$/;
 const BUSY = /try again later$/;
 
 export class Leadwire {
-  /** Where the client is; nothing before it first connected. */
+  /** Position in the log; undefined before the first connect. */
   position: Position | undefined;
   readonly leads: ReadonlySet<string>;
 
@@ -56,21 +56,21 @@ export class Leadwire {
   private readonly followed = new Set<string>();
   private readonly listeners = new Map<string, Set<(event: never) => void>>();
   private seen = new Set<number>();
-  /** What was missed is being replayed: until all of it is here, the position stays where it was. */
+  /** A replay is in progress: the position does not change until it is complete. */
   private catchingUp = false;
-  /** The newest seq that has come. */
+  /** Highest seq received. */
   private newest = 0;
-  /** A token was refused that has just been renewed. */
+  /** The token was just renewed; if this one is refused too, the client gives up. */
   private renewed = false;
   private wanted = false;
   private renewing: Promise<void> | undefined;
-  /** The server has let us in, and the connection stands. */
+  /** True while connected and accepted by the server. */
   private isIn = false;
-  /** Those who called `connect`. */
+  /** Pending calls of `connect`. */
   private readonly callers: ((refusal?: string) => void)[] = [];
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** Wraps a socket; make it with `autoConnect: false`. */
+  /** Wraps a socket that was created with `autoConnect: false`. */
   constructor(readonly socket: Socket, options: Options) {
     this.leads = this.followed;
     this.token = options.token;
@@ -85,7 +85,7 @@ export class Leadwire {
     socket.on('connect_error', ({ message }) => this.refusedToConnect(message));
   }
 
-  /** Listens to one kind of event; answers with how to stop. */
+  /** Adds a listener for one kind of event; returns a function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Name>): () => void {
     const listeners = this.listeners.get(name) ?? new Set();
     this.listeners.set(name, listeners.add(listener));
@@ -93,10 +93,10 @@ export class Leadwire {
   }
 
   /**
-   * Resolves once the server has said `connected`: what you fetch from then on misses nothing.
+   * Resolves once the server has sent `connected`: data that you fetch from then on misses no event.
    *
-   * Rejects when it is refused, which is told by `refused` as well, or when `disconnect` is called meanwhile. Until the server can be
-   * reached it waits.
+   * Rejects when the client is refused, which also emits `refused`, or when `disconnect` is called in the meantime.
+   * Stays pending while the server cannot be reached.
    */
   connect(): Promise<void> {
     this.wanted = true;
@@ -105,14 +105,14 @@ export class Leadwire {
     const entered = new Promise<void>((fulfil, reject) => {
       this.callers.push((refusal) => (refusal === undefined ? fulfil() : reject(new Error(refusal))));
     });
-    // Who does not wait for it is told by `refused`.
+    // Callers that ignore the promise get `refused`.
     entered.catch(() => {});
     if (this.token === undefined) void this.renew();
     else this.socket.connect();
     return entered;
   }
 
-  /** Leaves for good. */
+  /** Disconnects for good and forgets the followed leads. */
   disconnect(): void {
     this.wanted = false;
     clearTimeout(this.timer);
@@ -121,7 +121,7 @@ export class Leadwire {
     this.answer('disconnected');
   }
 
-  /** Follows a lead from now on, over every reconnect. */
+  /** Subscribes to a lead, and again after every reconnect. */
   follow(leadId: string): void {
     this.followed.add(leadId);
     if (this.socket.connected) this.socket.emit('lead:subscribe', { leadId });
@@ -157,8 +157,8 @@ export class Leadwire {
   }
 
   /**
-   * The server has let us in. Leads that it no longer knows we follow, it is told again; until it has answered that, and
-   * sent what went by, the position stays where nothing is missing.
+   * Handles `connected`. Subscribes again to all followed leads; until the server has confirmed that and replayed the
+   * missed events, the position does not change.
    */
   private greeted({ seq, epoch, recovered }: SocketEvents['connected']): void {
     this.renewed = false;
@@ -167,14 +167,14 @@ export class Leadwire {
     const { position } = this;
     const goesOn = recovered && position;
     const since = goesOn ? goesOn.since : seq;
-    // Where the log does not go on from the position, `sync:reset` follows.
+    // If the server cannot resume from the position, `sync:reset` follows.
     if (!position) this.position = { since: (this.newest = seq), epoch };
     this.catchingUp = recovered || this.followed.size > 0;
     if (!this.catchingUp) return;
     if (goesOn && seq > since) this.tell('gap', { since, upto: seq });
     for (const leadId of this.followed) this.socket.emit('lead:subscribe', { leadId, since });
     this.socket.emit('sync:since', { seq: since, epoch }, (answer: { ok: boolean; recovered?: boolean; seq: number }) => {
-      // A connection that was lost meanwhile leaves the position where it was.
+      // If the connection was lost in the meantime, the position does not change.
       if (!answer.ok) return;
       this.catchingUp = false;
       if (!answer.recovered) return;
@@ -190,7 +190,7 @@ export class Leadwire {
   }
 
   private refusedToConnect(message: string): void {
-    // A lost connection is looked after by the socket itself.
+    // The socket itself reconnects a lost connection.
     if (this.socket.active || !this.wanted) return;
     if (BUSY.test(message)) {
       this.timer = setTimeout(() => this.socket.connect(), 1000 + Math.random() * 4000);
@@ -210,7 +210,7 @@ export class Leadwire {
     for (const caller of this.callers.splice(0)) caller(refusal);
   }
 
-  /** Gets a new token and uses it; who asks meanwhile gets the same one. */
+  /** Gets a new token and uses it; concurrent calls share one request. */
   private renew(): Promise<void> {
     return (this.renewing ??= this.refresh()
       .then((token) => {

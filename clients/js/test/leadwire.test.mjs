@@ -1,4 +1,4 @@
-// The helper, minified as it is shipped, on a stock client against the real server.
+// The minified helper, as published, on a stock client against the real server.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { Leadwire } from '../dist/leadwire.min.js';
 
 const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
 
-/** A helper that keeps what it was told; it renews its tokens as an application would. */
+/** A helper that records its events and renews its tokens like an application. */
 function helper(server, person, options = {}, transports = ['websocket']) {
   let { refreshToken } = person;
   const refreshed = { times: 0 };
@@ -48,7 +48,7 @@ test('it is smaller than 3 KB', () => {
 });
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`a lost connection is made up for, and told (${transports})`, async (t) => {
+  test(`events missed during a lost connection are replayed and reported (${transports})`, async (t) => {
     const server = await Server.start(t);
     const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -71,7 +71,7 @@ for (const transports of [['websocket'], ['polling']]) {
   });
 }
 
-test('leads are followed again on a server that knows nothing of them', async (t) => {
+test('a server without the subscriptions gets them again', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -81,7 +81,7 @@ test('leads are followed again on a server that knows nothing of them', async (t
   client.leadwire.follow(lead.id);
   await client.socket.emitWithAck('lead:subscribe', { leadId: lead.id });
   const { host } = new URL(server.url);
-  // Killed, it takes the rooms that it kept for lost sockets along.
+  // A killed server loses the subscriptions that it kept for lost sockets.
   client.socket.io.reconnection(false);
   await server.end('SIGKILL');
   await server.serve(host);
@@ -94,7 +94,7 @@ test('leads are followed again on a server that knows nothing of them', async (t
   await until('after', () => bodies(client).length === 2);
 });
 
-test('a connection that is lost again while it catches up costs no event', async (t) => {
+test('a connection lost again during a replay loses no event', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -106,7 +106,7 @@ test('a connection that is lost again while it catches up costs no event', async
   client.socket.io.engine.close();
   const expected = Array.from({ length: 200 }, (_, at) => `note ${at}`);
   for (const body of expected) await note(admin.api, lead, body);
-  // Lost thrice more, each time with a part of the replay taken.
+  // Lost three more times, each time after a part of the replay.
   for (const count of [1, 50, 120]) {
     await until(`${count} notes`, () => bodies(client).length >= count);
     client.socket.io.engine?.close();
@@ -125,7 +125,7 @@ test('a position in another log leads to a reset', async (t) => {
   assert.deepEqual(client.leadwire.position, { since: seq, epoch });
 });
 
-test('a page that is loaded again goes on from the position that it kept', async (t) => {
+test('a reloaded page resumes from its stored position', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const first = helper(server, viewer);
@@ -139,7 +139,7 @@ test('a page that is loaded again goes on from the position that it kept', async
   await second.next('lead:created');
 });
 
-test('tokens are renewed before they expire, and the socket stays', async (t) => {
+test('tokens are renewed before they expire, and the socket stays connected', async (t) => {
   const server = await Server.start(t, brief);
   const viewer = await server.person('VIEWER');
   const client = helper(server, viewer);
@@ -151,7 +151,7 @@ test('tokens are renewed before they expire, and the socket stays', async (t) =>
   assert.equal(client.named('connected').length, 1);
 });
 
-test('without a token one is asked for, and an expired one is replaced', async (t) => {
+test('a missing token is requested and an expired one replaced', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   for (const token of [undefined, 'expired']) {
@@ -162,7 +162,7 @@ test('without a token one is asked for, and an expired one is replaced', async (
   }
 });
 
-test('the end of the session is told once, and nothing is tried in a loop', async (t) => {
+test('the end of the session is reported once, without a retry loop', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const client = helper(server, viewer);
@@ -176,7 +176,7 @@ test('the end of the session is told once, and nothing is tried in a loop', asyn
 
 const AUTH_REFUSED = /Invalid authentication token|Authentication token required/;
 
-test('connect is kept once the server has said who is connected, and every call of it', async (t) => {
+test('every call of connect resolves once the server has sent connected', async (t) => {
   const server = await Server.start(t);
   const client = helper(server, await server.person('VIEWER'));
   const calls = [client.leadwire.connect(), client.leadwire.connect()];
@@ -186,7 +186,7 @@ test('connect is kept once the server has said who is connected, and every call 
   assert.equal(client.named('connected').length, 1);
 });
 
-test('connect waits for a server that cannot be reached yet', async (t) => {
+test('connect stays pending until the server can be reached', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const { host } = new URL(server.url);
@@ -201,7 +201,7 @@ test('connect waits for a server that cannot be reached yet', async (t) => {
   assert.equal(client.named('connected').length, 1);
 });
 
-test('connect is broken by a refusal, by a token that cannot be had, and by a disconnect', async (t) => {
+test('connect rejects on a refusal, on a failed token request, and on disconnect', async (t) => {
   const server = await Server.start(t);
   const viewer = await server.person('VIEWER');
   const refused = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
@@ -213,16 +213,16 @@ test('connect is broken by a refusal, by a token that cannot be had, and by a di
   const connecting = gone.leadwire.connect();
   gone.leadwire.disconnect();
   await assert.rejects(connecting, /disconnected/);
-  // And is made again by the next call.
+  // The next call tries again.
   await gone.leadwire.connect();
   assert.equal(gone.named('connected').length, 1);
-  // Nobody waits for this one: the process goes on.
+  // No caller waits for this one: the process continues.
   const alone = helper(server, { ...viewer, token: 'wrong' }, { refresh: async () => 'wrong as well' });
   alone.leadwire.connect();
   await alone.next('refused');
 });
 
-test('the README\'s list is right after changes during the fetch, and after a reset', async (t) => {
+test('the README\'s list is correct after changes during the fetch, and after a reset', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const create = (title) => admin.api('POST', '/api/leads', { title });
@@ -233,7 +233,7 @@ test('the README\'s list is right after changes during the fetch, and after a re
     .replace(/^import .*$/gm, '')
     .replaceAll('http://localhost:3001', server.url)
     .replace(/^await fetched;$/m, 'return { leads, leadwire, fetched };');
-  // What was read is handed on only after events about it have come.
+  // The fetched page is delivered only after events about its leads have arrived.
   let isFirst = true;
   const getJson = async (url) => {
     const page = await viewer.api('GET', url.slice(server.url.length));
@@ -254,7 +254,7 @@ test('the README\'s list is right after changes during the fetch, and after a re
     server.sockets.push(socket);
     return socket;
   };
-  // Defined ahead of the first page, by the example itself.
+  // Defined before the first page, by the example itself.
   let leads = new Map();
   const made = await run(connect, Leadwire, viewer.token, async () => assert.fail('tokens live longer'), getJson);
   ({ leads } = made);
@@ -262,27 +262,27 @@ test('the README\'s list is right after changes during the fetch, and after a re
   const titles = () => [...leads.values()].map(({ title }) => title).sort();
   assert.deepEqual(titles(), ['changed meanwhile', 'kept', 'new']);
   assert.ok(leads.has(kept.id));
-  // As after a time that the log no longer tells of.
+  // Like after a time beyond the retention of the log.
   leads.set('ghost', { id: 'ghost', title: 'ghost' });
   leads.delete(kept.id);
   made.leadwire.socket.emit('sync:since', { seq: 1e9, epoch: made.leadwire.position.epoch });
   await until(() => `the list, ${titles()}`, () => titles().join() === 'changed meanwhile,kept,new');
 });
 
-test('what npm packs after npm ci can be installed and used', async (t) => {
+test('the packed package can be installed and used', async (t) => {
   const run = promisify(execFile);
   const folder = mkdtempSync(join(tmpdir(), 'leadwire-pack-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const source = new URL('..', import.meta.url);
   const npm = (cwd, ...args) => run('npm', [...args, '--no-audit', '--no-fund', '--offline'], { cwd });
   const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', folder);
-  // Behind what the build says.
+  // After the output of the build.
   const [{ filename, files }] = JSON.parse(stdout.slice(stdout.search(/^\[/m)));
   const paths = files.map(({ path }) => path).sort();
   for (const path of ['README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/events.d.ts', 'dist/leadwire.min.js']) {
     assert.ok(paths.includes(path), `${path} in ${paths}`);
   }
-  // Its peer, the stock client, is the application's own.
+  // The application provides the peer dependency, the stock client.
   await npm(folder, 'install', `./${filename}`, '--legacy-peer-deps');
   const require = createRequire(join(folder, 'application.js'));
   for (const name of ['@leadwire/client', '@leadwire/client/min']) {

@@ -1,4 +1,4 @@
-// Not run: compiling it is the test. Each `@ts-expect-error` is an error that the types have to find.
+// Not run: compiling it is the test. Each `@ts-expect-error` marks an error that the types must detect.
 import { io } from 'socket.io-client';
 import { Leadwire, type Position } from '../src/index.ts';
 
@@ -16,11 +16,11 @@ const position: Position | undefined = leadwire.position;
 const stop: () => void = leadwire.on('connected', ({ userRole }) => userRole === 'ADMIN');
 void [position, stop];
 
-// @ts-expect-error there is no such event
+// @ts-expect-error unknown event
 leadwire.on('lead:exploded', () => {});
-// @ts-expect-error a deleted lead comes without the lead
+// @ts-expect-error lead:deleted has no lead
 leadwire.on('lead:deleted', ({ lead }) => lead);
-// @ts-expect-error a type of activity that there is not
+// @ts-expect-error unknown activity type
 leadwire.on('activity:created', ({ activity }) => activity.type === 'FAX');
-// @ts-expect-error without a way to renew tokens
+// @ts-expect-error refresh is missing
 new Leadwire(io(), {});

@@ -21,7 +21,7 @@ impl Cursors {
     /// Derives the key from `secret`. Cursors stay valid after a restart and on other nodes that have the same secret.
     pub fn new(secret: &[u8]) -> Self {
         // A derived key, so that the secret can have other uses.
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("any length will do");
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("any key length is valid");
         mac.update(b"leadwire cursors");
         let key: [u8; 32] = mac.finalize().into_bytes().into();
         Self(XChaCha20Poly1305::new(&key.into()))
@@ -29,7 +29,7 @@ impl Cursors {
 
     pub(crate) fn seal(&self, content: &[u8]) -> String {
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let sealed = self.0.encrypt(&nonce.into(), content).expect("memory takes far less than the cipher can");
+        let sealed = self.0.encrypt(&nonce.into(), content).expect("a cursor is far below the cipher's limit");
         URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat())
     }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_opened_by_its_secret_alone() {
+    fn a_cursor_is_readable_only_with_its_secret() {
         let cursors = Cursors::new(b"one secret");
         let sealed = cursors.seal(b"New roof");
         assert_eq!(Cursors::new(b"one secret").open(&sealed).as_deref(), Some(&b"New roof"[..]));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_cursor_can_be_read_or_changed() {
+    fn a_cursor_is_encrypted_and_authenticated() {
         let cursors = Cursors::new(b"one secret");
         let sealed = cursors.seal(b"New roof");
         let bytes = URL_SAFE_NO_PAD.decode(&sealed).expect("base64");

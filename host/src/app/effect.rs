@@ -156,7 +156,7 @@ impl App {
             return Err(Error::NotFound("effect"));
         }
         if !retried {
-            return Err(Invalid::one("id", "cannot_retry", "what the log no longer has cannot be tried again").into());
+            return Err(Invalid::one("id", "cannot_retry", "a gap cannot be retried: its events were pruned").into());
         }
         let entry = caller.entry(AuditKind::EffectRetried).about(plugin).with("effect", id);
         self.commit_with(tx, entry, at).await?;
@@ -306,7 +306,7 @@ impl Task {
             }
             EffectName::Notify => notify(input)?,
             EffectName::Remind => remind(input)?,
-            EffectName::Webhook => return Err(Error::Internal("a webhook is not done in the database".into())),
+            EffectName::Webhook => return Err(Error::Internal("webhooks are sent by the delivery task".into())),
         })
     }
 }
@@ -317,8 +317,7 @@ fn notify(mut input: Map<String, Value>) -> Result<Task> {
         let text = input.required("kind", Input::string)?;
         let kind = NotificationKind::of_plugin(&text);
         if kind.is_none() {
-            let message =
-                "kind must be a word of the plugin's own: lower-case letters, digits and underscores, a letter first";
+            let message = "kind must be snake_case, at most 64 characters, and not a kind of the server's own";
             input.error("kind", "invalid_kind", message);
         }
         kind
@@ -336,7 +335,7 @@ fn remind(mut input: Map<String, Value>) -> Result<Task> {
         let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
         let at = input.required("at", Input::time);
         if data.to_string().len() > MAX_DATA_BYTES {
-            input.error("data", "too_long", format!("data may take at most {MAX_DATA_BYTES} bytes"));
+            input.error("data", "too_long", format!("data may have at most {MAX_DATA_BYTES} bytes"));
         }
         Some(Task::Remind { key: key?, at: at?, lead, data })
     })?;
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn every_effect_is_read_and_its_faults_are_named() {
+    fn effects_are_parsed_and_invalid_fields_are_named() {
         let at = "2030-01-01T00:00:00Z";
         let good = [
             ("notify", json!({"userId": ID, "kind": "late", "leadId": ID})),

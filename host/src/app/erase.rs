@@ -58,7 +58,7 @@ const BACKUPS: &str =
     "backups and other copies of the database that were made before: delete them, or erase again after a restore";
 const RECEIVERS: &str = "what clients, webhooks and plugins received, and the server's own log output";
 const READERS: &str =
-    "the write-ahead log of the database, because somebody kept reading it: it is emptied at the next checkpoint";
+    "the write-ahead log of the database, because it was being read: it is emptied at the next checkpoint";
 
 const UNLISTED: &str = "more mentions of the address: only the first 100 are listed per column";
 const UNSEARCHED: &str = "perhaps mentions of the address elsewhere: the database could not be searched for them";

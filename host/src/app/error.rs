@@ -17,7 +17,7 @@ pub enum Error {
     #[error("{message}")]
     Forbidden { code: &'static str, message: String },
     /// Noun of the item that does not exist or is not visible to the caller.
-    #[error("there is no such {0}")]
+    #[error("{0} not found")]
     NotFound(&'static str),
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -27,7 +27,7 @@ pub enum Error {
     /// The item has changed since the client saw it; `current` is its present state, shaped for that client.
     #[error("the {noun} was changed by someone else")]
     Conflict { noun: &'static str, current: Value },
-    #[error("this idempotency key was used with another request")]
+    #[error("the idempotency key was already used for another request")]
     KeyReused,
     #[error("too many attempts")]
     RateLimited { retry_after: Duration },
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("a plugin that decides about this is not answering; try again later")]
     PluginUnavailable(#[from] Unavailable),
     /// Others kept changing the same item.
-    #[error("others are changing this at the moment")]
+    #[error("too many concurrent changes; try again")]
     Contended,
     /// A retry may succeed.
     #[error("the server is busy")]
@@ -108,7 +108,7 @@ impl From<store::Error> for Error {
                 Self::DatabaseCorrupt { table }
             }
             store::Error::Taken(field) => {
-                Self::Invalid(Invalid::one(field, "taken", format!("{field} is taken by another")))
+                Self::Invalid(Invalid::one(field, "taken", format!("{field} is already in use")))
             }
             error => Self::Internal(error.into()),
         }

@@ -96,7 +96,7 @@ impl<T> Fetched<T> {
 
 /// Encodes an item as it is sent.
 pub(crate) fn text(item: &Value) -> Box<RawValue> {
-    to_raw_value(item).expect("a JSON value has text keys")
+    to_raw_value(item).expect("a JSON value has string keys")
 }
 
 /// Verdict on an item.
@@ -170,11 +170,11 @@ impl PageRequest {
     /// Position where the page begins; `None` for the first page.
     fn position<P: DeserializeOwned>(&self, cursors: &Cursors, list: &impl Serialize) -> Result<Option<P>> {
         let Some(text) = &self.cursor else { return Ok(None) };
-        let unreadable = || Error::query("cursor", "is not one that this server gave out");
+        let unreadable = || Error::query("cursor", "must be a nextCursor from this server");
         let bytes = cursors.open(text).ok_or_else(unreadable)?;
         let cursor: Cursor<P> = serde_json::from_slice(&bytes).map_err(|_| unreadable())?;
         if cursor.list != mark(list) {
-            return Err(Error::query("cursor", "belongs to another list: keep filters and sort as they were"));
+            return Err(Error::query("cursor", "belongs to another list: use the same filters and sort"));
         }
         Ok(Some(cursor.position))
     }

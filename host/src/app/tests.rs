@@ -114,7 +114,7 @@ fn all_leads() -> LeadFilter {
 }
 
 #[tokio::test]
-async fn a_change_of_status_is_an_event_a_history_and_an_activity() {
+async fn a_status_change_writes_an_event_a_history_entry_and_an_activity() {
     let desk = Desk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let patched = desk.seen_lead(desk.update(&desk.admin, lead.id, json!({"status": "WON", "phone": "1"}), None).await);
@@ -153,7 +153,7 @@ async fn a_patch_that_changes_nothing_writes_nothing() {
 }
 
 #[tokio::test]
-async fn an_outdated_version_is_refused_with_the_lead_as_it_is() {
+async fn an_outdated_version_is_refused_with_the_current_lead() {
     let desk = Desk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     desk.update(&desk.admin, lead.id, json!({"title": "Wall"}), Some(1)).await.expect("the version is right");
@@ -166,7 +166,7 @@ async fn an_outdated_version_is_refused_with_the_lead_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_sales_user_takes_an_unassigned_lead_and_both_owners_are_notified_of_the_next_move() {
+async fn a_sales_user_takes_an_unassigned_lead_and_a_reassignment_notifies_both_owners() {
     let desk = Desk::open().await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
@@ -187,7 +187,7 @@ async fn a_sales_user_takes_an_unassigned_lead_and_both_owners_are_notified_of_t
 }
 
 #[tokio::test]
-async fn a_lead_cannot_be_given_to_who_cannot_own_it() {
+async fn a_lead_cannot_be_assigned_to_a_user_who_cannot_own_leads() {
     let desk = Desk::open().await;
     let viewer = desk.user("vic", Role::Viewer).await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
@@ -201,7 +201,7 @@ async fn a_lead_cannot_be_given_to_who_cannot_own_it() {
 }
 
 #[tokio::test]
-async fn a_deleted_lead_is_gone_with_its_activities_until_it_is_restored() {
+async fn a_deleted_lead_and_its_activities_are_hidden_until_it_is_restored() {
     let desk = Desk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let fields = ActivityFields::parse(object(json!({"type": "NOTE", "body": "hi"}))).expect("valid");
@@ -218,7 +218,7 @@ async fn a_deleted_lead_is_gone_with_its_activities_until_it_is_restored() {
 }
 
 #[tokio::test]
-async fn every_write_to_a_lead_raises_its_rev_and_nothing_else_does() {
+async fn only_writes_to_a_lead_increment_its_rev() {
     let desk = Desk::open().await;
     let ann = desk.user("ann", Role::Sales).await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
@@ -256,7 +256,7 @@ async fn every_write_to_a_lead_raises_its_rev_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn a_key_carries_a_command_out_once() {
+async fn a_command_with_an_idempotency_key_runs_once() {
     let desk = Desk::open().await;
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let create = |title: &str| Command::CreateLead {
@@ -278,7 +278,7 @@ async fn a_key_carries_a_command_out_once() {
 }
 
 #[tokio::test]
-async fn visibility_hides_leads_that_change_hands_without_a_line_for_each_who_loses_them() {
+async fn visibility_hides_a_reassigned_lead_without_one_event_per_affected_user() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
     let desk = Desk::with(visibility).await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
@@ -300,7 +300,7 @@ async fn visibility_hides_leads_that_change_hands_without_a_line_for_each_who_lo
 }
 
 #[tokio::test]
-async fn what_stays_as_it_is_appears_once_in_a_walk_under_writes() {
+async fn unchanged_items_appear_exactly_once_while_paging_under_writes() {
     let desk = Desk::open().await;
     let mut steady = BTreeSet::new();
     let mut busy = Vec::new();
@@ -330,7 +330,7 @@ async fn what_stays_as_it_is_appears_once_in_a_walk_under_writes() {
 }
 
 #[tokio::test]
-async fn a_cursor_is_no_use_in_another_list() {
+async fn a_cursor_is_refused_for_another_list() {
     let desk = Desk::open().await;
     for _ in 0..3 {
         desk.lead(&desk.admin, json!({"title": "Roof"})).await;
@@ -354,7 +354,7 @@ async fn a_cursor_is_no_use_in_another_list() {
 }
 
 #[tokio::test]
-async fn a_search_takes_percent_signs_for_what_they_are() {
+async fn a_search_matches_percent_signs_literally() {
     let desk = Desk::open().await;
     desk.lead(&desk.admin, json!({"title": "50% off"})).await;
     desk.lead(&desk.admin, json!({"title": "500 off"})).await;
@@ -390,7 +390,7 @@ async fn concurrent_writers_leave_no_gap_in_the_log() {
 }
 
 #[tokio::test]
-async fn the_last_administrator_stays_one() {
+async fn the_last_administrator_cannot_be_demoted_or_deactivated() {
     let desk = Desk::open().await;
     let demote = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
     assert_eq!(code(desk.app.update_user(&desk.admin, desk.admin.id, demote.clone()).await), "invalid");
@@ -399,7 +399,7 @@ async fn the_last_administrator_stays_one() {
 }
 
 #[tokio::test]
-async fn a_deactivated_user_can_no_longer_act_however_old_their_socket() {
+async fn a_deactivated_user_is_refused_on_an_open_socket() {
     let desk = Desk::open().await;
     let ann = desk.user("ann", Role::Manager).await;
     let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
@@ -409,7 +409,7 @@ async fn a_deactivated_user_can_no_longer_act_however_old_their_socket() {
 }
 
 #[tokio::test]
-async fn a_role_taken_away_counts_at_once_however_old_the_socket() {
+async fn a_role_change_applies_at_once_on_an_open_socket() {
     let desk = Desk::open().await;
     let ann = desk.user("ann", Role::Manager).await;
     let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
@@ -419,7 +419,7 @@ async fn a_role_taken_away_counts_at_once_however_old_the_socket() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
+async fn a_repeated_request_does_not_disclose_a_lead_that_is_now_hidden() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let desk = Desk::with(visibility).await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
@@ -435,7 +435,7 @@ async fn a_repeated_request_tells_nothing_of_a_lead_that_went_out_of_sight() {
 }
 
 #[tokio::test]
-async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
+async fn a_cursor_continues_after_the_last_item_and_discloses_nothing() {
     let cursors = Cursors::new(b"a secret");
     let page = PageRequest { limit: 2, cursor: None, max_bytes: MAX_BYTES };
     let fetch = |behind: Option<String>, limit: u32| async move {
@@ -468,7 +468,7 @@ async fn a_cursor_leads_on_from_what_was_shown_and_tells_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_an_account_with_its_password() {
+async fn the_fingerprint_of_a_key_includes_the_password() {
     let desk = Desk::open().await;
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let ann = |password: &str| NewUser {
@@ -484,7 +484,7 @@ async fn a_key_stands_for_an_account_with_its_password() {
 }
 
 #[tokio::test]
-async fn what_was_done_long_ago_is_forgotten_however_much_it_is() {
+async fn old_completed_effects_are_all_deleted() {
     let desk = Desk::open().await;
     let (app, now) = (&desk.app, desk.app.now());
     app.follow("clock").await.expect("follows");

@@ -202,7 +202,7 @@ async fn keep_an_administrator(tx: &mut Tx<'_>, before: &User, after: &User) -> 
         return Ok(());
     }
     let field = if after.active { "role" } else { "active" };
-    Err(Invalid::one(field, "last_admin", "the last active administrator must stay one").into())
+    Err(Invalid::one(field, "last_admin", "the last active administrator cannot be demoted or deactivated").into())
 }
 
 impl From<auth::Error> for Error {

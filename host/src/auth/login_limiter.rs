@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_from_one_network_leave_those_from_another_alone() {
+    fn login_attempts_are_limited_per_account_and_network() {
         let limits = limits(2, 100, 100);
         limits.login("ann@example.com", from("10.0.0.1"), false).expect("first");
         limits.login("ANN@example.com", from("10.0.0.1"), false).expect("second");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_use_up_what_known_devices_have() {
+    fn unknown_networks_do_not_use_up_the_attempts_of_known_devices() {
         let limits = limits(2, 2, 3);
         for host in 1..=3 {
             limits.login("ann@example.com", from(&format!("10.0.0.{host}")), false).expect("from a network of its own");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_waits_behind_others_from_a_failure_to_a_success() {
+    fn a_network_is_deprioritized_after_a_failure_until_a_success() {
         let limits = limits(100, 100, 100);
         let lane = || limits.login("ann@example.com", from("10.0.0.1"), false).expect("allowed").lane;
         assert_eq!(lane(), Lane::Fresh);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_that_have_recovered_are_forgotten() {
+    fn accounts_with_a_full_allowance_are_evicted() {
         let limits = limits(60_000, 60_000, 60_000);
         // Each key recovers within a millisecond, so one of the first sweeps ends this.
         let forgotten = (1..1_000_000).any(|number: usize| {

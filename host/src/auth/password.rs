@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_is_right() {
+    async fn only_the_correct_password_is_accepted() {
         let passwords = passwords(1);
         let stored = passwords.hash("correct horse".into()).await.expect("hashes");
         assert!(stored.starts_with("$argon2id$"));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_is_right_however_it_is_composed_and_old_hashes_stay_good() {
+    async fn a_password_matches_in_every_normal_form_and_old_hashes_stay_valid() {
         let passwords = passwords(1);
         let (composed, apart) = ("caf\u{e9} au lait", "cafe\u{301}\u{a0}au lait");
         let verify = async |password: &str, stored: &str| {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_made_at_other_costs_is_right_but_outdated() {
+    async fn a_hash_with_other_cost_parameters_is_valid_but_outdated() {
         let stored = passwords(1).hash("correct horse".into()).await.expect("hashes");
         let verdict =
             passwords(2).verify(QueuePriority::TRUSTED, "correct horse".into(), Some(stored)).await.expect("runs");

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn networks_take_turns_and_known_devices_go_first() {
+    async fn networks_are_served_round_robin_and_known_devices_first() {
         let queue = HashQueue::new(1, 8);
         let running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_floods_crowds_out_itself() {
+    async fn a_flooding_network_evicts_only_its_own_requests() {
         let queue = HashQueue::new(1, 4);
         let _running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         let flood = priority(Lane::Fresh, 1);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_network_that_failed_yields_to_one_that_did_not() {
+    async fn a_network_with_failures_is_evicted_for_one_without() {
         let queue = HashQueue::new(1, 2);
         let _running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         let (mut first, mut second) =
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gave_up_waiting_takes_no_room_and_no_turn() {
+    async fn an_abandoned_wait_takes_no_place_and_no_turn() {
         let queue = HashQueue::new(1, 1);
         let running = queue.turn(QueuePriority::TRUSTED).await.expect("the place is free");
         {

@@ -198,7 +198,7 @@ impl Auth {
             return Err(Error::Unauthenticated);
         }
         if used_at.is_none() {
-            let successor = inner.tokens.successors(&presented).next().expect("today's secret is always there");
+            let successor = inner.tokens.successors(&presented).next().expect("the current secret always exists");
             let expires_at = now.plus(inner.refresh_ttl);
             tx.rotate_refresh_token(&hash, session, &successor.hashed(), now, expires_at).await?;
             if let Some(network) = origin.address.map(network) {

@@ -126,7 +126,7 @@ fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
 }
 
 #[tokio::test]
-async fn a_login_gives_a_token_that_names_the_user() {
+async fn a_login_issues_a_token_for_the_user() {
     let desk = Desk::open().await;
     let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in");
     let who = desk.auth.authenticate(&grant.access_token).await.expect("is good");
@@ -135,7 +135,7 @@ async fn a_login_gives_a_token_that_names_the_user() {
 }
 
 #[tokio::test]
-async fn unknown_deactivated_and_mistyped_all_fail_alike() {
+async fn unknown_deactivated_and_wrong_password_fail_alike() {
     let desk = Desk::open().await;
     let refused = async |email: &str, password: &str| {
         matches!(
@@ -150,7 +150,7 @@ async fn unknown_deactivated_and_mistyped_all_fail_alike() {
 }
 
 #[tokio::test]
-async fn an_access_token_dies_in_time_with_its_session_and_with_its_user() {
+async fn an_access_token_is_invalid_after_its_expiry_session_end_or_deactivation() {
     let desk = Desk::open().await;
     let token = desk.login().await.access_token;
     desk.wait(15 * MINUTE);
@@ -166,7 +166,7 @@ async fn an_access_token_dies_in_time_with_its_session_and_with_its_user() {
 }
 
 #[tokio::test]
-async fn the_role_is_the_databases() {
+async fn the_role_comes_from_the_database() {
     let desk = Desk::open().await;
     let token = desk.login().await.access_token;
     desk.save(&User { role: Role::Viewer, ..desk.ann() }).await;
@@ -174,7 +174,7 @@ async fn the_role_is_the_databases() {
 }
 
 #[tokio::test]
-async fn a_refresh_rotates_and_the_session_goes_on() {
+async fn a_refresh_rotates_the_token_and_keeps_the_session() {
     let desk = Desk::open().await;
     let first = desk.login().await;
     desk.wait(20 * MINUTE);
@@ -204,7 +204,7 @@ async fn two_tabs_get_the_same_successor() {
 }
 
 #[tokio::test]
-async fn a_token_used_again_later_ends_its_session_once() {
+async fn a_reused_refresh_token_ends_its_session_once() {
     let desk = Desk::open().await;
     let stolen = desk.login().await.refresh_token;
     let grant = desk.auth.refresh(stolen.clone(), &RequestOrigin::default()).await.expect("refreshes");
@@ -221,7 +221,7 @@ async fn a_token_used_again_later_ends_its_session_once() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_lives_for_thirty_days_and_only_as_a_refresh_token() {
+async fn a_refresh_token_is_valid_for_thirty_days_and_is_not_an_access_token() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.refresh_token).await));
@@ -242,7 +242,7 @@ async fn logging_out_twice_or_with_nothing_is_no_error() {
 }
 
 #[tokio::test]
-async fn logging_out_everywhere_ends_every_session_in_one_line_of_the_log() {
+async fn logout_all_ends_every_session_with_one_event() {
     let desk = Desk::open().await;
     let (one, two) = (desk.login().await, desk.login().await);
     desk.auth.logout_all(&Principal::of_account(&one.user)).await.expect("logs out");
@@ -273,7 +273,7 @@ async fn a_new_password_ends_the_other_sessions() {
 }
 
 #[tokio::test]
-async fn a_secret_can_be_replaced_without_ending_anything() {
+async fn a_secret_can_be_rotated_without_ending_sessions() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
     let used = desk.auth.refresh(grant.refresh_token.clone(), &RequestOrigin::default()).await.expect("refreshes");
@@ -294,7 +294,7 @@ async fn a_secret_can_be_replaced_without_ending_anything() {
 }
 
 #[tokio::test]
-async fn a_login_at_new_costs_hashes_the_password_anew() {
+async fn a_login_rehashes_a_password_with_outdated_costs() {
     let desk = Desk::open().await;
     let mut settings = settings();
     settings.password_hash.iterations = 2;
@@ -323,7 +323,7 @@ async fn attempts_are_limited_before_any_password_is_tried() {
 }
 
 #[tokio::test]
-async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
+async fn a_caller_is_checked_against_the_current_account_session_and_token() {
     let desk = Desk::open().await;
     let grant = desk.login().await;
     let caller =
@@ -369,7 +369,7 @@ async fn a_caller_is_judged_by_account_session_and_token_as_they_are_now() {
 }
 
 #[tokio::test]
-async fn a_network_is_known_after_a_login_or_a_refresh_from_it_over_a_restart_and_for_a_while() {
+async fn a_login_or_refresh_makes_a_network_known_for_a_time_and_across_restarts() {
     let desk = Desk::open().await;
     let from = |host: u8| RequestOrigin { address: Some([10, 0, 0, host].into()), request: None };
     let grant = desk.auth.login(EMAIL, PASSWORD.into(), &from(1)).await.expect("logs in");
@@ -391,7 +391,7 @@ async fn a_network_is_known_after_a_login_or_a_refresh_from_it_over_a_restart_an
 }
 
 #[tokio::test]
-async fn the_journal_is_bounded_in_rows_and_keeps_what_administrators_did() {
+async fn the_audit_table_is_bounded_and_keeps_administrator_actions() {
     let desk = Desk::open().await;
     let mut settings = settings();
     settings.audit.keep_rows = 10;

@@ -156,7 +156,7 @@ impl Tokens {
     /// Possible successors of a refresh token: under the current secret, then under the previous one.
     pub fn successors(&self, refresh: &RefreshToken) -> impl Iterator<Item = RefreshToken> {
         self.secrets.iter().map(|secret| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any length will do");
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any key length is valid");
             // A JWT contains no colon, so this can never be the signature of one.
             mac.update(b"refresh:");
             mac.update(refresh.0.as_bytes());
@@ -322,13 +322,13 @@ mod tests {
     fn hs512(claims: &Value) -> String {
         let part = |json: &Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&json!({"alg": "HS512", "typ": "JWT"})), part(claims));
-        let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
+        let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any key length is valid");
         mac.update(signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
     }
 
     #[test]
-    fn a_token_lives_to_the_second() {
+    fn a_token_expires_to_the_second() {
         let (user, session) = ids();
         let tokens = tokens(&settings());
         let token = tokens.issue(user, session, at(0), at(100));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_anything_wrong_is_nothing() {
+    fn a_token_with_any_invalid_claim_is_refused() {
         let tokens = tokens(&settings());
         assert!(tokens.verify(&hs256(&claims()), at(1)).is_ok(), "the baseline is good");
         let wrong = [
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_cannot_choose_how_it_is_checked() {
+    fn a_token_cannot_choose_its_verification_algorithm() {
         let mut settings = settings();
         settings.trusted_keys = vec![sso(ED_PUBLIC)];
         let tokens = tokens(&settings);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_issuer_speaks_for_users_but_never_as_us() {
+    fn a_trusted_issuer_identifies_users_but_cannot_issue_our_tokens() {
         let mut settings = settings();
         settings.trusted_keys = vec![sso(ED_PUBLIC)];
         let tokens = tokens(&settings);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_issuer_is_held_to_its_audience_roles_and_age() {
+    fn a_trusted_key_is_limited_to_its_audience_roles_and_max_age() {
         let mut settings = settings();
         let max_age = std::time::Duration::from_secs(50);
         let roles = vec![Role::Admin];
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_always_has_the_same_successor() {
+    fn the_successor_of_a_refresh_token_is_deterministic() {
         let tokens = tokens(&settings());
         let first = RefreshToken::random();
         let next: Vec<_> = tokens.successors(&first).map(RefreshToken::into_string).collect();
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_settings_are_named() {
+    fn invalid_settings_are_named() {
         let refused = |settings: &AuthConfig| Tokens::new(settings).err().expect("refused").to_string();
         assert!(refused(&AuthConfig::default()).contains("auth.jwt_secret is not set"));
         let short = AuthConfig { jwt_secret: Some(Secret::new("short")), ..AuthConfig::default() };

@@ -86,29 +86,29 @@ fn describe(explanation: &Explanation) -> Result<String> {
         write!(text, ", to {}", explanation.rooms.join(" and "))?;
     }
     match generation {
-        &Generation::NONE => write!(text, "\nno plugins were in force, from event {in_use_since} on")?,
+        &Generation::NONE => write!(text, "\nno plugins were active, from event {in_use_since} on")?,
         _ => write!(text, "\nshaped by generation {generation} of the plugins, in use from event {in_use_since} on")?,
     }
     if explanation.changed_since {
-        text.push_str("; later events are shaped otherwise");
+        text.push_str("; later events are shaped differently");
     }
     let whom = explanation.user_id.map_or_else(|| role.to_string(), |id| format!("user {id} ({role})"));
     let outcome = match explanation.outcome {
         ExplainedOutcome::Sent if explanation.user_id.is_some() => "got it".into(),
         ExplainedOutcome::Sent => format!("got it: {}", audience(&explanation.audience)),
-        ExplainedOutcome::Revoked => "was told that the lead is out of sight instead".into(),
-        ExplainedOutcome::Held => "had it held back".into(),
+        ExplainedOutcome::Revoked => "got lead:revoked instead".into(),
+        ExplainedOutcome::Held => "did not get it live: held back".into(),
         ExplainedOutcome::Withheld => "did not get it".to_owned(),
         ExplainedOutcome::Internal => "is not sent events of this kind".into(),
         // Occurs only in a replay.
-        ExplainedOutcome::Reset => "had to fetch again".into(),
+        ExplainedOutcome::Reset => "got sync:reset".into(),
     };
     write!(text, "\n{whom} {outcome}")?;
     for (index, step) in explanation.steps.iter().enumerate() {
         write!(text, "\n  {}. {}", index + 1, reason(step))?;
     }
     if let Some(revoked) = &explanation.revoked {
-        write!(text, "\ntold instead that the lead is out of sight: {}", audience(&revoked.audience))?;
+        write!(text, "\nlead:revoked instead: {}", audience(&revoked.audience))?;
     }
     if let Some(replay) = &explanation.replay {
         write!(text, "\nin a replay now: {}", replayed(replay))?;
@@ -127,10 +127,10 @@ fn describe(explanation: &Explanation) -> Result<String> {
 fn replayed(Replayed { outcome, generation, reason, .. }: &Replayed) -> String {
     let outcome = match outcome {
         ExplainedOutcome::Sent => "sent",
-        ExplainedOutcome::Revoked => "told that the lead is out of sight instead",
+        ExplainedOutcome::Revoked => "lead:revoked instead",
         ExplainedOutcome::Held => "held back",
         ExplainedOutcome::Withheld => "not sent",
-        ExplainedOutcome::Internal => "sent to nobody",
+        ExplainedOutcome::Internal => "not sent to clients",
         ExplainedOutcome::Reset => "sync:reset instead",
     };
     let by = match generation {
@@ -145,10 +145,10 @@ fn reason(reason: &Reason) -> String {
     match reason {
         Reason::Step(TraceStep::Plugin(step)) => plugin_step(step),
         Reason::Step(TraceStep::Server { reason, withheld: true, .. }) => {
-            format!("server: nobody of the role, {reason}")
+            format!("server: withheld from the role, {reason}")
         }
         Reason::Step(TraceStep::Server { reason, removed, .. }) => {
-            format!("server: left out {}, {reason}", removed.join(", "))
+            format!("server: removed {}, {reason}", removed.join(", "))
         }
         Reason::Visibility(narrowed) => format!("[visibility]: {}", audience(&narrowed.audience)),
     }
@@ -164,7 +164,7 @@ fn plugin_step(step: &PluginStep) -> String {
             format!("{}{why}; {}", audience(who), list(edits))
         }
         Said::Nothing { fault, held: true } => format!("no verdict, held back: {}", one_line(fault)),
-        Said::Nothing { fault, held: false } => format!("no answer, left out: {}", one_line(fault)),
+        Said::Nothing { fault, held: false } => format!("no answer, skipped: {}", one_line(fault)),
     };
     format!("{plugin} {version} ({hook}{generation}): {said}")
 }

@@ -218,7 +218,7 @@ impl Staged {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             tempfile::Builder::new().prefix(".leadwire-restore-").tempdir_in(folder)
         };
-        let beside = |path: &Path| beside(path).with_context(|| format!("cannot write beside {}", path.display()));
+        let beside = |path: &Path| beside(path).with_context(|| format!("cannot write next to {}", path.display()));
         let staged = Self {
             database: beside(&targets.database)?,
             data: beside(&targets.data_dir)?,
@@ -264,7 +264,8 @@ impl Staged {
             made.with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let locks = claim::lock_all(&targets.data_dir, &targets.database, RESTORE).await;
-        let mut locks = Vec::from(locks.with_context(|| format!("`leadwire {RESTORE}` does not run beside a server"))?);
+        let mut locks =
+            Vec::from(locks.with_context(|| format!("`leadwire {RESTORE}` cannot run while a server is running"))?);
 
         let content = self.data.path().join("content");
         locks.push(Lock::take(&claim::data_dir_lock(&content), "the restored data directory", RESTORE).await?);

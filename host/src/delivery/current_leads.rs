@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lead_is_read_once_until_the_tail_passes_a_line_about_it() {
+    async fn a_lead_is_cached_until_the_tail_passes_an_event_about_it() {
         let database = TestDatabase::new();
         let sights = sights(&database).await;
         let (one, other) = (id(1), id(2));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_before_a_line_that_the_tail_has_passed_is_not_kept() {
+    async fn a_read_older_than_a_passed_event_is_not_cached() {
         let database = TestDatabase::new();
         let sights = sights(&database).await;
         let read = |lead| [(lead, Arc::new(CurrentLead::new(None)))];

@@ -98,9 +98,9 @@ pub enum Reason {
 pub enum Error {
     #[error("there is no event {seq}: the log ends at {head}")]
     Ahead { seq: Seq, head: Seq },
-    #[error("event {0} is older than what the log keeps")]
+    #[error("event {0} is no longer in the log")]
     Gone(Seq),
-    #[error("there is no such user")]
+    #[error("user not found")]
     NoUser,
     /// The event exists, but cannot be explained.
     #[error("event {seq} cannot be explained: {reason}")]
@@ -148,7 +148,7 @@ impl Explainer {
         };
         let unexplained = |reason: &str| Error::Unexplained { seq, reason: reason.into() };
         let switch = reader.switch_before(seq).await?;
-        let switch = switch.ok_or_else(|| unexplained("it was not written down which plugins shaped it"))?;
+        let switch = switch.ok_or_else(|| unexplained("the plugins that shaped it were not recorded"))?;
         let changed_since = reader.switch_before(Seq::END).await? != Some(switch);
         let then = self.recorded(&mut reader, seq, switch.in_force.generation).await?;
         let today = CurrentRules::read(&mut reader, &event, role, user.as_ref()).await?;
@@ -231,10 +231,13 @@ fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: 
     for step in &steps {
         let TraceStep::Plugin(step) = step else { continue };
         if step.may_differ {
-            notes.push(format!("{} asked for the time or for random numbers: it may have said else then", step.plugin));
+            notes.push(format!(
+                "{} asked for the time or for random numbers: its answer may have been different then",
+                step.plugin
+            ));
         }
         if let Said::Nothing { held: true, .. } = step.said {
-            notes.push(format!("{} gave no verdict: once it did, the plugins in force then decided", step.plugin));
+            notes.push(format!("{} returned no verdict: once it did, the plugins active then decided", step.plugin));
         }
     }
     let exact = !steps.iter().any(|step| matches!(step, TraceStep::Plugin(step) if step.may_differ));
@@ -266,7 +269,7 @@ fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: 
         replay: None,
     };
     match slice.filter(|_| !event.rooms.is_empty()) {
-        None => explanation.notes.push("events of this kind are sent to nobody".into()),
+        None => explanation.notes.push("events of this kind are not sent to clients".into()),
         Some(Slice::Held(_) | Slice::Withheld) => explanation.outcome = ExplainedOutcome::Held,
         Some(Slice::Sent { message, audience, revoked }) => {
             if audience == Audience::Nobody {

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_holds_of_a_role_become_one_and_are_there_after_a_restart() {
+    async fn many_holds_of_a_role_become_one_and_survive_a_restart() {
         let database = TestDatabase::new();
         let holds = open(&database, Duration::ZERO).await;
         for number in 0..MOST_LEADS {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_answered_is_released_by_the_tail_and_not_before() {
+    async fn a_hold_is_released_only_when_the_tail_passes_its_event() {
         let database = TestDatabase::new();
         let holds = open(&database, Duration::ZERO).await;
         holds.hold(Role::Viewer, lead(1), Seq(1), &why()).await.expect("stored");
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sockets_wait_once_and_not_for_every_event() {
+    async fn sockets_wait_one_grace_period_instead_of_one_per_event() {
         let database = TestDatabase::new();
         let grace = Duration::from_millis(50);
         let holds = open(&database, grace).await;

@@ -48,7 +48,7 @@ pub struct Message {
 
 impl Message {
     pub fn new(name: &str, body: &impl Serialize) -> Self {
-        let body = serde_json::value::to_raw_value(body).expect("what we send is plain JSON with text keys");
+        let body = serde_json::value::to_raw_value(body).expect("payloads are plain JSON with string keys");
         Self { name: name.into(), body: body.into() }
     }
 

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_is_kept_by_age_or_count_whichever_is_less() {
+    async fn the_log_is_pruned_by_age_and_by_count() {
         let database = TestDatabase::new();
         let store = log(&database).await;
         let epoch = store.epoch().to_owned();

@@ -47,7 +47,7 @@ enum SwitchStage {
 pub enum Error {
     #[error("the server has not started yet")]
     Starting,
-    #[error("the server stops")]
+    #[error("the server is stopping")]
     Stopping,
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_with_another_visibility_is_a_line_and_one_with_the_same_is_none() {
+    async fn a_start_writes_an_event_only_if_visibility_changed() {
         let database = TestDatabase::new();
         let (store, plugins) = (Arc::new(database.open().await), Plugins::none());
         begin(&store, &plugins, Visibility::default()).await.expect("begins");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_swap_waits_for_the_start_and_is_done_once_where_its_line_is_passed() {
+    async fn a_swap_waits_for_startup_and_runs_once_when_its_event_is_passed() {
         let database = TestDatabase::new();
         let store = Arc::new(database.open().await);
         let (switches, done) = (Arc::new(Switches::default()), Arc::new(AtomicU64::new(0)));

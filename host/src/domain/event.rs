@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_line_says_whom_it_resets() {
+    fn a_reset_event_names_the_roles_it_resets() {
         let at = Timestamp::from_millis(0).expect("in range");
         let in_force = InForce { generation: Generation(3), visibility: Visibility::default() };
         let everybody = Some(Resets::Roles(Role::ALL.into()));
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugins_kind_of_notification_is_a_word_of_its_own() {
+    fn a_plugin_notification_kind_is_snake_case_and_not_a_built_in_kind() {
         for word in ["sla_missed", "a", "round2"] {
             assert_eq!(json!(NotificationKind::of_plugin(word)), word);
         }
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_names_who_answered_whom() {
+    fn a_cause_lists_the_chain_of_plugins() {
         let first = Cause::default().followed_by("a", "e:1");
         let second = first.followed_by("b", "e:2").followed_by("a", "e:3");
         assert_eq!(second, Cause { plugins: vec!["a".into(), "b".into(), "a".into()], occasion: "e:3".into() });

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_stands_for_one_event_and_none_is_reserved() {
+    fn event_names_are_unique_and_not_reserved() {
         let names: HashSet<&str> = EventName::ALL.iter().map(|event| event.as_str()).collect();
         assert_eq!(names.len(), EventName::ALL.len());
         assert!(EventName::ALL.iter().all(|event| EventName::parse(event.as_str()) == Some(*event)));

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_alike_folds_alike() {
+    fn case_accents_and_compatibility_forms_are_folded() {
         for (text, folded) in [
             ("Müller", "muller"),
             ("MU\u{308}LLER", "muller"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn other_letters_stay_other_letters() {
+    fn distinct_letters_stay_distinct() {
         assert_ne!(fold("か"), fold("が"));
         assert_ne!(fold("की"), fold("का"));
         assert_eq!(fold("ｶﾞ"), fold("ガ"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sees_is_blank() {
+    fn invisible_text_is_blank() {
         for blank in
             ["", " ", "\u{200b}", "\u{2060}\u{feff}", "\u{3164}", "\u{2800}", "\u{ad}\u{e0001}", "\u{202e}\u{7}"]
         {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_the_same_however_it_is_typed() {
+    fn a_password_is_normalized_to_nfc_and_keeps_spaces_and_case() {
         assert_eq!(opaque("Cafe\u{301} au\u{a0}lait"), "Café au lait");
         assert_eq!(opaque("\u{212b}ngstrom"), "\u{c5}ngstrom");
         assert_eq!(opaque("a  B "), "a  B ", "spaces and case count");

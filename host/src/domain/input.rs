@@ -39,7 +39,7 @@ impl Invalid {
 
 /// Error for a number that cannot be stored and returned exactly as it was written.
 pub fn inexact_number(field: String) -> Invalid {
-    let message = format!("{field} is a number that cannot be kept exactly: send it as a text");
+    let message = format!("{field} is a number that cannot be stored exactly: send it as a string");
     Invalid::one(field, "inexact_number", message)
 }
 
@@ -195,9 +195,9 @@ impl Input {
         let value = self.take(key)?;
         let Value::Object(members) = &value else { return self.wrong_type(key, "an object") };
         if depth(&value) > MAX_JSON_DEPTH {
-            self.error(key, "too_deep", format!("{key} may nest at most {MAX_JSON_DEPTH} levels"));
+            self.error(key, "too_deep", format!("{key} may be nested at most {MAX_JSON_DEPTH} levels deep"));
         } else if value.to_string().len() > MAX_JSON_BYTES {
-            self.error(key, "too_long", format!("{key} may take at most {MAX_JSON_BYTES} bytes"));
+            self.error(key, "too_long", format!("{key} may have at most {MAX_JSON_BYTES} bytes"));
         } else if has_nul(&value) {
             self.error(key, "invalid_characters", format!("{key} must not contain U+0000"));
         } else {
@@ -209,7 +209,7 @@ impl Input {
     pub fn string(&mut self, key: &'static str) -> Option<String> {
         match self.take(key)? {
             Value::String(text) => Some(text),
-            _ => self.wrong_type(key, "a text"),
+            _ => self.wrong_type(key, "a string"),
         }
     }
 

@@ -108,7 +108,7 @@ impl LeadFields {
 
     /// Reads the fields; `None` when a problem was added.
     fn read(input: &mut Input) -> Option<Self> {
-        input.refuse("ownerId", "read_only", "ownerId is changed by assigning the lead");
+        input.refuse("ownerId", "read_only", "ownerId cannot be set here: assign the lead instead");
         let title = input.required("title", |input, key| input.text(key, 1, 200));
         let status = input.one_of("status", &LeadStatus::ALL, LeadStatus::as_str).unwrap_or_default();
         let contact_name = input.text("contactName", 0, 200);
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn a_title_is_all_that_a_lead_needs() {
+    fn only_title_is_required_to_create_a_lead() {
         let fields = LeadFields::parse(object(json!({"title": "  Roof  "}))).expect("valid");
         assert_eq!((fields.title.as_str(), fields.status, fields.currency.as_str()), ("Roof", LeadStatus::New, "USD"));
         assert_eq!(codes(LeadFields::parse(Map::new())), [("title".into(), "required")]);
     }
 
     #[test]
-    fn every_fault_is_named_at_once() {
+    fn all_invalid_fields_are_reported_together() {
         let body = json!({"title": "", "status": "OPEN", "email": "nobody", "valueCents": -1, "currency": "usd", "ownerId": "x", "colour": 1});
         let mut found = codes(LeadFields::parse(object(body)));
         found.sort();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_merges_and_tells_what_changed() {
+    fn a_patch_merges_and_reports_the_changed_fields() {
         let (fields, changes) = lead()
             .update(&object(json!({"email": null, "custom": {"b": {"c": null}}, "title": "Roof"})))
             .expect("valid");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_cannot_null_what_a_lead_must_keep_nor_what_it_does_not_have() {
+    fn a_patch_cannot_remove_required_or_unknown_fields() {
         let mut found = codes(lead().update(&object(json!({"title": null, "status": null, "colour": null}))));
         found.sort();
         assert_eq!(

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_are_told_again_as_written_survive() {
+    fn numbers_that_round_trip_exactly_are_accepted() {
         for number in [
             "0",
             "-0",
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_are_named_by_their_path() {
+    fn inexact_numbers_are_named_by_their_path() {
         for number in [
             "18446744073709551616",
             "-9223372036854775809",

@@ -49,7 +49,7 @@ pub fn may(actor: &Actor, deed: Action<'_>) -> Result<(), Forbidden> {
         (_, User(Viewer)) => Err(Forbidden("a viewer may not change anything")),
         // The operator grants which of these a plugin may request; that was checked before its effect gets here.
         (Action::UpdateLead(_) | Action::AssignLead(..) | Action::CreateActivity, Plugin) => Ok(()),
-        (_, Plugin) => Err(Forbidden("a plugin may change and assign leads and add activities, and nothing else")),
+        (_, Plugin) => Err(Forbidden("a plugin may only change and assign leads and add activities")),
         (_, User(Admin | Manager)) => Ok(()),
         (Action::CreateLead | Action::CreateActivity, User(Sales)) => Ok(()),
         (Action::UpdateLead(lead), User(Sales)) => unless(
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_may_do_what_effects_do_and_nothing_else() {
+    fn a_plugin_may_do_only_what_effects_do() {
         let (others, note) = (lead(Some(2)), activity(ActivityType::Note, 1));
         let plugin = Actor { kind: ActorKind::Plugin, ..actor(Role::Admin) };
         let allowed = |deed| may(&plugin, deed).is_ok();
@@ -195,7 +195,7 @@ mod tests {
 
     /// One row per action; the columns are ADMIN, MANAGER, SALES, VIEWER.
     #[test]
-    fn the_table_of_rights_is_the_contracts() {
+    fn rights_match_the_table_in_the_contract() {
         let (own, free, others) = (lead(Some(1)), lead(None), lead(Some(2)));
         let (mine, theirs) = (activity(ActivityType::Note, 1), activity(ActivityType::Note, 2));
         let servers = activity(ActivityType::StatusChange, 1);

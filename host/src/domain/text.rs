@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_that_a_terminal_obeys() {
+    fn terminal_control_characters_are_removed() {
         let text = "one\r\ntwo\t\u{1b}[2J\u{9b}31m\u{7f}\u{2028}\u{202e}three \u{e4}\u{1f600}";
         let escaped = one_line(text);
         assert_eq!(escaped, "one\\r\\ntwo\\t\\u{1b}[2J\\u{9b}31m\\u{7f}\\u{2028}\\u{202e}three \u{e4}\u{1f600}");

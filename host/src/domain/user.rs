@@ -115,7 +115,7 @@ pub fn canonical_email(email: &str) -> String {
 fn email(input: &mut Input) -> Option<String> {
     let email = canonical_email(&input.email("email")?);
     if email.ends_with(PLUGIN_DOMAIN) {
-        input.error("email", "reserved", format!("an address that ends in {PLUGIN_DOMAIN} is a plugin's"));
+        input.error("email", "reserved", format!("email must not end in {PLUGIN_DOMAIN}: it is reserved for plugins"));
         return None;
     }
     Some(email)
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_folded_by_normal_form_and_ascii_case_and_by_nothing_else() {
+    fn an_address_is_folded_only_by_normal_form_and_ascii_case() {
         for (written, stored) in [
             ("Ann@Example.COM", "ann@example.com"),
             ("Mu\u{308}ller@example.com", "m\u{fc}ller@example.com"),

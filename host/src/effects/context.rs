@@ -63,7 +63,7 @@ impl EffectsContext {
     /// Parks an effect that was granted when the plugin answered, and whose grant was taken back since.
     pub(crate) async fn park_ungranted(&self, effect: &StoredEffect) -> app::Result<()> {
         let StoredEffect { name, plugin, .. } = effect;
-        self.fail(effect, &format!("{name} is not granted any more, or {plugin} no longer asks for it"), None).await
+        self.fail(effect, &format!("{name} is no longer granted, or {plugin} no longer requests it"), None).await
     }
 
     /// Records a failed attempt: the effect is retried after `again_in`, or parked if that is `None`.

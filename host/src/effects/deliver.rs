@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_to_be_sent_is_read_and_its_faults_are_named() {
+    fn webhook_input_is_parsed_and_invalid_fields_are_named() {
         let faults = |input: Value| {
             let Value::Object(input) = input else { unreachable!("written as an object") };
             WebhookInput::parse(input)

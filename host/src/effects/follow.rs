@@ -161,7 +161,7 @@ impl FollowTask {
         if let Some(question) = question.filter(|question| question.due_at <= now) {
             return match self.asked_again(&question).await? {
                 Some(asked) => self.ask(asked, state).await,
-                None => self.shared.fail(&question, "the log no longer has it", None).await.map(|()| TaskStep::Again),
+                None => self.shared.fail(&question, "it is no longer in the log", None).await.map(|()| TaskStep::Again),
             };
         }
         if let Some(reminder) = reminder.filter(|reminder| reminder.due_at <= now) {
@@ -255,8 +255,8 @@ impl FollowTask {
             let open = tx.open_effects(&self.plugin, most).await?;
             if open + wanted > most {
                 let reason = format!(
-                    "it wants {wanted} effects where {open} are pending or parked: limits.open_effects = {most} does \
-                     not let so many be"
+                    "open effect limit reached: {wanted} more with {open} pending or parked \
+                     (limits.open_effects = {most})"
                 );
                 return Ok(Some(reason));
             }

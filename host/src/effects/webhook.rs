@@ -138,9 +138,9 @@ fn granted_url(grant: &WebhookGrant, message: &WebhookMessage<'_>) -> Result<Url
     let url = Url::parse(message.url)
         .ok()
         .filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host())
-        .ok_or_else(|| SendError::refused("url: expected one such as https://hooks.example.com/leads"))?;
+        .ok_or_else(|| SendError::refused("url: expected a URL such as https://hooks.example.com/leads"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(SendError::refused("url: expected no name or password in it, messages are signed instead"));
+        return Err(SendError::refused("url: expected no user name or password, messages are signed instead"));
     }
     let (host, plugin) = (authority(&url), message.plugin);
     if !grant.hosts.iter().any(|entry| names(entry, &url)) {

@@ -137,7 +137,7 @@ impl Specimen {
             SetMember::Working(working) => Some(working),
             SetMember::Absent(_) => None,
         });
-        working.expect("the set was made of this plugin")
+        working.expect("the set contains this plugin")
     }
 
     fn stop_clock(&self, at: Timestamp) {

@@ -120,7 +120,7 @@ pub(crate) async fn open_for_command(config: &Config, command: &str) -> Result<S
 /// When it cannot be opened, or a server or another command uses it.
 pub(crate) async fn open_for_command_alone(config: &Config, command: &str) -> Result<Store> {
     let lock = lock_database(&config.database_file()?, command).await;
-    let lock = lock.with_context(|| format!("`leadwire {command}` does not run beside a server"))?;
+    let lock = lock.with_context(|| format!("`leadwire {command}` cannot run while a server is running"))?;
     open_alone(config, lock).await
 }
 

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_where_it_was_and_one_that_ends_before_that_does_not() {
+    fn a_log_that_ends_before_the_noted_position_gets_a_new_epoch() {
         let dir = tempfile::tempdir().expect("a folder");
         let served = log(dir.path(), "a", "1", "db");
         let known = || KnownLog::read(dir.path()).expect("readable");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn another_database_a_copy_of_it_and_another_epoch_are_told_apart() {
+    fn a_copy_another_database_and_another_epoch_are_distinguished() {
         let dir = tempfile::tempdir().expect("a folder");
         EpochNote::begin(dir.path(), log(dir.path(), "a", "1", "db"), Seq(7)).expect("written");
         let known = KnownLog::read(dir.path()).expect("readable");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_was_put_back_from_a_copy_is_found_out_also_in_the_same_file() {
+    fn a_restored_note_is_detected_even_in_the_same_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let served = log(dir.path(), "a", "1", "db");
         let note = EpochNote::begin(dir.path(), served.clone(), Seq(7)).expect("written");
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_note_is_one_that_knew_something() {
+    fn a_damaged_note_renews_the_epoch() {
         let dir = tempfile::tempdir().expect("a folder");
         for text in [&b""[..], b"{}", b"\xff\xfe", b"{\"lineage\": 1}"] {
             fs::write(dir.path().join(FILE), text).expect("written");

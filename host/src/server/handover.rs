@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_process_knows_how_many_there_were_and_a_brief_one_takes_nothing_away() {
+    async fn the_socket_count_reaches_the_next_process_and_survives_a_short_run() {
         let dir = tempfile::tempdir().expect("a directory");
         let sockets = async || open(dir.path()).await.sockets();
         let run = async |sockets, settled| {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_damaged_counts_for_nothing_and_is_kept_aside() {
+    async fn a_damaged_handover_is_ignored_and_moved_aside() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join(FILE), "many").expect("writes");
         assert_eq!(open(dir.path()).await.sockets(), 0);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_followed_counts_for_the_same_log_alone() {
+    async fn subscriptions_are_handed_over_only_for_the_same_log() {
         let dir = tempfile::tempdir().expect("a directory");
         let look = || HandoverSnapshot { sockets: Some(1), followed: followed() };
         open(dir.path()).await.keep(look, async {}).await;

@@ -302,7 +302,7 @@ mod tests {
     use crate::store::{follower::FOLLOWER_STATS, test_database::TestDatabase};
 
     #[tokio::test]
-    async fn what_is_next_is_found_without_a_look_at_what_was_done() {
+    async fn effect_queries_use_indexes_that_skip_completed_effects() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut reader = store.read().await.expect("reads");

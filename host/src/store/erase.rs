@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_scrubbed_by_id_and_by_address_and_others_are_left_alone() {
+    fn an_erasure_removes_a_user_by_id_and_address_and_no_others() {
         let mut value = json!({
             "lead": {"owner": {"id": "1", "name": "Ann", "email": "ann@example.com"}, "title": "Ann's roof"},
             "by": ["ANN@example.com", "bob@example.com"],

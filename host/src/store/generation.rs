@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_differ_by_what_decides_who_sees_what_and_by_nothing_else() {
+    fn sets_differ_only_by_what_shapes_events() {
         let both = [member("a", "h1"), member("b", "h2")];
         let follower = GenerationMember { shapes: Some(false), ..member("c", "h3") };
         let turned = [both[1].clone(), follower, both[0].clone()];
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_line_is_kept_for_its_roles_however_old_it_is() {
+    async fn the_last_reset_per_role_survives_pruning() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_event_needs_is_forgotten_and_nothing_else() {
+    async fn only_unreferenced_generations_are_deleted() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_with_marks_is_explained_as_before_and_resets_whoever_is_behind_the_last() {
+    async fn a_migrated_log_keeps_its_explanations_and_its_last_reset() {
         let database = TestDatabase::new();
         let options = SqliteConnectOptions::new().filename(database.file()).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");

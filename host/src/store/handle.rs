@@ -350,7 +350,7 @@ mod tests {
     use crate::store::test_database::TestDatabase;
 
     #[tokio::test]
-    async fn a_reopened_database_keeps_its_epoch_and_another_has_its_own() {
+    async fn a_database_keeps_its_epoch_when_reopened() {
         let database = TestDatabase::new();
         let first = database.open().await;
         first.close().await;
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_from_the_future_is_refused() {
+    async fn a_newer_database_is_refused() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
         let database = TestDatabase::new();
         let path = database.file();
         std::fs::write(&path, "a shopping list, longer than the header of a database file by some way".repeat(10))

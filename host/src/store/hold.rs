@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hold_is_kept_once_and_one_of_all_leads_stands_for_the_others() {
+    async fn a_hold_is_stored_once_and_a_hold_of_all_leads_replaces_the_others() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_server_is_not_waited_for_and_a_command_is() {
+    async fn a_lock_waits_for_a_command_and_not_for_a_server() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("lock");
         let held = Lock::take(&path, "the thing", SERVE).await.expect("free");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_only_looks_is_told_who_holds_it_and_keeps_no_server_from_starting() {
+    async fn reading_the_lock_holder_does_not_block_a_server() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("lock");
         let holder = || Holder::of(&path).expect("readable");

@@ -209,7 +209,7 @@ mod tests {
     use crate::store::test_database::TestDatabase;
 
     #[tokio::test]
-    async fn a_time_leads_to_the_first_event_that_is_not_older() {
+    async fn a_time_resolves_to_the_first_event_at_or_after_it() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let at = |millis| Timestamp::from_millis(millis).expect("in range");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_are_pruned_from_the_oldest_on_but_never_the_newest() {
+    async fn events_are_pruned_oldest_first_but_never_the_newest() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut tx = store.write().await.expect("a transaction");

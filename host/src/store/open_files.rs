@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_database_is_its_owners_alone_and_an_open_one_is_mended_with_all_its_files() {
+    fn a_new_database_has_mode_0600_and_open_permissions_are_corrected() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("test.db");
         prepare(&path).expect("made");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_in_the_same_place_has_another_identity() {
+    fn a_copy_at_the_same_path_has_another_identity() {
         let dir = tempfile::tempdir().expect("a folder");
         let (path, aside) = (dir.path().join("a"), dir.path().join("b"));
         let id = || FileId::of(&fs::metadata(&path).expect("a file"));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_goes_or_comes_anew_is_displaced() {
+    fn a_deleted_or_replaced_file_is_displaced() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("test.db");
         let make = || ["", "-wal", "-shm"].map(|suffix| fs::write(beside(&path, suffix), "").expect("written"));

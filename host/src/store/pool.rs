@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_table_is_named_by_the_statement_that_met_it() {
+    fn a_failed_statement_names_the_damaged_table() {
         assert_eq!(table_of("SELECT l.* FROM leads l LEFT JOIN users o ON o.id = l.owner_id"), "leads");
         assert_eq!(table_of("UPDATE log SET head = head + 1 RETURNING head"), "log");
         assert_eq!(table_of("INSERT INTO events (seq, name) VALUES ($1, $2)"), "events");

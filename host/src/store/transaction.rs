@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_sqlite_rolled_back_by_itself_ends_alone() {
+    async fn a_transaction_rolled_back_by_sqlite_does_not_affect_others() {
         let database = TestDatabase::new();
         let store = database.open().await;
         assert_eq!(write(&store).await.expect("writes"), Seq(1));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_sqlite_ended_by_itself_holds_no_old_state() {
+    async fn a_read_transaction_ended_by_sqlite_keeps_no_old_snapshot() {
         let database = TestDatabase::new();
         let store = database.open().await;
         for seq in 1..=20 {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_waiting_for_the_lock_does_not_get_it_later() {
+    async fn an_abandoned_wait_for_the_write_lock_never_acquires_it() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut other = stranger(&database).await;
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_goes_on_when_its_caller_leaves() {
+    async fn a_commit_completes_when_its_future_is_dropped() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut appended = store.appended();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_stays_open_is_ended() {
+    async fn a_long_read_transaction_is_aborted() {
         let database = TestDatabase::new();
         let store = Store::open_bounded(&database.url(), Duration::from_millis(100)).await.expect("opens");
         let mut idle = store.read().await.expect("a reader");
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_write_ahead_log_is_cut_once_nobody_reads_from_it() {
+    async fn the_write_ahead_log_is_truncated_when_no_reader_uses_it() {
         let database = TestDatabase::new();
         let store = database.open().await;
         let mut other = stranger(&database).await;

@@ -120,7 +120,7 @@ pub fn tidy() {
 
 fn recorder() -> PrometheusRecorder {
     let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS);
-    builder.expect("there are buckets").build_recorder()
+    builder.expect("the buckets are not empty").build_recorder()
 }
 
 fn describe() {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_escaped_names_are_unreadable_and_plain_names_are_not() {
+    fn only_number_and_escaped_event_names_are_unreadable() {
         for (text, expected) in [
             ("42[\"lead:subscribe\",{}]", PacketName::Other),
             ("42[7,{}]", PacketName::Unreadable(3)),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_all_there_is_unclear_until_it_can_be_told() {
+    fn an_incomplete_packet_is_unclear_until_its_name_is_known() {
         for begin in ["", "4", "42", "4217", "42[", "42[  "] {
             assert_eq!(packet(begin, false), PacketName::Unclear, "{begin:?}");
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_of_a_payload_gets_the_stand_in_that_it_needs() {
+    fn each_unreadable_event_of_a_payload_gets_a_placeholder_name() {
         let text = |bytes| String::from_utf8(bytes).expect("text");
         let changed = |payload: &str| look_at_payload(payload.as_bytes()).changed.map(text);
         assert_eq!(changed("3\u{1e}42[\"a\",{}]\u{1e}"), None);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_packets_of_a_payload_are_counted_and_one_that_ends_the_session_is_found() {
+    fn payload_packets_are_counted_and_a_close_packet_is_detected() {
         let seen = |payload: &str| {
             let seen = look_at_payload(payload.as_bytes());
             (seen.packets, seen.ends_session)

@@ -2,7 +2,7 @@
 //!
 //! It refuses requests that can be read in two ways, tells pages of other origins that they may not call, and adds the
 //! headers that no response may lack.
-#![expect(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
+#![expect(clippy::result_large_err, reason = "a refusal is created, returned and dropped")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -126,13 +126,13 @@ fn check(request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
     for name in SINGLE {
         if headers.get_all(&name).iter().nth(1).is_some() {
-            return Err(Problem::malformed(format!("{name} may be given once")));
+            return Err(Problem::malformed(format!("{name} must be given only once")));
         }
     }
     match headers.get(header::HOST) {
         None if request.version() >= Version::HTTP_11 => Err(Problem::malformed("host is missing")),
         Some(host) if !host.is_empty() && Authority::try_from(host.as_bytes()).is_err() => {
-            Err(Problem::malformed("host must be a name or an address, with or without a port"))
+            Err(Problem::malformed("host must be a name or an address with an optional port"))
         }
         _ => Ok(()),
     }

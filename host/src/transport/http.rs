@@ -2,7 +2,7 @@
 //!
 //! Handlers turn a request into a command or a query and its outcome into JSON; permissions and visibility are decided
 //! below, in `app`. The layers here are the same for every route.
-#![expect(clippy::result_large_err, reason = "a refusal is made, returned and gone")]
+#![expect(clippy::result_large_err, reason = "a refusal is created, returned and dropped")]
 
 mod activity;
 pub(crate) mod api;
@@ -86,7 +86,7 @@ async fn envelope(State(api): State<ApiState>, mut request: Request, next: Next)
         }
         let response = tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
             tracing::warn!(?limit, "answered 503: the request took too long");
-            let detail = "the request took too long and was given up";
+            let detail = "the request timed out";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).into_response()
         });
         tracing::debug!(status = response.status().as_u16(), "answered");

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_taken_and_what_follows_is_told_how_long_to_wait() {
+    fn a_burst_is_accepted_and_the_next_attempt_gets_a_wait_time() {
         let pace = pace(1, 3, 10);
         for _ in 0..3 {
             pace.take().expect("within the burst");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_once_it_is_dropped() {
+    fn a_dropped_slot_is_free_again() {
         let places = Slots::default();
         let first = places.take('a', 2).expect("there is room");
         let second = places.take('a', 2).expect("there is room");

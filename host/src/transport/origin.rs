@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_browsers_send_can_be_configured() {
+    fn only_origins_that_browsers_send_can_be_configured() {
         for nowhere in ["javascript://x", "mailto://a", "data://a", "https://crm..example", "https://.example"] {
             assert!(check(nowhere).is_err(), "{nowhere}");
         }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_same_host_may_call_whatever_is_configured() {
+    fn a_same_host_page_may_always_call() {
         let origins = Origins::new(&["https://crm.example".into()], false);
         let allow = |origin: &str, host: &str| {
             let header = |text: &str| text.parse::<HeaderValue>().expect("a header");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn any_page_can_mean_any_of_this_machine() {
+    fn in_demo_mode_a_wildcard_allows_only_loopback_origins() {
         let origins = Origins::new(&["*".into(), "https://crm.example".into()], true);
         let admit = |origin: &str| origins.admit(&origin.parse().expect("a header"));
         for near in ["http://localhost:5173", "https://localhost", "http://127.0.0.1:8080", "http://[::1]:3000"] {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_origins_are_remembered_up_to_a_limit() {
+    fn refused_origins_are_recorded_up_to_a_limit() {
         let origins = Origins::new(&[], false);
         for number in 0..2 * MAX_REMEMBERED {
             origins.note_refused(&format!("https://{number}.example").parse().expect("a header"));

@@ -1,4 +1,4 @@
-//! Effects: what `after` hooks ask for, and webhooks.
+//! Effects of `after` hooks, and webhooks.
 
 mod after_hook;
 mod crash;

@@ -1,12 +1,12 @@
-//! Plugins written by hand, for what no toolchain would ever produce: answers are laid out byte by byte as the
-//! canonical ABI wants them, and what a hook does before it answers is a few lines of WebAssembly text.
+//! Hand-written plugins, for cases that no toolchain produces: answers are laid out byte by byte in the canonical ABI,
+//! and the code of a hook is a few lines of WebAssembly text.
 
 use std::fmt::Write as _;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// A plugin to be. Its hooks are those that were given an answer.
+/// Builder of a plugin. It has the hooks for which an answer was set.
 #[derive(Clone)]
 pub struct Guest {
     name: String,
@@ -29,8 +29,7 @@ pub struct Guest {
     wasi: bool,
 }
 
-/// As much of WASI as the standard library of a language would call on its way to a random number and a line of
-/// output.
+/// The part of WASI that a language's standard library uses for random numbers and output.
 const WASI: &str = "
     package wasi:io@0.2.3 {
         interface error { resource error; }
@@ -92,7 +91,7 @@ pub enum Ruling {
     Refuse { code: String, message: String, field: Option<String> },
 }
 
-/// What `wants` answers.
+/// Answer of `wants`.
 #[derive(Clone, Default)]
 pub struct Wants {
     pub events: Vec<String>,
@@ -110,21 +109,21 @@ impl Wants {
     }
 }
 
-/// What `after` answers.
+/// Answer of `after`.
 #[derive(Clone, Default)]
 pub struct Outcome {
     /// Names and inputs.
     pub effects: Vec<(String, String)>,
     pub state: Option<String>,
-    /// What it answers when it is reminded, in the place of `effects`.
+    /// Effects for a reminder, instead of `effects`.
     pub reminded: Vec<(String, String)>,
-    /// The input of the first effect is the first field as it came, and the state is the occasion's id.
+    /// True to use the first field as the input of the first effect, and the occasion's id as the state.
     pub echo: bool,
 }
 
-/// In an effect's input: the first field that the host passed, which has to be an id in quotes.
+/// Placeholder in an effect's input for the first field that the host passed, which must be a quoted id.
 pub const FIRST_ID: &str = "<the first field, an id, in its quotes>";
-/// As long as an id in quotes is.
+/// Length of a quoted id.
 const ID_BYTES: usize = 38;
 
 pub fn outcome<const N: usize>(effects: [(&str, &str); N]) -> Outcome {
@@ -137,13 +136,13 @@ pub enum Edit {
     Remove(String),
     Mask(String, String),
     Set(String, String),
-    /// Sets a pointer to the first field that the host passed; the JSON text is taken over as it came.
+    /// Sets a pointer to the first field that the host passed, with unchanged JSON text.
     SetFirstField(String),
     /// Sets a pointer to the whole payload.
     SetPayload(String),
-    /// Masks a pointer with all that a filter was asked by line.
+    /// Masks a pointer with the whole question of `filter-lines`.
     MaskQuestion(String),
-    /// Sets a pointer to the whole payload, where it was asked by line.
+    /// Sets a pointer to the whole payload in `filter-lines`.
     SetPayloadByLine(String),
 }
 
@@ -187,7 +186,7 @@ impl Guest {
         }
     }
 
-    /// One that removes an e-mail address from what viewers get.
+    /// A plugin that hides e-mail addresses from viewers.
     pub fn redactor(name: &str) -> Self {
         Self::new(name)
             .roles(["VIEWER"])
@@ -225,13 +224,13 @@ impl Guest {
         self
     }
 
-    /// What `describe` does before it answers.
+    /// Code of `describe` before its answer.
     pub fn describing(mut self, code: &str) -> Self {
         self.describe = code.into();
         self
     }
 
-    /// What `init` does before it answers.
+    /// Code of `init` before its answer.
     pub fn initialising(mut self, code: &str) -> Self {
         self.init.0 = code.into();
         self
@@ -246,7 +245,7 @@ impl Guest {
         self.filtering("", Ok(verdicts.into_iter().collect()))
     }
 
-    /// What `filter` does, and then answers.
+    /// Code of `filter`, and its answer.
     pub fn filtering(mut self, code: &str, answer: Result<Vec<Verdict>, String>) -> Self {
         self.filter = Some((code.into(), answer));
         self
@@ -271,29 +270,29 @@ impl Guest {
         self
     }
 
-    /// Denies for that reason, or allows without one.
+    /// Denies with that reason, or allows without one.
     pub fn authorize(self, denial: Option<&str>) -> Self {
         self.authorizing("", denial)
     }
 
-    /// What `authorize` does, and then answers.
+    /// Code of `authorize`, and its answer.
     pub fn authorizing(mut self, code: &str, denial: Option<&str>) -> Self {
         self.authorize = Some((code.into(), denial.map(Into::into)));
         self
     }
 
-    /// What the guest does when it is asked for a place to put something.
+    /// Code of the guest's allocation function.
     pub fn reallocating(mut self, code: &str) -> Self {
         self.realloc = code.into();
         self
     }
 
-    /// Answers about these commands.
+    /// Answer of `before` for these commands.
     pub fn before<const N: usize>(self, commands: [&str; N], ruling: Ruling) -> Self {
         self.ruling(commands, "", Ok(ruling))
     }
 
-    /// What `before` does, and then answers.
+    /// Code of `before`, and its answer.
     pub fn ruling<const N: usize>(mut self, commands: [&str; N], code: &str, answer: Result<Ruling, String>) -> Self {
         self.before = Some((owned(commands), code.into(), answer));
         self
@@ -303,7 +302,7 @@ impl Guest {
         self.following(wants, "", Ok(outcome))
     }
 
-    /// What `after` does, and then answers.
+    /// Code of `after`, and its answer.
     pub fn following(mut self, wants: Wants, code: &str, answer: Result<Outcome, String>) -> Self {
         self.after = Some((wants, code.into(), answer));
         self
@@ -315,12 +314,12 @@ impl Guest {
         self
     }
 
-    /// The component. `$calls` counts the calls of hooks, in each function's code.
+    /// Builds the component. `$calls` counts the calls of hooks, in each function's code.
     pub fn build(&self) -> Vec<u8> {
         self.build_against(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/v1"))
     }
 
-    /// The component, made with the interface as that folder has it.
+    /// Builds the component with the interface in that folder.
     pub fn build_against(&self, interface: impl AsRef<std::path::Path>) -> Vec<u8> {
         let mut module = wat::parse_str(self.text()).expect("valid text");
         let mut wit = Resolve::default();
@@ -444,13 +443,13 @@ impl Guest {
     }
 }
 
-/// The first page of a guest's memory, where its answers lie ready.
+/// The first page of a guest's memory, which contains its answers.
 struct Data {
     bytes: Vec<u8>,
 }
 
 impl Default for Data {
-    /// Address 0 belongs to nobody, as in C; "info" and "n" lie ready for calls of the host.
+    /// Address 0 is unused, as in C; "info" and "n" are arguments for calls of the host.
     fn default() -> Self {
         let mut bytes = vec![0; 64];
         bytes[16..20].copy_from_slice(b"info");
@@ -474,7 +473,7 @@ impl Data {
     fn string(&mut self, at: usize, text: &str) {
         let start = self.space(text.len());
         self.bytes[start..start + text.len()].copy_from_slice(text.as_bytes());
-        // U+FFFF, which is no character, stands for three bytes that are no UTF-8.
+        // U+FFFF, a noncharacter, is the placeholder for three bytes that are not UTF-8.
         for (at, _) in text.match_indices('\u{ffff}') {
             self.bytes[start + at..start + at + 3].fill(0xff);
         }
@@ -527,7 +526,7 @@ impl Data {
         (at, copies)
     }
 
-    /// Lays out an edit; returns the code that fills in what is only known when it is called.
+    /// Lays out an edit; returns the code that fills in values known only at call time.
     fn edit(&mut self, at: usize, edit: &Edit) -> String {
         let (case, pointer, text) = match edit {
             Edit::Remove(pointer) => (0, pointer, None),
@@ -610,7 +609,7 @@ impl Data {
                 self.put(at + 8, start);
                 self.put(at + 12, edits.len());
                 let copies = edits.iter().enumerate().map(|(index, edit)| {
-                    // The list of fields comes after three texts here, and after one where an event is asked about.
+                    // The list of fields follows three texts here, and one text in questions about an event.
                     self.edit(start + 20 * index, edit).replace("(local.get 2)", "(local.get 6)")
                 });
                 return (at, copies.collect());
@@ -650,7 +649,7 @@ impl Data {
         if !outcome.reminded.is_empty() {
             let other = self.space(24);
             let (_, inputs) = self.effects(other, &outcome.reminded);
-            // An event's name of eight letters: `reminder`.
+            // An event name of eight letters: `reminder`.
             let answer = format!("(then {inputs} (return (i32.const {other})))");
             copies = format!("(if (i32.eq (local.get 7) (i32.const 8)) {answer}) {copies}");
         }
@@ -669,7 +668,7 @@ impl Data {
         (at, state + &input)
     }
 
-    /// Lays out a list of effects; returns where, and the code that fills in ids.
+    /// Lays out a list of effects; returns its address, and the code that fills in ids.
     fn effects(&mut self, at: usize, effects: &[(String, String)]) -> (usize, String) {
         let start = self.space(16 * effects.len());
         self.put(at + 4, start);

@@ -1,4 +1,4 @@
-//! The house plan, kept true: who may import whom, whose types stay at home, no circles, names that are unique.
+//! Architecture rules: layer order, crates owned by one module, no dependency cycles, unique names.
 
 mod graph;
 mod sql;
@@ -9,7 +9,7 @@ use graph::{Graph, Names, Source, sources};
 use leadwire::domain::event_name::EventName;
 use syn::visit::{self, Visit};
 
-/// Each module uses what stands behind it and nothing before it.
+/// Layer order: each module uses only later entries.
 const ORDER: [&str; 16] = [
     "main",
     "cli",
@@ -29,10 +29,10 @@ const ORDER: [&str; 16] = [
     "walk",
 ];
 
-/// The rooms of `plugin`: each uses what stands behind it and nothing before it.
+/// Layer order within `plugin`: each module uses only later entries.
 const PLUGIN_ROOMS: [&str; 7] = ["testkit", "report", "reload", "hooks", "active", "wasm", "contract"];
 
-/// A crate whose types must not leave one module.
+/// Crates whose types must not leave one module.
 const AT_HOME: [(&str, &str); 5] = [
     ("sqlx", "store"),
     ("wasmtime", "plugin"),
@@ -41,10 +41,10 @@ const AT_HOME: [(&str, &str); 5] = [
     ("axum", "transport"),
 ];
 
-/// Names that several modules have, because each is always written with its module.
+/// Type names that may repeat, because they are always written with their module.
 const COMMON_NAMES: [&str; 2] = ["Error", "Result"];
 
-/// Lines that a file may have, but for tables.
+/// Maximum lines per file, except for tables.
 const MAX_LINES: usize = 500;
 
 fn place(order: &[&str], name: Option<&String>) -> Option<usize> {
@@ -52,7 +52,7 @@ fn place(order: &[&str], name: Option<&String>) -> Option<usize> {
 }
 
 #[test]
-fn every_top_module_has_its_place_in_the_order() {
+fn every_top_level_module_is_in_the_layer_order() {
     for source in sources() {
         let top = source.top();
         assert!(ORDER.contains(&top), "{}: add {top} to ORDER", source.path.display());
@@ -60,7 +60,7 @@ fn every_top_module_has_its_place_in_the_order() {
 }
 
 #[test]
-fn a_module_uses_only_what_is_to_its_right() {
+fn a_module_uses_only_lower_layers() {
     let mut offences = Vec::new();
     for (module, used) in Graph::of(&sources()).edges {
         let here = module.first().map_or(0, |_| place(&ORDER, module.first()).expect("a place"));
@@ -80,14 +80,14 @@ fn a_module_uses_only_what_is_to_its_right() {
 }
 
 #[test]
-fn no_files_of_a_module_use_each_other_in_a_circle() {
+fn files_of_a_module_have_no_dependency_cycles() {
     let show = |circle: Vec<Names>| circle.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(", ");
     let circles: Vec<String> = Graph::of(&sources()).circles().into_iter().map(show).collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]
-fn what_belongs_to_one_module_is_named_in_no_other() {
+fn crates_owned_by_one_module_are_named_in_no_other() {
     let mut offences = Vec::new();
     for Source { path, text, module, .. } in sources() {
         for (guest, home) in AT_HOME {
@@ -114,7 +114,7 @@ fn the_domain_is_pure() {
 }
 
 #[test]
-fn a_statement_names_the_columns_that_it_reads() {
+fn sql_statements_name_their_columns() {
     for Source { path, text, .. } in sources().into_iter().filter(|source| source.top() == "store") {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         assert!(!code.contains("SELECT *") && !code.contains(".*,"), "{}: use `columns!`", path.display());
@@ -122,7 +122,7 @@ fn a_statement_names_the_columns_that_it_reads() {
 }
 
 #[test]
-fn the_name_of_an_event_is_written_in_one_place() {
+fn event_names_are_written_in_one_place() {
     for Source { path, text, .. } in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let has_own = path.ends_with("event_name.rs") || path.ends_with("tests.rs");
@@ -133,7 +133,7 @@ fn the_name_of_an_event_is_written_in_one_place() {
 }
 
 #[test]
-fn the_architecture_names_files_that_exist_and_functions_that_they_hold() {
+fn files_and_functions_in_the_architecture_document_exist() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(home.join("../docs/ARCHITECTURE.md")).expect("the page");
     let sources = sources();
@@ -164,7 +164,7 @@ fn the_architecture_names_files_that_exist_and_functions_that_they_hold() {
     assert!(rows > 14, "both tables of steps are read: {rows} rows");
 }
 
-/// Returns true if a name goes on at this place of the text.
+/// Returns true if an identifier continues at this position.
 fn continues(source: &Source, at: usize) -> bool {
     source.text[at..].starts_with(|letter: char| letter.is_alphanumeric() || letter == '_')
 }
@@ -188,7 +188,7 @@ impl<'ast> Visit<'ast> for Types {
 }
 
 #[test]
-fn a_type_name_stands_in_one_file_alone() {
+fn type_names_are_unique() {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources().iter().filter(|source| !source.path.ends_with("tests.rs")) {
         let mut types = Types::default();
@@ -202,7 +202,7 @@ fn a_type_name_stands_in_one_file_alone() {
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_keep_in_mind() {
+fn no_file_exceeds_the_line_limit() {
     let lines = |source: &Source| source.text.lines().count();
     let long: Vec<String> = sources()
         .iter()
@@ -213,7 +213,7 @@ fn no_file_is_longer_than_a_reader_can_keep_in_mind() {
 }
 
 #[test]
-fn a_doc_comment_begins_with_the_noun_that_it_defines_or_with_a_verb() {
+fn a_doc_comment_begins_with_a_noun_or_a_verb() {
     let (mut all, mut questions) = (0, Vec::new());
     for source in sources() {
         let mut before = "";
@@ -234,7 +234,7 @@ fn a_doc_comment_begins_with_the_noun_that_it_defines_or_with_a_verb() {
     assert!(questions.len() * 50 < all, "{} of {all}:\n{}", questions.len(), questions.join("\n"));
 }
 
-/// Where a code of the server's own stands in the sources: behind one of these, as the next text.
+/// Markers in the sources that are followed by an error code of the server.
 const ANSWERS: [&str; 6] = [
     "Problem::new(StatusCode",
     "problem(StatusCode",
@@ -245,10 +245,10 @@ const ANSWERS: [&str; 6] = [
 ];
 
 #[test]
-fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
+fn every_error_code_of_a_transport_is_reserved() {
     let mut offences = Vec::new();
     for Source { path, text, module, .. } in sources() {
-        // Readiness answers with codes that refuse nothing.
+        // Codes of readiness are not refusals.
         let is_asked = module.first().is_some_and(|top| ["app", "transport"].contains(&top.as_str()));
         if !is_asked || path.ends_with("tests.rs") || path.ends_with("health.rs") {
             continue;
@@ -264,7 +264,7 @@ fn every_code_that_a_transport_answers_with_is_kept_from_plugins() {
             }
         }
     }
-    // And those that are documented, wherever they come from: `| 500 | `code` | …`.
+    // Also all documented codes: `| 500 | `code` | …`.
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
     for line in fs::read_to_string(page).expect("a page").lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();

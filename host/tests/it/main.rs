@@ -1,4 +1,4 @@
-//! One binary for all integration tests: five folders, a file per topic.
+//! One binary for all integration tests: five folders with one file per topic.
 #![expect(unreachable_pub, clippy::print_stdout, reason = "tests have no outside, and print what they measured")]
 
 mod effects;

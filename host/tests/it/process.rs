@@ -1,4 +1,4 @@
-//! The server as a process of its own, for what can only be seen from outside: crashes, memory, the log.
+//! The server as a separate process, for tests of crashes, memory and the log.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Hashing is made cheap and logins are not counted: neither is what these tests are about.
+/// Cheap hashing and no login limits: these tests cover neither.
 const SETTINGS: &str = "
 [auth.password_hash]
 memory_kib = 64
@@ -32,7 +32,7 @@ pub struct Process {
     log: Arc<Mutex<String>>,
 }
 
-/// A data folder with settings and one user a role.
+/// Prepares a data folder with settings and one user per role.
 pub fn prepare(home: &Path, settings: &str) {
     fs::write(home.join("leadwire.toml"), format!("{settings}{SETTINGS}")).expect("a file of settings");
     fs::create_dir_all(home.join("plugins")).expect("a folder of plugins");
@@ -93,13 +93,13 @@ impl Process {
         format!("http://{}{path}", self.address)
     }
 
-    /// Ends it as a power cut would.
+    /// Kills it, like a power failure.
     pub fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("an end");
     }
 
-    /// Asks it to end, and waits until it has; its exit code.
+    /// Sends SIGTERM and waits for the exit; returns the exit code.
     pub fn end(&mut self) -> Option<i32> {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a process to end");
         self.child.wait().expect("an end").code()
@@ -113,7 +113,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()
     }

@@ -1,4 +1,4 @@
-//! A small Socket.IO v5 client over WebSocket or long polling, for tests that look at every packet.
+//! A small Socket.IO v5 client over WebSocket or long polling, for tests that check every packet.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 use crate::support;
 
-/// Longer than anything takes, so that a test that waits in vain ends.
+/// Timeout of all waits, longer than any operation takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -27,23 +27,23 @@ pub enum Transport {
 
 pub const TRANSPORTS: [Transport; 2] = [Transport::WebSocket, Transport::Polling];
 
-/// What the server sent.
+/// Packet from the server.
 #[derive(Debug)]
 pub enum Packet {
     Connected,
     Refused(String),
     Event(String, Value),
     Ack(u64, Value),
-    /// The transport is closed, by whom ever.
+    /// The transport is closed by either side.
     Closed,
 }
 
 pub struct SocketClient {
     outgoing: mpsc::UnboundedSender<String>,
     incoming: mpsc::UnboundedReceiver<Packet>,
-    /// Whether `lead:viewers` is heard as well, which is in no log and comes whenever others come and go.
+    /// True to receive `lead:viewers` as well, which is not in the log and arrives whenever others come and go.
     hears_viewers: bool,
-    /// Events that came while something else was waited for.
+    /// Events that arrived during another wait.
     early: VecDeque<(String, Value)>,
     next_ack: u64,
     transport: JoinHandle<()>,
@@ -56,14 +56,14 @@ impl Drop for SocketClient {
 }
 
 impl SocketClient {
-    /// Connects with a token, and takes the greeting.
+    /// Connects with a token and takes `connected`.
     pub async fn connect(transport: Transport, address: &str, token: &str) -> Self {
         let mut client = Self::try_connect(transport, address, json!({"token": token})).await.expect("connects");
         client.event("connected").await;
         client
     }
 
-    /// Connects with this `auth`; the reason when the server refuses.
+    /// Connects with this `auth`; returns the reason if the server refuses.
     pub async fn try_connect(transport: Transport, address: &str, auth: Value) -> Result<Self, String> {
         Self::open(transport, address, &format!("40{auth}"), None).await
     }
@@ -96,7 +96,7 @@ impl SocketClient {
         }
     }
 
-    /// Hears who looks at leads, too.
+    /// Enables `lead:viewers`.
     pub fn hearing_viewers(mut self) -> Self {
         self.hears_viewers = true;
         self
@@ -106,7 +106,7 @@ impl SocketClient {
         self.send(format!("42{}", json!([name, payload])));
     }
 
-    /// Sends an Engine.IO packet as it is.
+    /// Sends a raw Engine.IO packet.
     pub fn send(&self, packet: impl Into<String>) {
         self.outgoing.send(packet.into()).expect("the transport is open");
     }
@@ -125,7 +125,7 @@ impl SocketClient {
         }
     }
 
-    /// The next packet, which has to be an ack: of what, and what it says.
+    /// Takes the next packet, which must be an ack; returns its id and body.
     pub async fn ack(&mut self) -> (u64, Value) {
         match self.packet().await {
             Packet::Ack(id, answer) => (id, answer),
@@ -133,13 +133,13 @@ impl SocketClient {
         }
     }
 
-    /// Breaks the session, whatever its transport, without a goodbye.
+    /// Breaks the session on either transport without a close packet.
     pub async fn lose(&mut self) {
         self.send("no packet");
         self.closed().await;
     }
 
-    /// Breaks the session as `lose` does; the events that came before it was broken.
+    /// Breaks the session like `lose`; returns the events that arrived before.
     pub async fn lose_with_events(&mut self) -> Vec<(String, Value)> {
         self.send("no packet");
         let mut events: Vec<_> = self.early.drain(..).collect();
@@ -152,7 +152,7 @@ impl SocketClient {
         }
     }
 
-    /// The next event, whatever it is.
+    /// Takes the next event of any name.
     pub async fn next(&mut self) -> (String, Value) {
         if let Some(event) = self.early.pop_front() {
             return event;
@@ -163,14 +163,14 @@ impl SocketClient {
         }
     }
 
-    /// The next event, which has to be this one.
+    /// Takes the next event, which must have this name.
     pub async fn event(&mut self, name: &str) -> Value {
         let (got, payload) = self.next().await;
         assert_eq!(got, name, "{payload}");
         payload
     }
 
-    /// Everything that comes up to an event of that name, as one text.
+    /// Takes everything up to an event of that name, as one text.
     pub async fn until(&mut self, name: &str) -> String {
         let mut text = String::new();
         loop {
@@ -190,7 +190,7 @@ impl SocketClient {
         self.early.remove(at.expect("a confirmation ahead of the ack"));
     }
 
-    /// Proves that nothing else was sent: the answer to a question comes first.
+    /// Checks that nothing else was sent: an ack arrives first.
     pub async fn expect_silence(&mut self) {
         self.call("lead:unsubscribe", json!({"leadId": "silence"})).await;
         let events: Vec<_> = self.early.drain(..).filter(|(_, payload)| payload["leadId"] != "silence").collect();
@@ -202,7 +202,7 @@ impl SocketClient {
         while !matches!(self.packet().await, Packet::Closed) {}
     }
 
-    /// Waits until the transport is closed, before which nothing may come.
+    /// Waits until the transport is closed, without any packet before.
     pub async fn ended_in_silence(&mut self) {
         match self.packet().await {
             Packet::Closed => {}
@@ -221,7 +221,7 @@ impl SocketClient {
     }
 }
 
-/// A WebSocket that has sent CONNECT, for tests that do not read on; and the Engine.IO session.
+/// Opens a WebSocket that has sent CONNECT, for tests that stop reading; also returns the Engine.IO session.
 pub async fn open_web_socket(address: &str, connect: &str, authorization: Option<&str>) -> (WebSocket, Value) {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -338,7 +338,7 @@ impl Polling {
     }
 }
 
-/// A Socket.IO packet of the main namespace; nothing for what tests do not look at.
+/// Parses a Socket.IO packet of the main namespace; `None` for packets that tests ignore.
 fn parse(packet: &str) -> Option<Packet> {
     let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
     let packet = packet.strip_prefix('4')?;
@@ -358,7 +358,7 @@ fn parse(packet: &str) -> Option<Packet> {
     })
 }
 
-/// Looks every few milliseconds whether something has come true that no event tells of.
+/// Polls every few milliseconds for a condition that no event announces.
 pub async fn until_true(what: &str, mut is_true: impl FnMut() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !is_true() {

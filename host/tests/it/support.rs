@@ -1,4 +1,4 @@
-//! A whole server on a free port with a database of its own, and clients that speak to it as users do.
+//! A complete server on a free port with its own database, and clients for it.
 
 use std::{
     num::NonZeroU32,
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub const SECRET: &str = "a secret that only tests may know";
 pub const PASSWORD: &str = "correct horse battery";
 
-/// The server, with one user of each role.
+/// A server with one user of each role.
 pub struct TestApp {
     pub server: Server,
     pub url: String,
@@ -38,7 +38,7 @@ impl TestApp {
         Self::with(|_| {}).await
     }
 
-    /// With other settings than the usual ones.
+    /// Starts with changed settings.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut app = Self::without_users(change).await;
         for role in Role::ALL {
@@ -49,7 +49,7 @@ impl TestApp {
         app
     }
 
-    /// Where nobody has an account.
+    /// Starts without any account.
     pub async fn without_users(change: impl FnOnce(&mut Config)) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let server = Server::start(config(&dir, change)).await.expect("starts");
@@ -57,12 +57,12 @@ impl TestApp {
         Self { server, url, dir, http: http_client(), users: Vec::new() }
     }
 
-    /// Stops the server, and starts one on the same files, with the usual settings.
+    /// Restarts on the same files with the default test settings.
     pub async fn restart(self) -> Self {
         self.restart_with(|_| {}).await
     }
 
-    /// Stops the server, and starts one on the same files, with other settings than the usual ones.
+    /// Restarts on the same files with changed settings.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, dir, http, users, .. } = self;
         server.shutdown().await.expect("stops");
@@ -71,7 +71,7 @@ impl TestApp {
         Self { server, url, dir, http, users }
     }
 
-    /// Starts on what another server left in a folder. Nobody is signed in.
+    /// Starts on the files of another server, without any session.
     pub async fn reopen(dir: TempDir) -> Self {
         let server = Server::start(config(&dir, |_| {})).await.expect("starts again");
         let url = format!("http://{}", server.address());
@@ -82,7 +82,7 @@ impl TestApp {
         self.server.app()
     }
 
-    /// Makes an account `<name>@example.com`.
+    /// Creates an account `<name>@example.com`.
     pub async fn add_user(&self, name: &str, role: Role) -> User {
         let email = format!("{name}@example.com");
         let new = NewUser { email, name: name.into(), role, active: true, password: PASSWORD.into() };
@@ -118,13 +118,13 @@ impl TestApp {
         Client { http: self.http.clone(), url: self.url.clone(), token: None }
     }
 
-    /// A new lead of the administrator's, owned by nobody.
+    /// A new lead created by the administrator, without an owner.
     pub async fn lead(&self, body: Value) -> Value {
         self.client(Role::Admin).post("/api/leads", body).await.expect(StatusCode::CREATED)
     }
 }
 
-/// The command line in a folder, with no settings from the environment but where the WebAssembly toolchain is.
+/// The command line in a folder, without settings from the environment except the WebAssembly toolchain.
 pub fn leadwire(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leadwire"));
     for (name, _) in std::env::vars_os() {
@@ -136,7 +136,7 @@ pub fn leadwire(dir: &Path) -> Command {
     command
 }
 
-/// Cheap password hashes, no login limits that a test would meet, a database in `dir`.
+/// Test settings: cheap password hashes, high login limits, a database in `dir`.
 fn config(dir: &TempDir, change: impl FnOnce(&mut Config)) -> Config {
     let plenty = NonZeroU32::new(100_000).expect("not zero");
     let mut config = Config {
@@ -170,7 +170,7 @@ pub async fn open_store(home: &Path) -> Store {
     Store::open(&database(home).into()).await.expect("a store")
 }
 
-/// Somebody who speaks HTTP.
+/// An HTTP client.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -217,7 +217,7 @@ impl Client {
     }
 }
 
-/// An answer. `body` is null where there was none.
+/// A response. `body` is null if there was none.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -233,7 +233,7 @@ impl Reply {
         self.body
     }
 
-    /// Checks a refusal: its status and its code, in the form that every refusal has.
+    /// Checks a refusal: its status, code and problem format.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Value {
         let Self { status: found, headers, body } = self;
@@ -253,13 +253,13 @@ impl Reply {
     }
 }
 
-/// A client for plain HTTP; it trusts no certificate, so that none has to be installed where the tests run.
+/// A client for plain HTTP; it trusts no certificate, so that none needs to be installed.
 pub fn http_client() -> reqwest::Client {
     http_builder().build().expect("a client")
 }
 
 pub fn http_builder() -> reqwest::ClientBuilder {
-    // It has to be said which cryptography is used, also where nothing is encrypted. Another test may have said so.
+    // A crypto provider is required even without encryption. Another test may have installed one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().tls_certs_only([])
 }

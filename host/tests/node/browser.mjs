@@ -1,6 +1,6 @@
-// A real browser, and a page for it: the stock client's bundle, served on a port of its own, as an application's pages are.
+// A real browser and a page for it: the stock client's bundle, served on a separate port like an application's pages.
 //
-// LEADWIRE_TEST_BROWSER names a Chromium; otherwise it is looked for where Debian and others put it.
+// LEADWIRE_TEST_BROWSER is the path of a Chromium; by default, the usual install locations are searched.
 
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { until } from './support.mjs';
 const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const executablePath = process.env.LEADWIRE_TEST_BROWSER ?? PLACES.find((place) => existsSync(place));
 
-/** Why tests in a browser cannot run here; false where they can. */
+/** Reason to skip the browser tests, or false. */
 export const missing = executablePath
   ? false
   : 'Chromium is missing; on Debian get it with: apt-get install chromium (LEADWIRE_TEST_BROWSER names another one)';
@@ -25,7 +25,7 @@ const ARGS = [
 
 const bundle = readFileSync(new URL('node_modules/socket.io-client/dist/socket.io.min.js', import.meta.url));
 
-// Does what the guide's hook does: subscribes once; with `again`, whenever it is connected. `heard` and `socket` are for the test.
+// Subscribes once, like the guide's hook; with `again`, after every connect. `heard` and `socket` are for the test.
 const PAGE = `<!doctype html><title>A page</title>
 <script src="/socket.io.js"></script>
 <script>
@@ -42,7 +42,7 @@ const PAGE = `<!doctype html><title>A page</title>
   addEventListener('pageshow', ({ persisted }) => persisted && heard.push({ name: 'restored' }));
 </script>`;
 
-/** Serves the page; answers with its origin. */
+/** Serves the page; returns its origin. */
 export async function serve(t) {
   const server = createServer((request, response) => {
     const isBundle = request.url === '/socket.io.js';
@@ -57,14 +57,14 @@ export async function serve(t) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** A browser with a profile of its own, closed and forgotten with the test. */
+/** A browser with its own profile, closed and deleted at the end of the test. */
 export async function browse(t) {
   const profile = mkdtempSync(join(tmpdir(), 'leadwire-browser-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     headless: true,
     args: ARGS,
-    // Pages go into the back-forward cache, as they do for people.
+    // Pages enter the back-forward cache, as in normal use.
     ignoreDefaultArgs: ['--disable-back-forward-cache'],
   });
   t.after(async () => {
@@ -74,10 +74,10 @@ export async function browse(t) {
   return context;
 }
 
-/** What a page was told so far. */
+/** Events that a page received so far. */
 export const told = (page) => page.evaluate('heard');
 
-/** The first event of that name which a page is told, and that fits. */
+/** The first matching event of that name that a page receives. */
 export async function hears(page, name, fits = () => true) {
   let heard = [];
   const find = async () => (heard = await told(page)).find((event) => event.name === name && fits(event.data));

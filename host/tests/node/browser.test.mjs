@@ -1,8 +1,8 @@
-// Pages in a real browser that are left, loaded again, cached and closed: a page that is gone follows nothing any more,
-// and what was lost is followed again.
+// Pages in a real browser that are left, reloaded, cached and closed: a page that is gone keeps no subscriptions, and
+// subscriptions of a lost connection are restored.
 //
-// A page that is navigated away from is either gone, which it says by Close 1001, or in the browser's cache, where its
-// WebSocket stays open and answers no ping.
+// After navigation, a page is either gone (it sends Close 1001) or in the back-forward cache, where its WebSocket stays
+// open and answers no ping.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -11,7 +11,7 @@ import { Server, until } from './support.mjs';
 
 describe('pages in a browser', { skip: missing }, () => {
   for (const transports of ['websocket', 'polling,websocket']) {
-    test(`a page that is navigated away from leaves its lead, and the next one follows its own alone (${transports})`, async (t) => {
+    test(`after navigation, only the next page's lead is subscribed (${transports})`, async (t) => {
       const { page, show, viewers, roof, barn } = await desk(t, transports);
       await show(page, roof);
       await viewers(roof, ['Sales User']);
@@ -19,13 +19,13 @@ describe('pages in a browser', { skip: missing }, () => {
       assert.deepEqual(await followed(page), [barn]);
       await viewers(roof, []);
       await viewers(barn, ['Sales User']);
-      // And further on, to a page that shows none.
+      // Then navigate to a page that shows no lead.
       await show(page, null);
       assert.deepEqual(await followed(page), []);
       await viewers(barn, []);
     });
 
-    test(`a page that is loaded again follows its lead once (${transports})`, async (t) => {
+    test(`a reloaded page subscribes to its lead once (${transports})`, async (t) => {
       const { page, show, viewers, roof } = await desk(t, transports);
       await show(page, roof);
       for (let times = 0; times < 3; times += 1) {
@@ -36,7 +36,7 @@ describe('pages in a browser', { skip: missing }, () => {
       await viewers(roof, ['Sales User']);
     });
 
-    test(`pages in the browser's cache are missed and follow nothing, and one that comes back follows its lead again (${transports})`, async (t) => {
+    test(`pages in the back-forward cache time out and have no subscriptions; a restored page resubscribes (${transports})`, async (t) => {
       const { page, show, viewers, roof, barn } = await desk(t, transports);
       await show(page, roof, { again: true });
       await show(page, barn, { again: true });
@@ -44,20 +44,20 @@ describe('pages in a browser', { skip: missing }, () => {
       await show(page, null);
       assert.deepEqual(await followed(page), [], 'neither of those before');
       await viewers(barn, []);
-      // Where it is not in the cache it is loaded again, which comes to the same.
+      // If it is not in the cache it is loaded again, with the same result.
       await page.goBack({ waitUntil: 'commit' });
       await viewers(barn, ['Sales User']);
       assert.deepEqual([...new Set(await followed(page))], [barn]);
     });
 
-    test(`of two tabs one is closed, and the other goes on with its own lead alone (${transports})`, async (t) => {
+    test(`after one of two tabs is closed, the other keeps only its own lead (${transports})`, async (t) => {
       const { page, open, show, viewers, roof, barn } = await desk(t, transports);
       const other = await open();
       await show(page, roof);
       await show(other, barn);
       await other.close();
       await viewers(barn, []);
-      // What a stock client does that hears no ping: it closes, without a code, and comes back by itself.
+      // A stock client that gets no ping closes without a code and reconnects.
       await page.evaluate('heard.length = 0; socket.io.engine.close()');
       await hears(page, 'lead:subscribed');
       await hears(page, 'lead:viewers');
@@ -67,10 +67,10 @@ describe('pages in a browser', { skip: missing }, () => {
   }
 });
 
-/** A colleague's browser, two leads, and an admin who sees who looks at them. */
+/** A colleague's browser, two leads, and an admin who sees their viewers. */
 async function desk(t, transports) {
   const origin = await serve(t);
-  // What answers no ping is missed soon.
+  // A short ping timeout.
   const settings = `[presence]\ngrace = "100ms"\n[socket]\nping_interval = "1s"\nping_timeout = "2s"\n[http]\ncors_origins = ["${origin}"]\n`;
   const server = await Server.start(t, { settings });
   const [admin, sales] = await Promise.all(['ADMIN', 'SALES'].map((role) => server.person(role)));
@@ -88,7 +88,7 @@ async function desk(t, transports) {
     if (lead) query.set('lead', lead);
     await page.goto(`${origin}/?${query}`);
     await hears(page, 'connected');
-    // An answer to a question comes behind whatever it was told to follow.
+    // An ack arrives after all earlier subscriptions.
     if (lead) await hears(page, 'lead:viewers', ({ leadId }) => leadId === lead);
     await page.evaluate("socket.emitWithAck('lead:unsubscribe', { leadId: 'none' })");
   };

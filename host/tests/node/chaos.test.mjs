@@ -1,12 +1,12 @@
-// Everything goes wrong at once: connections are cut at random, the server is killed and started again,
-// plugins and roles change, and writers write. At the end each client has been told exactly what its role may see.
+// Many failures at once: connections are cut at random, the server is killed and restarted, and plugins and roles
+// change while writers write. At the end each client has received exactly the events that its role may see.
 //
-// LEADWIRE_CHAOS_SECONDS says for how long (a minute in CI, otherwise a third of it), LEADWIRE_CHAOS_SEED decides what
-// happens: a failing run names its own.
+// LEADWIRE_CHAOS_SECONDS sets the duration (default: a minute in CI, otherwise 20 s). LEADWIRE_CHAOS_SEED reproduces a
+// run; every run prints its seed.
 //
-// What is right is decided by what an admin is told of each line of the log at the end, by `explain`: without a hole,
-// and with every change that was answered. From that alone, owners and roles, each client's part is reckoned. Where
-// plugins or a client's own role changed, it may be told to fetch again instead of what it had not heard by then.
+// The expected result comes from the log as `explain` shows it to an admin at the end: without a gap, and with every
+// acknowledged change. The events of each client follow from the log, owners and roles. After a change of plugins or of
+// its own role, a client may get `sync:reset` instead of the events that it had not received by then.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
@@ -23,13 +23,13 @@ const SEED = Number(process.env.LEADWIRE_CHAOS_SEED ?? Math.floor(Math.random() 
 const CLIENTS = 200;
 const KILLS = 10;
 const HOT_LEADS = 8;
-/** They change their roles, among these. */
+/** Roles between which these users change. */
 const MOVERS = 3;
 const MOVES = ['MANAGER', 'SALES', 'VIEWER'];
 const TRANSPORTS = [['websocket'], ['polling'], ['websocket'], ['polling', 'websocket']];
 const STATUSES = ['NEW', 'CONTACTED', 'QUALIFIED', 'PROPOSAL', 'NEGOTIATION', 'WON', 'LOST'];
 
-// A stock client whose WebSocket is cut while it upgrades stops to poll, and finds out by the heartbeat alone.
+// A stock client whose WebSocket is cut during the upgrade stops polling and detects it only by the heartbeat.
 const settings = `
 [socket]
 ping_interval = "4s"
@@ -41,11 +41,11 @@ SALES = "own+unassigned"
 [plugins]
 on_missing = "unload"
 `;
-/** Each of them hides the address from viewers and from nobody else; the rest may be seen or not. */
+/** All of them hide the address from viewers only; the other fields vary. */
 const REDACTIONS = [['email'], ['email', 'phone'], ['email', 'company', 'phone'], ['company', 'email']];
 const redaction = (fields) => `[config]\nroles = ["VIEWER"]\nfields = ${JSON.stringify(fields)}\n`;
 
-test(`${CLIENTS} clients miss nothing and see nothing twice, whatever happens (${SECONDS} s)`, async (t) => {
+test(`${CLIENTS} clients miss no event and get none twice despite kills, cuts and reloads (${SECONDS} s)`, async (t) => {
   console.log(`LEADWIRE_CHAOS_SEED=${SEED} LEADWIRE_CHAOS_SECONDS=${SECONDS}`);
   const server = await Server.start(t, { settings, plugins: { 'redact-contact': redaction(['email']) } });
   const { host } = new URL(server.url);
@@ -67,7 +67,7 @@ test(`${CLIENTS} clients miss nothing and see nothing twice, whatever happens ($
   }
   t.after(() => clients.forEach((client) => client.leave()));
 
-  // What a server that is killed leaves to the next one is a little older than that.
+  // The handover of a killed server is slightly older.
   const file = join(server.home, 'leadwire-data/sockets.json');
   const left = () => (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).followed : {});
   const followers = clients.filter(({ follows }) => follows.size).length;
@@ -113,12 +113,12 @@ async function hire(server, admin) {
   return users;
 }
 
-/** One client, connected: a third of them are helpers that follow leads, a third stock sockets that do, as the guide's hook
- *  does: once. The others are stock sockets that follow none. */
+/** One connected client: a third are helpers that follow leads, a third are stock sockets that subscribe once, like the
+ *  guide's hook. The others are stock sockets without subscriptions. */
 async function enter(server, proxy, users, leads, number) {
   const user = users[number % users.length];
   const transports = TRANSPORTS[Math.floor(number / users.length) % TRANSPORTS.length];
-  // A login of its own: what the lost sockets of a login followed goes to the next one of the same.
+  // A separate login: subscriptions of lost sockets go to the next socket of the same login.
   const { accessToken: token } = await server.login(user.role, user.email);
   const options = {
     forceNew: true, autoConnect: false, transports, auth: { token }, reconnectionDelay: 200, reconnectionDelayMax: 1000,
@@ -132,9 +132,9 @@ async function enter(server, proxy, users, leads, number) {
     client.seqs.push(event.seq);
     if (event.lead) client.shapes.push([event.seq, event.lead.email !== undefined]);
   };
-  // What it has heard by then without a hole, and up to where it need not hear the rest.
+  // The last seq received without a gap, and the seq up to which events need not arrive.
   const reset = (heard, { seq }) => client.resets.push({ heard, seq });
-  // What became of its connections, to be told where something is lacking.
+  // History of its connections, reported if an event is missing.
   client.story = [];
   socket.on('connected', ({ seq, recovered }) => client.story.push([seq, recovered ? 'recovered' : 'connected']));
   socket.on('disconnect', (reason) => client.story.push([Math.max(0, ...client.seqs), reason]));
@@ -147,7 +147,7 @@ async function enter(server, proxy, users, leads, number) {
     client.from ??= seq;
   };
   socket.on('connect_error', ({ message }) => {
-    // Whoever is refused in words does not try again.
+    // A client that is refused with a connect error does not retry.
     if (!socket.active) client.errors.push(message);
   });
   socket.on('disconnect', (reason) => reason.startsWith('io ') && client.errors.push(reason));
@@ -184,12 +184,12 @@ const LOGGED = [
   'activity:deleted', 'lead:revoked', 'notification', 'session:updated',
 ];
 
-/** Repeats what a server that is just being killed cannot do. */
+/** Retries a call that fails while the server is being killed. */
 async function persist(act) {
   return until('the server to do it', () => act().catch((error) => (error.code === 'ERR_ASSERTION' ? Promise.reject(error) : null)), 60_000);
 }
 
-/** What goes wrong, each kind by dice of its own, so that a seed decides it whatever takes how long. */
+/** Failures; each kind has its own generator, so that a seed decides them independently of timing. */
 class Storm {
   constructor(scene) {
     Object.assign(this, scene, { answered: [], kills: 0, swaps: 0, moves: 0 });
@@ -259,11 +259,11 @@ class Storm {
     }
   }
 
-  /** Asks as an admin; what was answered has to be found in the log. */
+  /** Sends a request as an admin; acknowledged changes must be in the log. */
   async ask(method, path, body) {
     const answer = await this.server.call(method, path, { token: this.admin.token, body }).catch(() => null);
     if (!answer) return;
-    // A viewer owns nothing, and whether somebody is one is not known here.
+    // A viewer cannot own leads, and the current role is not known here.
     const isFine = answer.status < 300 || answer.status === 503 || (path.endsWith('/assign') && answer.status === 422);
     assert.ok(isFine, `${method} ${path}: ${JSON.stringify(answer.body)}`);
     if (answer.status < 300 && body.title) this.answered.push({ id: answer.body.id, title: body.title });
@@ -271,7 +271,7 @@ class Storm {
   }
 }
 
-/** The whole log, line by line, as an admin would have got it. */
+/** The whole log, event by event, as an admin would have received it. */
 async function readLog(server, admin, users) {
   const probe = io(server.url, { forceNew: true, transports: ['websocket'], auth: { token: admin.token } });
   const { seq: head } = await new Promise((fulfil) => probe.once('connected', fulfil));
@@ -308,14 +308,14 @@ class Log {
     });
   }
 
-  /** The roles by which a line may have been judged: of its place in the log, or of any later time, when it was replayed. */
+  /** The roles for which an event may have been shaped: the one at its position, or any later one if it was replayed. */
   roles(user, seq) {
     const { roles } = this.own.get(user.id);
     const at = roles.findLastIndex((change) => change.seq < seq);
     return roles.slice(at).map(({ role }) => role);
   }
 
-  /** What a client has to have been told, and what it may. */
+  /** Events that a client must have received, and those that it may have received. */
   expected(client) {
     if (client.expected) return client.expected;
     const { user, from, follows } = client;
@@ -324,12 +324,12 @@ class Log {
     for (const { name, seq, leadId, before, owner } of this.lines) {
       const isActivity = name.startsWith('activity:');
       if (seq <= from || (isActivity && !follows.has(leadId))) continue;
-      // Whoever saw it before is told that it is gone.
+      // Users who saw it before get `lead:revoked`.
       const owners = name === 'lead:created' || isActivity ? [owner] : [before, owner];
       const seesIt = (role, owner) => role !== 'SALES' || owner === null || owner === user.id;
       const sees = this.roles(user, seq).map((role) => owners.some((owner) => seesIt(role, owner)));
       if (sees.some(Boolean)) may.add(seq);
-      // A replay leaves out the activities of a lead that is out of sight by then.
+      // A replay leaves out the activities of a lead that is hidden by then.
       const later = isActivity ? this.lines.filter((line) => line.leadId === leadId && line.seq > seq) : [];
       const stays = this.roles(user, seq).every((role) => later.every(({ owner }) => seesIt(role, owner)));
       if (sees.every(Boolean) && stays) must.add(seq);
@@ -343,7 +343,7 @@ class Log {
     return [...this.expected(client).must].filter((seq) => !told.has(seq) && !isExcused(seq));
   }
 
-  /** The first lines that a client lacks, and what became of its connections until it heard later ones. */
+  /** The first events that a client is missing, and the history of its connections around them. */
   story(client) {
     const missing = this.missing(client);
     const names = missing.slice(0, 3).map((seq) => this.lines.find((line) => line.seq === seq)?.name ?? 'its own');
@@ -351,7 +351,7 @@ class Log {
     return `${names}; ${around.map(([seq, what]) => `${seq} ${what}`).join(', ')}`;
   }
 
-  /** Nobody is told to fetch again without a reason. */
+  /** No client gets `sync:reset` without a reason. */
   reasons({ user, resets, from, label }) {
     const lines = [...this.switches, ...this.own.get(user.id).roles.map((change) => change.seq)];
     for (const { seq } of resets) {
@@ -363,10 +363,10 @@ class Log {
     const { label, user, seqs, shapes, errors, isHelper } = client;
     const { may } = this.expected(client);
     assert.deepEqual(errors, [], label);
-    assert.deepEqual(seqs.filter((seq) => !may.has(seq)), [], `${label} was told what was not for it`);
+    assert.deepEqual(seqs.filter((seq) => !may.has(seq)), [], `${label} got events that it must not see`);
     assert.equal(new Set(seqs).size, seqs.length, `${label} was told something twice`);
     this.reasons(client);
-    // A helper is told of a lead's past after what everybody hears, as its README says.
+    // A helper gets replayed events of a lead after those for everyone, as its README says.
     if (!isHelper) assert.deepEqual(seqs, [...seqs].sort((left, right) => left - right), `${label}, the order`);
     for (const [seq, hasAddress] of shapes) {
       const fits = this.roles(user, seq).some((role) => hasAddress === (role !== 'VIEWER'));

@@ -1,4 +1,4 @@
-// A restart with many clients: they are sent away one after the other, and come back to the next process at a pace.
+// A restart with many clients: they are disconnected one after the other, and the next process admits them at a limited rate.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -6,11 +6,11 @@ import { io } from 'socket.io-client';
 import { Server, resume, until } from './support.mjs';
 
 const SOCKETS = 2000;
-/** No second may have more of them. */
+/** Maximum number of reconnects per second. */
 const MOST = SOCKETS / 10;
 
-test(`${SOCKETS} sockets come back after SIGTERM, a tenth of them in a second at most, and miss nothing`, async (t) => {
-  // All of them are one user's, and from here.
+test(`${SOCKETS} sockets reconnect after SIGTERM, at most a tenth of them per second, and miss no event`, async (t) => {
+  // All belong to one user and one address.
   const settings = '[limits]\nconnections_per_user = 100000\nconnections_per_address = 100000\n';
   const server = await Server.start(t, { settings });
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
@@ -26,7 +26,7 @@ test(`${SOCKETS} sockets come back after SIGTERM, a tenth of them in a second at
   const { process: old } = server;
   let written = 1;
   const writing = (async () => {
-    // What is written while they leave is for those who are gone by then, too.
+    // Events written during the shutdown are also for sockets that are already disconnected.
     while (old.exitCode === null) {
       const answer = await server.call('PATCH', `/api/leads/${lead.id}`, { token: admin.token, body: { title: `Change ${written}` } }).catch(() => null);
       if (answer?.status === 200) written += 1;
@@ -69,7 +69,7 @@ async function open(server, token) {
   return client;
 }
 
-/** The most of these moments that any second has. */
+/** The largest number of these moments within one second. */
 function peak(moments) {
   const sorted = [...moments].sort((left, right) => left - right);
   let first = 0;

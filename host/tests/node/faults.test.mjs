@@ -1,15 +1,15 @@
-// What the Socket.IO stack below us does wrong when it is left alone, one test a fault: none of it reaches a client.
+// Faults of the underlying Socket.IO stack, one test per fault: none of them reaches a client.
 //
-// Some are proved elsewhere, from nearer by:
-//   a packet that a full queue drops without a word    host/tests/it/socket.rs, a_burst_far_beyond_every_queue_…
-//   a full queue that starves the heartbeat            host/tests/it/socket.rs, a_slow_reader_that_answers_pings_…
-//   names that Socket.IO keeps for itself              host/tests/it/socket.rs, a_name_that_socket_io_reserves_…
-//   what is sent ahead of the greeting                 host/tests/it/socket.rs, a_connected_client_is_greeted_…
-//   frames beyond the limit                            host/tests/it/socket.rs, frames_over_the_limit_are_refused
-//   a request's head that never comes                  host/tests/it/listener.rs, a_head_that_does_not_come_…
-//   a transport closed so that its client is stranded  sessions.test.mjs, logging out ends the socket …
-//   a stopping server that strands its clients         sessions.test.mjs, clients of a server that stops …
-//   a session that is left between two transports      protocol.test.mjs, a WebSocket that is lost after the probe …
+// Some are tested elsewhere:
+//   a packet that a full queue drops silently          socket/commands.rs, a_burst_beyond_every_queue_size_…
+//   a full queue that starves the heartbeat            socket/commands.rs, a_slow_reader_that_answers_pings_…
+//   names that Socket.IO reserves                      socket/commands.rs, reserved_socket_io_names_are_never_sent
+//   packets sent before `connected`                    socket/commands.rs, connected_carries_the_user_…
+//   frames over the limit                              socket/commands.rs, frames_over_the_limit_are_refused
+//   a request head that never arrives                  ops/listener.rs, an_incomplete_request_head_times_out
+//   a transport closed so that its client is stranded  sessions.test.mjs, a logout closes the socket …
+//   a stopping server that strands its clients         sessions.test.mjs, clients of a stopping server …
+//   a session stuck between two transports             protocol.test.mjs, a WebSocket that is lost after the probe …
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { describe, test } from 'node:test';
 import { Line, Polling } from './raw.mjs';
 import { Server, events, heard, resume, until } from './support.mjs';
 
-/** Changes one lead so and so often, several changes at a time. */
+/** Changes one lead a given number of times, several changes concurrently. */
 async function change(api, lead, count, body = {}) {
   let made = 0;
   const write = async () => {
@@ -28,12 +28,12 @@ async function change(api, lead, count, body = {}) {
 
 const residentKib = (server) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${server.process.pid}/status`, 'utf8'))[1]);
 
-test('readers that stall hold nobody up, are cut, and leave no memory behind', async (t) => {
+test('stalled readers delay no other client, are disconnected, and free their memory', async (t) => {
   const server = await Server.start(t, { settings: '[socket]\nstall_timeout = "2s"\n' });
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
   const healthy = await server.socket(viewer.token, { transports: ['websocket'] });
-  // What a kernel keeps for one connection is some MB: everybody is sent twice that.
+  // The kernel buffers some MB per connection: every client is sent twice that.
   const [readers, changes, description] = [10, 450, '€'.repeat(10_000)];
   const cut = () => server.log.split('it stopped reading').length - 1;
   const round = async () => {
@@ -60,14 +60,14 @@ test('readers that stall hold nobody up, are cut, and leave no memory behind', a
 
 describe('faults of the stack', { concurrency: true }, () => {
   for (const transports of [['websocket'], ['polling']]) {
-    test(`a burst of 1,000 events reaches a healthy client whole and in order (${transports})`, async (t) => {
+    test(`a burst of 1,000 events reaches a healthy client complete and in order (${transports})`, async (t) => {
       const server = await Server.start(t);
       const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
       const socket = await server.socket(viewer.token, { transports });
       resume(socket);
       const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
       await heard(socket, 'lead:created');
-      // Away while they happen, it is sent them as fast as it can be.
+      // Disconnected during the changes, it gets them as fast as possible afterwards.
       socket.disconnect();
       await change(admin.api, lead, 1000);
       socket.connect();
@@ -79,7 +79,7 @@ describe('faults of the stack', { concurrency: true }, () => {
   }
 
   for (const transports of [['websocket'], ['polling']]) {
-    test(`5,000 packets of one client are handled in the order in which it sent them (${transports})`, async (t) => {
+    test(`5,000 packets of one client are handled in the order of sending (${transports})`, async (t) => {
       const server = await Server.start(t, { settings: '[socket]\ninbound_packets = 8192\n[limits]\nevents_burst = 10000\n' });
       const { token } = await server.person('VIEWER');
       const socket = await server.socket(token, { transports });
@@ -94,7 +94,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     });
   }
 
-  test('a session that ends while its poll waits is closed at once, and the client comes back to be refused', async (t) => {
+  test('a session that ends during a poll is closed at once, and the reconnecting client is refused', async (t) => {
     const server = await Server.start(t);
     const person = await server.person('SALES');
     const session = await Polling.connect(server, person.token);
@@ -110,7 +110,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     assert.equal(refusals[0], 'Invalid authentication token');
   });
 
-  test('a client that was refused is not kept: its transport is gone within seconds', async (t) => {
+  test('the transport of a refused client closes within seconds', async (t) => {
     const server = await Server.start(t);
     const [line, polling] = await Promise.all([Line.open(server), Polling.open(server)]);
     const begin = Date.now();
@@ -122,7 +122,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     assert.ok(Date.now() - begin < 15_000, `${Date.now() - begin} ms`);
   });
 
-  test('who comes back later than the log reaches is told to fetch again, and goes on live', async (t) => {
+  test('a client that reconnects beyond the retention of the log gets sync:reset and continues live', async (t) => {
     const server = await Server.start(t, { settings: '[log]\nkeep_events = 1000\n' });
     const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
     const sockets = await Promise.all(
@@ -132,7 +132,7 @@ describe('faults of the stack', { concurrency: true }, () => {
     for (const socket of sockets) {
       resume(socket);
       await heard(socket, 'lead:created');
-      // The last seq that it has seen is the first there is.
+      // The last seq that it has seen is the oldest in the log.
       Object.assign(socket.auth, { since: 1, epoch: events(socket, 'lead:created')[0].epoch });
       socket.disconnect();
     }
@@ -152,8 +152,8 @@ describe('faults of the stack', { concurrency: true }, () => {
     await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Afterwards' });
     for (const socket of sockets) {
       await heard(socket, 'lead:updated', ({ lead }) => lead.title === 'Afterwards');
-      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102], 'nothing of what it has to fetch again');
-      // From there on it can be made up for what it misses.
+      assert.deepEqual(events(socket, 'lead:updated').map(({ seq }) => seq), [1102], 'no event that it has to fetch again');
+      // From there on, missed events can be replayed.
       socket.io.engine.close();
     }
     await admin.api('PATCH', `/api/leads/${lead.id}`, { title: 'Once more' });

@@ -1,7 +1,7 @@
-// A world for the ghost-row test: users of all roles, clients that keep lists, writers, and what changes who sees what.
+// Environment for the ghost-row test: users of all roles, clients that keep lists, writers, and changes of visibility.
 //
-// It runs on a server of its own, which it kills, starts again with another `[visibility]` and whose plugins it changes, or
-// on any nodes that are named by their addresses; there it does what HTTP can do.
+// It runs on its own server, which it kills, restarts with another `[visibility]`, and whose plugins it changes; or on
+// given nodes, where it uses only HTTP.
 
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,11 +19,11 @@ const TERRITORIES = ['north', 'east', 'south', 'west'];
 const VISIBILITIES = ['all', 'own', 'own+unassigned'];
 const WRITERS = 6;
 const CUT_EVERY = 25;
-/** How long everything may take to come to rest: resets are paced, and so are returns after a restart. */
+/** Maximum time to settle: resets and reconnects after a restart are paced. */
 const PATIENCE = 90_000;
 
 export class World {
-  /** On a server of its own, or on the nodes at these addresses as this administrator: `{email, password}`. */
+  /** Starts its own server, or uses the nodes at these addresses as this administrator: `{email, password}`. */
   static async build(t, { clients, seed, nodes = [], admin }) {
     const world = new World();
     Object.assign(world, { seed, chance: dice(seed), users: [], clients: [], leads: [], deleted: [], notes: [] });
@@ -36,7 +36,7 @@ export class World {
     for (let number = 0; number < 60; number += 1) await world.create(world.chance, world.root);
     for (let number = 0; number < clients; number += 1) world.clients.push(new Client(world, number));
     await inParts(world.clients, 10, (client) => client.enter());
-    // Sees everything, and remembers it for whoever looks for a fault.
+    // Receives everything and records it for debugging.
     world.witness = new Client(world, 0, { ...world.root, kind: 'helper' });
     await world.witness.enter();
     return world;
@@ -53,11 +53,11 @@ export class World {
 
   settings() {
     const roles = Object.entries(this.visibility).map(([role, what]) => `${role} = "${what}"\n`);
-    // A stock client whose WebSocket is cut while it upgrades finds out by the heartbeat alone.
+    // A stock client whose WebSocket is cut during the upgrade detects it only by the heartbeat.
     return `[socket]\nping_interval = "4s"\nping_timeout = "8s"\n[limits]\nconnections_per_address = 100000\n[visibility]\n${roles.join('')}`;
   }
 
-  /** Where the client of that number connects to. */
+  /** The address to which the client of that number connects. */
   address(number) {
     return this.proxy?.url ?? this.nodes[number % this.nodes.length].url;
   }
@@ -82,7 +82,7 @@ export class World {
     }
   }
 
-  /** Writes so many times, with turns of fate in between, and comes to rest; answers with where lists are wrong. */
+  /** Makes a number of writes with disturbances in between, waits until all settle, and returns wrong rows. */
   async round(writes, turns) {
     const end = this.written + writes;
     const begin = this.written;
@@ -163,7 +163,7 @@ export class World {
     if (socket.connected) await socket.timeout(2000).emitWithAck('lead:update', { leadId, patch: patch(chance) }).catch(() => {});
   }
 
-  /** A call whose refusal is fine: by rights, by what is there, or because the server is just being killed. */
+  /** A call that may be refused: by rights, by state, or because the server is being killed. */
   async ask(method, path, body, { token }) {
     const answer = await this.call(method, path, { token, body }).catch(() => ({ status: 0, body: null }));
     const { status } = answer;
@@ -173,7 +173,7 @@ export class World {
     return answer;
   }
 
-  /** A call that is repeated until it is answered. */
+  /** A call that is retried until it is answered. */
   async insist(method, path, body) {
     return until(`${method} ${path}`, async () => {
       const answer = await this.ask(method, path, body, this.root);
@@ -185,7 +185,7 @@ export class World {
     this.journal.push(`after write ${this.written}, seq ${this.witness.seq}: ${text}`);
   }
 
-  /** Something that changes who sees what, or who is there. */
+  /** A disturbance: changes visibility, users or connections. */
   async turn(what) {
     if (!this.server && ['kill', 'restart', 'plugin'].includes(what)) return;
     this.counts[what] = (this.counts[what] ?? 0) + 1;
@@ -200,7 +200,7 @@ export class World {
     user.role = role;
   }
 
-  /** Somebody is sent away, or all who were come back. */
+  /** Deactivates a user, or reactivates all deactivated ones. */
   async user() {
     const away = this.users.filter(({ active }) => !active);
     if (away.length < 2) {
@@ -210,7 +210,7 @@ export class World {
       return this.say(`${user.email} is deactivated`);
     }
     for (const user of away) {
-      // What they may see is another thing by now, more often than not.
+      // Their visibility has usually changed by now.
       if (this.chance.next() < 0.5) user.role = this.chance.pick(['SALES', 'VIEWER', 'MANAGER']);
       await this.insist('PATCH', `/api/users/${user.id}`, { active: true, role: user.role });
       Object.assign(user, await this.signIn(user), { role: user.role });
@@ -219,7 +219,7 @@ export class World {
     }
   }
 
-  /** Somebody signs out everywhere; their clients sign in again and go on where they were. */
+  /** Logs a user out everywhere; their clients sign in again and resume. */
   async logout() {
     const user = this.chance.pick(this.users.filter(({ active }) => active));
     await this.ask('POST', '/api/auth/logout-all', undefined, user);
@@ -227,7 +227,7 @@ export class World {
     Object.assign(user, await until('a login', () => this.signIn(user).catch(() => null)), { role: user.role });
   }
 
-  /** Somebody closes the page and opens it again. */
+  /** Closes a page and opens it again. */
   async page() {
     const client = this.chance.pick(this.clients);
     client.socket.disconnect();
@@ -240,7 +240,7 @@ export class World {
     const name = chance.pick(Object.keys(this.plugins));
     const sales = this.users.filter(({ role }) => role === 'SALES');
     const some = (list) => list.filter(() => chance.next() < 0.5);
-    // A plugin that is off is put on: other settings of it would show nowhere.
+    // A disabled plugin is enabled: other changes of its settings would have no effect.
     const isOn = this.plugins[name].startsWith('enabled = true');
     const settings = () => {
       const isEnabled = !isOn || chance.next() < 0.75;
@@ -285,7 +285,7 @@ export class World {
     up();
   }
 
-  /** Waits until every list is right; answers with where one is not, in time. */
+  /** Waits until every list is correct; returns the wrong rows after the timeout. */
   async rest() {
     let wrong = this.clients.filter(({ user }) => user.active).map((client) => ({ client, found: [] }));
     const deadline = Date.now() + PATIENCE;
@@ -299,7 +299,7 @@ export class World {
     return wrong;
   }
 
-  /** What a developer would look up next about a row that is wrong. */
+  /** Debugging information about a wrong row. */
   async diagnose({ client, found }) {
     const { id, what, fields } = found[0];
     const read = async (user) => {
@@ -318,20 +318,20 @@ export class World {
       `in the list: ${brief(client.list.leads.get(id)) || 'no'}`,
       `read by ${client.user.email}: ${await read(client.user)}`,
       `read by the administrator: ${await read(this.root)}`,
-      `what the client was sent about it, and when it came and went:`,
+      `events that the client got about it, and its connects and disconnects:`,
       ...[...(client.list.notes.get(id) ?? [])].map((note) => `  ${note}`),
       ...client.journal.slice(-25).map((note) => `  ~ ${note}`),
-      `what an administrator was sent about it:`,
+      `events that an administrator got about it:`,
       ...[...(this.witness.list.notes.get(id) ?? [])].map((note) => `  ${note}`),
-      `what else happened:`,
+      `other actions:`,
       ...this.journal.slice(-25).map((note) => `  ${note}`),
-      `what ${client.user.email} would be sent of the last of these lines:`,
+      `the last of these events, as explained for ${client.user.email}:`,
       ...(await Promise.all(seqs.slice(-3).map(explain))),
     ].join('\n');
   }
 }
 
-/** One client with a list: a helper, a stock socket that resumes, or one that knows nothing of that and fetches again. */
+/** One client with a list: a helper, a stock socket that resumes, or a stock socket that fetches again. */
 class Client {
   constructor(world, number, user) {
     const { users } = world;
@@ -349,7 +349,7 @@ class Client {
     await this.anew();
   }
 
-  /** As a page that is opened: with a socket and a list of its own. */
+  /** Opens a page: a new socket and a new list. */
   async anew() {
     const { kind, transports, world, number } = this;
     if (this.list) this.list.isOver = true;
@@ -385,7 +385,7 @@ class Client {
     socket.connect();
   }
 
-  /** Signs in again, where the user may. */
+  /** Signs in again, if the user may. */
   async renew() {
     const { socket } = this;
     try {
@@ -402,19 +402,19 @@ class Client {
     if (this.socket.connected || this.socket.active) return;
     if (this.kind !== 'helper') return void this.renew();
     const { list } = this;
-    // Where it never was in, nothing was fetched yet.
+    // If it never connected, nothing was fetched yet.
     this.leadwire.connect().then(() => list.asked || list.fetch(), (error) => this.journal.push(`refused: ${error.message}`));
   }
 
   async read(path) {
     const { status, body } = await this.world.call('GET', path, { token: this.token });
     if (status === 200) return body;
-    // Whoever was signed out everywhere signs in again.
+    // A client that was logged out everywhere signs in again.
     if (status === 401 && this.user.active) this.token = (await this.world.signIn(this.user)).token;
     throw new Error(`GET ${path}: ${status} ${body?.code}`);
   }
 
-  /** Waits until it is connected and has fetched what it was told to. */
+  /** Waits until it is connected and has no fetch in progress. */
   async settled(deadline) {
     await until(() => `${this.label} to be connected: ${this.journal.slice(-5).join('; ')}`, () => {
       this.comeBack();
@@ -423,11 +423,11 @@ class Client {
   }
 
   async differences() {
-    if (this.list.fetching || !this.socket.connected) return [{ id: 'none', what: 'not at rest', fields: [] }];
+    if (this.list.fetching || !this.socket.connected) return [{ id: 'none', what: 'not settled', fields: [] }];
     try {
       return differences(this.list.leads, await walk((path) => this.read(path)));
     } catch (error) {
-      return [{ id: 'none', what: `not to be compared: ${error.message}`, fields: [] }];
+      return [{ id: 'none', what: `cannot compare: ${error.message}`, fields: [] }];
     }
   }
 

@@ -1,9 +1,9 @@
-// Ghost rows: a client that fetched `GET /api/leads` once and goes by events from then on shows what `GET /api/leads` answers it,
-// whatever happens: owners, roles, plugins and their settings, `[visibility]`, accounts, kills and lost connections.
+// Ghost rows: a client that fetched `GET /api/leads` once and then applies events has the same list as `GET /api/leads`,
+// despite changes of owners, roles, plugins, `[visibility]` and accounts, kills and lost connections.
 //
-// LEADWIRE_GHOSTS_SEED decides what happens, as far as the clock lets it: a failing run names its own. LEADWIRE_GHOSTS_CLIENTS and
-// LEADWIRE_GHOSTS_WRITES say how much of it, LEADWIRE_GHOSTS_TURNS (such as `role,kill`) of which kinds. LEADWIRE_GHOSTS_NODES (addresses, with commas between) and LEADWIRE_GHOSTS_ADMIN
-// (e-mail address:password) have it run on nodes that are there.
+// LEADWIRE_GHOSTS_SEED reproduces a run, except for timing; every run prints its seed. LEADWIRE_GHOSTS_CLIENTS and
+// LEADWIRE_GHOSTS_WRITES set the size, LEADWIRE_GHOSTS_TURNS (such as `role,kill`) the kinds of disturbance.
+// LEADWIRE_GHOSTS_NODES (addresses, comma-separated) and LEADWIRE_GHOSTS_ADMIN (email:password) use existing nodes.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -20,10 +20,10 @@ const [email, password] = (env.LEADWIRE_GHOSTS_ADMIN ?? '').split(/:(.*)/);
 
 const ROUNDS = 6;
 const TURNS = ['plugin', 'role', 'plugin', 'user', 'page', 'plugin', 'role', 'logout', 'user'];
-/** One of them in each round, in its midst. */
+/** One of them happens in the middle of each round. */
 const ENDS = ['kill', 'restart'];
 
-test(`${CLIENTS} lists are what the API lists, after ${WRITES} writes and all that changes who sees what`, async (t) => {
+test(`${CLIENTS} lists match the API after ${WRITES} writes and changes of visibility`, async (t) => {
   console.log(`LEADWIRE_GHOSTS_SEED=${SEED} LEADWIRE_GHOSTS_CLIENTS=${CLIENTS} LEADWIRE_GHOSTS_WRITES=${WRITES}`);
   const began = performance.now();
   const world = await World.build(t, { clients: CLIENTS, seed: SEED, nodes: NODES, admin: email ? { email, password } : undefined });

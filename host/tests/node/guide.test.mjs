@@ -1,7 +1,7 @@
-// The client guide's own code, fence by fence, unchanged but for URL and token, against the real server.
+// The code of the client guide, fence by fence, unchanged except for URL and token, against the real server.
 //
-// `guide/socketio-client-guide.md` is what clients have been written from: it is the contract, and is not edited
-// here. The client library chooses a transport as ever; what it finds is one that is there, or one that is blocked.
+// Existing clients follow `guide/socketio-client-guide.md`: it is the contract and is not edited here. The client
+// library chooses the transport as usual; the test makes a transport available or blocks it.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const fences = read(guide);
 const folder = new URL('node_modules/.guide/', import.meta.url);
 mkdirSync(folder, { recursive: true });
 
-// React and Vue look for a page when they are loaded.
+// React and Vue look for a DOM when they are loaded.
 const page = new JSDOM('<!doctype html>', { url: 'http://localhost/' });
 Object.assign(globalThis, { window: page.window, document: page.window.document });
 for (const name of ['navigator', 'Element', 'HTMLElement', 'SVGElement', 'MathMLElement', 'Node']) {
@@ -27,14 +27,14 @@ const Vue = await import('vue');
 
 const { polling, websocket } = transports;
 
-/** A network that lets no WebSocket through. */
+/** A network that blocks WebSockets. */
 class Blocked extends websocket {
   doOpen() {
     this.onError('blocked');
   }
 }
 
-/** A browser that begins with a WebSocket. */
+/** A browser that starts with a WebSocket. */
 class Straight extends websocket {
   constructor(options) {
     super({ ...options, query: { ...options.query, transport: 'websocket' } });
@@ -52,7 +52,7 @@ for (const [label, found] of [
       await body(await Server.start(t, options));
     });
 
-  on('Basic Connection: connects, and is told when the server goes', async (server) => {
+  on('Basic Connection: connects, and is disconnected when the server stops', async (server) => {
     const { token, user } = await server.person('SALES');
     const client = await run(server, token, ['Basic Connection']);
     await client.printed('Connected to server:');
@@ -65,7 +65,7 @@ for (const [label, found] of [
     assert.match(reason, /^transport (close|error)$/, 'a reason for which a stock client comes back');
   });
 
-  on('Basic Connection: is told exactly why it is refused', async (server) => {
+  on('Basic Connection: connect errors have the exact texts of the guide', async (server) => {
     const forged = await run(server, 'not.a.token', ['Basic Connection']);
     await forged.printed('Connection failed:', 'Invalid authentication token');
     const none = await run(server, '', ['Basic Connection']);
@@ -116,7 +116,7 @@ for (const [label, found] of [
     contains(await heard(client.socket, 'lead:created'), { ...literal('Event Data Structure: Lead Events'), lead: {} });
   });
 
-  on('Activity Events: only those who follow the lead are told', async (server) => {
+  on('Activity Events: only subscribers of the lead get them', async (server) => {
     const sales = await server.person('SALES');
     const lead = await sales.api('POST', '/api/leads', { title: 'Roof' });
     const [follower, other] = await Promise.all(
@@ -131,13 +131,13 @@ for (const [label, found] of [
     await follower.printed('Lead ID:', lead.id);
     contains(await heard(follower.socket, 'activity:created'), literal('Event Data Structure: Activity Events'));
 
-    // What comes later has come, so what came before has been heard or never will be.
+    // A later event has arrived, so every earlier one has arrived or never will.
     await sales.api('PATCH', `/api/leads/${lead.id}`, { title: 'Roof, second try' });
     await heard(other.socket, 'lead:updated');
     assert.deepEqual(other.calls, []);
   });
 
-  on('Error Handling: a bad subscription is named', async (server) => {
+  on('Error Handling: an invalid subscription is reported', async (server) => {
     const { token } = await server.person('VIEWER');
     const client = await run(server, token, ['Basic Connection', 'Error Handling']);
     client.socket.emit('lead:subscribe', {});
@@ -226,8 +226,8 @@ for (const [label, found] of [
     const { ws } = Vue.toRaw(Vue.toRaw(Vue.toRaw(socket).io).engine).transport;
     app.unmount();
     await until('the end of the socket', () => !socket.connected);
-    // The guide's `ref` makes proxies of all that is in the socket; through one, ws fails to clear this timer, and
-    // this process would wait for it.
+    // The guide's `ref` wraps everything in the socket in proxies; through one, ws fails to clear this timer, and the
+    // process would wait for it.
     await until('the end of the connection', () => !ws || ws.readyState > ws.OPEN);
     ws?._closeTimer?.unref();
   });
@@ -245,7 +245,7 @@ test('every fence of the guide is run or compared', () => {
     'Room Management',
     'Event Data Structure: Lead Events',
     'Event Data Structure: Activity Events',
-    'Redis Scaling (Future)', // Comments alone.
+    'Redis Scaling (Future)', // Only comments.
   ];
   assert.deepEqual(Object.keys(fences), known);
 });
@@ -258,7 +258,7 @@ function read(text) {
   const headings = [];
   for (const [, level, heading, code] of text.matchAll(/^(##+) (.*)$|^```javascript\n([^]*?)^```$/gm)) {
     if (level) headings.splice(level.length - 2, Infinity, heading);
-    // "Lead Events" stands twice: for the code, and for what the payload looks like.
+    // "Lead Events" occurs twice: for the code and for the payload.
     else found[headings[0] === 'Event Data Structure' ? headings.join(': ') : headings.at(-1)] = code;
   }
   return found;
@@ -266,7 +266,7 @@ function read(text) {
 
 let runs = 0;
 
-/** Runs fences as one module, in a file because they import; `listen` and the rest tell what they did. */
+/** Runs fences as one module, in a file because they use imports. */
 async function run(server, token, names, given = {}) {
   const client = { calls: [], lines: [], socket: null, listen };
   const record = (name) => (...args) => void client.calls.push([name, ...args]);
@@ -293,7 +293,7 @@ async function run(server, token, names, given = {}) {
     socket.onAny((name, data) => socket.heard.push({ name, data }));
     server.sockets.push(socket);
   }
-  /** Waits for a printed line that begins with these. */
+  /** Waits for a printed line that begins with these values. */
   client.printed = (...begin) =>
     until(() => `${JSON.stringify(begin)}, printed: ${JSON.stringify(client.lines)}`, () =>
       client.lines.find((line) => begin.every((part, at) => equal(line[at], part))),
@@ -320,7 +320,7 @@ function equal(left, right) {
 
 const literal = (name) => new Function(`return (${fences[name]})`)();
 
-/** Every member that the guide shows is there, with a value of the same kind. */
+/** Checks that every member shown by the guide exists with a value of the same type. */
 function contains(payload, shown, path = '') {
   for (const [key, value] of Object.entries(shown)) {
     assert.equal(typeof payload[key], typeof value, `${path}/${key} in ${JSON.stringify(payload)}`);

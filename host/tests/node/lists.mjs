@@ -1,19 +1,19 @@
-// A client's list of leads, kept as the README of clients/js has it: fetched once, and right by events alone from then on.
+// A client's list of leads, kept like in the README of clients/js: fetched once, then updated only by events.
 
 import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export const LIST_EVENTS = ['lead:created', 'lead:updated', 'lead:assigned', 'lead:deleted', 'lead:revoked'];
-/** How much is remembered of what was sent about one lead. */
+/** Number of recorded events per lead. */
 const REMEMBERED = 40;
 
 export class LeadList {
-  /** `read` answers what is at a path of the API, as this client's user may see it. */
+  /** `read` fetches a path of the API as this client's user. */
   constructor(read) {
     Object.assign(this, { read, leads: new Map(), touched: new Set(), notes: new Map(), asked: 0, fetches: 0, isOver: false });
   }
 
-  /** Takes in an event. */
+  /** Applies an event. */
   take(name, event) {
     const id = event.lead?.id ?? event.leadId;
     this.touched.add(id);
@@ -27,7 +27,7 @@ export class LeadList {
     if (!isOlder) this.leads.set(lead.id, lead);
   }
 
-  /** Fetches everything again; once more where that is asked for meanwhile. */
+  /** Fetches everything again, and once more if that was requested in the meantime. */
   fetch() {
     this.asked += 1;
     return (this.fetching ??= this.fetchAll().finally(() => (this.fetching = undefined)));
@@ -40,7 +40,7 @@ export class LeadList {
       try {
         this.merge(await walk(this.read));
       } catch (error) {
-        // The server is just being killed, or the user signed out: until then the list is known to be old.
+        // The server is being killed, or the user was logged out: until the retry the list is known to be stale.
         this.failure = error;
         begun = undefined;
         await sleep(100);
@@ -80,7 +80,7 @@ export async function walk(read) {
   return found;
 }
 
-/** Where a list is not what the API lists: rows that are no more (ghosts), that are missing, or of which fields are old. */
+/** Differences between a list and the API: ghost rows, missing rows, and rows with stale fields. */
 export function differences(shown, listed) {
   const found = [];
   for (const [id, lead] of shown) {
@@ -97,7 +97,7 @@ export function differences(shown, listed) {
   return found;
 }
 
-/** A lead without what moves without an event of its own. */
+/** A lead without the fields that change without an event of the lead. */
 function settled({ lastActivityAt, rev, ...lead }) {
   const known = (person) => (person ? { id: person.id } : person);
   if ('owner' in lead) lead.owner = known(lead.owner);
@@ -105,7 +105,7 @@ function settled({ lastActivityAt, rev, ...lead }) {
   return lead;
 }
 
-/** The members of a lead that decide who sees it, and how old it is. */
+/** The fields of a lead that decide its visibility and age. */
 export function brief(lead) {
   if (!lead) return '';
   const { rev, version, status, title, owner, custom } = lead;

@@ -1,4 +1,4 @@
-// Many writers, many listeners: every socket is told everything that is its own, in order, once.
+// Many writers and listeners: every socket gets all of its events, in order, once.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -25,7 +25,7 @@ test(`${WRITERS} writers make ${CHANGES} changes and ${LISTENERS} sockets see ea
       const transports = number % 5 === 0 ? ['polling'] : ['websocket'];
       const socket = await server.socket(token, { transports });
       const from = socket.heard.find(({ name }) => name === 'connected').data.seq;
-      // Names and numbers alone: half a million payloads are not worth keeping.
+      // Only names and seqs: half a million payloads would need too much memory.
       socket.offAny();
       const listener = { role, from, follows: number % 2 === 0, told: [], leaks: 0 };
       socket.onAny((name, data) => {
@@ -41,7 +41,7 @@ test(`${WRITERS} writers make ${CHANGES} changes and ${LISTENERS} sockets see ea
     }),
   );
 
-  // A change of status writes an activity as well: two events.
+  // A status change also writes an activity: two events.
   const statuses = ['NEW', 'CONTACTED', 'QUALIFIED', 'PROPOSAL'];
   let made = 0;
   const write = async () => {
@@ -68,7 +68,7 @@ test(`${WRITERS} writers make ${CHANGES} changes and ${LISTENERS} sockets see ea
   for (const { role, from, follows, told, leaks, dropped } of listeners) {
     assert.equal(dropped, undefined, `a ${role} was dropped`);
     assert.equal(leaks, 0);
-    // Those who follow every lead are told every number; the others all but the activities.
+    // Sockets that follow every lead get every seq; the others all except activities.
     const all = Array.from({ length: head - from }, (_, at) => from + 1 + at);
     const expected = follows ? all : all.filter((seq) => !names.get(seq).startsWith('activity:'));
     assert.deepEqual(told.map(([seq]) => seq), expected);

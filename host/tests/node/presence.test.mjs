@@ -1,4 +1,4 @@
-// Who looks at a lead, as the pages of colleagues are told of each other.
+// Viewers of a lead, as other clients see them.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ const settings = '[presence]\ngrace = "2s"\ninterval = "200ms"\n\n';
 const names = ({ users }) => users.map(({ name }) => name);
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`stock clients are told who looks at a lead, as they come, go and are lost (${transports})`, async (t) => {
+  test(`stock clients get the viewers of a lead as they join, leave and are lost (${transports})`, async (t) => {
     const server = await Server.start(t, { settings });
     const [admin, manager, sales] = await Promise.all(ROLES.map((role) => server.person(role)));
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -34,7 +34,7 @@ for (const transports of [['websocket'], ['polling']]) {
     const alone = await until('the one who left to be gone', () => events(first, 'lead:viewers')[before]);
     assert.deepEqual(names(alone), ['Admin User']);
 
-    // The connection breaks, and the socket comes back by itself: nobody is told that it was away.
+    // The connection breaks and the socket reconnects: no viewer list is sent.
     const third = await look(sales);
     await told(first, 'Admin User', 'Sales User');
     const lists = events(first, 'lead:viewers').length;

@@ -1,6 +1,6 @@
-// Engine.IO v4 and Socket.IO v5 as their protocol documents have them, frame by frame, for what this server offers:
-// the namespace `/` by long polling, by WebSocket, and from the one to the other. Where we are not like the
-// reference server, PROTOCOL.md says so and why ("What differs from the reference server").
+// Engine.IO v4 and Socket.IO v5 as specified, frame by frame, for what this server offers: the namespace `/` by long
+// polling, by WebSocket, and with an upgrade. PROTOCOL.md lists the differences from the reference server and their
+// reasons ("What differs from the reference server").
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -28,7 +28,7 @@ const isError = (packet) => packet.startsWith('42["error"');
 const subscribe = (leadId, id = '') => `42${id}["lead:subscribe",{"leadId":"${leadId}"}]`;
 const acked = (leadId, id) => (packet) => packet.startsWith(`43${id}[`) && packet.includes(`"leadId":"${leadId}"`);
 
-/** The session is alive: what it asks for is done. */
+/** Checks that the session is alive: a request is answered. */
 async function works(session) {
   const lead = `still here ${Math.random()}`;
   if (session instanceof Polling) await session.post(subscribe(lead, 9));
@@ -47,7 +47,7 @@ async function upgraded() {
 }
 
 describe('Engine.IO: opening a session', together, () => {
-  test('a polling session is opened with its sid, what it may become, and the pace of the heartbeat', async () => {
+  test('a polling session opens with its sid, its upgrades and the heartbeat settings', async () => {
     const response = await fetch(address(server, { EIO: 4, transport: 'polling' }));
     assert.equal(response.status, 200);
     assert.match(response.headers.get('content-type'), /^text\/plain; charset=utf-8$/i);
@@ -58,7 +58,7 @@ describe('Engine.IO: opening a session', together, () => {
     assert.deepEqual(open, { upgrades: ['websocket'], pingInterval: 25_000, pingTimeout: 20_000, maxPayload: 262_144 });
   });
 
-  test('a WebSocket session is opened by its first frame, and has nothing to become', async () => {
+  test('a WebSocket session opens with its first frame and offers no upgrades', async () => {
     const { open: { sid, ...open } } = await Line.open(server);
     assert.ok(typeof sid === 'string' && sid.length > 10);
     assert.deepEqual(open, { upgrades: [], pingInterval: 25_000, pingTimeout: 20_000, maxPayload: 262_144 });
@@ -67,11 +67,11 @@ describe('Engine.IO: opening a session', together, () => {
   for (const [what, query] of [
     ['no version', { transport: 'polling' }],
     ['version 3', { EIO: 3, transport: 'polling' }],
-    ['a version that is none', { EIO: 'abc', transport: 'polling' }],
+    ['an invalid version', { EIO: 'abc', transport: 'polling' }],
     ['no transport', { EIO: 4 }],
     ['an unknown transport', { EIO: 4, transport: 'pigeon' }],
-    ['a sid that nobody has', { EIO: 4, transport: 'polling', sid: 'AAAAAAAAAAAAAAAA' }],
-    ['a sid that cannot be one', { EIO: 4, transport: 'polling', sid: '?' }],
+    ['an unknown sid', { EIO: 4, transport: 'polling', sid: 'AAAAAAAAAAAAAAAA' }],
+    ['an invalid sid', { EIO: 4, transport: 'polling', sid: '?' }],
   ]) {
     test(`${what} is answered 400, with the reason`, async () => {
       const response = await fetch(address(server, query));
@@ -84,7 +84,7 @@ describe('Engine.IO: opening a session', together, () => {
 
   for (const [what, query] of [
     ['no version', { transport: 'websocket' }],
-    ['a version that is none', { EIO: 'abc', transport: 'websocket' }],
+    ['an invalid version', { EIO: 'abc', transport: 'websocket' }],
     ['an unknown transport', { EIO: 4, transport: 'pigeon' }],
   ]) {
     test(`a WebSocket with ${what} is answered 400`, async () => {
@@ -94,13 +94,13 @@ describe('Engine.IO: opening a session', together, () => {
     });
   }
 
-  test('a WebSocket for a session that there is not is closed without a frame', async () => {
+  test('a WebSocket for an unknown session is closed without a frame', async () => {
     const line = new Line(server, { EIO: 4, transport: 'websocket', sid: 'AAAAAAAAAAAAAAAA' });
     await line.closed();
     assert.deepEqual(line.frames, []);
   });
 
-  test('only GET opens a session, and only GET and POST are for one that is open', async () => {
+  test('only GET opens a session, and an open session accepts only GET and POST', async () => {
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH']) {
       const response = await fetch(address(server, { EIO: 4, transport: 'polling' }), { method });
       assert.equal(response.status, 400, method);
@@ -114,7 +114,7 @@ describe('Engine.IO: opening a session', together, () => {
 });
 
 describe('Engine.IO: the heartbeat', together, () => {
-  test('a polling session is pinged in the interval, and lasts while it answers', async () => {
+  test('a polling session is pinged at the interval and stays open while it answers', async () => {
     const session = await Polling.open(brisk);
     await session.post(`40${JSON.stringify({ token: briskToken })}`);
     const times = [];
@@ -125,11 +125,11 @@ describe('Engine.IO: the heartbeat', together, () => {
       times.push(Date.now());
       await session.post('3');
     }
-    // The first one is early; each later one is due 700 ms after the one before, and a busy machine only delays.
+    // The first ping is early; each later one is due 700 ms after the previous one, and load can only delay it.
     assert.ok(times[3] - times[1] > 1000, `${times.map((time) => time - times[0])}`);
   });
 
-  test('a WebSocket session is pinged in the interval, and lasts while it answers', async () => {
+  test('a WebSocket session is pinged at the interval and stays open while it answers', async () => {
     const line = await Line.connect(brisk, briskToken);
     const times = [];
     while (times.length < 4) {
@@ -153,7 +153,7 @@ describe('Engine.IO: the heartbeat', together, () => {
     assert.ok(line.frames.includes('2'));
   });
 
-  test('a pong that nobody asked for harms nothing', async () => {
+  test('an unsolicited pong is ignored', async () => {
     const line = await Line.connect(server, token);
     line.send('3', '3', '3');
     await works(line);
@@ -162,27 +162,27 @@ describe('Engine.IO: the heartbeat', together, () => {
 });
 
 describe('Engine.IO: closing', together, () => {
-  test('a polling session that says goodbye is over, and a poll that waits is answered', async () => {
+  test('a polling session that sends a close packet ends, and its pending poll is answered', async () => {
     const session = await Polling.connect(server, token);
     const waiting = session.poll();
     const said = await session.post('1');
     assert.equal(said.status, 200);
-    // 400 where it came after the goodbye.
+    // 400 if it arrived after the close packet.
     const { status, packets } = await waiting;
     assert.ok([200, 400].includes(status), `${status}`);
     assert.deepEqual(packets.filter((packet) => packet !== '2' && packet !== '6'), []);
     await session.ended();
   });
 
-  test('a WebSocket session that says goodbye is closed', async () => {
+  test('a WebSocket session that sends a close packet is closed', async () => {
     const line = await Line.connect(server, token);
     line.send('1');
     await line.closed();
   });
 });
 
-describe('Engine.IO: from polling to a WebSocket', together, () => {
-  test('a probe is answered, a poll that waits is let go, and the session goes on by WebSocket', async () => {
+describe('Engine.IO: upgrade from polling to WebSocket', together, () => {
+  test('a probe is answered, the pending poll is released, and the session continues by WebSocket', async () => {
     const polling = await Polling.connect(server, token);
     await polling.post(subscribe('before', 1));
     await polling.next(acked('before', 1));
@@ -199,8 +199,8 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
     line.close();
   });
 
-  for (const [what, code, isLeft] of [['that is left', 1001, true], ['that is lost', 3000, false]]) {
-    test(`an upgraded session ${what} leaves its leads ${isLeft ? 'to nobody' : 'to the next one of its login'}`, async () => {
+  for (const [what, code, isLeft] of [['that is closed', 1001, true], ['that is lost', 3000, false]]) {
+    test(`an upgraded session ${what} ${isLeft ? 'drops its subscriptions' : 'leaves its subscriptions to the next socket of its login'}`, async () => {
       const person = await server.person('VIEWER');
       const leave = async (upgrade) => {
         const polling = await Polling.connect(server, person.token);
@@ -223,12 +223,12 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
         await next.closed();
       };
       await leave(true);
-      // And one that is only about to be upgraded.
+      // And one before the end of its upgrade.
       await leave(false);
     });
   }
 
-  test('polling requests of a session that has upgraded are answered 400, and it goes on', async () => {
+  test('polling requests of an upgraded session are answered 400, and the session continues', async () => {
     const { polling, line } = await upgraded();
     assert.equal((await polling.poll()).status, 400);
     assert.equal((await polling.post(subscribe('late', 3))).status, 400);
@@ -236,7 +236,7 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
     line.close();
   });
 
-  test('a second WebSocket for a session that has upgraded is closed, and the first goes on', async () => {
+  test('a second WebSocket for an upgraded session is closed, and the first continues', async () => {
     const { polling, line } = await upgraded();
     const second = await Line.besides(polling);
     await second.closed();
@@ -245,7 +245,7 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
     line.close();
   });
 
-  test('a second WebSocket for a session that began as one is closed, and the first goes on', async () => {
+  test('a second WebSocket for a session opened by WebSocket is closed, and the first continues', async () => {
     const line = await Line.connect(server, token);
     const second = new Line(server, { EIO: 4, transport: 'websocket', sid: line.open.sid });
     await second.closed();
@@ -253,7 +253,7 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
     line.close();
   });
 
-  test('a network that lets no WebSocket through leaves the session where it is', async () => {
+  test('in a network that blocks WebSockets the session stays on polling', async () => {
     const polling = await Polling.connect(server, token);
     const asked = await fetch(address(server, { EIO: 4, transport: 'websocket', sid: polling.open.sid }));
     assert.equal(asked.status, 400);
@@ -267,10 +267,10 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
       line.close();
     }],
     ['is lost before the probe', async (line) => line.close()],
-    ['says something else than the probe', async (line) => line.send('4hello')],
+    ['sends something other than the probe', async (line) => line.send('4hello')],
     ['asks for the upgrade without a probe', async (line) => line.send('5')],
   ]) {
-    test(`a WebSocket that ${what} ends the session: it is not left half upgraded`, async () => {
+    test(`a WebSocket that ${what} ends the session instead of leaving it half upgraded`, async () => {
       const polling = await Polling.connect(server, token);
       const line = await Line.besides(polling);
       await begin(line);
@@ -281,7 +281,7 @@ describe('Engine.IO: from polling to a WebSocket', together, () => {
 });
 
 describe('Engine.IO: messages', together, () => {
-  test('the packets of one payload are handled in their order, and answers share a payload', async () => {
+  test('the packets of one payload are handled in order, and their answers share a payload', async () => {
     const session = await Polling.connect(server, token);
     const numbers = Array.from({ length: 20 }, (_, at) => at);
     assert.deepEqual(await session.post(...numbers.map((number) => subscribe(`p${number}`, number))), { status: 200, text: 'ok' });
@@ -290,16 +290,16 @@ describe('Engine.IO: messages', together, () => {
     assert.ok(packets.length >= 2 && packets.every((packet) => packet.length > 0), 'several in one payload');
   });
 
-  test('binary packets come as base64 in a payload, and are put to the event that announced them', async () => {
+  test('base64 attachments of a payload are assigned to the event that announced them', async () => {
     const session = await Polling.connect(server, token);
     const event = '451-7["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]';
     assert.equal((await session.post(event, 'bAQID', subscribe('next', 8))).status, 200);
-    assert.match(await session.next(isError), /binary attachments are not taken/);
+    assert.match(await session.next(isError), /binary attachments are not accepted/);
     assert.match(await session.next((packet) => packet.startsWith('437[')), /"code":"malformed"/);
     await session.next(acked('next', 8));
   });
 
-  test('a binary frame is put to the event that announced it', async () => {
+  test('a binary frame is assigned to the event that announced it', async () => {
     const line = await Line.connect(server, token);
     line.send('451-7["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]', Buffer.from([1, 2, 3]));
     assert.match(await line.next((frame) => frame.startsWith('437[')), /"code":"malformed"/);
@@ -309,37 +309,37 @@ describe('Engine.IO: messages', together, () => {
     line.close();
   });
 
-  test('a frame of bytes that no event announced ends the session', async () => {
+  test('a binary frame that no event announced ends the session', async () => {
     const line = await Line.connect(server, token);
     line.send(Buffer.from([1, 2, 3]));
     await line.closed();
   });
 
   for (const body of ['abc', '9', `4${RECORD}`, `${RECORD}${RECORD}`, 'b!!!']) {
-    test(`a payload that is none ends the session: ${JSON.stringify(body)}`, async () => {
+    test(`an invalid payload ends the session: ${JSON.stringify(body)}`, async () => {
       const session = await Polling.connect(server, token);
       await session.post(body);
       await session.ended();
     });
   }
 
-  test('an empty payload is one without packets', async () => {
+  test('an empty payload has no packets', async () => {
     const session = await Polling.connect(server, token);
     assert.deepEqual(await session.post(''), { status: 200, text: 'ok' });
     await works(session);
   });
 
   for (const frame of ['abc', '', '9', '0{}']) {
-    test(`a frame that is no packet ends the session: ${JSON.stringify(frame)}`, async () => {
+    test(`an invalid frame ends the session: ${JSON.stringify(frame)}`, async () => {
       const line = await Line.connect(server, token);
       line.send(frame);
       await line.closed();
     });
   }
 
-  test('of two polls at once the second is answered 400, and the session is over', async () => {
+  test('a second concurrent poll is answered 400 and ends the session', async () => {
     const session = await Polling.connect(server, token);
-    // What is left to send goes out first, so that the first of the two waits.
+    // Pending packets are sent first, so that the first of the two polls waits.
     await upToIdle(session);
     const first = session.poll();
     const second = await until('a refusal', async () => {
@@ -351,7 +351,7 @@ describe('Engine.IO: messages', together, () => {
     await session.ended();
   });
 
-  test('a poll that the client gives up loses nothing, or ends the session', async () => {
+  test('a poll aborted by the client loses nothing, or ends the session', async () => {
     const session = await Polling.connect(server, token);
     await upToIdle(session);
     const given = new AbortController();
@@ -361,19 +361,19 @@ describe('Engine.IO: messages', together, () => {
     await session.post(subscribe('later', 5));
     await until('an answer or the end', async () => {
       const { status, packets } = await session.poll();
-      // A server that has not noticed yet takes this for a second poll at the same time.
+      // A server that has not noticed yet treats this as a second concurrent poll.
       return status === 400 || packets.some(acked('later', 5));
     });
   });
 
-  test('a payload longer than was said is answered 413', async () => {
+  test('a payload over maxPayload is answered 413', async () => {
     const session = await Polling.connect(server, token);
     const { status } = await session.post(`42["x","${'x'.repeat(300_000)}"]`);
     assert.equal(status, 413);
   });
 });
 
-/** Asks for something and polls until a payload has `count` packets or more. */
+/** Sends requests and polls until a payload has `count` packets or more. */
 async function upTo(session, count) {
   return until('a payload of several packets', async () => {
     await session.post(...Array.from({ length: 10 }, (_, at) => subscribe(`q${at}`, at)));
@@ -382,7 +382,7 @@ async function upTo(session, count) {
   });
 }
 
-/** Takes everything that waits for a session. */
+/** Takes all pending packets of a session. */
 async function upToIdle(session) {
   const mark = `mark ${Math.random()}`;
   await session.post(subscribe(mark, 99));
@@ -390,7 +390,7 @@ async function upToIdle(session) {
 }
 
 describe('Socket.IO: connecting', together, () => {
-  test('CONNECT with a payload is answered with a sid, then the socket is greeted', async () => {
+  test('CONNECT with a payload is answered with a sid, then with connected', async () => {
     const line = await Line.connect(server, token);
     const { sid } = JSON.parse(line.greeting.slice(2));
     assert.ok(typeof sid === 'string' && sid.length > 10);
@@ -402,7 +402,7 @@ describe('Socket.IO: connecting', together, () => {
     line.close();
   });
 
-  test('CONNECT without a payload is refused in the words of the guide', async () => {
+  test('CONNECT without a payload is refused with the text of the guide', async () => {
     for (const connect of ['40', '40{}', '40/,{}']) {
       const line = await Line.open(server);
       line.send(connect);
@@ -411,7 +411,7 @@ describe('Socket.IO: connecting', together, () => {
     }
   });
 
-  test('who was refused may try again over the same transport', async () => {
+  test('a refused client may retry on the same transport', async () => {
     const line = await Line.open(server);
     line.send('40{"token":"wrong"}');
     assert.equal(await line.next(), '44{"message":"Invalid authentication token"}');
@@ -428,7 +428,7 @@ describe('Socket.IO: connecting', together, () => {
     ['null', 'Authentication token required'],
     ['{"token":', 'Invalid authentication token'],
   ]) {
-    test(`CONNECT with a payload that is no object is refused: ${payload}`, async () => {
+    test(`CONNECT with a payload that is not an object is refused: ${payload}`, async () => {
       const line = await Line.open(server);
       line.send(`40${payload}`);
       assert.equal(await line.next(), `44{"message":"${reason}"}`);
@@ -436,7 +436,7 @@ describe('Socket.IO: connecting', together, () => {
     });
   }
 
-  test('a namespace that there is not is refused by name, and the others go on', async () => {
+  test('an unknown namespace is refused by name, and the others continue', async () => {
     const line = await Line.connect(server, token);
     line.send(`40/admin,${JSON.stringify({ token })}`);
     assert.equal(await line.next((frame) => frame.startsWith('44')), '44/admin,{"message":"Invalid namespace"}');
@@ -452,19 +452,19 @@ describe('Socket.IO: connecting', together, () => {
     const lead = await person.api('POST', '/api/leads', { title: 'Told once' });
     const told = () => line.frames.filter((frame) => frame.includes(lead.id));
     await until('word of the lead', () => told().length);
-    // What was sent twice has come by the time that the answer is here.
+    // A duplicate would have arrived before the answer.
     await works(line);
     assert.equal(told().length, 1);
     assert.ok(!line.frames.some((frame) => frame.startsWith('40') || frame.startsWith('42["connected"')));
     line.close();
   });
 
-  test('who never connects to a namespace is closed', async () => {
+  test('a client that never connects to a namespace is disconnected', async () => {
     const [line, polling] = await Promise.all([Line.open(brisk), Polling.open(brisk)]);
     await Promise.all([line.closed(), polling.ended()]);
   });
 
-  test('an event ahead of CONNECT ends the transport', async () => {
+  test('an event before CONNECT ends the transport', async () => {
     const line = await Line.open(server);
     line.send(subscribe('too early', 1));
     await line.closed();
@@ -473,7 +473,7 @@ describe('Socket.IO: connecting', together, () => {
 });
 
 describe('Socket.IO: disconnecting', together, () => {
-  test('who leaves the namespace is told nothing more, and may connect again', async () => {
+  test('a client that leaves the namespace gets no more events and may connect again', async () => {
     const line = await Line.connect(server, token);
     line.send('41');
     line.send(`40${JSON.stringify({ token })}`);
@@ -486,7 +486,7 @@ describe('Socket.IO: disconnecting', together, () => {
     line.close();
   });
 
-  test('leaving a namespace that one is not in harms nothing', async () => {
+  test('leaving a namespace without having joined it is ignored', async () => {
     const line = await Line.connect(server, token);
     line.send('41/admin,');
     await works(line);
@@ -495,7 +495,7 @@ describe('Socket.IO: disconnecting', together, () => {
 });
 
 describe('Socket.IO: events', together, () => {
-  test('an event is answered by events, with an id by an ack of that id as well', async () => {
+  test('an event is answered by events, and one with an id also by an ack', async () => {
     const line = await Line.connect(server, token);
     line.send(subscribe('plain'));
     assert.equal(await line.next(), '42["lead:subscribed",{"leadId":"plain"}]');
@@ -508,7 +508,7 @@ describe('Socket.IO: events', together, () => {
     line.close();
   });
 
-  test('an ack that nobody asked for harms nothing', async () => {
+  test('an unsolicited ack is ignored', async () => {
     const line = await Line.connect(server, token);
     line.send('431[]', '43999["x"]');
     await works(line);
@@ -516,7 +516,7 @@ describe('Socket.IO: events', together, () => {
   });
 
   for (const packet of ['4abc', '4', '49', '42', '42{}', '42abc["x"]', '42"x"', '42[]', '45["x"]', '44{"message":"x"}']) {
-    test(`a packet that is none ends the transport: ${packet}`, async () => {
+    test(`an invalid packet ends the transport: ${packet}`, async () => {
       const [line, polling] = await Promise.all([Line.connect(server, token), Polling.connect(server, token)]);
       line.send(packet);
       await polling.post(packet);
@@ -525,7 +525,7 @@ describe('Socket.IO: events', together, () => {
   }
 
   for (const [packet, name] of [['42[7,{}]', '7'], ['42[7]', '7'], ['42["say \\"hi\\""]', 'say "hi"']]) {
-    test(`an event whose name is not a plain text is answered like any that there is not: ${packet}`, async () => {
+    test(`an event with an unreadable name is answered like an unknown one: ${packet}`, async () => {
       const [line, polling] = await Promise.all([Line.connect(server, token), Polling.connect(server, token)]);
       line.send(packet);
       await polling.post(packet);
@@ -538,14 +538,14 @@ describe('Socket.IO: events', together, () => {
     });
   }
 
-  test('an event that announces bytes is read once they are there', async () => {
+  test('an event with attachments is handled once they have arrived', async () => {
     const [line, polling] = await Promise.all([Line.connect(server, token), Polling.connect(server, token)]);
     line.send('451-["x"', Buffer.from([1]));
     await polling.post('451-["x"', 'bAQ==');
     await Promise.all([line.closed(), polling.ended()]);
   });
 
-  test('a text where bytes were announced ends the transport', async () => {
+  test('a text packet in place of an announced attachment ends the transport', async () => {
     const line = await Line.connect(server, token);
     line.send('451-["lead:subscribe",{"_placeholder":true,"num":0}]', subscribe('instead', 1));
     await line.closed();

@@ -1,4 +1,4 @@
-// A way to the server whose connections can be cut at random.
+// A proxy in front of the server whose connections can be cut.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
@@ -30,7 +30,7 @@ export class Proxy {
     return proxy;
   }
 
-  /** Cuts one connection: both ends are told, or both are reset. */
+  /** Cuts one connection: closes or resets both ends. */
   cut({ pick, next }) {
     const pairs = [...this.pairs];
     if (!pairs.length) return;

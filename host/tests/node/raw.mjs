@@ -1,10 +1,10 @@
-// Engine.IO by hand: what goes over the wire, without a client library that would mend or hide it.
+// Engine.IO by hand: the raw packets, without a client library that would repair or hide them.
 
 import assert from 'node:assert/strict';
 import { WebSocket } from 'ws';
 import { until } from './support.mjs';
 
-/** Between the packets of one polling payload. */
+/** Separator between the packets of a polling payload. */
 export const RECORD = '\x1e';
 
 export const address = (server, query) => `${server.url}/socket.io/?${new URLSearchParams(query)}`;
@@ -12,7 +12,7 @@ export const address = (server, query) => `${server.url}/socket.io/?${new URLSea
 const POLLING = { EIO: 4, transport: 'polling' };
 const WEB_SOCKET = { EIO: 4, transport: 'websocket' };
 
-/** A session that polls. What was received and not yet asked for waits in `packets`. */
+/** A polling session. Packets that were received but not yet read are in `packets`. */
 export class Polling {
   constructor(server, open) {
     this.server = server;
@@ -38,7 +38,7 @@ export class Polling {
     return address(this.server, { ...POLLING, sid: this.open.sid });
   }
 
-  /** One poll: its status and, when it went well, its packets. */
+  /** One poll: its status and, on success, its packets. */
   async poll(options = {}) {
     const response = await fetch(this.address, options);
     const text = await response.text();
@@ -50,7 +50,7 @@ export class Polling {
     return { status: response.status, text: await response.text() };
   }
 
-  /** Takes the first packet that fits, polling until there is one; pings are answered. */
+  /** Takes the first matching packet, polling until there is one; pings are answered. */
   async next(fits = () => true) {
     for (;;) {
       const at = this.packets.findIndex(fits);
@@ -68,7 +68,7 @@ export class Polling {
   }
 }
 
-/** A WebSocket that keeps every frame: text as text, the rest as bytes. */
+/** A WebSocket that records every frame: text as text, the rest as bytes. */
 export class Line {
   constructor(server, query = WEB_SOCKET) {
     this.frames = [];
@@ -100,7 +100,7 @@ export class Line {
     return line;
   }
 
-  /** A WebSocket that a polling session would like to go on with. */
+  /** A WebSocket to which a polling session can upgrade. */
   static async besides(polling) {
     const line = new Line(polling.server, { ...WEB_SOCKET, sid: polling.open.sid });
     await until('the WebSocket', () => line.isClosed || line.ws.readyState === WebSocket.OPEN);
@@ -111,7 +111,7 @@ export class Line {
     for (const frame of frames) this.ws.send(frame);
   }
 
-  /** Takes the first frame that fits. */
+  /** Takes the first matching frame. */
   async next(fits = (frame) => frame !== '2') {
     const at = () => this.frames.findIndex(fits);
     await until(() => `a frame, heard: ${this.frames}`, () => {

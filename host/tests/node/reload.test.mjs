@@ -1,4 +1,4 @@
-// Plugins change under connected clients: a good file takes over with the next event, a bad one changes nothing.
+// Plugins are reloaded under connected clients: a valid file applies to the next event, an invalid one changes nothing.
 
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -19,7 +19,7 @@ async function begin(t, plugins = { 'redact-contact': hide('email') }) {
   };
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
   let changes = 0;
-  // What the viewer is told of the next change.
+  // The payload that the viewer gets for the next change.
   const next = async () => {
     const title = `Roof ${(changes += 1)}`;
     const contact = { email: `a${changes}@b.example`, phone: `555 ${changes}` };
@@ -30,7 +30,7 @@ async function begin(t, plugins = { 'redact-contact': hide('email') }) {
   return { server, status, next };
 }
 
-test('new settings hold from the next event on, and no socket is dropped', async (t) => {
+test('new settings apply to the next event, and no socket is disconnected', async (t) => {
   const { server, status, next } = await begin(t);
   assert.deepEqual(await next(), ['phone']);
   const { generation } = await status();
@@ -39,7 +39,7 @@ test('new settings hold from the next event on, and no socket is dropped', async
   assert.deepEqual(await next(), ['email']);
 });
 
-test('a rebuilt component holds from the next event on', async (t) => {
+test('a rebuilt component applies to the next event', async (t) => {
   const { server, status, next } = await begin(t, {});
   await server.run(['plugin', 'new', 'probe']);
   server.replace('probe.toml', '[config]\nroles = ["VIEWER"]\n');
@@ -67,7 +67,7 @@ const bad = {
 };
 
 for (const [what, content] of Object.entries(bad)) {
-  test(`${what} leaves the old generation at work, and says why`, async (t) => {
+  test(`${what} keeps the old generation active and reports the reason`, async (t) => {
     const { server, status, next } = await begin(t);
     const before = await status();
     server.replace('redact-contact.wasm', content());

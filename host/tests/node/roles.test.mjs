@@ -1,4 +1,4 @@
-// One change, four roles: what each is told, and that every other way to the same lead tells no more.
+// One change, four roles: the event that each role gets, and that no other way to the lead discloses more.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -10,14 +10,14 @@ const plugins = {
 };
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`each role gets one lead:updated, shaped as it reads the lead (${transports})`, async (t) => {
+  test(`each role gets one lead:updated, shaped like its reads of the lead (${transports})`, async (t) => {
     const server = await Server.start(t, { plugins });
     const people = await Promise.all(ROLES.map((role) => server.person(role)));
     const [admin] = people;
     const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
     for (const person of people) {
       person.socket = await server.socket(person.token, { transports });
-      // In both of the event's rooms, and still one copy.
+      // A member of both rooms of the event gets one copy.
       person.socket.emit('lead:subscribe', { leadId: lead.id });
       await heard(person.socket, 'lead:subscribed');
     }
@@ -39,9 +39,9 @@ for (const transports of [['websocket'], ['polling']]) {
       assert.ok(told.changes.includes('status'));
 
       const read = await api('GET', `/api/leads/${lead.id}`);
-      assert.deepEqual(read, mark.lead, `${role} reads what it was told`);
+      assert.deepEqual(read, mark.lead, `${role} reads the same as in the event`);
       const listed = await api('GET', '/api/leads');
-      assert.deepEqual(listed.items, [read], `${role} lists what it reads`);
+      assert.deepEqual(listed.items, [read], `${role} lists the same as it reads`);
       const history = await api('GET', `/api/leads/${lead.id}/history`);
       const activities = await api('GET', `/api/leads/${lead.id}/activities`);
       assert.equal(activities.items[0].type, 'STATUS_CHANGE');
@@ -72,7 +72,7 @@ test('a hidden field cannot be found by searching, filtering or sorting', async 
   assert.equal(etag.headers.get('etag'), `"${lead.version}"`);
 });
 
-test('answers to commands over a socket are shaped as reads are', async (t) => {
+test('acks of socket commands are shaped like reads', async (t) => {
   const server = await Server.start(t, {
     plugins: { 'redact-contact': '[config]\nroles = ["VIEWER", "SALES"]\nfields = ["phone"]\n' },
   });

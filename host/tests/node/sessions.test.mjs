@@ -1,4 +1,4 @@
-// What happens to a stock client when its token expires, its session ends or its connection is lost.
+// Stock clients whose token expires, whose session ends or whose connection is lost.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -9,10 +9,10 @@ const guide = readFileSync(new URL('guide/socketio-client-guide.md', import.meta
 const errorHandling = /^## Error Handling\n\n```javascript\n([^]*?)^```$/m.exec(guide)[1];
 const brief = { settings: '[auth]\naccess_token_ttl = "3s"\n' };
 
-/** Not a wait for anything: what is written comes at a pace. */
+/** Not a wait for an event: paces the writes. */
 const pause = () => new Promise((fulfil) => setTimeout(fulfil, 50));
 
-/** The guide's code for errors, unchanged, around a socket; answers with how often a token was asked for. */
+/** The guide's error handling, unchanged, around a socket; returns how often a token was requested. */
 function followTheGuide(server, socket, refreshToken) {
   const asked = { refreshToken: 0 };
   const silent = { error() {}, log() {} };
@@ -26,10 +26,10 @@ function followTheGuide(server, socket, refreshToken) {
   return asked;
 }
 
-// What takes as long as several tokens live, all at the same time.
+// Tests that take several token lifetimes, run concurrently.
 describe('token lifetimes', { concurrency: true }, () => {
   for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
-    test(`the guide's code carries a socket through five token lifetimes (${transports})`, async (t) => {
+    test(`the guide's code keeps a socket connected over five token lifetimes (${transports})`, async (t) => {
       const server = await Server.start(t, brief);
       const sales = await server.person('SALES');
       const socket = await server.socket(sales.token, { transports });
@@ -42,7 +42,7 @@ describe('token lifetimes', { concurrency: true }, () => {
       socket.emit('lead:subscribe', { leadId: lead.lead.id });
       await heard(socket, 'lead:subscribed');
       let written = 0;
-      // Five tokens have been used up when a sixth one is in use.
+      // Five tokens have expired when the sixth one is in use.
       while (asked.refreshToken < 5 || !socket.connected) {
         const writer = await server.login('ADMIN');
         const path = `/api/leads/${lead.lead.id}/activities`;
@@ -77,7 +77,7 @@ describe('token lifetimes', { concurrency: true }, () => {
       socket.emit('auth:refresh', { token: body.accessToken });
     };
     socket.on('auth:expiring', refresh);
-    // Told before anybody listened, most likely.
+    // Most likely sent before the listener was added.
     await refresh();
     await until('five token lifetimes', () => events(socket, 'auth:refreshed').length >= 10, 60_000);
     assert.equal(left, 0);
@@ -85,7 +85,7 @@ describe('token lifetimes', { concurrency: true }, () => {
 });
 
 for (const transports of [['websocket'], ['polling']]) {
-  test(`logging out ends the socket, which is refused from then on (${transports})`, async (t) => {
+  test(`a logout closes the socket, and its reconnects are refused (${transports})`, async (t) => {
     const server = await Server.start(t);
     const sales = await server.person('SALES');
     const socket = await server.socket(sales.token, { transports });
@@ -102,7 +102,7 @@ for (const transports of [['websocket'], ['polling']]) {
   });
 }
 
-test('who lost a connection goes on where it was lost, its leads included', async (t) => {
+test('a client that lost its connection resumes with its subscriptions', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const lead = await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -122,7 +122,7 @@ test('who lost a connection goes on where it was lost, its leads included', asyn
   assert.equal(events(socket, 'lead:subscribed').length, 2);
 });
 
-test('clients of a server that stops all come back to the next one and miss nothing', async (t) => {
+test('clients of a stopping server reconnect to the next one and miss no event', async (t) => {
   const server = await Server.start(t);
   const [admin, viewer] = await Promise.all(['ADMIN', 'VIEWER'].map((role) => server.person(role)));
   const sockets = [];
@@ -135,7 +135,7 @@ test('clients of a server that stops all come back to the next one and miss noth
   const lead = await admin.api('POST', '/api/leads', { title: 'Before' });
   for (const socket of sockets) {
     await heard(socket, 'lead:created');
-    // As the guide's hook does: once.
+    // Once, like the guide's hook.
     socket.emit('lead:subscribe', { leadId: lead.id });
     await heard(socket, 'lead:subscribed');
   }
@@ -144,7 +144,7 @@ test('clients of a server that stops all come back to the next one and miss noth
   await server.end('SIGTERM');
   assert.equal(old.exitCode, 0);
   await server.serve(host);
-  // Most are not back yet.
+  // Most have not reconnected yet.
   await admin.api('POST', `/api/leads/${lead.id}/activities`, { type: 'NOTE', body: 'After' });
   for (const socket of sockets) {
     await heard(socket, 'server:draining');

@@ -1,6 +1,6 @@
-// Starts the real server on a free port, with users of its own, and talks to it as clients do.
+// Starts the real server on a free port with its own users, and talks to it like a client.
 //
-// Nothing here waits for a time: `until` and `next` wait for what is to happen, and say what did not.
+// Nothing here waits for a fixed time: `until` and `next` wait for an event and report which one did not occur.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -19,7 +19,7 @@ export const ROLES = ['ADMIN', 'MANAGER', 'SALES', 'VIEWER'];
 export const PASSWORD = 'correct horse battery';
 const PATIENCE = 20_000;
 
-// Hashing is made cheap and logins are not counted: neither is what these tests are about.
+// Cheap hashing and no login limits: these tests cover neither.
 const SETTINGS = `
 [auth.password_hash]
 memory_kib = 64
@@ -43,12 +43,12 @@ export class Server {
     t.after(() => this.close());
   }
 
-  /** Takes force when the server is started the next time. */
+  /** Applies at the next start of the server. */
   configure(settings) {
     writeFileSync(join(this.home, 'leadwire.toml'), settings + SETTINGS);
   }
 
-  /** A server with one user a role, already serving. */
+  /** A running server with one user per role. */
   static async start(t, options = {}) {
     const server = new Server(t, options);
     for (const role of ROLES) await server.addUser(role);
@@ -74,7 +74,7 @@ export class Server {
     await this.run(args, `${PASSWORD}\n`);
   }
 
-  /** Puts a built plugin, and its settings, where the server looks; the old file is replaced in one step. */
+  /** Installs a built plugin and its settings in the plugin folder; the old file is replaced atomically. */
   plugin(name, settings, file = join(builtPlugins, `${name}.wasm`)) {
     assert.ok(existsSync(file), `${file} is missing: cargo xtask plugins builds it`);
     if (settings !== undefined) this.replace(`${name}.toml`, settings);
@@ -110,7 +110,7 @@ export class Server {
 
   async close() {
     try {
-      // A poll that is under way would be waited for: let the sockets go first.
+      // The shutdown would wait for a pending poll: close the sockets first.
       const gone = (socket) => !socket.io.engine || socket.io.engine.readyState === 'closed';
       for (const socket of this.sockets) socket.disconnect();
       await until('sockets to close', () => this.sockets.every(gone));
@@ -142,21 +142,21 @@ export class Server {
     return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : null };
   }
 
-  /** A call that has to go well; answers with the body. */
+  /** A call that must succeed; returns the body. */
   async ok(method, path, options) {
     const answer = await this.call(method, path, options);
     assert.ok(answer.status < 300, `${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
     return answer.body;
   }
 
-  /** Somebody of that role: `api` calls with their token, and `user` tells who it is. */
+  /** A user of that role: `api` calls with their token, `user` is the account. */
   async person(role, email) {
     const { accessToken: token, refreshToken, user } = await this.login(role, email);
     const api = (method, path, body, headers) => this.ok(method, path, { token, body, headers });
     return { role, token, refreshToken, user, api };
   }
 
-  /** A stock client that is connected and keeps all that it was told. */
+  /** A connected stock client that records all events. */
   async socket(token, options = {}) {
     const socket = io(this.url, { forceNew: true, auth: { token }, ...options });
     this.sockets.push(socket);
@@ -169,18 +169,18 @@ export class Server {
 
 export const emailOf = (role) => `${role.toLowerCase()}@example.com`;
 
-/** Waits until `look` answers something. */
+/** Waits until `look` returns a truthy value. */
 export async function until(what, look, patience = PATIENCE) {
   const deadline = Date.now() + patience;
   for (;;) {
     const found = await look();
     if (found) return found;
-    if (Date.now() > deadline) assert.fail(`waited in vain for ${typeof what === 'function' ? what() : what}`);
+    if (Date.now() > deadline) assert.fail(`timed out waiting for ${typeof what === 'function' ? what() : what}`);
     await new Promise((fulfil) => setTimeout(fulfil, 10));
   }
 }
 
-/** The first event of that name which fits, heard already or yet to come. */
+/** The first matching event of that name, already received or still to come. */
 export async function heard(socket, name, fits = () => true) {
   const find = () => socket.heard.find((event) => event.name === name && fits(event.data));
   return (await until(() => `${name}, heard: ${JSON.stringify(socket.heard)}`, find)).data;
@@ -188,17 +188,17 @@ export async function heard(socket, name, fits = () => true) {
 
 export const events = (socket, name) => socket.heard.filter((event) => event.name === name).map((event) => event.data);
 
-/** Breaks a stock client's connection without a word of goodbye; it comes back by itself. */
+/** Breaks a stock client's connection without a close packet; the client reconnects. */
 export async function lose(socket) {
   const { engine, uri } = socket.io;
   const isLost = new Promise((fulfil) => engine.once('close', fulfil));
   if (engine.transport.name === 'websocket') engine.transport.ws.terminate();
-  // Told to close, a polling client says goodbye. What is no packet ends the session.
+  // A polling client that closes sends a close packet. An invalid packet ends the session instead.
   else await fetch(`${uri}/socket.io/?EIO=4&transport=polling&sid=${engine.id}`, { method: 'POST', body: 'nonsense' });
   await isLost;
 }
 
-/** Says in each handshake what was seen last, as PROTOCOL.md has it. */
+/** Sends the last seq in each handshake, as PROTOCOL.md describes. */
 export function resume(socket) {
   socket.onAny((name, event) => {
     if (name === 'connected' && event.recovered) return;
@@ -206,7 +206,7 @@ export function resume(socket) {
   });
 }
 
-/** Numbers from 0 to 1 that a seed decides, and what is drawn with them. */
+/** Seeded random numbers from 0 to 1, and helpers that draw with them. */
 export function dice(seed) {
   let state = seed >>> 0;
   const next = () => {

@@ -1,4 +1,4 @@
-// A receiver with a library of Standard Webhooks, as plugins/audit-webhook/README.md has it, gets what happened.
+// A receiver with a Standard Webhooks library, as in plugins/audit-webhook/README.md, gets the events.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { Server, until } from './support.mjs';
 
 const SECRET = 'whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==';
 
-/** Takes messages; the first `failures` of them are answered 503. */
+/** Accepts messages; answers the first `failures` of them with 503. */
 async function receiver(t, { failures = 0, secret = SECRET } = {}) {
   const webhook = new Webhook(secret);
   const messages = [];
@@ -59,7 +59,7 @@ async function begin(t, host, options) {
   return { server, admin: await server.person('ADMIN') };
 }
 
-test('events arrive signed, each once, with the fields that were chosen', async (t) => {
+test('events arrive signed, each once, with the configured fields', async (t) => {
   const { host, messages, refused, webhook } = await receiver(t);
   const { admin } = await begin(t, host);
   const lead = await admin.api('POST', '/api/leads', { title: 'Dächer', email: 'bob@miller.example' });
@@ -81,7 +81,7 @@ test('events arrive signed, each once, with the fields that were chosen', async 
   const seqs = messages.map(({ data }) => data.seq).sort((a, b) => a - b);
   assert.deepEqual(seqs, [1, 2, 3, 4]);
 
-  // The library would not take another body, id or time for it.
+  // The library rejects another body, id or time.
   const { body, headers } = created;
   assert.throws(() => webhook.verify(body.replace('Dächer', 'Doors'), headers));
   for (const name of ['webhook-id', 'webhook-timestamp']) {
@@ -89,7 +89,7 @@ test('events arrive signed, each once, with the fields that were chosen', async 
   }
 });
 
-test('a receiver that is not ready gets the same message again', async (t) => {
+test('an unavailable receiver gets the same message again', async (t) => {
   const { host, messages, refused } = await receiver(t, { failures: 2 });
   const { admin } = await begin(t, host);
   await admin.api('POST', '/api/leads', { title: 'Roof' });
@@ -97,7 +97,7 @@ test('a receiver that is not ready gets the same message again', async (t) => {
   assert.deepEqual(refused, [messages[0].id, messages[0].id]);
 });
 
-test('a receiver in a network that is not granted gets nothing, and the reason is told', async (t) => {
+test('a receiver in a network without a grant gets nothing, and the reason is reported', async (t) => {
   const { host, messages, refused } = await receiver(t);
   const { admin } = await begin(t, host, { networks: ['10.0.0.0/8'] });
   await admin.api('POST', '/api/leads', { title: 'Roof' });

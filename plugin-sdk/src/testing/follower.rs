@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_replaces_one_with_the_same_key_and_comes_once_it_is_due() {
+    fn a_reminder_replaces_one_with_the_same_key_and_fires_when_due() {
         at(Timestamp::from_millis(0));
         let mut follower = Follower::new(Snooze);
         let payload = json!({"lead": lead()});

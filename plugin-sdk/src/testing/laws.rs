@@ -46,7 +46,7 @@ pub fn check_filter<P: Filter>(plugin: &P) -> Result<(), String> {
             let verdict = ask().map_err(failed)?;
             filtered(plugin, &name, &payload, &context, &role).map_err(failed)?;
             if ask() != Ok(verdict) {
-                return Err(failed("the same question had two answers".into()));
+                return Err(failed("the same question got two different answers".into()));
             }
         }
     }
@@ -86,14 +86,16 @@ pub fn check_filter<P: Filter>(plugin: &P) -> Result<(), String> {
 pub fn check_hidden<P: Filter>(plugin: &P, role: &str, pointer: &str) -> Result<(), String> {
     check_filter(plugin)?;
     if !roles::<P>().iter().any(|asked| asked == role) {
-        return Err(format!("{role}: the manifest does not ask for that role"));
+        return Err(format!("{role}: the manifest does not list that role"));
     }
     let mut looked = false;
     for Recorded { name, payload, context } in cases() {
         let Some(value) = payload.pointer(pointer).filter(|value| !value.is_null()) else { continue };
         looked = true;
         if !wants::<P>(&name) {
-            return Err(format!("{name} for {role}: {pointer} is shown, for the manifest does not ask for that event"));
+            return Err(format!(
+                "{name} for {role}: {pointer} is shown, because the manifest does not list that event"
+            ));
         }
         let (audience, sent) = filtered(plugin, &name, &payload, &context, role)?;
         let survives = |shown: &Value| match (value, shown) {
@@ -105,7 +107,7 @@ pub fn check_hidden<P: Filter>(plugin: &P, role: &str, pointer: &str) -> Result<
             return Err(format!("{name} for {role}: {pointer} is shown: {value}"));
         }
     }
-    if looked { Ok(()) } else { Err(format!("{pointer} stands in no event")) }
+    if looked { Ok(()) } else { Err(format!("{pointer} is in no event")) }
 }
 
 fn wants<P: Filter>(name: &str) -> bool {

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn leads_and_activities_to_start_from_have_the_members_of_real_ones() {
+    fn sample_leads_and_activities_have_all_real_fields() {
         let events = recorded();
         for (name, noun, item) in [("lead:read", "lead", lead()), ("activity:read", "activity", activity())] {
             let real = events.iter().find(|event| event.name == name).expect("it is recorded");

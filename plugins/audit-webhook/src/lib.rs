@@ -1,9 +1,9 @@
-//! Posts what happened to another system: chosen fields of chosen events, signed by the host.
+//! Posts selected fields of selected events to another system, signed by the host.
 
 use http::Uri;
 use leadwire_plugin_sdk::*;
 
-/// Below these is all that an event may bear.
+/// Top-level members of all events.
 const ROOTS: [&str; 11] = [
     "/lead",
     "/leadId",
@@ -18,7 +18,7 @@ const ROOTS: [&str; 11] = [
     "/assignedBy",
 ];
 
-/// Who did what to which lead, and nothing about the person whom the lead is about.
+/// Default fields: actor, change and lead, but no personal data of the contact.
 const USUAL: [&str; 15] = [
     "/lead/id",
     "/lead/title",
@@ -40,12 +40,12 @@ const USUAL: [&str; 15] = [
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// Where events are posted.
+    /// URL to which events are posted.
     url: String,
-    /// Names, `lead:*` or `*`.
+    /// Event names, `lead:*` or `*`.
     #[serde(default = "all_events")]
     events: Vec<String>,
-    /// What of each event is sent, as JSON Pointers.
+    /// Fields of each event that are sent, as JSON Pointers.
     #[serde(default = "usual_fields")]
     fields: Vec<String>,
 }
@@ -60,7 +60,7 @@ fn usual_fields() -> Vec<String> {
 
 struct AuditWebhook {
     config: Config,
-    /// The URL's host, with its port where one is written: what the operator has to grant.
+    /// Host of the URL, with its port if given: the operator must grant it.
     host: String,
 }
 
@@ -105,14 +105,14 @@ impl After for AuditWebhook {
                 put(&mut data, field, value);
             }
         }
-        // Standard Webhooks tells words of a type apart by full stops.
+        // Standard Webhooks separates the words of a type with full stops.
         Ok(Effect::webhook(&self.config.url, event.name().replace(':', "."), data).into())
     }
 }
 
 plugin!(AuditWebhook: after);
 
-/// The host and the port, if one is written. A name or password in the URL is none of it, and refused by the host.
+/// Returns the host with its port, if given. A user name or password is not part of it, and the host refuses it.
 fn host_of(url: &str) -> Option<String> {
     let url: Uri = url.parse().ok()?;
     let host = url.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
@@ -121,7 +121,7 @@ fn host_of(url: &str) -> Option<String> {
     (is_web && !has_user).then(|| url.port_u16().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
 }
 
-/// Writes the value to the place that it had in the event.
+/// Writes the value to its path in the event.
 fn put(data: &mut Value, pointer: &str, value: &Value) {
     let mut place = data;
     for key in pointer.split('/').skip(1) {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn usually_nothing_is_told_of_the_person_whom_a_lead_is_about() {
+    fn default_fields_contain_no_personal_data() {
         let payload = json!({"lead": testing::lead(), "createdBy": {"id": "u1"}});
         let effect = posted(json!({"url": URL}), "lead:created", &payload);
         let data = effect.get("/data").expect("data").to_string();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_that_overlaps_another_or_leads_into_a_list_does_no_harm() {
+    fn overlapping_pointers_and_pointers_into_lists_are_safe() {
         let fields = ["/changes/0", "/changes", "/changes/1", "/lead", "/lead/id"];
         let payload = json!({"lead": testing::lead(), "changes": ["status", "title"]});
         let effect = posted(json!({"url": URL, "fields": fields}), "lead:updated", &payload);
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn it_asks_for_the_events_and_for_the_host_of_its_url() {
+    fn it_wants_its_events_and_the_host_of_its_url() {
         let plugin: AuditWebhook = testing::plugin(json!({"url": URL, "events": ["lead:deleted"]})).expect("valid");
         assert_eq!(plugin.wants(), Wants::events(["lead:deleted"]).to_call(["hooks.example.com:8443"]));
         assert_eq!(host_of("http://[::1]/in").as_deref(), Some("[::1]"));
     }
 
     #[test]
-    fn settings_that_cannot_be_are_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for url in ["", "hooks.example.com", "/in", "ftp://a.example/", "https://user:pass@a.example/"] {
             assert!(refusal(json!({"url": url})).contains("config.url"), "{url}");
         }

@@ -1,4 +1,4 @@
-//! Gives each lead a score from 0 to 100: how far it is, what it is worth, how fresh it is.
+//! Gives each lead a score from 0 to 100 by status, value and recent activity.
 
 use leadwire_plugin_sdk::*;
 
@@ -7,9 +7,9 @@ const DAY_MS: f64 = 24.0 * 60.0 * 60.0 * 1000.0;
 #[derive(Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// The value, in hundredths, that earns all the points there are for value.
+    /// Value in hundredths of the currency that gives all points for value.
     full_value_cents: f64,
-    /// After so many days without an activity, half of the points for freshness are gone.
+    /// Days without an activity after which half of the points for freshness are gone.
     half_life_days: f64,
 }
 
@@ -41,7 +41,7 @@ impl Plugin for LeadScore {
 
 impl Enrich for LeadScore {
     fn enrich(&self, event: &Event) -> Result<Vec<Edit>, String> {
-        // An event such as lead:deleted bears no lead, and so nothing to score.
+        // An event such as lead:deleted has no lead to score.
         let Some(lead) = event.lead() else { return Ok(vec![]) };
         Ok(vec![Edit::set("/lead/score", self.score(lead, host::now()))])
     }
@@ -63,13 +63,13 @@ impl LeadScore {
         (progress + self.worth(lead) + self.freshness(lead, now)).round() as u32
     }
 
-    /// Up to 30. A root, so that small deals differ from each other as much as large ones.
+    /// Up to 30 points. A square root, so that small deals differ from each other as much as large ones.
     fn worth(&self, lead: Lead<'_>) -> f64 {
         let value = lead.value_cents().unwrap_or(0).max(0) as f64;
         30.0 * (value / self.0.full_value_cents).min(1.0).sqrt()
     }
 
-    /// Up to 25, halved with every half-life since the last activity.
+    /// Up to 25 points, halved with every half-life since the last activity.
     fn freshness(&self, lead: Lead<'_>, now: Timestamp) -> f64 {
         let Some(last) = lead.last_activity_at().or(lead.created_at()) else { return 0.0 };
         let days = last.until(now).as_millis() as f64 / DAY_MS;
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_without_an_activity_is_as_fresh_as_it_is_new() {
+    fn a_lead_without_an_activity_is_scored_by_its_creation_time() {
         let untouched = |lead: &mut Value| {
             lead["lastActivityAt"] = json!(null);
             lead["createdAt"] = json!("2026-01-18T00:00:00.000Z");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_lead_is_left_alone() {
+    fn an_event_without_a_lead_is_not_changed() {
         let plugin: LeadScore = testing::plugin(json!({})).expect("valid settings");
         let event =
             testing::event::<LeadScore>("lead:deleted", &json!({"leadId": "1"}), &json!({"lead": testing::lead()}));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_life_of_nothing_is_refused() {
+    fn a_half_life_of_zero_is_refused() {
         let refusal = testing::plugin::<LeadScore>(json!({"half_life_days": 0})).err();
         assert_eq!(refusal.as_deref(), Some("config.half_life_days: expected a number above 0"));
     }

@@ -1,12 +1,12 @@
 //! Hides contact data from the roles that should not see it.
 //!
-//! It reads nothing: its verdict depends on its settings alone, so they are turned into edits once, in `init`.
+//! It reads no fields: its verdict depends only on its settings, so `init` turns them into edits once.
 
 use leadwire_plugin_sdk::*;
 
 const ROLES: [&str; 4] = ["ADMIN", "MANAGER", "SALES", "VIEWER"];
 
-/// What a lead has by itself and may do without. A client that is not told `id` or `version` is lost.
+/// Fields of a lead that may be hidden. Clients need `id` and `version`.
 const FIELDS: [&str; 12] = [
     "contactName",
     "company",
@@ -51,7 +51,7 @@ impl Plugin for RedactContact {
 
     fn init(config: Config) -> Result<Self, String> {
         if let Some((at, role)) = config.roles.iter().enumerate().find(|(_, role)| !ROLES.contains(&role.as_str())) {
-            return Err(format!("config.roles[{at}]: there is no role `{role}`; expected one of {}", ROLES.join(", ")));
+            return Err(format!("config.roles[{at}]: unknown role `{role}`; expected one of {}", ROLES.join(", ")));
         }
         let edit = |pointer: String| match &config.mask {
             Some(text) => Edit::mask(pointer, text.as_str()),
@@ -76,7 +76,7 @@ impl Filter for RedactContact {
 
 plugin!(RedactContact: filter);
 
-/// A mistyped name would hide nothing and look as if it did, so names are checked; a path is taken as it is.
+/// Checks names, because a mistyped name would silently hide nothing; a path is used unchanged.
 fn pointer(at: usize, field: &str) -> Result<String, String> {
     if FIELDS.contains(&field) {
         return Ok(format!("/lead/{field}"));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_sees_neither_email_nor_phone_nor_value_whatever_the_name_of_what_leaves() {
+    fn a_viewer_sees_no_email_phone_or_value_in_any_event() {
         let plugin = redact(json!({}));
         for name in ["lead:created", "lead:updated", "lead:assigned", "lead:read"] {
             let lead = sent(&plugin, name, json!({"lead": testing::lead()}), "VIEWER");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_and_fields_are_the_operators_choice_and_hides_follows() {
+    fn roles_and_fields_are_configurable_and_hides_follows() {
         let plugin = redact(json!({"roles": ["SALES", "VIEWER"], "fields": ["company", "/custom/region"]}));
         let mut lead = testing::lead();
         lead["custom"] = json!({"region": "north", "size": 3});
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_stands_where_the_value_was() {
+    fn a_mask_replaces_the_value() {
         let plugin = redact(json!({"fields": ["email"], "mask": "hidden"}));
         let sent = sent(&plugin, "lead:read", json!({"lead": testing::lead()}), "VIEWER");
         assert_eq!(sent["lead"]["email"], "hidden");
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_role_field_or_key_is_refused_by_name() {
-        assert!(refusal(json!({"roles": ["VIEWR"]})).starts_with("config.roles[0]: there is no role `VIEWR`"));
+        assert!(refusal(json!({"roles": ["VIEWR"]})).starts_with("config.roles[0]: unknown role `VIEWR`"));
         assert!(refusal(json!({"fields": ["email", "emial"]})).starts_with("config.fields[1]: `emial` is no field"));
         assert!(refusal(json!({"field": ["email"]})).contains("unknown field `field`"));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Gives leads without an owner to a team's users in turn.
+//! Assigns leads without an owner to the users of a list in turn.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use leadwire_plugin_sdk::*;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// User ids, in the order in which they get leads.
+    /// User ids in the order of assignment.
     users: Vec<String>,
-    /// Whether a lead whose owner is taken away goes to the next one as well.
+    /// True to reassign a lead that loses its owner.
     #[serde(default)]
     reassign: bool,
 }
 
 struct RoundRobin(Config);
 
-/// What is kept: by name and not by number, so that the list can change.
+/// State: the last user by id and not by index, so that the list can change.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 struct Turn {
@@ -51,7 +51,8 @@ impl After for RoundRobin {
         Wants::events(["lead:created"].into_iter().chain(taken_away)).to_assign_leads().to_remind()
     }
 
-    /// The event shows the lead as it was. So it is looked at again, at once: somebody may have taken it since.
+    /// The event shows the lead as it was then, so the plugin reads it again through a reminder that is due at once:
+    /// another user may have taken it since.
     fn after(&self, occasion: &Occasion) -> Result<Outcome, String> {
         let event = occasion.event();
         let lead = event.lead().ok_or("an event without a lead")?;
@@ -74,7 +75,7 @@ impl After for RoundRobin {
 plugin!(RoundRobin: after);
 
 impl RoundRobin {
-    /// The user after `last`, and not the one whom the lead was just taken from, if there is another.
+    /// Returns the user after `last`, skipping the previous owner if there is another user.
     fn next(&self, last: Option<&str>, taken_from: Option<&str>) -> &str {
         let users = &self.0.users;
         let start = last.and_then(|last| users.iter().position(|user| user == last)).map_or(0, |last| last + 1);
@@ -104,7 +105,7 @@ mod tests {
         lead
     }
 
-    /// Tells of a lead, and lets the plugin look at it as it is `now`.
+    /// Sends an event about a lead, then a reminder with the lead as it is `now`.
     fn looked_at(follower: &mut Follower<RoundRobin>, name: &str, payload: Value, now: &Value) -> Vec<Effect> {
         testing::at(Timestamp::from_millis(1_000));
         let context = json!({"lead": payload["lead"]});
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_with_an_owner_is_left_alone_and_costs_no_turn() {
+    fn a_lead_with_an_owner_is_skipped_and_uses_no_turn() {
         let mut follower = follower(json!({"users": ["ann", "bob"]}));
         let owned = testing::lead();
         assert_eq!(looked_at(&mut follower, "lead:created", json!({"lead": owned}), &owned), []);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_was_deleted_meanwhile_is_nobodys() {
+    fn a_lead_deleted_in_the_meantime_is_not_assigned() {
         let mut follower = follower(json!({"users": ["ann"]}));
         testing::at(Timestamp::from_millis(0));
         follower.tell("lead:created", &json!({"lead": unowned("1")}), &json!({})).expect("answers");
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_is_taken_away_goes_on_only_where_that_is_set_and_not_back() {
+    fn an_unassigned_lead_is_reassigned_only_if_configured_and_not_to_its_previous_owner() {
         let payload = json!({"lead": unowned("1"), "previousOwnerId": "ann"});
         let mut idle = follower(json!({"users": ["ann", "bob"]}));
         assert_eq!(looked_at(&mut idle, "lead:assigned", payload.clone(), &unowned("1")), []);
@@ -153,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_gets_it_back() {
+    fn a_single_user_gets_the_lead_back() {
         let mut follower = follower(json!({"users": ["ann"], "reassign": true}));
         let payload = json!({"lead": unowned("1"), "previousOwnerId": "ann"});
         assert_eq!(looked_at(&mut follower, "lead:assigned", payload, &unowned("1")), [Effect::assign("1", "ann")]);
     }
 
     #[test]
-    fn a_changed_list_goes_on_where_the_old_one_was() {
+    fn a_changed_list_continues_after_the_last_assigned_user() {
         let plugin: RoundRobin = testing::plugin(json!({"users": ["ann", "eve", "bob"]})).expect("valid settings");
         assert_eq!(plugin.next(Some("ann"), None), "eve");
         assert_eq!(plugin.next(Some("somebody who left"), None), "ann");
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_none_is_refused() {
+    fn an_invalid_user_list_is_refused() {
         for users in [json!([]), json!(["ann", "ann"]), json!([""])] {
             let refused = testing::plugin::<RoundRobin>(json!({"users": users})).err().expect("refused");
             assert!(refused.contains("config.users"), "{refused}");

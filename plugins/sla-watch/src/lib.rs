@@ -1,20 +1,20 @@
-//! Tells the owner of a new lead when nobody has done anything about it in time.
+//! Notifies the owner of a new lead that has had no activity within the deadline.
 
 use std::time::Duration;
 
 use leadwire_plugin_sdk::*;
 
-/// A year: a deadline beyond it is a mistake.
+/// One year: a longer deadline is a mistake.
 const MAX_MINUTES: f64 = 525_600.0;
 
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// How long a new lead may wait.
+    /// Minutes that a new lead may wait.
     minutes: f64,
-    /// Who is told about a lead without an owner, by user id.
+    /// Ids of the users to notify about a lead without an owner.
     unowned: Vec<String>,
-    /// Whether a task is added to the lead as well.
+    /// True to add a task to the lead as well.
     task: bool,
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// A lead that nobody has done anything about.
+    /// A new lead without activities.
     fn waiting() -> Value {
         let mut lead = testing::lead();
         lead["lastActivityAt"] = json!(null);
@@ -97,7 +97,7 @@ mod tests {
         Timestamp::from_millis(number * 60_000)
     }
 
-    /// Follower that was sent that lead at the start of time.
+    /// Plugin that got `lead:created` for that lead at time 0.
     fn follower(config: Value, lead: &Value) -> Follower<SlaWatch> {
         testing::at(minutes(0));
         let mut follower = Follower::new(testing::plugin(config).expect("valid settings"));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_lead_that_waits_too_long_is_told_and_not_before() {
+    fn the_owner_of_an_overdue_lead_is_notified_at_the_deadline() {
         let mut follower = follower(json!({}), &waiting());
         assert_eq!(follower.wait_until(minutes(59), Some(&waiting())), Ok(vec![]));
         let owner = waiting()["owner"]["id"].as_str().expect("an owner").to_owned();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_somebody_looked_after_is_fine() {
+    fn a_lead_with_activity_is_not_overdue() {
         let with = |field: &str, value: &str| {
             let mut lead = waiting();
             lead[field] = json!(value);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_owner_those_of_the_settings_are_told() {
+    fn configured_users_are_notified_of_an_unowned_lead() {
         let mut lead = waiting();
         lead["owner"] = json!(null);
         assert_eq!(due(json!({}), lead.clone()), []);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_added_where_that_is_set() {
+    fn a_task_is_added_if_configured() {
         let effects = due(json!({"task": true}), waiting());
         assert_eq!((effects[1].name(), effects[1].get("/type")), ("activity:create", Some(&json!("TASK"))));
         assert_eq!(effects[1].get("/body"), Some(&json!("Nobody has got in touch within 60 minutes.")));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_is_none_is_refused() {
+    fn an_invalid_deadline_is_refused() {
         for minutes in [json!(0), json!(-5), json!(1e9)] {
             let refused = testing::plugin::<SlaWatch>(json!({"minutes": minutes})).err().expect("refused");
             assert!(refused.contains("config.minutes"), "{refused}");

@@ -1,18 +1,18 @@
-//! Shows salespeople the leads of their own territories, and no others.
+//! Shows SALES users only the leads of their own territories.
 //!
-//! `custom.territory` says where a lead belongs; the settings say which user has which territories.
+//! `custom.territory` is the territory of a lead; the settings list the territories of each user.
 
 use std::collections::BTreeMap;
 
 use leadwire_plugin_sdk::*;
 
-/// The one role that territories divide.
+/// The only role that territories restrict.
 const SALES: &str = "SALES";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// Those of each user, by the user's id.
+    /// Territories of each user, by user id.
     territories: BTreeMap<String, Vec<String>>,
 }
 
@@ -24,16 +24,16 @@ impl Plugin for Territory {
     type Config = Config;
 
     fn manifest() -> Manifest {
-        // The context, not the payload: an activity or a deletion belongs to a territory as well. The id tells a
-        // lead without a territory from an event that is about no lead.
+        // The context, not the payload: activities and deletions belong to a territory as well. The id distinguishes
+        // a lead without a territory from an event without a lead.
         Manifest::new().events(["*"]).roles([SALES]).fields(["/context/lead/id", "/context/lead/custom/territory"])
     }
 
     fn init(config: Config) -> Result<Self, String> {
-        // An audience is made of ids, so an address here would match nobody and hide everything.
+        // An audience consists of ids, so an address here would match no user and hide everything.
         if let Some(user) = config.territories.keys().find(|user| !is_uuid(user)) {
             return Err(format!(
-                "config.territories: `{user}` is no user id; expected a UUID, as `leadwire user list` shows them"
+                "config.territories: `{user}` is not a user id; expected a UUID, as `leadwire user list` shows them"
             ));
         }
         let users = config.territories.into_iter().map(|(user, territories)| (user.to_lowercase(), territories));
@@ -53,7 +53,7 @@ impl Filter for Territory {
 
 impl Authorize for Territory {
     fn subscribe(&self, who: &Subject, _room: &str) -> Result<Decision, String> {
-        // A room may be entered before its lead exists; the filter has the last word on what is sent there.
+        // A room may be joined before its lead exists; the filter decides what is sent there.
         let Some(lead) = who.lead() else { return Ok(Decision::Allow) };
         let own = territory(lead).is_some_and(|territory| self.has(&who.user_id().to_lowercase(), territory));
         Ok(if own || who.role() != SALES {
@@ -121,21 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn an_activity_and_a_deletion_belong_to_the_territory_of_their_lead() {
+    fn activities_and_deletions_follow_the_territory_of_their_lead() {
         let activity = json!({"activity": testing::activity(), "leadId": testing::lead()["id"]});
         assert_eq!(audience("activity:created", activity, json!("south")), only(&[BEN]));
         assert_eq!(audience("lead:deleted", json!({"leadId": "1"}), json!("south")), only(&[BEN]));
     }
 
     #[test]
-    fn a_lead_without_a_territory_is_nobodys() {
+    fn a_lead_without_a_territory_has_no_audience() {
         let nobody = Audience::Nobody("the lead is in no territory".into());
         assert_eq!(audience("lead:created", json!({"lead": testing::lead()}), json!(null)), nobody);
         assert_eq!(audience("lead:created", json!({"lead": testing::lead()}), json!(7)), nobody);
     }
 
     #[test]
-    fn what_is_about_no_lead_goes_to_everyone() {
+    fn events_without_a_lead_go_to_everyone() {
         let sent = testing::filtered(&plugin(), "session:updated", &json!({"userRole": SALES}), &json!({}), SALES);
         assert_eq!(sent.expect("a verdict").0, Audience::Everyone);
     }
@@ -151,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn an_email_address_in_place_of_an_id_is_refused() {
+    fn an_email_address_instead_of_an_id_is_refused() {
         let refusal = testing::plugin::<Territory>(json!({"territories": {"ann@example.com": ["north"]}})).err();
-        assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is no user id"));
+        assert!(refusal.expect("refused").starts_with("config.territories: `ann@example.com` is not a user id"));
         assert_eq!(
             testing::plugin::<Territory>(json!({})).err().as_deref(),
             Some("config: missing field `territories`")

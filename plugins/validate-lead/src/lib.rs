@@ -1,4 +1,4 @@
-//! Asks for what a lead of each status must have, and writes e-mail addresses and phone numbers one way.
+//! Requires fields per status of a lead, and normalises e-mail addresses and phone numbers.
 
 mod phone;
 
@@ -14,22 +14,22 @@ const FIELDS: [&str; 7] = ["contactName", "company", "email", "phone", "source",
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// By status, the fields that a lead must have to be in it.
+    /// Required fields of a lead by status.
     required: BTreeMap<Status, Vec<Field>>,
-    /// Whether e-mail addresses are written in lower case.
+    /// True to write e-mail addresses in lower case.
     lowercase_email: bool,
-    /// Whose phone numbers may be written without a country code.
+    /// Country whose phone numbers may be written without a country code.
     default_country: Option<Country>,
     invalid_phone: InvalidPhone,
 }
 
-/// What happens to a phone number that there cannot be.
+/// Handling of an impossible phone number.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum InvalidPhone {
     /// The command is refused.
     Refuse,
-    /// The number stays as it was written.
+    /// The number is stored unchanged.
     Keep,
 }
 
@@ -81,8 +81,8 @@ impl Before for ValidateLead {
 plugin!(ValidateLead: before);
 
 impl ValidateLead {
-    /// What the lead would lack in the status it would have. A lead that lacked it before may still be changed
-    /// otherwise: only who moves it there, or takes the field away, is asked for it.
+    /// Returns a required field that the lead would lack in its new status. A lead that already lacked the field may
+    /// still be changed: only a change to that status, or removing the field, requires it.
     fn lacking(&self, command: &Command) -> Option<Refusal> {
         let status = command.after("status")?.as_str()?;
         let moves = command.lead().is_none_or(|lead| lead.status() != Some(status));
@@ -114,14 +114,14 @@ impl ValidateLead {
 
     fn no_such_phone(&self) -> Refusal {
         let message = match self.config.default_country {
-            Some(_) => "this cannot be a phone number; if it is one of another country, begin with + and its code",
-            None => "this cannot be a phone number: begin with + and the country's code, as in +44 20 7946 0018",
+            Some(_) => "this is not a phone number; for a number of another country, start with + and its code",
+            None => "this is not a phone number: start with + and the country code, as in +44 20 7946 0018",
         };
         Refusal::new("phone_invalid", message).on("phone")
     }
 }
 
-/// The phone number that the command would write, unless the lead has it already: forms send all that they show.
+/// Phone number that the command would write, unless the lead already has it: forms also send unchanged fields.
 fn changed_phone(command: &Command) -> Option<&str> {
     let phone = command.text("/input/phone").filter(|phone| !phone.trim().is_empty())?;
     let known = command.lead().and_then(leadwire_plugin_sdk::Lead::phone);
@@ -132,13 +132,13 @@ fn is_blank(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
-/// `valueCents` as codes are written: `value_cents`.
+/// Converts `valueCents` to the form of codes: `value_cents`.
 fn snake_case(field: &str) -> String {
     let lower = |c: char| if c.is_ascii_uppercase() { format!("_{}", c.to_ascii_lowercase()) } else { c.into() };
     field.chars().map(lower).collect()
 }
 
-/// A status that there is.
+/// An existing status.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 struct Status(String);
@@ -150,11 +150,11 @@ impl TryFrom<String> for Status {
         if STATUSES.contains(&name.as_str()) {
             return Ok(Self(name));
         }
-        Err(format!("there is no status `{name}`: expected one of {}", STATUSES.join(", ")))
+        Err(format!("unknown status `{name}`: expected one of {}", STATUSES.join(", ")))
     }
 }
 
-/// A field that a lead may lack.
+/// An optional field of a lead.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 struct Field(String);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_lead_needs_what_its_status_needs() {
+    fn a_new_lead_needs_the_fields_of_its_status() {
         let create = |input| ruled(json!({}), "lead:create", input, None);
         assert!(create(json!({"title": "Roof", "status": "NEW", "email": null})).is_ok());
         let refused = create(json!({"title": "Roof", "status": "QUALIFIED", "contactName": "Bob", "email": " "}));
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lead_has_already_counts() {
+    fn stored_fields_count_as_present() {
         assert!(update(json!({"status": "WON"})).is_ok());
         let refused = update(json!({"status": "WON", "valueCents": null})).expect_err("no value");
         assert_eq!((refused.code(), refused.field()), ("value_cents_required", Some("valueCents")));
     }
 
     #[test]
-    fn a_field_that_the_status_needs_cannot_be_taken_away() {
+    fn a_field_required_by_the_status_cannot_be_removed() {
         let mut lead = testing::lead();
         lead["status"] = json!("WON");
         let refused = ruled(json!({}), "lead:update", json!({"company": null}), Some(lead)).expect_err("it is won");
@@ -217,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_lacked_something_all_along_can_still_be_changed() {
+    fn a_lead_with_fields_already_missing_can_still_be_changed() {
         let mut lead = testing::lead();
         (lead["status"], lead["email"]) = (json!("WON"), json!(null));
         assert!(ruled(json!({}), "lead:update", json!({"source": "fair"}), Some(lead)).is_ok());
     }
 
     #[test]
-    fn an_email_address_is_trimmed_and_in_lower_case() {
+    fn an_email_address_is_trimmed_and_lower_cased() {
         let input = json!({"title": "Roof", "email": " Bob@Example.COM "});
         let tidy = |config| ruled(config, "lead:create", input.clone(), None).expect("accepted");
         assert_eq!(tidy(json!({})), json!({"title": "Roof", "email": "bob@example.com"}));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_number_is_written_as_the_network_knows_it() {
+    fn a_phone_number_is_written_in_e164_format() {
         let tidy = |config, phone: &str| ruled(config, "lead:create", json!({"phone": phone}), None);
         let us = json!({"default_country": "US"});
         assert_eq!(tidy(us.clone(), "(202) 555-0143"), Ok(json!({"phone": "+12025550143"})));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_cannot_be_is_refused_or_kept_as_it_is() {
+    fn an_invalid_number_is_refused_or_kept_unchanged() {
         let refused = update(json!({"phone": "555"})).expect_err("too short");
         assert_eq!((refused.code(), refused.field()), ("phone_invalid", Some("phone")));
         assert!(refused.message().contains("+44 20 7946 0018"), "{}", refused.message());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_the_lead_had_all_along_does_not_keep_it_from_being_changed() {
+    fn an_invalid_stored_number_does_not_block_other_changes() {
         let mut lead = testing::lead();
         lead["phone"] = json!("555");
         let patch = json!({"phone": "555", "title": "Barn"});
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn other_commands_are_none_of_its_business() {
+    fn other_commands_are_accepted() {
         let plugin: ValidateLead = testing::plugin(json!({})).expect("valid settings");
         for name in ["lead:delete", "lead:assign", "activity:create"] {
             assert_eq!(testing::ruled(&plugin, name, &json!({}), &json!({})), Ok(Ok(json!({}))), "{name}");
@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn a_mistyped_status_field_or_key_is_refused_by_name() {
-        assert!(refusal(json!({"required": {"WIN": []}})).contains("there is no status `WIN`"));
+        assert!(refusal(json!({"required": {"WIN": []}})).contains("unknown status `WIN`"));
         assert!(refusal(json!({"required": {"WON": ["emial"]}})).contains("`emial` cannot be required"));
-        assert!(refusal(json!({"default_country": "UK"})).contains("there is no country `UK`"));
+        assert!(refusal(json!({"default_country": "UK"})).contains("unknown country `UK`"));
         assert!(refusal(json!({"invalid_phone": "drop"})).contains("expected `refuse` or `keep`"));
         assert!(refusal(json!({"require": {}})).contains("unknown field `require`"));
     }

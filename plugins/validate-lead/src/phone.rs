@@ -1,4 +1,4 @@
-//! Phone numbers, written one way: E.164, and behind it the extension if there is one.
+//! Phone numbers in one format: E.164, followed by the extension if there is one.
 
 use std::borrow::Cow;
 
@@ -17,9 +17,7 @@ impl TryFrom<String> for Country {
     type Error = String;
 
     fn try_from(code: String) -> Result<Self, String> {
-        code.parse()
-            .map(Self)
-            .map_err(|_| format!("there is no country `{code}`: expected a code such as `DE` or `US`"))
+        code.parse().map(Self).map_err(|_| format!("unknown country `{code}`: expected a code such as `DE` or `US`"))
     }
 }
 
@@ -29,14 +27,14 @@ impl Country {
     }
 }
 
-/// Reads phone numbers as people write them.
+/// Parser of phone numbers in the notations that people use.
 pub(crate) struct Phones {
-    /// Whose numbers may be written without a country code.
+    /// Country whose numbers may be written without a country code.
     country: Option<Country>,
 }
 
 impl Phones {
-    /// Reads the metadata of all countries and what it takes to read numbers of this one: a call has no time for it.
+    /// Loads the metadata of all countries and the rules of this one in advance, because a call has no time for it.
     pub(crate) fn new(country: Option<Country>) -> Self {
         let phones = Self { country };
         let descriptors = country.and_then(Country::metadata).map(Metadata::descriptors);
@@ -47,14 +45,14 @@ impl Phones {
         phones
     }
 
-    /// `+442079460018`, or `+442079460018 ext. 7`; `None` when its country has no such numbers.
+    /// Returns `+442079460018` or `+442079460018 ext. 7`; `None` if its country has no such numbers.
     pub(crate) fn tidy(&self, text: &str) -> Option<String> {
         let text = text.trim();
         let text = text.strip_prefix("tel:").unwrap_or(text);
         let international = self.international(text);
         let written = digits(international.as_deref().unwrap_or(text));
-        // A number that names its country is read by the rules of that one: by those of another, its first digits
-        // might be taken for a trunk prefix.
+        // A number with a country code is parsed by the rules of that country: other rules might take its first
+        // digits for a trunk prefix.
         let (number, written) = match &international {
             Some(text) => {
                 let code = country_code(&written)?;
@@ -64,12 +62,12 @@ impl Phones {
             None => (phonenumber::parse(Some(self.country?.0), text).ok()?, written.as_str()),
         };
         let (code, extension) = (number.code().value(), number.extension().map(ToString::to_string));
-        // Digits that are a number already have no trunk prefix in front, whatever they begin with.
+        // Digits that are already a valid number have no trunk prefix, whatever they begin with.
         let written = extension.as_ref().map_or(Some(written), |extension| written.strip_suffix(extension.as_str()));
         let read = number.national().to_string();
         let candidates = || written.into_iter().chain([read.as_str()]);
-        // Rules that name short numbers first may see no more than the beginning of a long one. So that is enough for a
-        // number, unless another reading fits as a whole.
+        // Rules that list short numbers first may match only the beginning of a long one. Such a match is accepted
+        // unless another reading matches the whole number.
         let [whole, beginning] =
             [true, false].map(|whole| candidates().find(|digits| is_plausible(code, digits, whole)));
         let national = whole.or(beginning)?;
@@ -79,7 +77,7 @@ impl Phones {
         })
     }
 
-    /// The number with a plus in front, if it names its country: by a plus, or as one dials abroad from here.
+    /// Returns the number with a leading plus if it has a country code: after a plus, or after the international prefix.
     fn international<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         if text.starts_with(['+', '＋']) {
             return Some(text.into());
@@ -87,7 +85,7 @@ impl Phones {
         let prefix = self.country?.metadata()?.international_prefix()?;
         let digits = digits(text);
         let end = prefix.find(&digits).filter(|found| found.start() == 0)?.end();
-        // What comes behind the prefix, as it was written.
+        // The rest after the prefix, unchanged.
         let (last, _) = text.char_indices().filter(|(_, c)| c.is_ascii_digit()).nth(end.checked_sub(1)?)?;
         country_code(&digits[end..])?;
         Some(format!("+{}", &text[last + 1..]).into())
@@ -98,14 +96,14 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// The country code that a number begins with; none is the beginning of another.
+/// Country code at the start of a number; no code is a prefix of another.
 fn country_code(digits: &str) -> Option<u16> {
     let codes = (1..=3).filter_map(|length| digits.get(..length)?.parse::<u16>().ok());
     codes.take_while(|&code| code > 0).find(|code| DATABASE.by_code(code).is_some())
 }
 
-/// Whether a country with that code has such numbers. Whether the number's area or network is in use is not asked: that
-/// changes from month to month, and takes rules so large that a call has no time to read them.
+/// Returns true if a country with that code has such numbers. Does not check whether the area or network is in use: that
+/// changes every month, and its rules are too large to load within a call.
 fn is_plausible(code: u16, national: &str, whole: bool) -> bool {
     let length = u16::try_from(national.len()).unwrap_or(u16::MAX);
     let fits = |metadata: &&Metadata| {
@@ -140,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_written_one_way_however_it_came() {
+    fn every_notation_of_a_number_gets_one_format() {
         let (us, de, india, none) = (phones("US"), phones("DE"), phones("IN"), Phones::new(None));
         for (phones, text, tidy) in [
             (&us, "(202) 555-0143", "+12025550143"),
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_number_is_none() {
+    fn invalid_numbers_are_rejected() {
         let us = phones("US");
         for text in
             ["", " ", "none", "call Bob", "555 0143", "+1 555 0100", "123", "+999 123456", "202 555 01433", "+0 1"]
@@ -181,8 +179,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_every_country_is_read_and_what_came_out_stays_as_it_is() {
-        // Where nothing is dialled before a number, and where much of it begins with the trunk prefix.
+    fn numbers_of_every_country_are_parsed_and_formatting_is_idempotent() {
+        // One country without a trunk prefix, and one where many numbers begin with it.
         let (us, by) = (phones("US"), phones("BY"));
         let mut read = 0;
         for metadata in DATABASE.iter() {
@@ -207,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn no_text_breaks_it_and_to_tidy_twice_changes_nothing() {
+    fn no_text_panics_and_tidying_is_idempotent() {
         let countries = ["US", "DE", "AR", "BR", "MX", "IT", "CI"].map(phones);
         let letters: Vec<char> =
             "+0123456789012345678901234567890 ()-.;=/x#*~ext＋０٣é\u{200b}\0tel:phone-context".chars().collect();
-        // A small generator of its own, so that the inputs are the same each time.
+        // A small generator, so that the inputs are reproducible.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut below = |bound: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

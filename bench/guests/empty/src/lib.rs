@@ -1,4 +1,4 @@
-//! Reads nothing and answers nothing.
+//! Empty plugin: reads nothing and returns no edits.
 
 use leadwire_plugin_sdk::*;
 

@@ -1,4 +1,4 @@
-//! Two declared fields, one edit: what a deal is worth, by its value and its status.
+//! Enricher with two declared fields and one edit: the expected value of a deal, from its value and status.
 
 use leadwire_plugin_sdk::*;
 

@@ -1,5 +1,5 @@
-//! Three roles, two declared fields: one role gets everything, one does not see whose large deals are, one no contact
-//! data at all.
+//! Filter with three roles and two declared fields: one role gets everything, one does not see the owners of large deals,
+//! one sees no contact data.
 
 use leadwire_plugin_sdk::*;
 

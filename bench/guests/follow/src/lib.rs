@@ -1,4 +1,4 @@
-//! Two declared fields, one effect and a count that is kept: has itself reminded of each deal that was touched.
+//! Follower with two declared fields, one effect and a stored count: sets a reminder for each changed deal.
 
 use std::time::Duration;
 

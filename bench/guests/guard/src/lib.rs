@@ -1,4 +1,4 @@
-//! A say in who connects, by one declared field, and in what is written, by two others.
+//! `authorize` with one declared field, and `before` with two others.
 
 use leadwire_plugin_sdk::*;
 

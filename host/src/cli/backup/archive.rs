@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_leads_elsewhere_or_a_link_makes_an_archive_refused() {
+    fn an_archive_with_an_escaping_path_or_a_link_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         use tar::EntryType::{Link, Regular, Symlink};
         for (name, kind) in [
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_or_cut_off_is_noticed() {
+    fn a_modified_or_truncated_archive_is_detected() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("backup");
         let mut writer = ArchiveWriter::new(File::create(&path).expect("made")).expect("begun");

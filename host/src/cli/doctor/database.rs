@@ -133,7 +133,7 @@ pub(crate) fn wal(patient: &Examined, findings: &mut Findings) {
         return findings.warn(
             "large_wal",
             format!("the write-ahead log has {mib} MiB: something reads the database without end, or writes a lot"),
-            "end backups, shells and tools that hold the database open; it is emptied when nobody reads it",
+            "end backups, shells and tools that hold the database open; it is emptied when no process reads it",
         );
     }
     findings.ok(format!("the write-ahead log has {mib} MiB"));

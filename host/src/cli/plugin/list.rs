@@ -182,7 +182,7 @@ fn following(effects: &Value, name: &str) -> Option<String> {
     let parts: Vec<String> =
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let why = if number("parked") > 0 {
-        format!("; GET /api/plugins/{name}/effects?state=parked tells why")
+        format!("; GET /api/plugins/{name}/effects?state=parked shows why")
     } else {
         String::new()
     };
@@ -215,12 +215,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_following_plugin_has_left_to_do_is_told_with_where_to_read_why() {
+    fn the_list_shows_pending_and_parked_effects_and_where_to_read_the_reasons() {
         let effects = |lag, pending, parked, reminders| json!({"seq": 7, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": 0});
         let text = |effects: Value| following(&effects, "sla-watch");
         assert_eq!(
             text(effects(0, 2, 1, 0)).as_deref(),
-            Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked tells why")
+            Some("2 effects pending, 1 parked; GET /api/plugins/sla-watch/effects?state=parked shows why")
         );
         assert_eq!(text(effects(12, 0, 0, 3)).as_deref(), Some("12 events behind, 3 reminders"));
         assert_eq!(text(effects(0, 0, 0, 0)), None);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_told_with_the_order_that_promotes_it_and_nothing_else() {
+    fn only_a_held_candidate_is_listed_with_its_promote_command() {
         let candidate = |state: &str| json!({"state": state, "version": "2.0.0", "hash": "c0ffee", "reason": "…"});
         let text = |candidate: Value| held(&candidate, "guard");
         let order = "held is 2.0.0: leadwire plugin promote guard --hash c0ffee";
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_rests_is_told_with_its_breaker_and_one_that_answers_without() {
+    fn only_plugins_with_an_open_breaker_are_listed_with_it() {
         let item = |name: &str, state: &str, breaker: Value| {
             json!({"name": name, "state": state, "version": "1.0.0", "generation": 3, "hooks": ["filter"],
                    "reason": null, "counts": {"calls": 9, "faults": 6, "skipped": 31}, "breaker": breaker})

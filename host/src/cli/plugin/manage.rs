@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn switching_keeps_what_a_person_wrote() {
+    fn enabling_and_disabling_keeps_comments_and_formatting() {
         let text = "# mine\nenabled = true # for now\norder = 3\n\n[config]\nroles = [\"VIEWER\"] # all\n";
         let off = with_enabled(text, false).expect("valid");
         assert_eq!(off, text.replace("true", "false"));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_without_the_key_get_it_before_their_tables() {
+    fn a_missing_key_is_inserted_before_the_tables() {
         let text = with_enabled("[config]\na = 1\n", false).expect("valid");
         let table: toml::Table = text.parse().expect("valid");
         assert_eq!(table["enabled"].as_bool(), Some(false));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_with_a_component_alone_gets_settings() {
+    fn a_plugin_without_a_settings_file_gets_one() {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join("mine.wasm"), b"").expect("written");
         switch("mine", dir.path(), false).expect("disabled");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_is_not_there_is_said_not_to_be() {
+    fn an_unknown_plugin_is_reported() {
         let dir = tempfile::tempdir().expect("a folder");
         let error = switch("mine", dir.path(), false).expect_err("refused").to_string();
         assert!(error.starts_with("there is no plugin mine in "), "{error}");

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_plugin_has_the_sdk_and_the_interface_where_the_sdk_looks_for_it() {
+    fn a_new_plugin_contains_the_sdk_and_the_interface_at_the_expected_path() {
         let dir = tempfile::tempdir().expect("a folder");
         new("my-plugin", dir.path()).expect("made");
         let home = dir.path().join("my-plugin");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_there_is_left_alone() {
+    fn an_existing_folder_is_not_changed() {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join("mine")).expect("made");
         let error = new("mine", dir.path()).expect_err("refused").to_string();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_one_is_refused() {
+    fn an_invalid_plugin_name_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         for name in ["", "My-Plugin", "9lives", "a_b", "a/b", "..", "é", &"a".repeat(65), "match", "serde"] {
             assert!(new(name, dir.path()).is_err(), "{name}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_it_starts_with_are_valid() {
+    fn the_settings_of_a_new_plugin_are_valid() {
         let dir = tempfile::tempdir().expect("a folder");
         new("my-plugin", dir.path()).expect("made");
         let text = fs::read_to_string(dir.path().join("my-plugin/plugin.toml")).expect("there");

@@ -128,8 +128,8 @@ async fn in_force(store: &Store, past: &HistoricalSets) -> Result<PinnedSet> {
 fn opponent(against: Against, before: &PinnedSet, name: &str) -> String {
     let place = match (against, before.generation()) {
         (Against::None, _) => return "no plugins".into(),
-        (Against::Active, Generation::NONE) => return "no plugins: none was ever in force here".into(),
-        (Against::Active, generation) => format!("generation {generation} of the plugins, which is in force"),
+        (Against::Active, Generation::NONE) => return "no plugins: none was ever active here".into(),
+        (Against::Active, generation) => format!("generation {generation} of the plugins, which is active"),
         (Against::Folder, _) => "the plugin folder".into(),
     };
     match before.made_of(name) {

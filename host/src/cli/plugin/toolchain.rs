@@ -177,13 +177,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tools_last_words_are_its_last_three_lines() {
+    fn the_error_of_a_tool_is_its_last_three_lines() {
         assert_eq!(last_words(b"one\n\ntwo\nthree\n  four\n"), "two; three; four");
         assert_eq!(last_words(b""), "");
     }
 
     #[test]
-    fn cargo_is_rid_of_flags_that_were_meant_for_the_host() {
+    fn host_compiler_flags_are_not_passed_to_cargo() {
         let cargo = Toolchain::default().build(Path::new("."));
         let value = |name: &str| cargo.get_envs().find(|(key, _)| *key == OsStr::new(name)).map(|(_, value)| value);
         assert_eq!(value("RUSTFLAGS"), Some(None));

@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_editors_and_cargo_leave_behind_is_no_source() {
+    fn editor_and_cargo_files_are_not_sources() {
         for name in [".lib.rs.swp", "lib.rs~", "#lib.rs#", "4913", "target", "Cargo.lock", ".git"] {
             assert!(!is_source(Path::new(name)), "{name}");
         }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_save_by_renaming_is_seen_and_a_look_alone_is_not() {
+    fn a_save_by_rename_is_detected_and_a_read_is_not() {
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(dir.path().join("src/deep")).expect("made");
         fs::write(dir.path().join("src/deep/a.rs"), "one").expect("written");

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_story_has_the_promised_numbers_in_the_order_of_time() {
+    fn the_seed_has_the_documented_counts_in_chronological_order() {
         let now = Timestamp::now();
         let steps = write(now);
         let made = steps.iter().filter(|step| matches!(step.deed, StoryAction::Create(_))).count();

@@ -134,7 +134,7 @@ impl CurrentRules {
         if seq <= self.rights {
             return Some(format!("the user has had the rights of today since event {}", self.rights));
         }
-        let reason = || format!("what is in force, or was withheld, changed with event {}", self.reset);
+        let reason = || format!("plugins, [visibility] or withheld leads changed with event {}", self.reset);
         (seq <= self.reset).then(reason)
     }
 
@@ -142,7 +142,7 @@ impl CurrentRules {
         if self.lead.as_ref().is_some_and(CurrentLead::is_gone) {
             "the lead is deleted"
         } else {
-            "the lead is out of sight now"
+            "the lead is hidden now"
         }
     }
 }

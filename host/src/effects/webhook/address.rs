@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_are_reached_with_encryption_alone() {
+    fn public_addresses_require_encryption() {
         for text in [
             "1.1.1.1",
             "9.255.255.255",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn special_addresses_are_out_of_reach_in_every_form() {
+    fn special_addresses_are_refused_in_every_notation() {
         for text in [
             "0.0.0.0",
             "0.1.2.3",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_granted_network_is_reached_and_its_neighbours_are_not() {
+    fn only_addresses_inside_a_granted_network_are_allowed() {
         let networks = ["10.1.0.0/16", "fd00:1::/32"].map(|text| text.parse().expect("a network"));
         let reach = Reach::new(&networks, false);
         for text in ["10.1.2.3", "::ffff:10.1.2.3", "fd00:1::5"] {

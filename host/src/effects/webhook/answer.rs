@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_told_in_seconds_or_as_a_date() {
+    fn retry_after_is_parsed_as_seconds_or_a_date() {
         let now: Timestamp = "2015-10-21T07:27:30Z".parse().expect("a time");
         for (text, seconds) in [
             ("0", 0),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_wrote_becomes_one_short_line() {
+    fn a_response_body_becomes_one_short_line() {
         assert_eq!(excerpt(b"bad\r\n\x1b[31m  signature\0\n"), "bad [31m signature");
         assert_eq!(excerpt(&[b'x'; 5000]).len(), MAX_EXCERPT);
         assert_eq!(excerpt(b"\xff\n"), "\u{fffd}");

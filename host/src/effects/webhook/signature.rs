@@ -22,7 +22,7 @@ impl SigningSecret {
     /// Returns the value of the header `webhook-signature`. It also covers the message's id and the time of the
     /// attempt, so that nobody who has an old message can change either.
     pub(crate) fn sign(&self, id: &str, at: Timestamp, body: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length will do");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any key length is valid");
         mac.update(format!("{id}.{}.{body}", at.seconds()).as_bytes());
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_the_one_that_other_implementations_make() {
+    fn a_signature_matches_other_implementations() {
         let key = SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a key");
         let at = Timestamp::from_millis(1_614_265_330_000).expect("a time");
         let signature = key.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, r#"{"test": 2432232314}"#);

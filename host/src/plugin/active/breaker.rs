@@ -184,7 +184,7 @@ impl CircuitBreaker {
     pub(crate) fn why(&self) -> String {
         match &*self.last_fault.lock() {
             Some(fault) => format!("{} {}", fault.hook, fault.reason),
-            None => "it does not answer".into(),
+            None => "it is not responding".into(),
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_breaker_opens_after_five_faults_in_a_row() {
+    fn the_breaker_opens_after_five_consecutive_faults() {
         let now = Instant::now();
         let health = health();
         for _ in 0..4 {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn leads_that_a_plugin_fails_on_open_the_breaker_only_when_nothing_else_is_answered_for_a_while() {
+    fn failing_leads_open_the_breaker_only_if_no_other_call_succeeds_for_a_while() {
         let now = Instant::now();
         let health = health();
         let about_at = |number, now| {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_at_a_time_ends_the_rest_or_doubles_it() {
+    fn one_probe_at_a_time_closes_the_breaker_or_doubles_its_rest() {
         let mut now = Instant::now();
         let health = opened(now);
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_the_breaker_is_shown() {
+    fn the_status_shows_the_state_of_the_breaker() {
         let now = Instant::now();
         let health = opened(now);
         let shown = |at: Duration| {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_and_rests_are_settings() {
+    fn fault_threshold_and_rest_times_are_configurable() {
         let now = Instant::now();
         let limits = Limits { faults_in_a_row: 2, rest_ms: 10, longest_rest_ms: 15, ..Limits::default() };
         let health = CircuitBreaker::new(&limits);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_under_way_do_not_lengthen_the_rest() {
+    fn calls_in_progress_do_not_extend_the_rest() {
         let now = Instant::now();
         let health = health();
         let permits: Vec<Permit> = (0..9).map(|_| health.permit(|| now).expect("may ask")).collect();

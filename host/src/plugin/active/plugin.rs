@@ -86,7 +86,7 @@ impl Plugin {
     }
 
     /// Like [`Plugin::load`]. When the plugin is refused, `stage` is the stage that it did not pass.
-    #[expect(clippy::too_many_arguments, reason = "`load` and what it got to")]
+    #[expect(clippy::too_many_arguments, reason = "the parameters of `load` and the stage it reached")]
     pub(crate) fn load_by_stages(
         engine: &Engine,
         name: &str,
@@ -411,7 +411,7 @@ mod tests {
     use crate::plugin::active::plugin::{guest::Guest, *};
 
     #[test]
-    fn loading_again_and_again_gives_back_all_that_it_took() {
+    fn repeated_loading_releases_all_resources() {
         let dir = tempfile::tempdir().expect("a directory");
         let engine = Engine::start(dir.path()).expect("starts");
         let bytes = Guest::redactor("guard").build();

@@ -70,22 +70,22 @@ pub enum RolloutCommand {
 /// Error of a rollout command.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
-    #[error("there is no such plugin")]
+    #[error("plugin not found")]
     Unknown,
-    #[error("nothing of this plugin is held")]
+    #[error("no candidate of this plugin is held")]
     NothingHeld,
     #[error("another candidate is held: {0}")]
     OtherHeld(String),
-    #[error("no generation before the one in force is known")]
+    #[error("there is no previous generation to roll back to")]
     NothingBefore,
-    #[error("the generation before the one in force cannot be brought back: {0}")]
+    #[error("cannot roll back to the previous generation: {0}")]
     NotStored(String),
-    #[error("another generation is in force: {0}")]
+    #[error("another generation is active: {0}")]
     OtherInForce(String),
-    #[error("it would not come into force, so nothing was changed: {0}")]
+    #[error("it would not become active, so nothing was changed: {0}")]
     Useless(String),
     /// The rehearsal succeeded, but its result no longer held when the set was reloaded.
-    #[error("it was written down, and did not come into force: {0}")]
+    #[error("it was recorded, but did not become active: {0}")]
     NotInForce(String),
     #[error(transparent)]
     Failed(#[from] Error),

@@ -266,8 +266,8 @@ impl fmt::Display for Comparison {
         write!(f, "{events} events, {role_events} with each role: {differing} would differ ({percent:.1}%)")?;
         for EventDifference { event, role, hidden, shown, held, released, examples, .. } in &self.by_event {
             let parts = [
-                (hidden, "would not reach all of those whom it reaches now"),
-                (shown, "would reach some whom it does not reach now"),
+                (hidden, "would no longer reach some users"),
+                (shown, "would newly reach some users"),
                 (held, "would be held back"),
                 (released, "would no longer be held back"),
             ];
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_gets_is_not_compared_further() {
+    fn a_payload_without_recipients_is_not_compared_further() {
         let comparison = compare(sent(json!({"lead": 1})), nobody());
         assert!(comparison.by_field.is_empty() && comparison.differing == 1);
     }
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_in_the_report_when_they_were_asked_for() {
+    fn a_report_contains_values_on_request() {
         let comparison = compare(sent(json!({"a": 1})), sent(json!({"a": 2})));
         assert!(
             comparison.to_string().ends_with("VIEWER would see another value at /a in 1 event, as in 7\n    7: 1 -> 2")
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_bounded_whatever_is_in_the_payloads() {
+    fn a_report_is_bounded_for_any_payload() {
         let many: Map<String, Value> = (0..1000).map(|key| (format!("k{key}"), json!(1))).collect();
         let comparison = compare(sent(json!({"custom": many, "x".repeat(300): 1})), sent(json!({"custom": 1})));
         assert_eq!((comparison.by_field.len(), comparison.fields_left_out), (MAX_FIELDS, 1002 - MAX_FIELDS as u64));

@@ -101,7 +101,7 @@ impl FromStr for EffectName {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|effect| effect.as_str() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            format!("there is no effect {:?}: expected one of {names}", cut(name, 64))
+            format!("unknown effect {:?}: expected one of {names}", cut(name, 64))
         })
     }
 }
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_webhook_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_webhook_host_is_a_name_or_address_with_an_optional_port() {
         for (text, host) in [
             ("Hooks.Example.com", "hooks.example.com"),
             ("hooks.example.com:8443", "hooks.example.com:8443"),
@@ -249,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_plugin_wants_is_checked_by_name() {
+    fn wanted_effects_are_checked_by_name() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let refusal = |effects: &[&str]| Wants::check(vec![], &names(effects), vec![]).expect_err("refused");
         assert!(
             refusal(&["lead:delete"])
-                .contains("there is no effect \"lead:delete\": expected one of notify, activity:create")
+                .contains("unknown effect \"lead:delete\": expected one of notify, activity:create")
         );
         let wants = Wants::check(names(&["lead:*"]), &names(&["remind", "notify", "remind"]), vec![]).expect("valid");
         assert_eq!(wants.effects, [EffectName::Notify, EffectName::Remind]);

@@ -107,7 +107,7 @@ impl Access {
         }
         let (what, lines) = (missing.what.join(", "), missing.lines.join("\n"));
         Err(format!(
-            "it asks for what is not granted: {what}; to grant all of it, {name}.toml has to say:\n[grant]\n{lines}"
+            "it requests access that is not granted: {what}; to grant all of it, add to {name}.toml:\n[grant]\n{lines}"
         ))
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_grant_what_only_looks_is_granted_and_what_reaches_further_is_not() {
+    fn the_default_grant_allows_only_read_access() {
         assert_eq!(asked().check(&Grant::default(), "guard"), Ok(()));
         let whole = Access { whole_payload: true, ..asked() };
         assert!(refusal(&whole, "").contains("whole payloads"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_grants_what_it_names_and_what_lies_below() {
+    fn a_grant_list_allows_its_entries_and_their_children() {
         let fits = |text: &str| asked().check(&grant(text), "guard").is_ok();
         assert!(fits("hooks = [\"after\", \"filter\", \"enrich\"]"));
         assert!(!fits("hooks = [\"filter\"]") && !fits("hooks = []"));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_lacking_is_named_at_once_with_the_lines_that_grant_it() {
+    fn all_missing_grants_are_listed_with_the_lines_that_add_them() {
         let asked = Access {
             whole_payload: true,
             effects: vec![EffectName::Notify, EffectName::AssignLead, EffectName::Webhook],
@@ -210,10 +210,10 @@ mod tests {
         };
         let granted = "hooks = [\"filter\"]\nevents = [\"lead:*\"]\ncommands = []\nfields = [\"/lead\"]\neffects = [\"notify\"]\n";
         let reason = refusal(&asked, granted);
-        let (what, lines) = reason.split_once("; to grant all of it, guard.toml has to say:\n").expect("two parts");
+        let (what, lines) = reason.split_once("; to grant all of it, add to guard.toml:\n").expect("two parts");
         assert_eq!(
             what,
-            "it asks for what is not granted: the hook after, the event activity:*, the command lead:create, the field \
+            "it requests access that is not granted: the hook after, the event activity:*, the command lead:create, the field \
              /context/lead/owner/id, whole payloads, the effect lead:assign, the effect webhook, webhooks to \
              hooks.example.com:8443"
         );
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_cannot_be_is_refused_by_its_key() {
+    fn an_invalid_grant_is_refused_by_key() {
         let refusal = |text: &str| PluginSettings::parse(&format!("[grant]\n{text}")).expect_err("refused");
         assert!(
             refusal("hooks = [\"later\"]").contains("grant.hooks: \"later\" is not a hook: expected one of authorize")
@@ -231,7 +231,7 @@ mod tests {
         assert!(refusal("events = [\"lead *\"]").contains("grant.events: \"lead *\" is not an event"));
         assert!(refusal("commands = [\"\"]").contains("grant.commands"));
         assert!(refusal("fields = [\"lead\"]").contains("grant.fields"));
-        assert!(refusal("effects = [\"lead:delete\"]").contains("there is no effect \"lead:delete\""));
+        assert!(refusal("effects = [\"lead:delete\"]").contains("unknown effect \"lead:delete\""));
         assert!(refusal("webhook_hosts = [\"https://a\"]").contains("grant.webhook_hosts"));
         assert!(refusal("webhook_networks = [\"10.0.0.0/33\"]").contains("webhook_networks"));
         assert!(refusal("webhook_host = []").contains("did you mean grant.webhook_hosts?"));

@@ -19,5 +19,5 @@ pub(crate) fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     if is_hash(&text) {
         return Ok(text);
     }
-    Err(de::Error::custom(format_args!("the hash {text:?} is none: expected a SHA-256 in hexadecimal")))
+    Err(de::Error::custom(format_args!("{text:?} is not a hash: expected a SHA-256 in hexadecimal")))
 }

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_in_their_ranges_and_what_is_not_is_named() {
+    fn defaults_are_in_range_and_out_of_range_limits_are_named() {
         assert_eq!(Limits::default().check(), Ok(()));
         let refusal = |limits: Limits| limits.check().expect_err("out of its range");
         let none = Limits { timeout_ms: 0, ..Limits::default() };
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_listed_by_its_name() {
+    fn every_limit_is_listed_by_name() {
         let listed: Vec<_> = Limits::default().list().collect();
         assert!(listed.iter().map(|(name, _)| *name).eq(Limits::NAMES.iter().copied()));
         assert!(listed.contains(&("faults_in_a_row", 5)));

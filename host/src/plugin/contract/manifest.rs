@@ -65,8 +65,8 @@ impl Manifest {
     pub(crate) fn check(described: RawManifest) -> Result<Self, String> {
         let RawManifest { name, version, events, roles, fields, whole_payload } = described;
         check_name(&name)?;
-        let version =
-            Version::parse(&version).map_err(|error| format!("version {version:?} is not a semantic one: {error}"))?;
+        let version = Version::parse(&version)
+            .map_err(|error| format!("version {version:?} is not a semantic version: {error}"))?;
         if fields.len() > MAX_FIELDS {
             return Err(format!("it declares {} fields; {MAX_FIELDS} are allowed", fields.len()));
         }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_manifest_is_taken() {
+    fn a_valid_manifest_is_accepted() {
         let manifest = Manifest::check(described()).expect("valid");
         assert!(manifest.events.include("lead:updated") && !manifest.events.include("activity:created"));
         assert!(manifest.roles.contains(Role::Viewer) && !manifest.roles.contains(Role::Admin));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_one_is_refused_by_what_is_wrong() {
+    fn an_invalid_manifest_is_refused_with_the_reason() {
         for name in ["", "Redact", "re dact", "../x", "9lives", &"a".repeat(65)] {
             assert!(refusal(|it| it.name = name.into()).contains("is not a plugin name"), "{name}");
         }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_an_event_of_a_lead_wants_its_reads() {
+    fn a_lead_event_pattern_includes_lead_read() {
         let events = Events::parse(vec!["lead:updated".into()]).expect("valid");
         assert!(events.include("lead:read") && events.include("lead:updated"));
         assert!(!events.include("activity:read") && !events.include("lead:created"));

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_are_those_of_rfc_6901() {
+    fn pointers_follow_rfc_6901() {
         for text in ["", "a", "a/b", "/a~", "/a~2", &"/a".repeat(33), &format!("/{}", "a".repeat(600))] {
             assert!(Pointer::parse(text.into()).is_err(), "{text}");
         }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found_where_the_json_library_finds_them() {
+    fn pointers_resolve_like_serde_json() {
         let mut root = json!({"a": {"b/c": [1, {"~": 2}], "": 3, "0": 4}, "n": null});
         let pointers = ["", "/a", "/a/b~1c", "/a/b~1c/1/~0", "/a/b~1c/01", "/a/b~1c/+1", "/a/b~1c/7", "/a/b~1c/-"];
         for text in pointers.into_iter().chain(["/a/", "/a/0", "/n", "/n/x", "/x", "/a/b"]) {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_leads_nowhere_does_nothing_but_set_adds_a_member() {
+    fn an_edit_of_a_missing_path_does_nothing_except_set_of_a_new_member() {
         let edits = vec![
             Edit::Remove(pointer("/a/b/c")),
             Edit::Remove(pointer("/list/7")),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn set_comes_before_mask_and_mask_before_remove_whatever_the_order() {
+    fn edits_apply_as_set_then_mask_then_remove_in_any_order() {
         let mut edits = vec![
             Edit::Remove(pointer("/lead/email")),
             Edit::Mask(pointer("/lead/phone"), "***".into()),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_items_takes_those_that_were_meant_and_each_once() {
+    fn removals_use_original_indices_and_apply_once() {
         let remove = |text: &str| Edit::Remove(pointer(text));
         let list: Vec<u32> = (0..12).collect();
         let shaped =

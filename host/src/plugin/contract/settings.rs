@@ -227,7 +227,7 @@ impl PluginSettings {
 
     /// Returns the `config` table as JSON text.
     pub fn config_json(&self) -> String {
-        serde_json::to_string(&self.config).expect("a TOML table has text keys and finite depth")
+        serde_json::to_string(&self.config).expect("a TOML table has string keys and finite depth")
     }
 }
 
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_by_name() {
+    fn invalid_settings_are_refused_by_key() {
         let refusal = |text| PluginSettings::parse(text).expect_err("refused");
         assert_eq!(refusal("enabeld = true"), "unknown key enabeld: did you mean enabled?");
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_leaves_open_is_as_the_server_has_it() {
+    fn missing_limits_use_those_of_the_server() {
         let server = Limits { timeout_ms: 50, edits: 3, ..Limits::default() };
         let settings = PluginSettings::parse_over("memory_mib = 8\n[limits]\nedits = 9\n", &server).expect("valid");
         assert_eq!(settings.limits, Limits { memory_mib: 8, edits: 9, ..server });

@@ -79,7 +79,8 @@ impl<'a> Facts<'a> {
             let text = &mut self.texts[number];
             if text.is_none() {
                 let value = self.sources.find(&self.set.fields()[number]);
-                *text = Some(value.map(|value| serde_json::to_string(value).expect("a value is JSON with text keys")));
+                *text =
+                    Some(value.map(|value| serde_json::to_string(value).expect("a value is JSON with string keys")));
             }
         }
     }

@@ -159,7 +159,7 @@ impl Observer for Trace {
     }
 
     fn withheld(&mut self, _: Role) {
-        let reason = "it tells of a change of a field that is hidden from the role";
+        let reason = "it discloses a change of a field that is hidden from the role";
         self.steps.push(TraceStep::Server { reason, removed: Vec::new(), withheld: true });
     }
 
@@ -170,7 +170,7 @@ impl Observer for Trace {
         implied.conceal(&mut edited, hidden);
         let removed = gone(before, &implied.places(&edited));
         if !removed.is_empty() {
-            let reason = "they speak of fields that are hidden from the role";
+            let reason = "they disclose fields that are hidden from the role";
             self.steps.push(TraceStep::Server { reason, removed, withheld: false });
         }
     }

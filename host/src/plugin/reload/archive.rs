@@ -104,7 +104,7 @@ fn of_plugin(plugin: &Plugin) -> GenerationMember {
 }
 
 fn of_record(name: &str, record: &Tombstone, reason: String) -> GenerationMember {
-    let known = serde_json::to_value(record).expect("a record is plain JSON with text keys");
+    let known = serde_json::to_value(record).expect("a record is plain JSON with string keys");
     GenerationMember {
         name: name.into(),
         version: record.version.clone(),

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn rolling_back_twice_is_where_it_began() {
+    fn two_rollbacks_restore_the_initial_state() {
         let mut rollout = rollout();
         let before = rollout.clone();
         rollout.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_candidate_that_was_looked_at_is_promoted() {
+    fn promotion_requires_the_hash_of_the_held_candidate() {
         let mut rollout = rollout();
         rollout.hold(artifact("4"), Comparison::default(), 0.1);
         let before = rollout.clone();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_makes_no_generation() {
+    fn a_grant_change_makes_no_generation() {
         let mut rollout = rollout();
         rollout.take(Artifact { settings: "[grant]\nhooks = []".into(), ..artifact("2") });
         assert_eq!(versions(&rollout), ["2", "1"]);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_repeated_by_mistake_does_not_roll_forward() {
+    fn a_repeated_rollback_does_not_roll_forward() {
         let (mut rollout, from) = (rollout(), Some(artifact("2").hash));
         rollout.shift(&RolloutCommand::RollBack { from: from.clone() }).expect("there is one before");
         let again = rollout.shift(&RolloutCommand::RollBack { from });
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_promoted_or_dropped_once() {
+    fn a_held_candidate_is_promoted_or_dropped_once() {
         let mut held = rollout();
         held.hold(artifact("3"), Comparison::default(), 0.1);
         assert!(held.sets_aside(&artifact("3")) && !held.wants(&artifact("3")));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_stays_held_when_the_one_in_force_is_rolled_back() {
+    fn a_rollback_of_the_active_generation_keeps_the_held_candidate() {
         let mut rollout = rollout();
         rollout.hold(artifact("3"), Comparison::default(), 0.1);
         rollout.shift(&RolloutCommand::RollBack { from: None }).expect("there is one before");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_the_same_whatever_their_comments_grants_and_secret_and_whether_it_takes_part() {
+    fn settings_compare_equal_without_comments_grants_secret_and_enabled() {
         let with = |settings: &str| Artifact { settings: settings.into(), ..artifact("1") };
         assert!(with("order = 1").is(&with("# first\norder = 1\nenabled = false")));
         let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn code_is_kept_as_long_as_it_can_be_brought_back() {
+    fn code_is_kept_while_a_rollback_needs_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let code = |version: &str| load(dir.path(), &artifact(version).hash);
         for version in ["1", "2", "3"] {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_generation_is_not_read_and_what_is_no_code_is_not_deleted() {
+    fn invalid_generations_are_not_read_and_foreign_files_are_not_deleted() {
         let dir = tempfile::tempdir().expect("a folder");
         let code_dir = directory(dir.path()).join(CODE_DIR);
         fs::create_dir_all(code_dir.join("copies")).expect("a folder");
@@ -210,6 +210,6 @@ mod tests {
         let text = fs::read_to_string(file(dir.path())).expect("there");
         fs::write(file(dir.path()), text.replace(&artifact("1").hash, "../../secret")).expect("written");
         let error = read(dir.path()).expect_err("no hash").to_string();
-        assert!(error.contains("generations.json is damaged: the hash \"../../secret\" is none"), "{error}");
+        assert!(error.contains("generations.json is damaged: \"../../secret\" is not a hash"), "{error}");
     }
 }

@@ -177,7 +177,7 @@ impl Reloader {
         match passed.recv_timeout(LATE) {
             Ok(_) => Ok(Ok(())),
             Err(mpsc::RecvTimeoutError::Timeout) => Ok(Err(Error::Late(LATE))),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::Archive("the server stops".into())),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::Archive("the server is stopping".into())),
         }
     }
 

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_says_what_cannot_be_is_an_error_that_names_it_and_is_left_as_it_is() {
+    fn a_damaged_state_file_is_an_error_that_names_it_and_is_not_changed() {
         let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json", bears: "it all" });
         let _lock = lock(dir.path()).expect("locked");
         for text in ["", "{\"a\": ", "[]", "{\"a\": -1}", "{\"../a\": 1}"] {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_written_for_its_owner_alone_and_what_did_not_is_left_alone() {
+    fn writes_0600_and_skips_unchanged() {
         let (dir, file) = (tempfile::tempdir().expect("a folder"), StateFile { name: "some.json", bears: "it" });
         let _lock = lock(dir.path()).expect("locked");
         let change = |change: fn(&mut BTreeMap<String, u8>)| file.change(dir.path(), change).expect("written");

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plugin_held_back_is_an_error_where_it_cannot_be_rather_than_nothing() {
+    fn an_invalid_tombstone_is_an_error_and_not_ignored() {
         let record = json!({
             "version": "1.0.0", "hash": "", "hooks": {"filter": true}, "holds": true, "enrichHolds": false,
             "onMissing": "fail", "events": ["*"], "roles": ["VIEWER"], "hides": {"VIEWER": ["/lead/phone"]},

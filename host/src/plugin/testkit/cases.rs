@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_told_where_it_is_and_nothing_else_is() {
+    fn only_differences_are_reported_with_their_path() {
         let answer = json!({"edits": [], "payload": {"lead": {"a": 1, "b": [1, 2], "c/d": 3}}});
         assert_eq!(differences(json!({"payload": {"lead": {"a": 1, "b": [1, 2], "c/d": 3}}}), answer.clone()), []);
         let found = differences(json!({"payload": {"lead": {"a": 2, "b": [1], "e": 0}}}), answer.clone());
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_a_difference_unless_it_is_what_was_expected() {
+    fn an_unexpected_failure_is_a_difference() {
         let failed = || json!({"fails": "answered with an error: no idea"});
         assert_eq!(differences(json!({"fails": "no idea"}), failed()), []);
         assert_eq!(differences(json!({"edits": []}), failed()).len(), 1);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_makes_no_sense_is_refused_by_its_key() {
+    fn an_invalid_case_is_refused_by_key() {
         let refusal = |case: Value| {
             let case = Case::read(&case.to_string()).map(|mut cases| cases.remove(0));
             case.and_then(|case| case.check_keys().and_then(|()| case.probe_event().map(drop))).expect_err("refused")

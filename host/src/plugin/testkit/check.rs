@@ -192,9 +192,9 @@ impl Testkit {
         let loaded = self.open_by_stages(&name, bytes, settings, &mut stage);
         let (failed, fix) = match stage {
             LoadStage::Compile => ("interface", "build it with the SDK of this version, or against wit/v1"),
-            LoadStage::Describe => ("describe", "correct what `manifest` of the plugin answers, or the file's name"),
+            LoadStage::Describe => ("describe", "correct the plugin's `manifest` or the file name"),
             LoadStage::Grant => ("grants", "grant it in the settings, or ask for less"),
-            LoadStage::Init => ("init", "correct [config] in the settings, or what `init` makes of it"),
+            LoadStage::Init => ("init", "correct [config] in the settings, or the plugin's `init`"),
         };
         let passed = ["interface", "describe", "init", "grants"].into_iter().take_while(|&name| name != failed);
         match loaded {

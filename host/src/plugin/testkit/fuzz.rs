@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_stands_for_the_same_questions_and_another_for_others() {
+    fn equal_seeds_generate_equal_questions() {
         assert!(some(7) == some(7));
         assert!(some(7) != some(8));
     }
 
     #[test]
-    fn a_changed_command_is_still_one_that_the_server_lets_through() {
+    fn a_mutated_command_is_still_valid_for_the_server() {
         let commands = some(1).into_iter().filter_map(|question| match question {
             Probe::Before { command, input, lead, activity, .. } => {
                 Some(check_input(&command, input, lead.as_ref(), activity.as_ref()))

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_component_is_refused_by_what_it_is() {
+    fn a_file_that_is_not_a_component_is_refused_by_kind() {
         let whole = wat("(component (core module (memory 1)))");
         assert!(refusal(b"").contains("empty"));
         assert!(refusal(b"just a text").contains("not WebAssembly"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_that_no_plugin_gets_are_refused_by_name() {
+    fn unavailable_imports_are_refused_by_name() {
         let importing = |name: &str| refusal(&wat(&format!("(component (import \"{name}\" (instance)))")));
         assert!(importing("wasi:sockets/tcp@0.2.0").contains("wasi:sockets/tcp@0.2.0: a plugin may not reach"));
         assert!(importing("wasi:http/outgoing-handler@0.2.3").contains("may not reach the network"));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_at_least_as_many_ticks() {
+    fn a_duration_rounds_up_to_ticks() {
         assert_eq!((ticks(Duration::ZERO), ticks(Duration::from_millis(5))), (2, 6));
     }
 }

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_becomes_lines_and_standard_error_is_remembered() {
+    fn output_becomes_log_lines_and_stderr_is_recorded() {
         let mut state = state();
         for part in ["Error: bo", "om\n\n    at filter\nand", " more"] {
             print(&mut state, Stream::Error, part.as_bytes());
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_cannot_begin_a_second_line_or_command_a_terminal() {
+    fn a_guest_cannot_inject_log_lines_or_terminal_escapes() {
         let mut state = state();
         log(&mut state, "error", "over\n2026-01-01T00:00:00Z  INFO leadwire: all is well\u{1b}[2J");
         let said = state.said.clone().expect("remembered");
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_lines_is_cut_and_an_error_is_remembered() {
+    fn a_flood_of_log_lines_is_dropped_and_its_error_is_recorded() {
         let mut state = state();
         for _ in 0..10_000 {
             log(&mut state, "error", &"ä".repeat(2000));

@@ -45,7 +45,7 @@ fn filter(params: &mut QueryReader) -> Result<AuditFilter, app::Error> {
         filter.kinds.push(kind.as_str());
     }
     let user = |text: &str| text.parse::<UserId>().map(|id| id.to_string()).ok();
-    filter.user = params.parsed("user", "the id of a user", user)?;
+    filter.user = params.parsed("user", "a user id", user)?;
     let time = |text: &str| text.parse::<Timestamp>().ok().filter(|time| time.is_storable());
     filter.since = params.parsed("since", "an RFC 3339 time between 1970 and 9999", time)?;
     Ok(filter)

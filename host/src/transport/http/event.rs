@@ -33,12 +33,12 @@ async fn explain(
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let (role, user) = params.parse(|params| {
         let role = params.parsed("role", "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
-        Ok((role, params.parsed("userId", "the id of a user", |text| text.parse().ok())?))
+        Ok((role, params.parsed("userId", "a user id", |text| text.parse().ok())?))
     })?;
     let viewer = match (role, user) {
         (Some(role), None) => Viewer::Role(role),
         (None, Some(user)) => Viewer::User(user),
-        _ => return Err(app::Error::query("role", "give either role or userId").into()),
+        _ => return Err(app::Error::query("role", "exactly one of role and userId is required").into()),
     };
     api.app.check_event_in_scope(&caller.actor(), seq).await?;
     Ok(Json(api.explainer.explain(seq, &viewer).await?))

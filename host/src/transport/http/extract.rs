@@ -141,7 +141,7 @@ impl FromRequest<ApiState> for OptionalJsonBody {
 async fn read(body: Body, api: &ApiState) -> Result<Bytes, Problem> {
     let limit = api.settings.body_limit;
     let too_long = || {
-        let detail = format!("the body may take at most {limit} bytes");
+        let detail = format!("the body may have at most {limit} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
     };
     // Before the first read, which would tell a client that waits for `100 Continue` to go ahead.
@@ -156,7 +156,7 @@ async fn read(body: Body, api: &ApiState) -> Result<Bytes, Problem> {
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_long()),
-        Err(_) => Err(Problem::malformed("the body broke off")),
+        Err(_) => Err(Problem::malformed("the body is incomplete")),
     }
 }
 
@@ -190,8 +190,8 @@ impl MediaType {
     fn check(&self) -> Result<(), Problem> {
         let detail = match self {
             Self { is_json: false, .. } => "the body must be application/json",
-            Self { is_utf8: false, .. } => "the body must be in UTF-8, whatever charset is given",
-            Self { is_plain: false, .. } => "the body must be sent as it is, without a Content-Encoding",
+            Self { is_utf8: false, .. } => "the body must be UTF-8: no other charset is accepted",
+            Self { is_plain: false, .. } => "the body must have no Content-Encoding",
             _ => return Ok(()),
         };
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
@@ -275,7 +275,7 @@ impl QueryReader {
     pub fn one(&mut self, name: &str) -> Result<Option<String>, app::Error> {
         let mut values = self.all(name);
         if values.len() > 1 {
-            return Err(app::Error::query(name, "may be given once"));
+            return Err(app::Error::query(name, "must be given only once"));
         }
         Ok(values.pop())
     }
@@ -310,7 +310,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         let mut keys = parts.headers.get_all(NAME).iter();
         let Some(key) = keys.next() else { return Ok(Self(None)) };
         if keys.next().is_some() {
-            return Err(Problem::malformed(format!("{NAME} may be given once")));
+            return Err(Problem::malformed(format!("{NAME} must be given only once")));
         }
         let key = IdempotencyKey::parse(NAME, key.to_str().unwrap_or_default()).map_err(app::Error::from)?;
         Ok(Self(Some(key)))
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_json_is_malformed_and_repeated_members_are_not() {
+    fn deep_json_is_malformed_and_duplicate_members_are_accepted() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(50_000), "]".repeat(50_000));
         for wrong in
             [deep.as_bytes(), b"", b"[]", b"null", b"{", b"\xff", b"{\"a\":1e999}", b"{\"a\":\"\\ud800\"}", b"{}x"]
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_text_or_refused() {
+    fn a_query_parameter_must_be_utf_8_text() {
         let read = |pair: &str| parameter(pair).ok();
         assert_eq!(read("q=a+b%20%C3%A9"), Some(("q".into(), "a b \u{e9}".into())));
         assert_eq!(read("q"), Some(("q".into(), String::new())));

@@ -80,7 +80,7 @@ impl UnderWay {
 
 fn too_many(limit: &'static str, whose: &str) -> Problem {
     limits::hit(limit);
-    let detail = format!("too many requests {whose} are under way, or their answers are not read");
+    let detail = format!("too many requests {whose} are in progress or have unread responses");
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).after(WAIT)
 }
 

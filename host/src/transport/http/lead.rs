@@ -202,11 +202,11 @@ fn filter(params: &mut QueryReader) -> Result<LeadFilter, app::Error> {
         }
     }
     let short = |text: &str| (text.chars().count() <= MAX_SEARCH_CHARS).then(|| text.to_owned());
-    let short_text = format!("a text of at most {MAX_SEARCH_CHARS} characters");
+    let short_text = format!("at most {MAX_SEARCH_CHARS} characters long");
     Ok(LeadFilter {
         deleted: params.parsed("deleted", "true or false", |text| text.parse().ok())?.unwrap_or(false),
         statuses,
-        owner: params.parsed("ownerId", "the id of a user, or none", |text| match text {
+        owner: params.parsed("ownerId", "a user id or none", |text| match text {
             "none" => Some(OwnerFilter::Unassigned),
             id => id.parse().ok().map(OwnerFilter::User),
         })?,
@@ -239,5 +239,5 @@ fn sort(text: &str) -> Option<LeadSort> {
 }
 
 fn sortable() -> String {
-    format!("one of {}, with - before it to sort downwards", LeadSortKey::ALL.map(LeadSortKey::field).join(", "))
+    format!("one of {}, with a leading - for descending order", LeadSortKey::ALL.map(LeadSortKey::field).join(", "))
 }

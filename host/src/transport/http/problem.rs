@@ -48,8 +48,8 @@ impl Problem {
     /// Creates a problem from a status alone, for refusals that were not made here.
     fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
-            StatusCode::NOT_FOUND => ("not_found", "there is nothing at this address"),
-            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this address does not take this method"),
+            StatusCode::NOT_FOUND => ("not_found", "there is no resource at this path"),
+            StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not support this method"),
             StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is too long"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "the body must be JSON"),
             status if status.is_client_error() => ("malformed", "the request cannot be read"),

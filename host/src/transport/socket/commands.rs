@@ -126,7 +126,7 @@ impl CommandRunner {
             "lead:delete" => self.delete_lead(members(payload)).await,
             "lead:assign" => self.assign_lead(members(payload)).await,
             "activity:create" => self.create_activity(members(payload)).await,
-            _ => Err(SocketError::new("unknown_event", "there is no such event")),
+            _ => Err(SocketError::new("unknown_event", "unknown event")),
         }
     }
 
@@ -290,7 +290,7 @@ fn lead_id(payload: &mut Map<String, Value>) -> Result<String, SocketError> {
     let id = match payload.shift_remove("leadId") {
         Some(Value::String(id)) => id,
         None | Some(Value::Null) => String::new(),
-        Some(_) => return Err(Invalid::one("leadId", "wrong_type", "leadId must be a text").into()),
+        Some(_) => return Err(Invalid::one("leadId", "wrong_type", "leadId must be a string").into()),
     };
     if id.is_empty() {
         return Err(Invalid::one("leadId", "required", "Lead ID is required").into());
@@ -319,7 +319,7 @@ pub(crate) fn epoch(value: Option<Value>) -> Result<Epoch, Invalid> {
     match value {
         Some(Value::String(epoch)) => Ok(Epoch::from(epoch)),
         None | Some(Value::Null) => Err(Invalid::one("epoch", "required", "epoch is required")),
-        Some(_) => Err(Invalid::one("epoch", "wrong_type", "epoch must be a text")),
+        Some(_) => Err(Invalid::one("epoch", "wrong_type", "epoch must be a string")),
     }
 }
 
@@ -344,6 +344,6 @@ fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<Idempotenc
     match payload.shift_remove("idempotencyKey") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(key)) => Ok(Some(IdempotencyKey::parse("idempotencyKey", &key)?)),
-        Some(_) => Err(Invalid::one("idempotencyKey", "wrong_type", "idempotencyKey must be a text").into()),
+        Some(_) => Err(Invalid::one("idempotencyKey", "wrong_type", "idempotencyKey must be a string").into()),
     }
 }

@@ -9,7 +9,7 @@ use crate::{app, domain::input::Invalid, plugin::Unavailable, store, transport::
 
 /// Error for a client that asks again and again for what it missed.
 #[derive(Debug, thiserror::Error)]
-#[error("too many replays are under way")]
+#[error("too many replays in progress")]
 pub(crate) struct TooManySyncs;
 
 /// Time to wait before a retry if nobody can say how long something takes.

@@ -63,7 +63,7 @@ impl IncomingEvent {
     /// Returns the event's name and its first argument.
     pub(crate) fn parse(&self) -> Result<(String, Option<Value>), SocketError> {
         if self.has_attachments {
-            return Err(SocketError::malformed("binary attachments are not taken"));
+            return Err(SocketError::malformed("binary attachments are not accepted"));
         }
         let unreadable = |_| SocketError::malformed("the packet is not a JSON array of a name and its arguments");
         let mut parts = serde_json::from_str::<Vec<Value>>(&self.json).map_err(unreadable)?.into_iter();
@@ -72,7 +72,7 @@ impl IncomingEvent {
             name => name,
         };
         let Some(name) = name.as_ref().and_then(name_of) else {
-            return Err(SocketError::malformed("the packet has no event name, expected a text or a number"));
+            return Err(SocketError::malformed("the packet has no event name: expected a string or a number"));
         };
         Ok((name, parts.next()))
     }

@@ -60,11 +60,11 @@ impl MessageHandler<LocalAdapter, Self> for Intake {
         };
         let packet = IncomingEvent { json, has_attachments, ack };
         if let Err(wait) = self.pace.take() {
-            let message = "too many events in too short a time, send them more slowly";
+            let message = "event rate limit exceeded: send events more slowly";
             return self.refuse(&packet, &SocketError::rate_limited("events", message, wait));
         }
         if let Err(packet) = self.push(packet) {
-            let message = "too many packets are waiting, send them more slowly";
+            let message = "too many packets are queued: send packets more slowly";
             self.refuse(&packet, &SocketError::rate_limited("queue", message, QUEUE_WAIT));
         }
     }

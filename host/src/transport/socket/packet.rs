@@ -51,5 +51,5 @@ impl OutgoingPacket {
 }
 
 pub(crate) fn ack(id: i64, body: &Value) -> OutgoingPacket {
-    OutgoingPacket::Ack(id, to_raw_value(body).expect("what we send is plain JSON with text keys").into())
+    OutgoingPacket::Ack(id, to_raw_value(body).expect("payloads are plain JSON with string keys").into())
 }

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_go_through_as_they_are_but_for_the_stand_ins_in_pieces_of_any_size() {
+    fn frames_pass_unchanged_except_for_placeholder_names_in_any_chunk_size() {
         let long = format!("42[\"note\",\"{}\"]", "x".repeat(70_000));
         let names = ["42[7,{}]".to_owned(), format!("4212[\"a\\\"b\",\"{}\"]", "x".repeat(110))];
         let stood_in = ["42[\"=\",7,{}]".to_owned(), format!("4212[\"=\",\"a\\\"b\",\"{}\"]", "x".repeat(110))];
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_leaves_says_so_and_the_first_word_counts() {
+    fn a_clean_close_is_detected_and_the_first_close_wins() {
         let endings = [
             (vec![close(1000)], Some(Ending::Left)),
             (vec![close(1001)], Some(Ending::Left)),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_held_than_a_head_needs_whatever_a_client_claims() {
+    fn at_most_one_packet_head_is_buffered_for_any_declared_length() {
         let mut frames = Frames::default();
         let endless = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4], b"42["].concat();
         through(&mut frames, &endless, 1);

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_head_is_found_and_what_comes_behind_it() {
+    fn the_end_of_a_head_and_the_bytes_after_it_are_found() {
         let read = |parts: &[&str]| {
             let mut end = HeadEnd::default();
             parts.iter().for_each(|part| end.read(part.as_bytes()));

@@ -83,7 +83,7 @@ impl GuardedStream {
             self.head = HeadEnd::default();
         }
         match self.write_cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was cut")),
+            Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the connection was aborted")),
             Poll::Pending => Ok(()),
         }
     }
@@ -128,7 +128,7 @@ impl GuardedStream {
                 let patience = self.patience;
                 let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
                 if stalled.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client takes nothing")));
+                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client reads nothing")));
                 }
             }
         }

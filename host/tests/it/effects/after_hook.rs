@@ -1,4 +1,4 @@
-//! Plugins that follow the log: what they are asked, which answers are taken, and what they need to be granted.
+//! Plugins that follow the log: their calls, valid answers, and required grants.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ use crate::{
     support::TestApp,
 };
 
-/// A plugin folder with one follower in it, and the plugins that look after it.
+/// A plugin folder with one follower, and the plugins loaded from it.
 struct Yard {
     folder: TempDir,
     plugins: Plugins,
@@ -77,7 +77,7 @@ fn follower() -> Guest {
 }
 
 #[test]
-fn a_follower_is_asked_about_what_it_wants_and_says_what_to_do() {
+fn after_is_called_for_wanted_events_and_returns_effects() {
     let answer = guest::Outcome { echo: true, ..outcome([("notify", ""), ("lead:assign", "{\"ownerId\":null}")]) };
     let wants = Wants::new(["lead:*"], ["lead:assign", "notify"]);
     let yard = Yard::granting(&follower().after(wants, answer), "\"notify\", \"lead:assign\"");
@@ -95,7 +95,7 @@ fn a_follower_is_asked_about_what_it_wants_and_says_what_to_do() {
 }
 
 #[test]
-fn only_who_may_set_reminders_is_told_that_one_came_due() {
+fn only_plugins_with_remind_get_due_reminders() {
     let yard = Yard::granting(&follower().after(Wants::new([], ["remind"]), outcome([])), "\"remind\"");
     assert_eq!(yard.ask(REMINDER), Ok(Some(AfterOutcome::default())));
     let yard = Yard::granting(&follower().after(Wants::new(["*"], []), outcome([])), "");
@@ -103,7 +103,7 @@ fn only_who_may_set_reminders_is_told_that_one_came_due() {
 }
 
 #[test]
-fn who_is_not_loaded_or_follows_nothing_is_gone() {
+fn a_plugin_without_after_is_not_a_follower() {
     let yard = Yard::open(&Guest::redactor("follower"), "");
     assert_eq!(yard.status().state, PluginState::Active);
     assert_eq!(yard.ask("lead:updated"), Err(AfterError::Gone));
@@ -111,10 +111,10 @@ fn who_is_not_loaded_or_follows_nothing_is_gone() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_carried_out_is_a_fault_that_names_it() {
+fn an_invalid_answer_is_a_fault_that_names_it() {
     let (long, many) = (format!("{{\"a\":\"{}\"}}", "x".repeat(64 << 10)), vec![("notify".into(), "{}".into()); 65]);
     let bad = [
-        (outcome([("lead:delete", "{}")]), "there is no effect \"lead:delete\""),
+        (outcome([("lead:delete", "{}")]), "unknown effect \"lead:delete\""),
         (outcome([("notify", "{}"), ("webhook", "{}")]), "the effect webhook, which it does not list in wants"),
         (outcome([("notify", "{")]), "the input of the effect notify is not a JSON object"),
         (outcome([("notify", "[]")]), "the input of the effect notify is not a JSON object"),
@@ -130,7 +130,7 @@ fn an_answer_that_cannot_be_carried_out_is_a_fault_that_names_it() {
 }
 
 #[test]
-fn a_failing_follower_is_given_a_rest_and_holds_nothing_back() {
+fn a_failing_follower_opens_its_breaker_and_withholds_nothing() {
     let failing = follower().following(Wants::new(["*"], []), "", Err("not today".into()));
     let yard = Yard::open(&failing, "on_failure = \"closed\"");
     for _ in 0..5 {
@@ -143,10 +143,10 @@ fn a_failing_follower_is_given_a_rest_and_holds_nothing_back() {
 }
 
 #[test]
-fn wants_that_cannot_be_are_refused_by_name() {
+fn invalid_wants_are_refused_by_name() {
     let bad = [
         (Wants::new(["lead *"], []), "wants gave an invalid answer: \"lead *\" is not an event"),
-        (Wants::new([], ["e-mail"]), "there is no effect \"e-mail\": expected one of notify, activity:create"),
+        (Wants::new([], ["e-mail"]), "unknown effect \"e-mail\": expected one of notify, activity:create"),
         (Wants::new([], ["webhook"]).webhooks_to(["https://a.example/x"]), "is not a webhook host"),
     ];
     for (wants, reason) in bad {
@@ -158,7 +158,7 @@ fn wants_that_cannot_be_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_that_asks_for_more_waits_while_the_old_one_goes_on() {
+async fn a_new_version_without_its_grants_is_refused_and_the_old_one_stays_active() {
     let yard = Yard::granting(&follower().after(Wants::new(["*"], ["notify"]), outcome([])), "\"notify\"");
     let mut changed = yard.plugins.changed();
     let newer = follower().version("2.0.0").after(Wants::new(["*"], ["notify", "lead:assign"]), outcome([]));
@@ -173,7 +173,7 @@ async fn a_new_version_that_asks_for_more_waits_while_the_old_one_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_is_taken_back_holds_at_once() {
+async fn a_revoked_grant_applies_at_once() {
     let guest = Guest::redactor("follower").after(Wants::new(["*"], ["notify", "lead:assign"]), outcome([]));
     let yard = Yard::granting(&guest, "\"notify\", \"lead:assign\"");
     let mut changed = yard.plugins.changed();
@@ -188,7 +188,7 @@ async fn a_grant_that_is_taken_back_holds_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_asks_for_more_than_is_granted_is_taken_once_the_lines_are_there() {
+async fn a_plugin_with_missing_grants_loads_after_they_are_added() {
     let wants = Wants::new(["lead:*"], ["lead:assign", "webhook"]).webhooks_to(["Hooks.example.com"]);
     let guest = Guest::redactor("follower").whole_payload().after(wants, outcome([]));
     let yard = Yard::open(&guest, "[grant]\nhooks = [\"filter\"]\n");
@@ -201,7 +201,7 @@ async fn a_plugin_that_asks_for_more_than_is_granted_is_taken_once_the_lines_are
 
     let mut changed = yard.plugins.changed();
     let secret = "webhook_secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
-    let lines = reason.split_once("has to say:\n").expect("lines").1;
+    let lines = reason.split_once("follower.toml:\n").expect("lines").1;
     fs::write(yard.folder.path().join("plugins/follower.toml"), format!("{secret}{lines}")).expect("written");
     while yard.status().state != PluginState::Active {
         timeout(PATIENCE, changed.changed()).await.expect("it is taken up").expect("the plugins are there");
@@ -212,7 +212,7 @@ async fn a_plugin_that_asks_for_more_than_is_granted_is_taken_once_the_lines_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn administrators_are_shown_what_was_asked_and_what_was_granted() {
+async fn the_status_shows_requested_and_granted_access() {
     let wants = Wants::new(["lead:created"], ["notify"]);
     let guest = follower().after(wants, outcome([])).build();
     let app = TestApp::with(|config| {

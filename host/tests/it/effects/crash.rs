@@ -1,4 +1,4 @@
-//! Killed at any moment, the server neither loses nor doubles what follows from an event.
+//! Kills at any moment neither lose nor duplicate effects.
 
 use crate::guest::outcome;
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -19,11 +19,11 @@ use crate::{
 
 const ROUNDS: u64 = 20;
 const LEADS_A_ROUND: usize = 8;
-/// Fewer kills in the middle of something than this would show nothing.
+/// Minimum number of kills in the middle of work for a meaningful test.
 const LEAST_IN_THE_MIDDLE: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_lose_no_effect_and_double_none() {
+async fn twenty_kills_lose_and_duplicate_no_effect() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "[plugins]\ndir = \"plugins\"\n[effects]\nfirst_delay = \"10ms\"\n");
     let before = open_store(home.path()).await;
@@ -41,7 +41,7 @@ async fn twenty_kills_lose_no_effect_and_double_none() {
         let mut server = Process::serve(home.path());
         let writing =
             tokio::spawn(write(server.url("/api/leads"), server.login(&support::http_client(), "ADMIN").await));
-        // An LCG, so that a failure can be had again.
+        // An LCG, so that a failure can be reproduced.
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         sleep(Duration::from_millis(5 + (seed >> 33) % 250)).await;
         server.kill();
@@ -84,7 +84,7 @@ async fn twenty_kills_lose_no_effect_and_double_none() {
     }
 }
 
-/// A plugin that does something of each kind about every new lead, and something more once it is reminded.
+/// A plugin with an effect of each kind for every new lead, and one more when its reminder fires.
 fn clerk(notified: &str) -> Guest {
     let with_lead = |rest: &str| format!("{{\"leadId\":{FIRST_ID},{rest}}}");
     let activity = |kind: &str| ("activity:create".to_owned(), with_lead(&format!("\"type\":\"{kind}\"")));
@@ -99,7 +99,7 @@ fn clerk(notified: &str) -> Guest {
     Guest::new("clerk").events([]).fields(["/context/lead/id"]).after(wants, answer)
 }
 
-/// Writes leads until there are enough, or nobody answers any more.
+/// Writes leads until there are enough, or the server stops answering.
 async fn write(url: String, token: String) {
     let http = support::http_client();
     for number in 0..LEADS_A_ROUND {

@@ -1,4 +1,4 @@
-//! What follows from an event: effects are done in a plugin's name, once, or parked where people can see why not.
+//! Execution of effects: once, as the plugin, or parked with a visible reason.
 
 mod bounds;
 
@@ -10,10 +10,7 @@ use std::{
 
 use leadwire::{
     config::Config,
-    domain::{
-        counter::{Seq},
-        role::Role,
-    },
+    domain::{counter::Seq, role::Role},
     effects,
     plugin::PluginState,
     server::Server,
@@ -46,7 +43,7 @@ fn remind(key: &str, at: &str) -> (String, String) {
     ("remind".into(), with_lead(&format!("\"key\":\"{key}\",\"at\":\"{at}\"")))
 }
 
-/// A plugin that answers each of these events with the effects.
+/// A plugin that returns the effects for each of these events.
 fn follower<const N: usize>(name: &str, events: [&str; N], effects: Vec<(String, String)>) -> Guest {
     let answer = Outcome { effects, ..outcome([]) };
     Guest::new(name).events([]).fields(["/context/lead/id"]).after(wants(events), answer)
@@ -59,7 +56,7 @@ fn wants<const N: usize>(events: [&str; N]) -> Wants {
 const GRANT: &str =
     "grant.effects = [\"notify\", \"activity:create\", \"lead:update\", \"lead:assign\", \"remind\", \"webhook\"]\n";
 
-/// Two attempts, with next to no time between them.
+/// Two attempts with almost no delay between them.
 fn quick(config: &mut Config) {
     config.effects = effects::EffectsConfig {
         attempts: 2,
@@ -90,7 +87,7 @@ async fn stats(app: &TestApp, plugin: &str) -> FollowerStats {
     stats.remove(plugin).unwrap_or_else(|| panic!("{plugin} does not follow"))
 }
 
-/// Waits until the numbers of a plugin are as they should be.
+/// Waits until a plugin's follower is in the wanted state.
 async fn until_stats(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) -> bool) -> FollowerStats {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -103,12 +100,12 @@ async fn until_stats(app: &TestApp, plugin: &str, so: impl Fn(&FollowerStats) ->
     }
 }
 
-/// Waits until a plugin was asked about the whole log, and nothing it wants is left to do.
+/// Waits until a plugin has followed the whole log and has no pending effects.
 async fn settled(app: &TestApp, plugin: &str) -> FollowerStats {
     until_stats(app, plugin, |stats| stats.seq == stats.head && stats.pending == 0).await
 }
 
-/// Puts a file into the plugin folder, and waits until it was taken up.
+/// Puts a file into the plugin folder and waits until it is loaded.
 async fn put(app: &TestApp, file: &str, bytes: impl AsRef<[u8]>) {
     let (before, mut changed) = (app.app().plugins().generation(), app.app().plugins().changed());
     fs::write(app.dir.path().join("plugins").join(file), bytes).expect("written");
@@ -130,7 +127,7 @@ async fn parked(app: &TestApp, plugin: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_is_done_in_the_plugins_name() {
+async fn an_effect_is_executed_as_the_plugin() {
     let app = start(&[]).await;
     let sales = app.user(Role::Sales).id;
     let effects = vec![
@@ -165,7 +162,7 @@ async fn an_effect_is_done_in_the_plugins_name() {
     assert_eq!(history[0]["changedBy"], *by);
 }
 
-/// Waits until a plugin that was put in follows the log.
+/// Waits until a newly installed plugin follows the log.
 async fn until_followed(app: &TestApp, plugin: &str) {
     let until = Instant::now() + PATIENCE;
     while !app.app().follower_stats().await.expect("stats").contains_key(plugin) {
@@ -175,7 +172,7 @@ async fn until_followed(app: &TestApp, plugin: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_nobody_who_signs_in_owns_or_is_listed() {
+async fn a_plugin_account_cannot_sign_in_own_leads_or_be_listed() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     let admin = app.client(Role::Admin);
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -199,7 +196,7 @@ async fn a_plugin_is_nobody_who_signs_in_owns_or_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_not_asked_about_what_its_own_effects_made() {
+async fn after_is_not_called_for_the_plugins_own_effects() {
     let app = start(&[("echo", follower("echo", ["*"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let stats = settled(&app, "echo").await;
@@ -207,13 +204,13 @@ async fn a_plugin_is_not_asked_about_what_its_own_effects_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_that_answer_each_other_stop_at_the_fourth() {
+async fn a_loop_between_plugins_stops_at_the_fourth_step() {
     let answering = |name| (name, follower(name, ["activity:created"], vec![note()]));
     let app = start(&[answering("ping"), answering("pong")]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let path = format!("/api/leads/{}/activities", id(&lead));
     app.client(Role::Admin).post(&path, json!({"type": "NOTE"})).await.expect(StatusCode::CREATED);
-    // Both may be behind the other, so that one look at each is not enough.
+    // Each may be behind the other, so one check of each is not enough.
     let until = Instant::now() + PATIENCE;
     loop {
         let (ping, pong) = (settled(&app, "ping").await, settled(&app, "pong").await);
@@ -223,7 +220,7 @@ async fn plugins_that_answer_each_other_stop_at_the_fourth() {
         }
         assert!(Instant::now() < until);
     }
-    // The first one, and two chains of four.
+    // The first activity, and two chains of four.
     assert_eq!(activities(&app, &lead).await.len(), 9);
     let events = app.app().store().read().await.expect("a reader").events_after(Seq(0), 100).await.expect("events");
     let mut chains: Vec<_> = events.iter().map(|event| event.cause().plugins.join(" ")).collect();
@@ -232,7 +229,7 @@ async fn plugins_that_answer_each_other_stop_at_the_fourth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
+async fn an_event_without_an_answer_is_parked_and_blocks_no_other_plugin() {
     let failing = Guest::new("broken").events([]).fields(["/context/lead/id"]);
     let failing = failing.following(wants(["lead:created"]), "", Err("not today".into()));
     let app = start(&[("broken", failing), ("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
@@ -254,7 +251,7 @@ async fn a_plugin_that_gives_no_answer_is_parked_and_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are_done() {
+async fn an_impossible_effect_is_parked_at_once_and_later_effects_run() {
     let nobody = with_lead("\"userId\":\"00000000-0000-0000-0000-000000000000\",\"kind\":\"hello\"");
     let missing = "{\"leadId\":\"00000000-0000-0000-0000-000000000000\",\"type\":\"NOTE\"}";
     let effects = vec![("notify".into(), nobody), ("activity:create".into(), missing.into()), note()];
@@ -265,7 +262,7 @@ async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are
 
     let (admin, items) = (app.client(Role::Admin), parked(&app, "helper").await);
     assert_eq!(items[0]["reason"], "userId must be an active user");
-    assert_eq!((&items[1]["reason"], &items[1]["attempts"]), (&json!("there is no such lead"), &json!(1)));
+    assert_eq!((&items[1]["reason"], &items[1]["attempts"]), (&json!("lead not found"), &json!(1)));
     assert_eq!(items[1]["chain"], json!(["helper"]));
     let of = |item: &Value| format!("/api/plugins/helper/effects/{}", id(item));
     let retried = admin.post(&format!("{}/retry", of(&items[0])), json!({})).await.expect(StatusCode::OK);
@@ -279,7 +276,7 @@ async fn an_effect_that_cannot_be_done_is_parked_at_once_and_those_behind_it_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_parked_is_told_on_the_command_line_as_well() {
+async fn plugin_list_shows_parked_effects() {
     let nobody = with_lead("\"userId\":\"00000000-0000-0000-0000-000000000000\",\"kind\":\"hello\"");
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![("notify".into(), nobody)]))]).await;
     app.lead(json!({"title": "Roof"})).await;
@@ -294,11 +291,11 @@ async fn what_is_parked_is_told_on_the_command_line_as_well() {
     let listed = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     assert_eq!(printed["items"][0]["effects"], listed["items"][0]["effects"]);
     assert_eq!(printed["items"][0]["effects"]["parked"], 1);
-    assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked tells why"), "{}", list(&[]));
+    assert!(list(&[]).contains("1 parked; GET /api/plugins/helper/effects?state=parked shows why"), "{}", list(&[]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_administrators_see_and_retry_effects_and_only_of_plugins_that_follow() {
+async fn only_administrators_see_and_retry_effects_and_only_of_followers() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![]))]).await;
     let (admin, manager, path) = (app.client(Role::Admin), app.client(Role::Manager), "/api/plugins/helper/effects");
     manager.get(path).await.refused(403, "forbidden");
@@ -314,7 +311,7 @@ async fn only_administrators_see_and_retry_effects_and_only_of_plugins_that_foll
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_for_the_moment_is_tried_again_before_it_is_parked() {
+async fn a_temporary_failure_is_retried_before_it_is_parked() {
     let silent = Guest::new("guard").ruling(["activity:create"], "", Err("not now".into()));
     let app = start(&[("guard", silent), ("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -331,7 +328,7 @@ async fn what_fails_for_the_moment_is_tried_again_before_it_is_parked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_plugin_may_refuse_an_effect_and_the_plugin_itself_is_not_asked() {
+async fn another_plugin_may_refuse_an_effect_and_the_plugins_own_before_hook_is_not_called() {
     let refusal = || Ruling::Refuse { code: "no_notes".into(), message: "No notes".into(), field: None };
     let own = follower("helper", ["lead:created"], vec![note()]).before(["activity:create"], refusal());
     let app = start(&[("helper", own)]).await;
@@ -346,7 +343,7 @@ async fn another_plugin_may_refuse_an_effect_and_the_plugin_itself_is_not_asked(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
+async fn a_reminder_fires_once_when_due_and_the_same_key_replaces_it() {
     let effects = vec![remind("soon", NEVER), remind("later", NEVER), remind("soon", LONG_AGO)];
     let answer = Outcome { effects, reminded: vec![note()], ..outcome([]) };
     let guest = Guest::new("clock").events([]).fields(["/context/lead/id"]).after(wants(["lead:created"]), answer);
@@ -362,7 +359,7 @@ async fn a_reminder_comes_once_in_its_time_and_a_later_one_takes_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_plugin_goes_on_where_it_was_and_a_removed_one_begins_anew() {
+async fn a_reenabled_plugin_continues_and_a_removed_one_starts_over() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     put(&app, "helper.toml", format!("enabled = false\n{GRANT}")).await;
     let missed = app.lead(json!({"title": "Roof"})).await;
@@ -384,7 +381,7 @@ async fn a_disabled_plugin_goes_on_where_it_was_and_a_removed_one_begins_anew() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_runs() {
+async fn removing_a_plugin_deletes_its_position_and_reminders_on_a_running_server() {
     let app = start(&[("clock", follower("clock", ["lead:created"], vec![remind("later", NEVER), note()]))]).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     assert_eq!(settled(&app, "clock").await.reminders, 1);
@@ -404,7 +401,7 @@ async fn removing_a_plugin_forgets_its_place_and_its_reminders_while_the_server_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_that_the_log_no_longer_has_leave_a_note() {
+async fn pruned_events_leave_a_parked_gap_entry() {
     let app = start(&[("helper", follower("helper", ["lead:created"], vec![note()]))]).await;
     put(&app, "helper.toml", format!("enabled = false\n{GRANT}")).await;
     for title in ["Roof", "Barn"] {
@@ -422,14 +419,14 @@ async fn lines_that_the_log_no_longer_has_leave_a_note() {
     assert_eq!(app.client(Role::Admin).delete(&path).await.status, StatusCode::NO_CONTENT);
 }
 
-/// Forgets the first lines of the log.
+/// Prunes the first events of the log.
 async fn prune(app: &TestApp, up_to: u64) {
     let mut tx = app.app().store().write().await.expect("a transaction");
     assert_eq!(tx.prune_events(Seq(up_to + 1), u32::MAX).await.expect("prunes"), up_to);
     tx.commit().await.expect("commits");
 }
 
-/// A plugin that posts to the receiver about each new lead, and what lets it.
+/// A plugin that posts each new lead to the receiver, and its grant.
 fn poster(receiver: &Receiver) -> (Guest, String) {
     let (address, url) = (receiver.address.to_string(), receiver.url("127.0.0.1"));
     let input = format!("{{\"url\":\"{url}\",\"type\":\"lead.new\",\"data\":{{\"leadId\":{FIRST_ID}}}}}");
@@ -445,7 +442,7 @@ fn poster(receiver: &Receiver) -> (Guest, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_sent_again_under_the_same_id_until_it_is_taken() {
+async fn a_webhook_is_retried_with_the_same_id_until_it_is_accepted() {
     let turns = AtomicUsize::new(0);
     let answer = move || match turns.fetch_add(1, Ordering::SeqCst) {
         0 => StatusCode::SERVICE_UNAVAILABLE,
@@ -468,7 +465,7 @@ async fn a_webhook_is_sent_again_under_the_same_id_until_it_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_nobody_takes_is_parked_with_the_answer_and_holds_up_no_other_effect() {
+async fn a_refused_webhook_is_parked_with_the_response_and_blocks_no_other_effect() {
     let receiver = Receiver::answering(|| (StatusCode::GONE, "moved away")).await;
     let app = start(&[]).await;
     let (guest, settings) = poster(&receiver);
@@ -486,7 +483,7 @@ async fn a_webhook_that_nobody_takes_is_parked_with_the_answer_and_holds_up_no_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_is_not_sent_once_webhooks_are_granted_no_more() {
+async fn a_webhook_is_not_sent_after_its_grant_is_revoked() {
     let mut receiver = Receiver::answering(|| StatusCode::GONE).await;
     let app = start(&[]).await;
     let (guest, settings) = poster(&receiver);
@@ -502,11 +499,11 @@ async fn a_webhook_is_not_sent_once_webhooks_are_granted_no_more() {
     app.client(Role::Admin).post("/api/plugins/poster/effects/retry", json!({})).await.expect(StatusCode::OK);
     assert_eq!(settled(&app, "poster").await.parked, 1);
     let reason = &parked(&app, "poster").await[0]["reason"];
-    assert_eq!(reason, "webhook is not granted any more, or poster no longer asks for it");
+    assert_eq!(reason, "webhook is no longer granted, or poster no longer requests it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_keeps_its_state_and_its_place_when_the_server_stops() {
+async fn a_plugin_keeps_its_state_and_position_over_a_restart() {
     let answer = Outcome { effects: vec![remind("later", NEVER)], state: Some("kept".into()), ..outcome([]) };
     let guest = Guest::new("clock").events([]).fields(["/context/lead/id"]).after(wants(["lead:created"]), answer);
     let app = start(&[("clock", guest)]).await;
@@ -526,7 +523,7 @@ async fn stop(server: Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_effect_that_is_no_longer_granted_when_its_turn_comes_is_parked() {
+async fn an_effect_whose_grant_was_revoked_is_parked() {
     let refuse = Ruling::Refuse { code: "not_today".into(), message: "No".into(), field: None };
     let guard = Guest::new("guard").before(["activity:create"], refuse);
     let app = start(&[("follower", follower("follower", ["lead:created"], vec![note()])), ("guard", guard)]).await;
@@ -534,7 +531,7 @@ async fn an_effect_that_is_no_longer_granted_when_its_turn_comes_is_parked() {
     until_stats(&app, "follower", |stats| stats.parked == 1).await;
     assert!(parked(&app, "follower").await[0]["reason"].as_str().expect("a reason").contains("No"));
 
-    // The guard is gone, but so is the grant, and a version that asks for less is there.
+    // The guard and the grant are gone, and a version that requests less is installed.
     put(&app, "guard.toml", "enabled = false").await;
     let lesser = Guest::new("follower").after(Wants::new(["lead:created"], ["notify"]), outcome([]));
     put(&app, "follower.wasm", lesser.build()).await;
@@ -546,7 +543,7 @@ async fn an_effect_that_is_no_longer_granted_when_its_turn_comes_is_parked() {
     };
     assert_eq!(retry().await.parked, 1);
     let reason = parked(&app, "follower").await[0]["reason"].clone();
-    assert_eq!(reason, "activity:create is not granted any more, or follower no longer asks for it");
+    assert_eq!(reason, "activity:create is no longer granted, or follower no longer requests it");
 
     put(&app, "follower.toml", GRANT).await;
     put(&app, "follower.wasm", follower("follower", ["lead:created"], vec![note()]).build()).await;

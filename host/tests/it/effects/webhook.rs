@@ -1,4 +1,4 @@
-//! Webhooks: to granted hosts and addresses alone, signed, and with a clear word on what went wrong.
+//! Webhooks: sent only to granted hosts and addresses, signed, with a clear reason for each failure.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ use crate::socket_client::PATIENCE;
 const SECRET: &str = "whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==";
 const NOW: &str = "2026-05-01T12:00:05.250Z";
 
-/// A clock that stands still.
+/// A clock that always returns the same time.
 struct At(&'static str);
 
 impl Clock for At {
@@ -48,7 +48,7 @@ impl Clock for At {
     }
 }
 
-/// A name server that answers each question with the next list, and the last one from then on.
+/// A resolver that answers each query with the next list, then repeats the last one.
 struct Answers {
     lists: Vec<Vec<IpAddr>>,
     asked: AtomicUsize,
@@ -73,7 +73,7 @@ impl Names for Answers {
     }
 }
 
-/// What a receiver was sent.
+/// Request that a receiver got.
 pub struct Request {
     headers: HeaderMap,
     pub body: String,
@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// A server that notes what it is sent and gives each the same answer.
+/// A server that records its requests and always gives the same response.
 pub struct Receiver {
     pub address: SocketAddr,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -122,7 +122,7 @@ impl Receiver {
     }
 }
 
-/// A port at which nobody answers, and which tells whether anybody came.
+/// A port that does not respond and counts connections.
 struct Trap(TcpListener);
 
 impl Trap {
@@ -160,7 +160,7 @@ async fn post(sender: &Sender, grant: &WebhookGrant, url: &str) -> Result<(), Se
     timeout(PATIENCE, sender.send(grant, &message)).await.expect("it ends")
 }
 
-/// To a receiver that is granted, whatever the message meets there.
+/// Sends to a granted receiver and returns the result.
 async fn post_to(receiver: &Receiver) -> Result<(), SendError> {
     let host = format!("127.0.0.1:{}", receiver.address.port());
     post(&sender(&Answers::new([])), &grant(&[&host], ["127.0.0.1/32"]), &receiver.url("127.0.0.1")).await
@@ -179,7 +179,7 @@ fn passing(result: Result<(), SendError>) -> SendError {
 }
 
 #[tokio::test]
-async fn a_message_is_posted_as_standard_webhooks_have_it() {
+async fn a_message_is_posted_in_standard_webhooks_format() {
     let mut receiver = Receiver::answering(|| StatusCode::NO_CONTENT).await;
     let names = Answers::new([&["127.0.0.1"]]);
     let host = format!("hooks.example.com:{}", receiver.address.port());
@@ -206,7 +206,7 @@ async fn a_message_is_posted_as_standard_webhooks_have_it() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_granted_is_not_even_looked_up() {
+async fn a_host_without_a_grant_is_not_resolved() {
     let names = Answers::new([&["127.0.0.1"]]);
     let granted = grant(&["hooks.example.com", "hooks.example.com:8443", "b.example:80"], ["127.0.0.0/8"]);
     for (url, host) in [
@@ -226,7 +226,10 @@ async fn a_host_that_is_not_granted_is_not_even_looked_up() {
         assert!(reason.contains(&format!("{host} is not granted")) && reason.contains(&line), "{url}: {reason}");
     }
     for url in ["https://user@hooks.example.com/", "https://:secret@hooks.example.com/"] {
-        assert!(refusal(post(&sender(&names), &granted, url).await).contains("expected no name or password"), "{url}");
+        assert!(
+            refusal(post(&sender(&names), &granted, url).await).contains("expected no user name or password"),
+            "{url}"
+        );
     }
     for url in ["", "hooks.example.com", "ftp://hooks.example.com/", "file:///etc/passwd", "https://", "https://[/"] {
         assert!(refusal(post(&sender(&names), &granted, url).await).contains("url: expected"), "{url}");
@@ -235,7 +238,7 @@ async fn a_host_that_is_not_granted_is_not_even_looked_up() {
 }
 
 #[tokio::test]
-async fn a_granted_host_is_meant_however_it_is_written() {
+async fn a_granted_host_matches_in_every_notation() {
     let mut receiver = Receiver::answering(|| StatusCode::OK).await;
     let names = Answers::new([&["127.0.0.1"]]);
     let port = receiver.address.port();
@@ -254,7 +257,7 @@ async fn a_granted_host_is_meant_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_no_host_grants_nothing() {
+async fn an_invalid_host_in_a_grant_allows_nothing() {
     let names = Answers::new([&["127.0.0.1"]]);
     let entries =
         ["", "*", "*.example.com", "https://hooks.example.com", "hooks.example.com/in", "x@hooks.example.com"];
@@ -264,7 +267,7 @@ async fn a_grant_that_is_no_host_grants_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_is_refused_with_the_address() {
+async fn a_name_with_an_internal_address_is_refused_with_the_address() {
     let trap = Trap::new();
     let host = format!("hooks.example.com:{}", trap.port());
     for address in [
@@ -302,9 +305,9 @@ async fn a_name_that_leads_inside_is_refused_with_the_address() {
 }
 
 #[tokio::test]
-async fn of_several_addresses_only_those_that_are_granted_are_used() {
+async fn only_granted_addresses_of_a_name_are_used() {
     let mut receiver = Receiver::answering(|| StatusCode::OK).await;
-    // Nobody is at the first three; to try one would take until the deadline.
+    // The first three do not respond; trying one would take until the deadline.
     let names = Answers::new([&["10.255.255.1", "192.0.2.1", "240.0.0.1", "127.0.0.1"]]);
     let host = format!("hooks.example.com:{}", receiver.address.port());
     let sent = post(&sender(&names), &grant(&[&host], ["127.0.0.1/32"]), &format!("http://{host}/")).await;
@@ -313,7 +316,7 @@ async fn of_several_addresses_only_those_that_are_granted_are_used() {
 }
 
 #[tokio::test]
-async fn a_name_is_asked_for_once_and_what_it_says_later_does_not_matter() {
+async fn a_name_is_resolved_once_per_delivery() {
     let mut receiver = Receiver::answering(|| StatusCode::OK).await;
     let names = Answers::new([&["127.0.0.1"], &["127.0.0.2"]]);
     let host = format!("hooks.example.com:{}", receiver.address.port());
@@ -336,7 +339,7 @@ async fn a_connection_made_under_one_grant_is_not_used_under_another() {
 }
 
 #[tokio::test]
-async fn an_address_in_a_url_is_checked_however_it_is_spelled() {
+async fn an_address_in_a_url_is_checked_in_every_notation() {
     let trap = Trap::new();
     let (names, port) = (Answers::new([]), trap.port());
     for (spelling, address) in [
@@ -371,7 +374,7 @@ async fn an_address_in_a_url_is_checked_however_it_is_spelled() {
 }
 
 #[tokio::test]
-async fn without_encryption_only_granted_networks_are_reached() {
+async fn plain_http_is_limited_to_granted_networks() {
     let names = Answers::new([&["1.1.1.1"]]);
     let url = "http://hooks.example.com/";
     let reason = refusal(post(&sender(&names), &grant(&["hooks.example.com"], []), url).await);
@@ -381,7 +384,7 @@ async fn without_encryption_only_granted_networks_are_reached() {
 }
 
 #[tokio::test]
-async fn https_is_encrypted_for_the_named_host() {
+async fn https_uses_tls_with_the_name_of_the_host() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let host = format!("hooks.example.com:{}", listener.local_addr().expect("an address").port());
     let (names, granted) = (Answers::new([&["127.0.0.1"]]), grant(&[&host], ["127.0.0.1/32"]));
@@ -399,7 +402,7 @@ async fn https_is_encrypted_for_the_named_host() {
 }
 
 #[tokio::test]
-async fn without_a_good_secret_nothing_is_sent_and_the_line_to_add_is_told() {
+async fn without_a_valid_secret_nothing_is_sent_and_the_error_shows_the_setting() {
     let mut receiver = Receiver::answering(|| StatusCode::OK).await;
     let host = format!("127.0.0.1:{}", receiver.address.port());
     let (names, url) = (Answers::new([]), receiver.url("127.0.0.1"));
@@ -415,7 +418,7 @@ async fn without_a_good_secret_nothing_is_sent_and_the_line_to_add_is_told() {
 }
 
 #[tokio::test]
-async fn an_answer_tells_whether_to_try_again() {
+async fn the_response_status_decides_about_a_retry() {
     for (status, retry) in [
         (400, false),
         (401, false),
@@ -444,7 +447,7 @@ async fn an_answer_tells_whether_to_try_again() {
 }
 
 #[tokio::test]
-async fn a_date_says_as_well_how_long_to_wait_and_nobody_waits_for_ever() {
+async fn retry_after_may_be_a_date_and_is_capped() {
     for (value, seconds) in
         [("Fri, 01 May 2026 12:01:05 GMT", 59), ("Sat, 01 May 2027 00:00:00 GMT", 3600), ("9999999", 3600)]
     {
@@ -472,7 +475,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_without_an_end_is_read_no_further_than_needed() {
+async fn an_endless_response_is_read_up_to_a_limit() {
     let endless = |status: StatusCode| {
         move || (status, Body::from_stream(stream::repeat_with(|| Ok::<_, io::Error>("0123456789"))))
     };
@@ -482,7 +485,7 @@ async fn an_answer_without_an_end_is_read_no_further_than_needed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_never_answers_is_given_up_and_tried_again() {
+async fn a_receiver_that_does_not_respond_times_out_and_is_retried() {
     let trap = Trap::new();
     let host = format!("127.0.0.1:{}", trap.port());
     let sender = Sender::with_names(Duration::from_millis(200), Arc::new(At(NOW)), Answers::new([]));
@@ -491,8 +494,8 @@ async fn a_receiver_that_never_answers_is_given_up_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_not_there_is_tried_again() {
-    // Bound, so that nobody else gets it, and not listened to.
+async fn an_unreachable_receiver_is_retried() {
+    // Bound, so that no other process gets the port, but not listening.
     let unused = TcpSocket::new_v4().expect("a socket");
     unused.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
     let host = format!("hooks.example.com:{}", unused.local_addr().expect("an address").port());
@@ -506,7 +509,7 @@ async fn a_receiver_that_is_not_there_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_message_that_no_header_can_bear_is_refused() {
+async fn a_message_with_an_invalid_header_value_is_refused() {
     let receiver = Receiver::answering(|| StatusCode::OK).await;
     let host = format!("127.0.0.1:{}", receiver.address.port());
     let (url, at, data) = (receiver.url("127.0.0.1"), NOW.parse().expect("a time"), Value::Null);

@@ -1,6 +1,6 @@
 //! The import graph of the host crate, read from its sources: one node per file.
 //!
-//! A path counts from its first word that names something of this crate (`crate`, `super`, `self` or a child module).
+//! A path starts at its first segment within this crate (`crate`, `super`, `self` or a child module).
 //! Re-exports are followed to the file that holds the item, and code under `#[cfg(test)]` is left out.
 
 use std::{
@@ -15,11 +15,11 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// A path of modules and, at its end, perhaps an item; without `crate`.
+/// Module path with an optional item at the end, without `crate`.
 pub type Names = Vec<String>;
 
 pub struct Source {
-    /// Below `src`.
+    /// Path below `src`.
     pub path: PathBuf,
     pub module: Names,
     pub text: String,
@@ -27,7 +27,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The top-level module that the file belongs to.
+    /// The top-level module of the file.
     pub fn top(&self) -> &str {
         self.module.first().map_or("main", String::as_str)
     }
@@ -62,7 +62,7 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Which file uses which others, by module.
+/// Dependencies between files, by module.
 pub struct Graph {
     pub edges: BTreeMap<Names, BTreeSet<Names>>,
 }
@@ -91,7 +91,7 @@ impl Graph {
         Self { edges }
     }
 
-    /// Files of one top-level module that use each other in a circle: each circle is a set of modules.
+    /// Dependency cycles within a top-level module, each as a set of modules.
     pub fn circles(&self) -> Vec<Vec<Names>> {
         let reachable = |from: &Names| -> BTreeSet<Names> {
             let mut seen = BTreeSet::new();
@@ -131,7 +131,7 @@ fn resolve(path: &Names, exports: &BTreeMap<Names, Names>) -> Names {
     path
 }
 
-/// The file that holds what a path names.
+/// The file that contains the target of a path.
 fn owner(path: &Names, modules: &BTreeSet<&Names>) -> Names {
     let end = (0..=path.len()).rev().find(|end| modules.contains(&path[..*end].to_vec()));
     path[..end.unwrap_or(0)].to_vec()
@@ -142,7 +142,7 @@ struct Found {
     module: Names,
     children: BTreeSet<String>,
     paths: BTreeSet<Names>,
-    /// Re-exports: the name here, and what it stands for.
+    /// Re-exports: the local name and its target.
     exports: Vec<(Names, Names)>,
 }
 
@@ -154,7 +154,7 @@ impl Found {
         found
     }
 
-    /// A path as it is from the root of the crate; `None` where it leads out of it.
+    /// The path from the crate root; `None` if it leads outside.
     fn absolute(&self, names: &[String]) -> Option<Names> {
         let mut names = names.to_vec();
         let first = names.first()?.clone();
@@ -231,7 +231,7 @@ impl<'ast> Visit<'ast> for Found {
     }
 
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        // Code that is generated into a module of its own uses nothing of ours.
+        // Generated code in a separate module uses nothing from this crate.
         let _ = item;
     }
 
@@ -272,7 +272,7 @@ pub fn is_for_tests(attribute: &Attribute) -> bool {
         && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
 }
 
-/// Each path of a `use`, with the name it is given there.
+/// Each path of a `use` with its local name.
 fn flat(tree: &UseTree) -> Vec<(Names, Option<String>)> {
     match tree {
         UseTree::Path(path) => {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_through_super_a_re_export_and_a_macro() {
+    fn a_cycle_is_found_through_super_a_re_export_and_a_macro() {
         let sources = [
             source("a", "pub use b::B;\nmod b; mod c; mod d;\n"),
             source("a/b", "use super::c::C;\npub struct B(C);\n"),

@@ -15,7 +15,7 @@ fn path(activity: &Value) -> String {
 }
 
 #[tokio::test]
-async fn each_role_may_do_what_the_contract_says() {
+async fn each_role_has_the_rights_of_the_contract() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let note = json!({"type": "NOTE", "body": "Called twice"});
@@ -49,7 +49,7 @@ async fn each_role_may_do_what_the_contract_says() {
 }
 
 #[tokio::test]
-async fn what_the_server_wrote_nobody_changes() {
+async fn activities_written_by_the_server_cannot_be_changed() {
     let app = TestApp::start().await;
     let (admin, lead) = (app.client(Role::Admin), app.lead(json!({"title": "Roof"})).await);
     admin
@@ -69,7 +69,7 @@ async fn what_the_server_wrote_nobody_changes() {
 }
 
 #[tokio::test]
-async fn an_activity_is_checked_by_field() {
+async fn invalid_activity_fields_are_named() {
     let app = TestApp::start().await;
     let (client, lead) = (app.client(Role::Sales), app.lead(json!({"title": "Roof"})).await);
     let body = json!({"body": 7, "dueAt": "soon", "leadId": lead["id"]});
@@ -86,7 +86,7 @@ async fn an_activity_is_checked_by_field() {
 }
 
 #[tokio::test]
-async fn activities_come_newest_first_and_each_once() {
+async fn activities_are_listed_newest_first_and_once() {
     let app = TestApp::start().await;
     let (client, lead) = (app.client(Role::Sales), app.lead(json!({"title": "Roof"})).await);
     let mut written = Vec::new();
@@ -109,7 +109,7 @@ async fn activities_come_newest_first_and_each_once() {
 }
 
 #[tokio::test]
-async fn activities_go_and_come_back_with_their_lead() {
+async fn activities_are_deleted_and_restored_with_their_lead() {
     let app = TestApp::start().await;
     let (admin, lead) = (app.client(Role::Admin), app.lead(json!({"title": "Roof"})).await);
     let note = admin.post(&list(&lead), json!({"type": "NOTE"})).await.expect(StatusCode::CREATED);
@@ -124,7 +124,7 @@ async fn activities_go_and_come_back_with_their_lead() {
 }
 
 #[tokio::test]
-async fn the_location_of_a_new_activity_answers() {
+async fn the_location_of_a_new_activity_resolves() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let admin = app.client(Role::Admin);

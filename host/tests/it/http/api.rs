@@ -1,4 +1,4 @@
-//! What is the same for every route: refusals, limits, headers.
+//! Behaviour common to all routes: refusals, limits, headers.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn raw_body(app: &TestApp, kind: &str, body: impl Into<reqwest::Body>) -> 
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_not_allowed_is_told_as_a_problem() {
+async fn unknown_routes_and_methods_return_a_problem() {
     let app = TestApp::start().await;
     let client = app.client(Role::Admin);
     for path in
@@ -34,7 +34,7 @@ async fn what_is_not_there_or_not_allowed_is_told_as_a_problem() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_refused() {
     let app = TestApp::start().await;
     let deep = format!("{{\"custom\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let malformed: [&[u8]; 9] = [
@@ -68,7 +68,7 @@ async fn a_body_that_is_too_long_is_refused() {
     raw_body(&app, "application/json", body(1000)).await.refused(413, "payload_too_large");
 }
 
-/// The start of the answer to a request whose body stops after its first byte.
+/// The start of the response to a request whose body stops after its first byte.
 async fn answer_to_half_a_request(app: &TestApp) -> String {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     let head =
@@ -80,7 +80,7 @@ async fn answer_to_half_a_request(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_given_up() {
+async fn slow_bodies_and_slow_requests_time_out() {
     let slow_body = TestApp::with(|config| config.http.body_timeout = Duration::from_millis(50)).await;
     assert_eq!(answer_to_half_a_request(&slow_body).await, "HTTP/1.1 408 ");
     let slow_request = TestApp::with(|config| config.http.request_timeout = Duration::from_secs(2)).await;
@@ -88,7 +88,7 @@ async fn what_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
-async fn every_answer_bears_the_requests_id_and_no_api_answer_is_kept() {
+async fn every_response_has_a_request_id_and_api_responses_are_not_cached() {
     let app = TestApp::start().await;
     let with_id =
         async |path: &str, id: &str| send(app.anonymous().request(Method::GET, path).header("x-request-id", id)).await;
@@ -135,7 +135,7 @@ async fn only_pages_of_the_configured_origins_may_call() {
 }
 
 #[tokio::test]
-async fn long_answers_are_compressed_for_those_who_can_read_them() {
+async fn long_responses_are_compressed_if_the_client_accepts_it() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof", "description": "x".repeat(5000)})).await;
     let request = app.client(Role::Viewer).request(Method::GET, "/api/leads").header("accept-encoding", "gzip");

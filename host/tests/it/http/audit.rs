@@ -1,4 +1,4 @@
-//! The audit table, `GET /api/audit`, and the lines of the log that tools read.
+//! The audit table, `GET /api/audit`, and the log lines for tools.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn rows(client: &Client, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_administrators_do_is_recorded_with_who_and_from_where() {
+async fn administrator_actions_are_recorded_with_actor_and_address() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let me = app.user(Role::Admin).id.to_string();
@@ -43,7 +43,7 @@ async fn what_administrators_do_is_recorded_with_who_and_from_where() {
 }
 
 #[tokio::test]
-async fn an_order_about_a_plugin_is_recorded_before_it_is_carried_out_and_again_when_it_fails() {
+async fn a_plugin_command_is_recorded_before_it_runs_and_again_if_it_fails() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     admin.post("/api/plugins/nobody/rollback", json!({"from": "abc"})).await.refused(404, "plugin_not_found");
@@ -51,13 +51,13 @@ async fn an_order_about_a_plugin_is_recorded_before_it_is_carried_out_and_again_
     assert_eq!((&ordered[0]["subject"], &ordered[0]["detail"]), (&json!("nobody"), &json!({"hash": "abc"})));
     let failed = rows(&admin, "kind=plugin_order_failed").await;
     assert_eq!(failed[0]["detail"]["order"], "plugin_rolled_back");
-    // Somebody who may not order it leaves nothing.
+    // A user without the right leaves no entry.
     app.client(Role::Sales).post("/api/plugins/nobody/drop", json!({})).await.refused(403, "forbidden");
     assert!(rows(&admin, "kind=plugin_dropped").await.is_empty());
 }
 
 #[tokio::test]
-async fn a_flood_of_failures_is_counted_in_a_few_rows() {
+async fn repeated_failures_are_aggregated_into_few_rows() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     for _ in 0..30 {
@@ -68,7 +68,7 @@ async fn a_flood_of_failures_is_counted_in_a_few_rows() {
     app.anonymous().post("/api/auth/login", body).await.refused(401, "invalid_credentials");
     let failed = rows(&admin, "kind=login_failed").await;
     let (known, unknown): (Vec<_>, Vec<_>) = failed.iter().partition(|row| !row["subject"].is_null());
-    // A minute may have ended meanwhile.
+    // A minute may have ended in the meantime.
     assert!((1..=2).contains(&known.len()), "{known:?}");
     assert_eq!(known.iter().map(|row| row["count"].as_i64().expect("a count")).sum::<i64>(), 30);
     assert_eq!(known[0]["subject"], json!(app.user(Role::Sales).id));
@@ -84,7 +84,7 @@ async fn a_forged_token_is_recorded_and_one_that_expired_is_not() {
         let auth = json!({"token": token});
         SocketClient::try_connect(Transport::WebSocket, &address, auth).await.err().expect("refused")
     };
-    // It is good for a second at most.
+    // It is valid for at most a second.
     while SocketClient::try_connect(Transport::WebSocket, &address, json!({"token": token})).await.is_ok() {}
     assert_eq!(connect(&token).await, "Invalid authentication token");
     assert_eq!(connect("forged").await, "Invalid authentication token");
@@ -96,11 +96,11 @@ async fn a_forged_token_is_recorded_and_one_that_expired_is_not() {
 }
 
 #[tokio::test]
-async fn what_operators_do_beside_a_server_is_in_its_log() {
+async fn operator_actions_appear_in_the_log_of_the_running_server() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let server = Process::serve(home.path());
-    // From the first look at the table on.
+    // From the first read of the table on.
     let of_sales = process::email("SALES");
     until_true("the operator's change in the log", || {
         let change = support::leadwire(home.path()).args(["user", "role", &of_sales, "MANAGER"]).output();
@@ -114,7 +114,7 @@ async fn what_operators_do_beside_a_server_is_in_its_log() {
 }
 
 #[tokio::test]
-async fn only_an_administrator_reads_the_audit_table_and_a_bad_filter_is_named() {
+async fn only_administrators_read_the_audit_table_and_invalid_filters_are_named() {
     let app = TestApp::start().await;
     for role in [Role::Manager, Role::Sales, Role::Viewer] {
         app.client(role).get("/api/audit").await.refused(403, "forbidden");
@@ -130,7 +130,7 @@ async fn only_an_administrator_reads_the_audit_table_and_a_bad_filter_is_named()
     assert!(rows(&admin, "since=9000-01-01T00:00:00Z").await.is_empty());
 }
 
-/// The pattern of the filter in docs/SECURITY.md, as fail2ban reads it.
+/// The filter pattern in docs/SECURITY.md, as fail2ban reads it.
 fn documented_filter() -> regex::Regex {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SECURITY.md")).expect("the page");
     let pattern = page.lines().find_map(|line| line.strip_prefix("failregex = ")).expect("a pattern");
@@ -138,7 +138,7 @@ fn documented_filter() -> regex::Regex {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documented_filter_finds_the_address_of_a_failed_login_and_nothing_that_a_client_made_up() {
+async fn the_documented_filter_finds_failed_logins_and_ignores_forged_lines() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "[http]\ntrusted_proxies = [\"127.0.0.1\"]\n");
     let server = Process::serve(home.path());

@@ -1,4 +1,4 @@
-//! `/api/auth` and what an access token is worth, over HTTP.
+//! `/api/auth` and access tokens over HTTP.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -30,7 +30,7 @@ async fn refresh(client: &Client, token: &Value) -> crate::support::Reply {
 }
 
 #[tokio::test]
-async fn a_login_answers_with_a_pair_and_the_user() {
+async fn a_login_returns_a_token_pair_and_the_user() {
     let app = TestApp::start().await;
     for role in Role::ALL {
         let grant = login(&app, role).await;
@@ -44,7 +44,7 @@ async fn a_login_answers_with_a_pair_and_the_user() {
 }
 
 #[tokio::test]
-async fn a_failed_login_tells_nothing_about_accounts() {
+async fn a_failed_login_does_not_disclose_accounts() {
     let app = TestApp::start().await;
     let mut details = Vec::new();
     for (email, password) in [("admin@example.com", "wrong password"), ("nobody@example.com", PASSWORD)] {
@@ -56,7 +56,7 @@ async fn a_failed_login_tells_nothing_about_accounts() {
 }
 
 #[tokio::test]
-async fn a_bad_login_body_is_refused_by_field() {
+async fn an_invalid_login_body_is_refused_by_field() {
     let app = TestApp::start().await;
     let body = json!({"email": 7, "password": PASSWORD, "remember": true});
     let problem = app.anonymous().post("/api/auth/login", body).await.refused(422, "invalid");
@@ -65,7 +65,7 @@ async fn a_bad_login_body_is_refused_by_field() {
 }
 
 #[tokio::test]
-async fn every_route_wants_a_token() {
+async fn every_route_requires_a_token() {
     let app = TestApp::start().await;
     let id = uuid::Uuid::nil();
     let routes = [
@@ -103,7 +103,7 @@ async fn every_route_wants_a_token() {
 }
 
 #[tokio::test]
-async fn a_refresh_rotates_and_two_tabs_agree() {
+async fn a_refresh_rotates_and_two_tabs_get_the_same_successor() {
     let app = TestApp::start().await;
     let (first, client) = (login(&app, Role::Sales).await, app.anonymous());
     let second = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
@@ -114,11 +114,11 @@ async fn a_refresh_rotates_and_two_tabs_agree() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_used_again_later_ends_the_whole_family() {
+async fn a_reused_refresh_token_revokes_the_whole_family() {
     let app = TestApp::with(|config| config.auth.refresh_reuse_window = Duration::from_millis(1)).await;
     let (first, client) = (login(&app, Role::Sales).await, app.anonymous());
     let second = refresh(&client, &first["refreshToken"]).await.expect(StatusCode::OK);
-    // Within the window it may be answered some more times.
+    // Within the reuse window it may be answered a few more times.
     let reused = loop {
         let reply = refresh(&client, &first["refreshToken"]).await;
         if reply.status != StatusCode::OK {
@@ -152,7 +152,7 @@ async fn a_logout_ends_one_session_and_logout_all_the_rest() {
 }
 
 #[tokio::test]
-async fn a_new_password_takes_the_old_one_and_ends_the_other_sessions() {
+async fn a_password_change_requires_the_old_one_and_ends_other_sessions() {
     let app = TestApp::start().await;
     let (here, there) = (login(&app, Role::Sales).await, login(&app, Role::Sales).await);
     let client = app.with_token(text(&here["accessToken"]));
@@ -169,7 +169,7 @@ async fn a_new_password_takes_the_old_one_and_ends_the_other_sessions() {
 }
 
 #[tokio::test]
-async fn attempts_are_limited_with_a_time_to_wait() {
+async fn login_attempts_are_limited_with_retry_after() {
     let app = TestApp::with(|config| {
         config.auth.login_limits.per_account_per_minute = NonZeroU32::new(3).expect("not zero");
     })
@@ -187,14 +187,14 @@ async fn attempts_are_limited_with_a_time_to_wait() {
     attempt("someone-else@example.com").await.refused(401, "invalid_credentials");
 }
 
-/// Signed by hand, because the server's library is left without what signs so.
+/// Signed by hand, because the server's library is built without this algorithm.
 fn hs512(claims: &Value) -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
     use hmac::{Hmac, KeyInit, Mac};
 
     let part = |json: &Value| BASE64.encode(json.to_string());
     let signed = format!("{}.{}", part(&json!({"alg": "HS512", "typ": "JWT"})), part(claims));
-    let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
+    let mut mac = Hmac::<sha2::Sha512>::new_from_slice(SECRET.as_bytes()).expect("any key length is valid");
     mac.update(signed.as_bytes());
     format!("{signed}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }
@@ -212,7 +212,7 @@ async fn forged_tokens_are_refused() {
         format!("{none}.{}.", parts[1]),
         format!("{none}.{}.{}", parts[1], parts[2]),
         format!("{}.{}.{}", parts[0], parts[1], "A".repeat(43)),
-        // Well signed, but of no session.
+        // A valid signature, but no session.
         jsonwebtoken::encode(&Header::default(), &claims, &key).expect("signs"),
         hs512(&claims),
         format!("{good}{}", "A".repeat(8000)),
@@ -249,7 +249,7 @@ async fn me(app: &TestApp, token: &str) -> crate::support::Reply {
 }
 
 #[tokio::test]
-async fn a_trusted_issuer_vouches_for_known_users_and_the_role_is_ours() {
+async fn a_trusted_issuer_identifies_known_users_and_the_role_comes_from_the_database() {
     let app = with_trusted_key(|_| {}).await;
     let sales = app.user(Role::Sales);
     for sub in [sales.id.to_string(), sales.email.clone(), sales.email.to_ascii_uppercase()] {
@@ -261,11 +261,11 @@ async fn a_trusted_issuer_vouches_for_known_users_and_the_role_is_ours() {
 }
 
 #[tokio::test]
-async fn a_trusted_key_speaks_for_no_administrator_unless_it_is_given_the_role() {
+async fn a_trusted_key_is_valid_for_administrators_only_with_that_role() {
     let app = with_trusted_key(|_| {}).await;
     let admin = foreign(&app.user(Role::Admin).email, json!({}));
     me(&app, &admin).await.refused(401, "unauthenticated");
-    // Nor for somebody who becomes one.
+    // Nor for a user who becomes one.
     let sales = app.user(Role::Sales);
     let token = foreign(&sales.email, json!({}));
     me(&app, &token).await.expect(StatusCode::OK);
@@ -281,7 +281,7 @@ async fn a_trusted_key_speaks_for_no_administrator_unless_it_is_given_the_role()
 }
 
 #[tokio::test]
-async fn a_token_of_another_issuer_is_held_to_the_keys_audience_and_age() {
+async fn a_token_of_another_issuer_is_limited_to_the_keys_audience_and_max_age() {
     let app = with_trusted_key(|key| {
         key.audience = "crm".into();
         key.max_age = Duration::from_secs(300);
@@ -302,7 +302,7 @@ async fn a_token_of_another_issuer_is_held_to_the_keys_audience_and_age() {
 }
 
 #[tokio::test]
-async fn a_reset_refuses_the_tokens_of_other_issuers_that_came_before_it() {
+async fn a_password_reset_or_deactivation_invalidates_earlier_tokens_of_other_issuers() {
     let app = with_trusted_key(|_| {}).await;
     let (admin, now) = (app.client(Role::Admin), Timestamp::now().seconds());
     let sales = app.user(Role::Sales);
@@ -310,7 +310,7 @@ async fn a_reset_refuses_the_tokens_of_other_issuers_that_came_before_it() {
     let before = foreign(&sales.email, json!({"iat": now - 5}));
     for change in [json!({"password": "battery staple"}), json!({"active": false})] {
         me(&app, &before).await;
-        // Of the same moment, by a clock that is ahead of ours.
+        // Issued at the same moment by a clock that is ahead.
         let ahead = foreign(&sales.email, json!({"iat": Timestamp::now().seconds() + 4}));
         admin.patch(&path, change).await.expect(StatusCode::OK);
         admin.patch(&path, json!({"active": true})).await.expect(StatusCode::OK);
@@ -339,7 +339,7 @@ async fn a_reset_refuses_the_tokens_of_other_issuers_that_came_before_it() {
 }
 
 #[tokio::test]
-async fn an_address_that_only_looks_like_anothers_signs_nobody_in() {
+async fn a_lookalike_address_cannot_sign_in() {
     let app = with_trusted_key(|_| {}).await;
     let kim = app.add_user("kim", Role::Sales).await;
     for alike in ["\u{212a}im@example.com", "kim@exampl\u{435}.com", "k\u{131}m@example.com"] {
@@ -348,12 +348,12 @@ async fn an_address_that_only_looks_like_anothers_signs_nobody_in() {
         app.anonymous().post("/api/auth/login", body).await.refused(401, "invalid_credentials");
     }
     assert_eq!(me(&app, &foreign("KIM@Example.com", json!({}))).await.expect(StatusCode::OK)["id"], json!(kim.id));
-    // One person's keyboard composes, another's does not.
+    // Some keyboards compose characters, others do not.
     let body = json!({"email": "J\u{f6}rg@example.com", "name": "J", "role": "SALES", "password": PASSWORD});
     let user = app.client(Role::Admin).post("/api/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(user["email"], "j\u{f6}rg@example.com");
     app.login("jo\u{308}rg@example.com").await;
-    // And one that only another keyboard could have typed is taken as well.
+    // A password in the other form is accepted as well.
     let body = json!({"email": "bo\u{308}b@example.com", "name": "B", "role": "SALES", "password": PASSWORD});
     let user = app.client(Role::Admin).post("/api/users", body).await.expect(StatusCode::CREATED);
     assert_eq!(user["email"], "b\u{f6}b@example.com");
@@ -383,7 +383,7 @@ async fn tokens_of_the_previous_secret_are_accepted_while_it_is_named() {
 }
 
 #[tokio::test]
-async fn a_password_is_good_however_a_keyboard_composes_it() {
+async fn a_password_is_accepted_in_every_unicode_form() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let (apart, composed) = ("cafe\u{301}\u{a0}au lait", "caf\u{e9} au lait");

@@ -1,4 +1,4 @@
-//! What every request meets first: odd requests, pages from elsewhere, and the headers that no answer is without.
+//! Checks before routing: malformed requests, other origins, and headers of every response.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::support::{TestApp, http_client};
 const SOON: Duration = Duration::from_secs(20);
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// Sends bytes; what is answered until the server closes.
+/// Sends bytes; returns the answer until the server closes.
 async fn exchange(app: &TestApp, request: &str) -> String {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     stream.write_all(request.as_bytes()).await.expect("writes");
@@ -43,7 +43,7 @@ fn listed<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
 }
 
 #[tokio::test]
-async fn no_answer_may_be_taken_for_what_it_is_not() {
+async fn every_response_disables_content_sniffing() {
     let app = TestApp::with(|config| {
         config.metrics.listen = Some(([127, 0, 0, 1], 0).into());
         config.http.cors_origins = vec!["https://crm.example".into()];
@@ -76,7 +76,7 @@ async fn no_answer_may_be_taken_for_what_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_host() {
+async fn a_request_needs_exactly_one_valid_host() {
     let app = TestApp::start().await;
     let close = "Connection: close\r\n\r\n";
     for (head, status) in [
@@ -98,7 +98,7 @@ async fn a_request_has_one_host() {
 }
 
 #[tokio::test]
-async fn a_header_with_two_opinions_is_refused() {
+async fn duplicate_headers_are_refused() {
     let app = TestApp::start().await;
     let token = app.token(Role::Admin);
     let twice = [
@@ -115,7 +115,7 @@ async fn a_header_with_two_opinions_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_will_be_refused_is_not_asked_for() {
+async fn no_100_continue_is_sent_for_a_refused_body() {
     let app = TestApp::with(|config| {
         config.http.body_limit = 1024;
         config.socket.max_frame = 1024;
@@ -151,7 +151,7 @@ async fn polling_session(app: &TestApp) -> String {
 }
 
 #[tokio::test]
-async fn pages_of_named_origins_may_send_credentials_and_read_what_calls_answer() {
+async fn allowed_origins_may_send_credentials_and_read_responses() {
     let named = TestApp::with(|config| {
         config.http.cors_origins = vec!["https://crm.example".into()];
         config.http.cors_headers.push("x-tenant".into());
@@ -193,7 +193,7 @@ async fn pages_of_named_origins_may_send_credentials_and_read_what_calls_answer(
 }
 
 #[tokio::test]
-async fn pages_from_elsewhere_get_no_socket() {
+async fn other_origins_cannot_open_a_socket() {
     let app = TestApp::with(|config| config.http.cors_origins = vec!["https://crm.example".into()]).await;
     let address = app.server.address().to_string();
     let same = format!("http://{address}");
@@ -226,7 +226,7 @@ async fn pages_from_elsewhere_get_no_socket() {
 }
 
 #[tokio::test]
-async fn media_that_cannot_be_read_are_refused_and_a_mark_of_byte_order_is_not() {
+async fn unsupported_media_types_are_refused_and_a_byte_order_mark_is_accepted() {
     let app = TestApp::start().await;
     let post = async |kind: &str, coding: Option<&str>, body: &[u8]| {
         let mut request = app.client(Role::Admin).request(Method::POST, "/api/leads").header("content-type", kind);
@@ -255,7 +255,7 @@ async fn media_that_cannot_be_read_are_refused_and_a_mark_of_byte_order_is_not()
 }
 
 #[tokio::test]
-async fn what_a_client_accepts_makes_no_difference() {
+async fn the_accept_header_is_ignored() {
     let app = TestApp::start().await;
     for accept in ["text/html", "application/xml;q=1, application/json;q=0", "nonsense"] {
         let request = app.client(Role::Viewer).request(Method::GET, "/api/leads").header("accept", accept);
@@ -264,7 +264,7 @@ async fn what_a_client_accepts_makes_no_difference() {
 }
 
 #[tokio::test]
-async fn a_query_that_is_no_text_is_refused_by_the_parameters_name() {
+async fn a_query_that_is_not_utf_8_is_refused_by_parameter() {
     let app = TestApp::start().await;
     for query in ["q=%ff", "q=a%00b", "source=%C3%28", "q=%ED%A0%80", "status=NEW&q=%80", "%ff=1"] {
         let body = app.client(Role::Viewer).get(&format!("/api/leads?{query}")).await.refused(400, "invalid_query");
@@ -272,7 +272,7 @@ async fn a_query_that_is_no_text_is_refused_by_the_parameters_name() {
         assert!(detail.contains("must be UTF-8 without U+0000"), "{query}: {detail}");
     }
     app.client(Role::Viewer).get("/api/leads?q=%EF%BF%BD+%C3%A9").await.expect(StatusCode::OK);
-    // Also where nothing is read of it, so that nobody takes it for understood.
+    // Also on routes that read no query, so that it is never silently ignored.
     for path in ["/api/auth/me?x=%00", "/api/users/me?x=%ff", "/api/nothing?x=%ff"] {
         app.client(Role::Viewer).get(path).await.refused(400, "invalid_query");
     }

@@ -1,4 +1,4 @@
-//! Finding leads: what looks alike is found alike, in every script, and what a role does not see is not searched.
+//! Lead search: folding in every script, and no search in hidden fields.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ async fn a_phone_number_is_found_by_its_digits() {
 }
 
 #[tokio::test]
-async fn what_a_lead_is_found_by_changes_with_it() {
+async fn the_search_index_follows_changes_of_a_lead() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Zürich", "company": "Alt"})).await;
     app.lead(json!({"title": "ärger"})).await;
@@ -81,14 +81,14 @@ async fn what_a_lead_is_found_by_changes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leads_of_an_older_version_are_found_after_the_start_that_fills_them_in() {
+async fn leads_of_an_older_version_are_indexed_at_startup() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Größe", "phone": "555 0199"})).await;
     let database = app.dir.path().join("leadwire.db");
     let TestApp { server, dir, .. } = app;
     server.shutdown().await.expect("stops");
 
-    // As an older version leaves it, with many more, and broken off in the middle.
+    // The state of an older version with many more leads, interrupted during indexing.
     let mut connection = SqliteConnection::connect(database.to_str().expect("utf-8")).await.expect("opens");
     let id = lead["id"].as_str().expect("an id").to_owned();
     for statement in [

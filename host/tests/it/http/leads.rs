@@ -46,7 +46,7 @@ async fn events_since(app: &TestApp, seq: Seq) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_role_may_do_what_the_contract_says() {
+async fn each_role_has_the_rights_of_the_contract() {
     let app = TestApp::start().await;
     let sales = app.user(Role::Sales).id.to_string();
     // Columns: ADMIN, MANAGER, SALES, VIEWER.
@@ -101,7 +101,7 @@ async fn each_role_may_do_what_the_contract_says() {
 }
 
 #[tokio::test]
-async fn each_role_restores_what_the_contract_says() {
+async fn each_role_has_the_restore_rights_of_the_contract() {
     let app = TestApp::start().await;
     let (admin, lead) = (app.client(Role::Admin), app.lead(json!({"title": "Roof"})).await);
     for role in Role::ALL {
@@ -123,7 +123,7 @@ async fn each_role_restores_what_the_contract_says() {
 }
 
 #[tokio::test]
-async fn a_new_lead_has_an_address_a_version_and_the_contracts_members() {
+async fn a_new_lead_has_a_location_an_etag_and_all_contract_fields() {
     let app = TestApp::start().await;
     let reply = app.client(Role::Sales).post("/api/leads", json!({"title": "Roof"})).await;
     assert_eq!(reply.header("location"), path(&reply.body));
@@ -163,7 +163,7 @@ async fn a_new_lead_has_an_address_a_version_and_the_contracts_members() {
 }
 
 #[tokio::test]
-async fn faults_are_named_by_field() {
+async fn invalid_lead_fields_are_named() {
     let app = TestApp::start().await;
     let client = app.client(Role::Manager);
     let codes = |problem: Value| -> BTreeMap<String, String> {
@@ -197,7 +197,7 @@ async fn faults_are_named_by_field() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn an_unknown_lead_returns_404() {
     let app = TestApp::start().await;
     let client = app.client(Role::Admin);
     for id in [uuid::Uuid::nil().to_string(), "7".into(), "%00".into(), "x".repeat(2000)] {
@@ -233,7 +233,7 @@ async fn a_patch_merges_once_and_bumps_the_version() {
 }
 
 #[tokio::test]
-async fn if_match_keeps_one_from_overwriting_another() {
+async fn if_match_prevents_lost_updates() {
     let app = TestApp::start().await;
     let client = app.client(Role::Manager);
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -248,7 +248,7 @@ async fn if_match_keeps_one_from_overwriting_another() {
 }
 
 #[tokio::test]
-async fn an_assignment_emits_alone_with_its_activity_and_notice() {
+async fn an_assignment_emits_only_lead_assigned_its_activity_and_notification() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let before = head(&app).await;
@@ -261,7 +261,7 @@ async fn an_assignment_emits_alone_with_its_activity_and_notice() {
 }
 
 #[tokio::test]
-async fn the_history_tells_who_changed_what() {
+async fn the_history_lists_actor_and_change() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     app.client(Role::Manager)
@@ -329,7 +329,7 @@ async fn lists_are_filtered_and_sorted() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_used_is_refused_by_name() {
+async fn an_invalid_query_is_refused_by_parameter() {
     let app = TestApp::start().await;
     for _ in 0..2 {
         app.lead(json!({"title": "Roof"})).await;
@@ -363,7 +363,7 @@ async fn a_query_that_cannot_be_used_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_does_not_change_during_a_walk_appears_exactly_once() {
+async fn unchanged_leads_appear_exactly_once_while_paging() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let mut leads = Vec::new();
@@ -398,7 +398,7 @@ async fn what_does_not_change_during_a_walk_appears_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_request_with_a_key_is_carried_out_once() {
+async fn a_request_with_an_idempotency_key_runs_once() {
     let app = TestApp::start().await;
     let client = app.client(Role::Sales);
     let (body, before) = (json!({"title": "Roof"}), head(&app).await);
@@ -434,7 +434,7 @@ async fn a_request_with_a_key_is_carried_out_once() {
 }
 
 #[tokio::test]
-async fn what_visibility_hides_does_not_exist() {
+async fn a_lead_hidden_by_visibility_returns_404() {
     let app = TestApp::with(|config| {
         config.visibility = Visibility { sales: Scope::OwnAndUnassigned, viewer: Scope::Own, ..Visibility::default() };
     })
@@ -459,7 +459,7 @@ async fn what_visibility_hides_does_not_exist() {
 }
 
 #[tokio::test]
-async fn if_match_guards_every_change_of_a_lead() {
+async fn if_match_applies_to_every_write_of_a_lead() {
     let app = TestApp::start().await;
     let (admin, lead) = (app.client(Role::Admin), app.lead(json!({"title": "Roof"})).await);
     admin.patch(&path(&lead), json!({"title": "New roof"})).await.expect(StatusCode::OK);
@@ -489,13 +489,13 @@ async fn if_match_guards_every_change_of_a_lead() {
     }
     let restored = call(Method::POST, &restoring, "\"2\", \"3\"", json!({})).await.expect(StatusCode::OK);
     assert_eq!(restored["version"], 4);
-    // There already, and not as the client thinks.
+    // It already exists, with another version.
     call(Method::POST, &restoring, "\"3\"", json!({})).await.refused(412, "version_conflict");
     call(Method::POST, &restoring, "*", json!({})).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]
-async fn dates_and_lists_of_statuses_can_be_asked_for() {
+async fn lists_filter_by_dates_and_several_statuses() {
     let app = TestApp::start().await;
     for (title, status) in [("a", "NEW"), ("b", "WON"), ("c", "LOST")] {
         app.lead(json!({"title": title, "status": status})).await;
@@ -524,7 +524,7 @@ async fn dates_and_lists_of_statuses_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn numbers_survive_exactly_or_are_refused_by_name() {
+async fn numbers_are_stored_exactly_or_refused_by_path() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let post = async |body: String| {
@@ -553,7 +553,7 @@ async fn numbers_survive_exactly_or_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_see_is_no_title_and_no_value() {
+async fn invisible_text_counts_as_empty() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     for blank in ["\u{200b}", " \u{2060}\u{feff} ", "\u{3164}", "\u{ad}", "\u{2800}"] {

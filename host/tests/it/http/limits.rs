@@ -1,4 +1,4 @@
-//! Floods and crowds: what is refused with an answer, who is cut, and that every place is free again.
+//! Limits: refusals, disconnects, and release of slots.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -24,13 +24,13 @@ fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).expect("not zero")
 }
 
-/// So slow that no test is long enough to get another event.
+/// So slow that no test lasts long enough for another event.
 fn burst_of(config: &mut Config, events: u32) {
     config.limits.events_burst = number(events);
     config.limits.events_per_second = number(1);
 }
 
-/// That somebody no longer polls shows by the heartbeat alone.
+/// A short heartbeat, because only it detects a client that stopped polling.
 fn notice_soon(config: &mut Config) {
     config.socket.ping_interval = Duration::from_millis(300);
     config.socket.ping_timeout = Duration::from_secs(2);
@@ -45,7 +45,7 @@ async fn try_connect(app: &TestApp, token: &str) -> Result<SocketClient, String>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_beyond_the_rate_are_answered_and_not_done() {
+async fn events_beyond_the_rate_limit_are_answered_and_not_executed() {
     let app = TestApp::with(|config| burst_of(config, 3)).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Admin).email).await;
@@ -71,7 +71,7 @@ async fn events_beyond_the_rate_are_answered_and_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_as_told_goes_on() {
+async fn a_client_that_waits_for_retry_after_is_accepted() {
     let app = TestApp::with(|config| {
         config.limits.events_burst = number(1);
         config.limits.events_per_second = number(20);
@@ -91,7 +91,7 @@ async fn who_waits_as_told_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_counted_for_each_socket_by_itself_and_heard_all_the_same() {
+async fn event_rates_are_counted_per_socket_and_limited_sockets_still_receive() {
     let app = TestApp::with(|config| burst_of(config, 1)).await;
     let mut noisy = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
     let mut quiet = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
@@ -105,9 +105,9 @@ async fn events_are_counted_for_each_socket_by_itself_and_heard_all_the_same() {
     }
 }
 
-/// What `clients/js` does after a reconnect: it follows each lead again, at once.
+/// Like `clients/js` after a reconnect: it subscribes to all leads at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_may_follow_all_its_leads_again_at_once() {
+async fn a_client_may_resubscribe_to_all_its_leads_at_once() {
     let app = TestApp::start().await;
     let limit = Config::default().limits.subscriptions;
     let token = app.login(&app.user(Role::Viewer).email).await;
@@ -123,10 +123,10 @@ async fn a_client_may_follow_all_its_leads_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_too_many_is_refused_until_another_is_left() {
+async fn a_subscription_beyond_the_limit_is_refused_until_one_is_cancelled() {
     let app = TestApp::with(|config| config.limits.subscriptions = 2).await;
     let mut client = connect(&app, Transport::WebSocket, app.token(Role::Viewer)).await;
-    // Everybody hears `org:global` and `user:<id>`: these do not count.
+    // `org:global` and `user:<id>` do not count.
     client.subscribe("a").await;
     client.subscribe("b").await;
     client.subscribe("b").await;
@@ -145,7 +145,7 @@ async fn a_lead_too_many_is_refused_until_another_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
+async fn a_client_with_too_many_refusals_is_disconnected_and_may_reconnect() {
     let app = TestApp::with(|config| {
         burst_of(config, 2);
         config.limits.refusals = 5;
@@ -153,13 +153,13 @@ async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
     .await;
     let registry = app.server.sockets().registry();
     for transport in TRANSPORTS {
-        // A session of its own: another's would bring the leads that its lost sockets followed.
+        // A separate session: a shared one would restore the subscriptions of its lost sockets.
         let token = app.login(&app.user(Role::Viewer).email).await;
         let mut client = connect(&app, transport, &token).await;
         for lead in 0..2 + 5 {
             client.emit("lead:subscribe", json!({"leadId": lead.to_string()}));
         }
-        // Refusals may go ahead of what is still being done.
+        // Refusals may arrive before earlier results.
         let mut names = Vec::new();
         for _ in 0..2 + 5 {
             names.push(client.next().await.0);
@@ -168,7 +168,7 @@ async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
         assert_eq!(names, [["error"; 5].as_slice(), &["lead:subscribed"; 2]].concat());
         assert_eq!(registry.clients(), 1, "five refusals are borne");
         client.emit("lead:subscribe", json!({"leadId": "one more"}));
-        // A client that is disconnected from the namespace would be told `41` and never come back.
+        // A client disconnected from the namespace would get `41` and never reconnect.
         client.closed().await;
         until_true("it is forgotten", || registry.clients() == 0).await;
         connect(&app, Transport::WebSocket, &token).await.closed_by_us(&app).await;
@@ -176,7 +176,7 @@ async fn who_is_refused_again_and_again_is_cut_and_may_come_back() {
 }
 
 impl SocketClient {
-    /// Leaves, and waits until the server knows.
+    /// Closes and waits until the server has noticed.
     async fn closed_by_us(self, app: &TestApp) {
         drop(self);
         until_true("it has left", || app.server.sockets().registry().clients() == 0).await;
@@ -184,7 +184,7 @@ impl SocketClient {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
+async fn sockets_per_user_are_limited_and_a_closed_socket_frees_its_slot() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.limits.connections_per_user = 2;
@@ -196,7 +196,7 @@ async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
         let second = connect(&app, transport, token).await;
         assert_eq!(try_connect(&app, token).await.err().as_deref(), Some(CROWDED_USER));
         drop(connect(&app, transport, app.token(Role::Viewer)).await);
-        // One says goodbye, the other is lost.
+        // One closes cleanly, the other is lost.
         first.send("41");
         drop(second);
         until_true("no socket counts any more", || app.server.sockets().counted().1 == 0).await;
@@ -207,7 +207,7 @@ async fn a_user_has_so_many_sockets_and_each_that_ends_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_that_were_cut_or_refused_count_no_longer() {
+async fn disconnected_and_refused_sockets_do_not_count() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.socket.connect_timeout = Duration::from_millis(100);
@@ -219,7 +219,7 @@ async fn sockets_that_were_cut_or_refused_count_no_longer() {
         let user = app.add_user(&format!("{transport:?}").to_lowercase(), Role::Sales).await;
         let token = app.login(&user.email).await;
         let mut client = connect(&app, transport, &token).await;
-        // Refused for want of a place, for want of a token, and cut because the session is over.
+        // Refused without a free slot, refused without a token, and closed after the session ended.
         assert_eq!(try_connect(&app, &token).await.err().as_deref(), Some(CROWDED_USER));
         assert!(SocketClient::try_connect(transport, &address(&app), json!({})).await.is_err());
         app.with_token(&token).post("/api/auth/logout-all", json!({})).await.expect(StatusCode::NO_CONTENT);
@@ -231,10 +231,10 @@ async fn sockets_that_were_cut_or_refused_count_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
+async fn connections_per_address_are_limited_before_authentication() {
     let app = TestApp::with(|config| {
         notice_soon(config);
-        // For so long a connection counts that never got a socket, also when it is gone.
+        // A connection without a socket counts for this time, even after it is closed.
         config.socket.connect_timeout = Duration::from_secs(1);
         config.limits.connections_per_address = 2;
     })
@@ -242,7 +242,7 @@ async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
     let (token, address) = (app.token(Role::Sales), address(&app));
     let client = connect(&app, Transport::WebSocket, token).await;
     let polling = connect(&app, Transport::Polling, token).await;
-    // Over HTTP, so that a stock client tries again by itself.
+    // Over HTTP, so that a stock client retries.
     let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
     let refused = http_client().get(url).send().await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -258,7 +258,7 @@ async fn an_address_has_so_many_connections_before_anybody_asks_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
+async fn a_connection_with_too_many_handshakes_is_closed() {
     let app = TestApp::with(|config| {
         notice_soon(config);
         config.limits.handshakes = 3;
@@ -271,7 +271,7 @@ async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
         let text = frame.into_text().unwrap_or_default();
         let again = if text.starts_with("40") {
             connected += 1;
-            // Leaves, and comes back with a token that is none.
+            // Disconnects and reconnects with an invalid token.
             socket.send(Message::text("41")).await
         } else if text.starts_with("44") {
             refused += 1;
@@ -290,7 +290,7 @@ async fn a_connection_that_shakes_hands_again_and_again_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transports_that_never_shake_hands_count_and_are_closed_in_time() {
+async fn transports_without_a_handshake_count_and_time_out() {
     let app = TestApp::with(|config| {
         config.limits.connections_per_address = 1;
         config.socket.connect_timeout = Duration::from_secs(3);
@@ -311,7 +311,7 @@ async fn transports_that_never_shake_hands_count_and_are_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_session_without_a_handshake_is_forgotten_in_time() {
+async fn a_polling_session_without_a_handshake_times_out() {
     let app = TestApp::with(|config| config.socket.connect_timeout = Duration::from_millis(100)).await;
     let url = format!("{}/socket.io/?EIO=4&transport=polling", app.url);
     let open = http_client().get(&url).send().await.expect("an answer").text().await.expect("an OPEN packet");
@@ -322,7 +322,7 @@ async fn a_polling_session_without_a_handshake_is_forgotten_in_time() {
     assert_eq!(late.body("40").send().await.expect("an answer").status(), StatusCode::BAD_REQUEST);
 }
 
-/// Logs in with a wrong password as seen from an address; the status.
+/// Logs in with a wrong password from an address; returns the status.
 async fn login_from(app: &TestApp, header: &str, from: &str, account: &str) -> u16 {
     let body = json!({"email": account, "password": PASSWORD});
     let request = app.anonymous().request(Method::POST, "/api/auth/login").header(header, from).json(&body);
@@ -334,7 +334,7 @@ fn one_login_an_address(config: &mut Config) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_says_of_its_address_counts_for_nothing() {
+async fn forwarding_headers_of_untrusted_clients_are_ignored() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.limits.connections_per_address = 1;
@@ -350,7 +350,7 @@ async fn what_a_client_says_of_its_address_counts_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
+async fn behind_a_trusted_proxy_limits_apply_per_client_address() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
@@ -364,7 +364,7 @@ async fn behind_a_trusted_proxy_each_client_has_an_address_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_standard_header_is_read_when_it_is_the_configured_one() {
+async fn the_forwarded_header_is_used_if_configured() {
     let app = Bare::start(|config| {
         one_login_an_address(config);
         config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
@@ -377,7 +377,7 @@ async fn the_standard_header_is_read_when_it_is_the_configured_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_counted_by_what_a_trusted_proxy_says() {
+async fn connections_are_counted_by_the_forwarded_address() {
     let app = Bare::start(|config| {
         config.limits.connections_per_address = 1;
         config.http.trusted_proxies = vec!["127.0.0.1".parse().expect("an address")];
@@ -394,7 +394,7 @@ async fn connections_are_counted_by_what_a_trusted_proxy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_names_clients_by_what_a_trusted_proxy_says() {
+async fn the_log_shows_the_forwarded_address_of_clients() {
     let home = tempfile::tempdir().expect("a folder");
     let settings = "[http]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[log]\nlevel = \"debug\"\n";
     std::fs::write(home.path().join("leadwire.toml"), settings).expect("a file of settings");
@@ -413,7 +413,7 @@ async fn the_log_names_clients_by_what_a_trusted_proxy_says() {
     assert!(refused.as_deref().is_some_and(|line| line.contains("client=203.0.113.7")), "{refused:?}");
 }
 
-/// A server without users: what these tests are about comes before anybody is known.
+/// A server without users: these tests cover the time before authentication.
 struct Bare {
     app: TestApp,
 }
@@ -423,13 +423,12 @@ impl Bare {
         Self { app: TestApp::without_users(change).await }
     }
 
-    /// The status of an attempt to log in to an account that does not exist.
+    /// Status of a login attempt to an unknown account.
     async fn login(&self, header: &str, from: &str) -> u16 {
         login_from(&self.app, header, from, "nobody@example.com").await
     }
 
-    /// A WebSocket that comes with an `X-Forwarded-For`, and what its CONNECT is answered with; or the status that it is
-    /// denied with.
+    /// Opens a WebSocket with an `X-Forwarded-For`; returns the answer to its CONNECT, or the status of its refusal.
     async fn open_web_socket(&self, from: &str) -> Result<(crate::socket_client::WebSocket, String), u16> {
         use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -452,7 +451,7 @@ impl Bare {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_that_reads_nothing_is_cut_all_the_same() {
+async fn a_flooding_client_that_reads_nothing_is_disconnected() {
     let app = TestApp::with(|config| {
         burst_of(config, 10);
         config.limits.refusals = 50;

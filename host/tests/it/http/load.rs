@@ -1,4 +1,4 @@
-//! What one user or one address may make the server hold: long lists, answers that nobody reads, connections, packets.
+//! Limits per user and address: long lists, unread responses, connections, packets.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -26,7 +26,7 @@ fn address(app: &TestApp) -> String {
     app.server.address().to_string()
 }
 
-/// A connection that asks for something and does not read the answer.
+/// A connection that sends a request and does not read the response.
 async fn ask(app: &TestApp, token: &str, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(app.server.address()).await.expect("connects");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -42,7 +42,7 @@ async fn long_leads(app: &TestApp, count: usize) {
 }
 
 #[tokio::test]
-async fn a_page_ends_early_where_its_items_are_long_and_the_next_one_goes_on() {
+async fn a_page_of_long_items_ends_early_and_the_next_page_continues() {
     let app = TestApp::with(|config| config.http.page_bytes = 100_000).await;
     long_leads(&app, 11).await;
     let client = app.client(Role::Viewer);
@@ -58,20 +58,20 @@ async fn a_page_ends_early_where_its_items_are_long_and_the_next_one_goes_on() {
         seen.dedup();
         assert_eq!(seen.len(), 11, "each once, by {sort}");
     }
-    // One that is longer than a page is still one.
+    // An item longer than a page is still one page.
     let small = TestApp::with(|config| config.http.page_bytes = 1024).await;
     long_leads(&small, 3).await;
     assert_eq!(small.client(Role::Viewer).walk("/api/leads").await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_not_read_count_until_they_have_left() {
+async fn unread_responses_count_until_they_are_sent() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.limits.requests_per_user = 3;
     })
     .await;
-    // More than what the kernel takes for a connection whose client does not read.
+    // More than the kernel buffers for a connection whose client does not read.
     long_leads(&app, 300).await;
     let (viewer, path) = (app.token(Role::Viewer), "/api/leads?limit=200");
     let mut unread = Vec::new();
@@ -87,7 +87,7 @@ async fn answers_that_are_not_read_count_until_they_have_left() {
     refused.refused(429, "rate_limited");
     app.client(Role::Admin).get("/api/auth/me").await.expect(StatusCode::OK);
 
-    // One that is read makes room, and so does one that is given up.
+    // A read response frees its slot, and so does an aborted one.
     let mut sink = tokio::io::sink();
     let mut read = unread.pop().expect("one");
     let reading = tokio::spawn(async move { tokio::io::copy(&mut read, &mut sink).await });
@@ -112,7 +112,7 @@ async fn answers_that_are_not_read_count_until_they_have_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_not_read_is_given_up() {
+async fn an_unread_response_times_out() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.http.tcp_user_timeout = Duration::from_millis(500);
@@ -131,12 +131,12 @@ async fn an_answer_that_is_not_read_is_given_up() {
     };
     timeout(PATIENCE, waiting).await.expect("it counts no longer");
     let mut rest = Vec::new();
-    // What the kernel had of it, then the end.
+    // The part buffered by the kernel, then the end.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_requests_under_way() {
+async fn requests_in_progress_per_address_are_limited() {
     let app = TestApp::with(|config| {
         config.http.page_bytes = 16 * 1024 * 1024;
         config.limits.requests_per_address = 2;
@@ -154,7 +154,7 @@ async fn an_address_has_so_many_requests_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_connections_whatever_they_are_for() {
+async fn all_connections_of_an_address_count_toward_one_limit() {
     let app = TestApp::with(|config| {
         config.limits.connections_per_address = 1;
         config.limits.tcp_connections_per_address = 8;
@@ -192,7 +192,7 @@ fn few_packets(config: &mut leadwire::config::Config) {
     config.limits.refusals = 10;
 }
 
-/// Sends packets that are no events until the transport is closed.
+/// Sends packets other than events until the transport is closed.
 async fn flood(app: &TestApp, packet: Message) -> usize {
     let connect = format!("40{}", json!({"token": app.token(Role::Viewer)}));
     let (mut socket, _) = open_web_socket(&address(app), &connect, None).await;
@@ -211,7 +211,7 @@ async fn flood(app: &TestApp, packet: Message) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_that_are_no_events_are_counted_as_well() {
+async fn packets_other_than_events_count_toward_the_rate() {
     let app = TestApp::with(few_packets).await;
     let registry = app.server.sockets().registry();
     for (what, packet) in [
@@ -224,7 +224,7 @@ async fn packets_that_are_no_events_are_counted_as_well() {
         flood(&app, packet).await;
         until_true(what, || registry.clients() == 0).await;
     }
-    // Who sends a little now and then is none of these.
+    // An occasional packet is not a flood.
     let mut client = SocketClient::connect(Transport::WebSocket, &address(&app), app.token(Role::Sales)).await;
     for _ in 0..20 {
         client.send("3");
@@ -233,7 +233,7 @@ async fn packets_that_are_no_events_are_counted_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_of_polls_are_counted_as_well() {
+async fn packets_of_polling_payloads_count_toward_the_rate() {
     let app = TestApp::with(few_packets).await;
     let registry = app.server.sockets().registry();
     let mut client = SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Viewer)).await;
@@ -244,7 +244,7 @@ async fn packets_of_polls_are_counted_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_socket_hides_from_a_logout_behind_an_odd_query() {
+async fn websockets_with_ambiguous_queries_are_refused() {
     let app = TestApp::start().await;
     for query in [
         "EIO=4&transport=websocket=x",

@@ -1,4 +1,4 @@
-//! Logins under attack: the owner gets in, and guessing stays slow.
+//! Logins under attack: the owner can sign in, and guessing stays slow.
 
 use std::num::NonZeroU32;
 
@@ -14,12 +14,12 @@ fn number(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).expect("not zero")
 }
 
-/// Behind a proxy, with the limits as they are by default.
+/// A server behind a proxy with the default limits.
 async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> TestApp {
     let app = TestApp::with(|config| {
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
         config.auth.login_limits = Default::default();
-        // One user a role signs in at the start.
+        // One user per role signs in at the start.
         change(config);
     });
     app.await
@@ -32,7 +32,7 @@ async fn login(app: &TestApp, from: &str, email: &str, password: &str) -> Reply 
 }
 
 #[tokio::test]
-async fn wrong_tries_from_elsewhere_do_not_keep_the_owner_out() {
+async fn failed_attempts_from_elsewhere_do_not_lock_out_the_owner() {
     let app = behind_a_proxy(|_| {}).await;
     for _ in 0..10 {
         login(&app, "203.0.113.9", OWNER, "wrong password").await.refused(401, "invalid_credentials");
@@ -42,7 +42,7 @@ async fn wrong_tries_from_elsewhere_do_not_keep_the_owner_out() {
     refused.refused(429, "rate_limited");
     let grant = login(&app, "198.51.100.1", OWNER, PASSWORD).await.expect(StatusCode::OK);
     let client = app.with_token(grant["accessToken"].as_str().expect("a token"));
-    // Of a session, and not of what strangers have used up.
+    // Counted per session, not against the attempts of unknown networks.
     let body = json!({"currentPassword": PASSWORD, "newPassword": "battery staple"});
     let change =
         client.request(Method::POST, "/api/auth/password").header("x-forwarded-for", "203.0.113.9").json(&body);
@@ -50,7 +50,7 @@ async fn wrong_tries_from_elsewhere_do_not_keep_the_owner_out() {
 }
 
 #[tokio::test]
-async fn one_customer_of_ipv6_is_one_network() {
+async fn an_ipv6_slash_64_is_one_network() {
     let app = behind_a_proxy(|_| {}).await;
     for host in 0..10 {
         login(&app, &format!("2001:db8::{host:x}"), OWNER, "wrong").await.refused(401, "invalid_credentials");
@@ -60,10 +60,10 @@ async fn one_customer_of_ipv6_is_one_network() {
 }
 
 #[tokio::test]
-async fn strangers_from_everywhere_cannot_use_up_a_known_devices_tries() {
+async fn distributed_attempts_do_not_use_up_those_of_a_known_device() {
     let app = behind_a_proxy(|config| config.auth.login_limits.strangers_per_account_per_minute = number(5)).await;
     let grant = login(&app, "198.51.100.1", OWNER, PASSWORD).await.expect(StatusCode::OK);
-    // A device that moved on with its session is known where it is now.
+    // A device that moved with its session is known at its new network.
     let body = json!({"refreshToken": grant["refreshToken"]});
     let refresh = app.anonymous().request(Method::POST, "/api/auth/refresh").header("x-forwarded-for", "198.51.100.2");
     send(refresh.json(&body)).await.expect(StatusCode::OK);
@@ -84,7 +84,7 @@ async fn strangers_from_everywhere_cannot_use_up_a_known_devices_tries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_from_1500_networks_is_answered_early_and_holds_up_nobody_who_is_known() {
+async fn a_flood_from_1500_networks_is_refused_early_and_known_devices_sign_in() {
     let app = behind_a_proxy(|config| {
         config.auth.password_hash.memory_kib = 19 * 1024;
         config.auth.login_limits.waiting = number(8);
@@ -114,6 +114,6 @@ async fn a_flood_from_1500_networks_is_answered_early_and_holds_up_nobody_who_is
         }
     }
     assert!(early > 0 && tried > 0, "{early} of 1,500 are refused untried, {tried} were tried");
-    // It is over: an account and a network that nobody knows are tried at once.
+    // The flood is over: unknown accounts and networks are tried at once.
     login(&app, "192.0.2.1", &app.user(Role::Viewer).email, PASSWORD).await.expect(StatusCode::OK);
 }

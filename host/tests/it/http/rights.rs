@@ -1,4 +1,4 @@
-//! Rights are judged again where something is written: whoever lost them after the head of a request changes nothing.
+//! Rights are checked again at the write: a caller who lost them after the request head changes nothing.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -12,18 +12,18 @@ use tokio::{
 
 use crate::support::{Client, PASSWORD, TestApp, send};
 
-/// A plugin that follows the log as far as the database knows.
+/// A plugin that is registered as a follower only in the database.
 const PLUGIN: &str = "echo";
 
-/// One route that writes, with a body that it takes; null for one that reads none.
+/// One write route with a valid body; null if it reads none.
 struct Route {
     method: Method,
-    /// As the router has it.
+    /// Path as in the router.
     path: &'static str,
     body: Value,
 }
 
-/// Every route that writes in a caller's name.
+/// All routes that write as a caller.
 fn routes() -> Vec<Route> {
     let note = json!({"type": "NOTE", "body": "hello"});
     let account = json!({"email": "backdoor@example.com", "name": "B", "role": "ADMIN", "password": PASSWORD});
@@ -50,10 +50,10 @@ fn routes() -> Vec<Route> {
     rows.into_iter().map(|(method, path, body)| Route { method, path, body }).collect()
 }
 
-/// These have no caller: a login, and what is done with a refresh token.
+/// Routes without a caller: login, and those that take a refresh token.
 const WITHOUT_A_CALLER: [&str; 3] = ["/api/auth/login", "/api/auth/refresh", "/api/auth/logout"];
 
-/// The routes that the sources of the HTTP transport name, other than those that read.
+/// The write routes in the sources of the HTTP transport.
 fn written_routes() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport/http");
@@ -74,12 +74,12 @@ fn written_routes() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn every_route_that_writes_is_tried_here() {
+fn every_write_route_is_in_the_table() {
     let tried = routes().into_iter().map(|route| (route.method.to_string(), route.path.to_owned())).collect();
     assert_eq!(written_routes(), tried, "left: the sources; right: the table above");
 }
 
-/// A server with a second administrator to get rid of, and something to write to.
+/// A server with a second administrator to remove, and resources to write to.
 struct Scene {
     app: TestApp,
     lead: String,
@@ -115,7 +115,7 @@ impl Scene {
         route.path.replace("{name}", PLUGIN).replace("{id}", &id)
     }
 
-    /// What the whole server holds that such a request could change.
+    /// All server state that such a request could change.
     async fn state(&self) -> Value {
         let admin = self.app.client(Role::Admin);
         let mut users = admin.walk("/api/users").await;
@@ -125,7 +125,7 @@ impl Scene {
     }
 }
 
-/// A request whose head was judged and whose body the server waits for.
+/// A request whose head was checked and whose body is still missing.
 struct Begun(TcpStream, String);
 
 impl Begun {
@@ -143,12 +143,12 @@ impl Begun {
             answer.push(stream.read_u8().await.expect("an answer to the head"));
         }
         let answer = String::from_utf8(answer).expect("text");
-        // It is sent when the handler reads the body, which comes after the caller was judged.
+        // It is sent when the handler reads the body, which happens after the caller was checked.
         assert!(answer.starts_with("HTTP/1.1 100"), "{method} {path}: {answer}");
         Self(stream, body)
     }
 
-    /// Sends the body; the status of the answer.
+    /// Sends the body; returns the status of the response.
     async fn end(mut self) -> u16 {
         self.0.write_all(self.1.as_bytes()).await.expect("sends the body");
         let mut answer = String::new();
@@ -157,11 +157,11 @@ impl Begun {
     }
 }
 
-/// What an administrator does to another one.
+/// Removal of an administrator by another one.
 #[derive(Clone, Copy, Debug)]
 enum Removal {
     Deactivated,
-    /// By a new password.
+    /// A new password.
     SignedOut,
     Demoted,
 }
@@ -175,11 +175,11 @@ impl Removal {
         }
     }
 
-    /// What the request that was under way is answered.
+    /// Expected status of the request in progress.
     fn expected(self, route: &Route) -> u16 {
         match self {
             Self::Deactivated | Self::SignedOut => 401,
-            // What everybody may do with their own account.
+            // Allowed for everyone on their own account.
             Self::Demoted if route.path.starts_with("/api/auth/") => 204,
             Self::Demoted => 403,
         }
@@ -187,7 +187,7 @@ impl Removal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_comes_after_the_caller_was_removed_changes_nothing() {
+async fn a_body_that_arrives_after_deactivation_changes_nothing() {
     let scene = Scene::open().await;
     let admin = scene.app.client(Role::Admin);
     for (number, route) in routes().iter().filter(|route| !route.body.is_null()).enumerate() {
@@ -205,7 +205,7 @@ async fn a_body_that_comes_after_the_caller_was_removed_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_waits_while_the_caller_is_removed_changes_nothing() {
+async fn a_queued_write_after_deactivation_changes_nothing() {
     let scene = Scene::open().await;
     for (number, route) in routes().iter().enumerate() {
         let victim = scene.app.add_user(&format!("victim-{number}"), Role::Admin).await;
@@ -214,7 +214,7 @@ async fn a_write_that_waits_while_the_caller_is_removed_changes_nothing() {
         let store = scene.app.app().store();
         let mut tx = store.write().await.expect("the write lock");
         let request = tokio::spawn(request(client, route.method.clone(), path.clone(), route.body.clone()));
-        // Long enough for it to have been judged and to wait for the lock; one that has not is refused at its head.
+        // Long enough for it to be checked and to wait for the lock; a later one is refused at its head.
         tokio::time::sleep(Duration::from_millis(50)).await;
         tx.save_user(&User { active: false, ..victim }).await.expect("saves");
         tx.commit().await.expect("commits");
@@ -231,7 +231,7 @@ async fn request(client: Client, method: Method, path: String, body: Value) -> u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_whose_passwords_wait_to_be_hashed_are_not_made_once_their_maker_is_removed() {
+async fn accounts_waiting_for_password_hashing_are_not_created_after_deactivation() {
     let app = TestApp::with(|config| config.auth.password_hash.memory_kib = 19 * 1024).await;
     let victim = app.add_user("victim", Role::Admin).await;
     let client = app.with_token(&app.login(&victim.email).await);

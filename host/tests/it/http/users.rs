@@ -1,4 +1,4 @@
-//! `/api/users`: accounts are the administrator's.
+//! `/api/users`: administration of accounts.
 
 use leadwire::domain::role::Role;
 use reqwest::{Method, StatusCode};
@@ -15,7 +15,7 @@ fn path(user: &Value) -> String {
 }
 
 #[tokio::test]
-async fn only_an_administrator_administers() {
+async fn only_administrators_manage_users() {
     let app = TestApp::start().await;
     let someone = format!("/api/users/{}", app.user(Role::Sales).id);
     for role in [Role::Manager, Role::Sales, Role::Viewer] {
@@ -58,7 +58,7 @@ async fn a_new_account_can_sign_in_at_once() {
 }
 
 #[tokio::test]
-async fn an_account_is_made_once_for_each_key() {
+async fn an_account_is_created_once_per_idempotency_key() {
     let app = TestApp::start().await;
     let make = async |body: Value| {
         let request = app.client(Role::Admin).request(Method::POST, "/api/users").header("idempotency-key", "one");
@@ -72,7 +72,7 @@ async fn an_account_is_made_once_for_each_key() {
 }
 
 #[tokio::test]
-async fn a_change_of_role_holds_from_the_next_request() {
+async fn a_role_change_applies_to_the_next_request() {
     let app = TestApp::start().await;
     let (admin, sales) = (app.client(Role::Admin), app.client(Role::Sales));
     let path = format!("/api/users/{}", app.user(Role::Sales).id);
@@ -84,7 +84,7 @@ async fn a_change_of_role_holds_from_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_deactivated_account_is_out_at_once() {
+async fn a_deactivated_account_is_refused_at_once() {
     let app = TestApp::start().await;
     let (admin, sales) = (app.client(Role::Admin), app.client(Role::Sales));
     let path = format!("/api/users/{}", app.user(Role::Sales).id);
@@ -108,7 +108,7 @@ async fn a_password_set_by_the_administrator_ends_the_users_sessions() {
 }
 
 #[tokio::test]
-async fn the_last_administrator_stays() {
+async fn the_last_administrator_cannot_be_removed() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     let path = format!("/api/users/{}", app.user(Role::Admin).id);
@@ -121,7 +121,7 @@ async fn the_last_administrator_stays() {
 }
 
 #[tokio::test]
-async fn everyone_may_know_who_can_own_a_lead() {
+async fn everyone_may_list_assignable_users() {
     let app = TestApp::start().await;
     for role in Role::ALL {
         let page = app.client(role).get("/api/users?assignable=true").await.expect(StatusCode::OK);

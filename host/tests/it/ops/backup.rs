@@ -1,4 +1,4 @@
-//! `leadwire backup` and `restore` as an operator types them, beside a real server.
+//! `leadwire backup` and `restore` on the command line, with a real server.
 
 use leadwire::domain::id::Epoch;
 use std::{
@@ -38,7 +38,7 @@ fn done(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A home with accounts and a plugin that hides an address.
+/// A data folder with accounts and a plugin that hides an address.
 fn home() -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
@@ -49,7 +49,7 @@ fn home() -> tempfile::TempDir {
     home
 }
 
-/// Makes leads until it is told to stop; the ids of those that were answered so far.
+/// Creates leads until stopped; returns the ids of acknowledged ones.
 struct Writers {
     answered: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
@@ -96,7 +96,7 @@ impl Writers {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of_the_old_epoch_is_reset() {
+async fn a_backup_under_load_restores_elsewhere_and_resets_clients_of_the_old_epoch() {
     let (home, other) = (home(), tempfile::tempdir().expect("a folder"));
     let server = Process::serve(home.path());
     let http = support::http_client();
@@ -115,7 +115,7 @@ async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of
     let again = leadwire(home.path(), &["backup", &file.display().to_string()]);
     assert!(refusal(&again).contains("exists"), "{again:?}");
 
-    // This client has seen what the backup does not know of.
+    // This client has seen events that are not in the backup.
     let auth = json!({"token": token});
     let mut client = SocketClient::try_connect(Transport::WebSocket, &server.address, auth).await.expect("connects");
     let connected = client.event("connected").await;
@@ -159,10 +159,10 @@ async fn a_backup_made_while_writers_go_on_is_restored_elsewhere_and_a_client_of
 }
 
 #[tokio::test]
-async fn a_restore_is_refused_beside_a_server_without_plugins_and_served_again_under_an_epoch_that_stays() {
+async fn a_restore_requires_a_stopped_server_and_a_plugin_folder_and_sets_a_stable_epoch() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
-    // One in the data directory as well: what is locked there goes aside with it.
+    // Also one in the data directory, whose lock file moves aside with it.
     for database in ["leadwire.db", "leadwire-data/leadwire.db"] {
         let path = home.path().join(database);
         let flags = ["--database", database, "--data-dir", "leadwire-data"];
@@ -173,7 +173,7 @@ async fn a_restore_is_refused_beside_a_server_without_plugins_and_served_again_u
         done(&with(&["backup", &backup]));
         let line = refusal(&with(&["restore", &backup, "--force"]));
         assert!(line.contains(&format!("is in use by `leadwire serve`, pid {}: stop it first", server.id())), "{line}");
-        // The lock on one of the two is enough.
+        // One of the two locks is enough.
         let line = refusal(&leadwire(home.path(), &["restore", &backup, "--force", "--database", "other.db"]));
         assert!(line.contains("the data directory") && line.contains(&format!("pid {}", server.id())), "{line}");
         assert_eq!(server.end(), Some(0));
@@ -198,7 +198,7 @@ async fn epoch(database: &Path) -> Epoch {
 }
 
 #[test]
-fn folders_that_hold_nothing_but_lock_files_count_as_empty() {
+fn folders_with_only_lock_files_count_as_empty() {
     let (home, other) = (home(), tempfile::tempdir().expect("a folder"));
     done(&leadwire(home.path(), &["backup", "backup"]));
     fs::create_dir(other.path().join("data")).expect("made");
@@ -213,7 +213,7 @@ fn folders_that_hold_nothing_but_lock_files_count_as_empty() {
 }
 
 #[test]
-fn what_is_there_is_moved_aside_by_force_and_never_without() {
+fn existing_files_are_moved_aside_only_with_force() {
     let home = home();
     let database = home.path().join("leadwire.db");
     done(&leadwire(home.path(), &["backup", "backup"]));

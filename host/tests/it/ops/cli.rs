@@ -1,4 +1,4 @@
-//! The real binary, from the command line: what it prints where, and how it ends.
+//! The real binary on the command line: its output and exit codes.
 
 use std::{
     fs,
@@ -49,7 +49,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("utf-8")
 }
 
-/// The one line of a failure.
+/// The error line of a failed command.
 #[track_caller]
 fn failure(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).expect("utf-8");
@@ -60,7 +60,7 @@ fn failure(output: &Output) -> String {
     line.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {line}")).to_owned()
 }
 
-/// A server that is ended when the test is.
+/// A server that is stopped at the end of the test.
 struct Serving(Child, BufReader<std::process::ChildStdout>);
 
 impl Serving {
@@ -76,7 +76,7 @@ impl Serving {
         (Self(child, stdout), line)
     }
 
-    /// Asks it to end; its exit code, what else it printed, and its log.
+    /// Sends SIGTERM; returns the exit code, the remaining output and the log.
     fn end(mut self) -> (Option<i32>, String, String) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).expect("a process to end");
         let (mut rest, mut log) = (String::new(), String::new());
@@ -94,7 +94,7 @@ impl Drop for Serving {
 }
 
 #[test]
-fn serve_prints_one_line_when_ready_and_ends_well_when_told() {
+fn serve_prints_one_line_when_ready_and_exits_cleanly_on_sigterm() {
     let home = home();
     let (serving, line) = Serving::start(&home, &["--listen", "127.0.0.1:0"]);
     let port = line.trim_end().strip_prefix("leadwire listening on http://127.0.0.1:").expect("the line");
@@ -106,7 +106,7 @@ fn serve_prints_one_line_when_ready_and_ends_well_when_told() {
 }
 
 #[test]
-fn serve_makes_a_secret_of_its_own_and_keeps_it_to_itself() {
+fn serve_generates_a_secret_with_mode_0600() {
     let home = home();
     let (_, _, log) = Serving::start(&home, &["--listen", "127.0.0.1:0"]).0.end();
     let path = home.path().join("leadwire-data/jwt-secret");
@@ -125,7 +125,7 @@ fn serve_makes_a_secret_of_its_own_and_keeps_it_to_itself() {
 }
 
 #[test]
-fn serve_makes_no_secret_where_one_is_set() {
+fn serve_generates_no_secret_if_one_is_configured() {
     let home = home();
     let mut command = leadwire(home.path());
     command.args(["serve", "--listen", "127.0.0.1:0"]).env("LEADWIRE_AUTH__JWT_SECRET", SECRET);
@@ -137,7 +137,7 @@ fn serve_makes_no_secret_where_one_is_set() {
 }
 
 #[test]
-fn a_server_that_ran_out_of_file_descriptors_goes_on_when_it_has_some_again() {
+fn a_server_recovers_from_running_out_of_file_descriptors() {
     let home = home();
     let mut command = Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_leadwire");
@@ -158,7 +158,7 @@ fn a_server_that_ran_out_of_file_descriptors_goes_on_when_it_has_some_again() {
 }
 
 #[test]
-fn a_taken_port_is_one_line_and_leaves_the_data_alone() {
+fn a_port_in_use_is_a_one_line_error_and_changes_no_data() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let home = home();
@@ -173,7 +173,7 @@ fn a_taken_port_is_one_line_and_leaves_the_data_alone() {
 }
 
 #[test]
-fn an_unreadable_database_is_one_line() {
+fn an_unreadable_database_is_a_one_line_error() {
     let home = home();
     fs::write(home.path().join("text.db"), "this is no database, whatever its name says ".repeat(100)).expect("a file");
     for arguments in
@@ -189,7 +189,7 @@ fn an_unreadable_database_is_one_line() {
 }
 
 #[test]
-fn what_is_wrong_with_the_configuration_is_named_with_its_place() {
+fn configuration_errors_are_named_with_their_location() {
     for (settings, expected) in [
         ("acces_token_ttl = 1", "leadwire.toml: unknown key acces_token_ttl; did you mean auth.access_token_ttl?"),
         ("[auth]\njwt_secert = 1", "leadwire.toml: unknown key auth.jwt_secert; did you mean auth.jwt_secret?"),
@@ -241,7 +241,7 @@ fn what_is_wrong_with_the_configuration_is_named_with_its_place() {
 }
 
 #[test]
-fn a_named_file_has_to_be_there_and_the_usual_one_does_not() {
+fn a_configuration_file_is_required_only_if_named() {
     let home = home();
     fs::remove_file(home.path().join("leadwire.toml")).expect("a file");
     assert_eq!(stdout(&run(&home, &["config", "check"])), "the configuration is valid\n");
@@ -250,7 +250,7 @@ fn a_named_file_has_to_be_there_and_the_usual_one_does_not() {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_and_that_the_file() {
     let home = home();
     configure(&home, "database = \"file.db\"\nlisten = \"127.0.0.1:1\"\nmode = \"demo\"");
     let show = |arguments: &[&str]| {
@@ -269,7 +269,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn an_invalid_environment_variable_is_named() {
     let home = home();
     let check = |name: &str, value: &str| {
         let mut command = leadwire(home.path());
@@ -291,7 +291,7 @@ fn secrets_are_never_printed() {
     let shown = stdout(&shown.output().expect("leadwire runs"));
     assert!(shown.contains("jwt_secret = \"<redacted>\"") && !shown.contains(SECRET), "{shown}");
 
-    // An all-digit one is a text from the environment, and a mistake in a file that is told without showing it.
+    // An all-digit secret is a string from the environment; in a file it is an error that does not show it.
     configure(&home, "[auth]\njwt_secret = 123456789012345678\n");
     let line = failure(&run(&home, &["config", "check"]));
     assert!(line.contains("auth.jwt_secret: expected a string, found a number") && !line.contains("1234"), "{line}");
@@ -301,7 +301,7 @@ fn secrets_are_never_printed() {
 }
 
 #[test]
-fn a_seed_is_sown_once() {
+fn a_database_is_seeded_once() {
     let home = home();
     let first = stdout(&run(&home, &["seed", "--mode", "demo"]));
     assert!(first.starts_with("added 4 users, 200 leads and 600 activities"), "{first}");
@@ -322,7 +322,7 @@ fn accounts_are_added_listed_changed_and_deactivated() {
         run_with_input(&home, &arguments, password)
     };
     assert_eq!(stdout(&add("Ann@Example.com", "admin", "correct horse\n")), "added ann@example.com as ADMIN\n");
-    assert!(failure(&add("ann@example.com", "SALES", "correct horse\n")).contains("email is taken"));
+    assert!(failure(&add("ann@example.com", "SALES", "correct horse\n")).contains("email is already in use"));
     assert!(failure(&add("bob@example.com", "SALES", "short\n")).contains("password must have at least 10 characters"));
     assert!(
         failure(&add("bob@example.com", "BOSS", "correct horse\n"))
@@ -358,7 +358,7 @@ fn accounts_are_added_listed_changed_and_deactivated() {
     assert_eq!(failure(&run(&home, &["user", "list", "--database", "other.db"])), "there is no database other.db");
 }
 
-/// Every key that `config show` prints, as docs/CONFIG.md names them.
+/// All keys that `config show` prints, as named in docs/CONFIG.md.
 fn keys_shown() -> Vec<String> {
     let home = tempfile::tempdir().expect("a folder");
     let (mut table, mut keys) = (String::new(), Vec::new());
@@ -373,7 +373,7 @@ fn keys_shown() -> Vec<String> {
 }
 
 #[test]
-fn the_documentation_has_every_key_and_no_other() {
+fn the_documentation_lists_exactly_the_configuration_keys() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIG.md");
     let docs = fs::read_to_string(docs).expect("docs/CONFIG.md");
     // Rows are `| `key` | default | variable | ... |`.

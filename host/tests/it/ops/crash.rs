@@ -1,4 +1,4 @@
-//! Killed in the middle of concurrent writes, the server loses nothing it had answered.
+//! A server killed during concurrent writes loses no acknowledged write.
 
 use leadwire::domain::counter::Seq;
 use std::{
@@ -21,7 +21,7 @@ const ROUNDS: usize = 3;
 const ANSWERED_BEFORE_THE_KILL: usize = 150;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
+async fn an_acknowledged_write_survives_a_kill_and_the_log_has_no_gap() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let mut answered: Vec<String> = Vec::new();
@@ -55,7 +55,7 @@ async fn an_answered_write_survives_a_kill_and_the_log_has_no_gap() {
     }
 }
 
-/// The ids of the leads whose making was answered.
+/// The ids of acknowledged leads.
 async fn write_until_killed(server: &mut Process, round: usize) -> Vec<String> {
     let http = support::http_builder().timeout(Duration::from_secs(20)).build().expect("a client");
     let token = server.login(&http, "ADMIN").await;
@@ -69,7 +69,7 @@ async fn write_until_killed(server: &mut Process, round: usize) -> Vec<String> {
                     let body = json!({"title": format!("Round {round}, writer {writer}, lead {}", ids.len())});
                     let Ok(answer) = http.post(&url).bearer_auth(&token).json(&body).send().await else { break ids };
                     assert_eq!(answer.status(), 201);
-                    // Half an answer is none.
+                    // An incomplete answer does not count.
                     let Ok(lead) = answer.json::<Value>().await else { break ids };
                     ids.push(lead["id"].as_str().expect("an id").to_owned());
                     done.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! `leadwire doctor`: each kind of trouble is found, told with what to do, and made the exit code.
+//! `leadwire doctor`: each kind of problem is found and reported with its remedy and the exit code.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     support,
 };
 
-/// Exit code and the findings that are not fine, as check and code.
+/// Exit code and the findings other than ok, as check and code.
 fn examine(home: &Path) -> (Option<i32>, Vec<(String, String)>) {
     let output = support::leadwire(home).args(["doctor", "--json"]).output().expect("leadwire starts");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -21,7 +21,7 @@ fn examine(home: &Path) -> (Option<i32>, Vec<(String, String)>) {
     for finding in report["findings"].as_array().expect("findings") {
         let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         assert!(!text("message").is_empty(), "{finding}");
-        // Where the tests run, little may be free.
+        // The test machine may have little free space.
         if text("level") == "ok" || text("code") == "disk_low" {
             continue;
         }
@@ -36,7 +36,7 @@ fn has(found: &(Option<i32>, Vec<(String, String)>), check: &str, code: &str) ->
 }
 
 #[test]
-fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_to_do() {
+fn doctor_reports_a_healthy_installation_and_each_problem_with_its_remedy() {
     let home = tempfile::tempdir().expect("a folder");
     let found = examine(home.path());
     assert!(found.0 == Some(2) && has(&found, "database", "no_database"), "{found:?}");
@@ -79,7 +79,7 @@ fn a_healthy_installation_is_told_to_be_so_and_each_trouble_is_found_with_what_t
     }
 }
 
-/// After a server that has ended well.
+/// State after a clean shutdown.
 fn note_is_examined(home: &Path) {
     let path = home.join("leadwire-data/log.json");
     let note = fs::read_to_string(&path).expect("a note");
@@ -103,7 +103,7 @@ fn note_is_examined(home: &Path) {
 fn a_damaged_database_is_found() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
-    // A restored database is one file, with nothing in a write-ahead log that would make up for the damage.
+    // A restored database is one file, without a write-ahead log that would hide the damage.
     for arguments in [&["backup", "backup"][..], &["restore", "backup", "--force"]] {
         let done = support::leadwire(home.path()).args(arguments).output().expect("leadwire starts");
         assert!(done.status.success(), "{done:?}");

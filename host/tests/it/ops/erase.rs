@@ -1,4 +1,4 @@
-//! A person that was erased is nowhere: not in the file, not in any answer, not in the log as it is replayed or explained.
+//! Data of an erased person is in no file, response, replay or explanation.
 
 use std::{fs, path::Path, process::Output};
 
@@ -12,7 +12,7 @@ use crate::{
     support::{self, Client, TestApp},
 };
 
-/// Stands in every field that can name a person, and nowhere else.
+/// Value of every field that can name a person, used nowhere else.
 const MARK: &str = "Quetzalcoatl";
 const EMAIL: &str = "quetzalcoatl@person.example";
 
@@ -25,7 +25,7 @@ fn names_the_person(bytes: &[u8]) -> bool {
     text.contains(&MARK.to_lowercase())
 }
 
-/// A lead of the person that was changed, talked about and made under an idempotency key; its id.
+/// Creates a lead of the person with an idempotency key, changes and activities; returns its id.
 async fn person(client: &Client) -> String {
     let lead = json!({
         "title": format!("Roof of {MARK}"), "contactName": MARK, "email": EMAIL, "company": format!("{MARK} Ltd"),
@@ -47,7 +47,7 @@ async fn person(client: &Client) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erased_person_is_in_no_file_and_in_no_answer_and_clients_drop_the_lead() {
+async fn an_erased_person_is_in_no_file_or_response_and_clients_remove_the_lead() {
     let app = TestApp::start().await;
     let (admin, address) = (app.client(Role::Admin), app.server.address().to_string());
     let other = app.lead(json!({"title": "Somebody else's"})).await["id"].as_str().expect("an id").to_owned();
@@ -56,7 +56,7 @@ async fn an_erased_person_is_in_no_file_and_in_no_answer_and_clients_drop_the_le
     let connected = viewer.event("connected").await;
     let id = person(&admin).await;
     let path = format!("/api/leads/{id}");
-    // What was read of the log before must not be told again out of memory.
+    // Events that were read before must not be sent again from memory.
     let mut auth = auth;
     (auth["since"], auth["epoch"]) = (connected["seq"].clone(), connected["epoch"].clone());
     let mut replayed = SocketClient::try_connect(Transport::WebSocket, &address, auth.clone()).await.expect("connects");
@@ -118,7 +118,7 @@ fn assert_not_in_files(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_server() {
+async fn the_command_line_erases_a_contact_and_an_account_while_the_server_runs() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     let server = Process::serve(home.path());
@@ -154,7 +154,7 @@ async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_serve
     let login = http.post(server.url("/api/auth/login")).json(&login).send().await.expect("an answer");
     assert_eq!(login.status(), 401);
 
-    // Case and form are no difference outside of ASCII either; accents are.
+    // Case and normal form make no difference outside of ASCII either; accents do.
     let mut others = Vec::new();
     for email in ["ZO\u{cb}@X.example", "zoe\u{308}@x.example", "zoe@x.example"] {
         others.push(send(http.post(server.url("/api/leads")).json(&json!({"title": "Z", "email": email}))).await);
@@ -169,17 +169,17 @@ async fn the_command_line_erases_a_contact_and_an_account_beside_a_running_serve
     let other = http.get(server.url(&format!("/api/leads/{}", others[2]["id"].as_str().expect("an id"))));
     assert_eq!(send(other).await["email"], "zoe@x.example");
 
-    // The one mention that was told of is erased as well; then nothing is left.
+    // The one reported mention is erased as well; then nothing is left.
     let id = mentioned["id"].as_str().expect("an id");
     let said = leadwire(home.path(), &["erase", "--lead", id]);
     assert!(String::from_utf8_lossy(&said.stdout).contains("what remains: backups"), "{said:?}");
     let said = leadwire(home.path(), &["erase", "--email", EMAIL]);
-    assert!(String::from_utf8_lossy(&said.stderr).contains("there is no such person"), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("person not found"), "{said:?}");
     assert_not_in_files(home.path());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_leads_are_listed_for_those_who_may_restore_them() {
+async fn deleted_leads_are_listed_for_roles_that_may_restore_them() {
     let app = TestApp::start().await;
     let admin = app.client(Role::Admin);
     app.lead(json!({"title": "Kept"})).await;
@@ -202,7 +202,7 @@ async fn deleted_leads_are_listed_for_those_who_may_restore_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_erasure_says_so_when_it_lists_only_some_of_the_mentions() {
+async fn an_erasure_reports_a_truncated_list_of_mentions() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Theirs", "email": EMAIL})).await;
     for number in 0..=MAX_NAMED {

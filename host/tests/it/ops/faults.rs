@@ -1,7 +1,7 @@
-//! The database gives way under a server that is written to: nothing that was answered is lost, what failed says why,
-//! and everything goes on by itself once the fault is gone.
+//! Database faults under load: no acknowledged write is lost, failures report the reason, and the server recovers by
+//! itself once the fault is gone.
 //!
-//! Faults are made by the means that the machine allows; each test prints which it used.
+//! Faults are created by the means that the machine allows; each test prints which it used.
 
 use leadwire::domain::counter::Seq;
 use std::{
@@ -36,12 +36,12 @@ use crate::{
 };
 
 const WRITERS: usize = 4;
-/// How long after the end of a fault everything works again.
+/// Maximum time to recover after the end of a fault.
 const RECOVERY: Duration = Duration::from_secs(1);
-/// What a machine with other things to do may add.
+/// Additional time on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
 
-/// A server with its database in `disk`, and somebody who writes to it all the while.
+/// A server with its database in `disk`, and clients that write continuously.
 struct Scene {
     server: Process,
     http: reqwest::Client,
@@ -49,16 +49,16 @@ struct Scene {
     writers: Writers,
     home: tempfile::TempDir,
     database: PathBuf,
-    /// The leads whose making was answered.
+    /// The acknowledged leads.
     answered: Vec<String>,
 }
 
-/// Clients that make leads one after the other, whatever is answered.
+/// Clients that create leads one after the other and ignore failures.
 struct Writers {
     stop: Arc<AtomicBool>,
     made: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
-    /// Held for writing, it lets requests under way end and no new ones begin.
+    /// Held for writing, it lets requests in progress finish and blocks new ones.
     pace: Arc<RwLock<()>>,
     tasks: Vec<JoinHandle<Vec<String>>>,
 }
@@ -90,13 +90,13 @@ impl Scene {
         support::send(self.http.post(self.server.url(path)).bearer_auth(&self.token).json(&body)).await
     }
 
-    /// Waits until some leads were made from now on.
+    /// Waits until new leads were created.
     async fn writes_work(&self) {
         let before = self.writers.made.load(Ordering::Relaxed);
         self.until("leads are made", async |scene| scene.writers.made.load(Ordering::Relaxed) > before + 5).await;
     }
 
-    /// Waits until all who write were refused since.
+    /// Waits until every writer was refused.
     async fn writes_fail(&self) {
         let before = self.writers.refused.load(Ordering::Relaxed);
         self.until("writes are refused", async |scene| {
@@ -127,10 +127,10 @@ impl Scene {
         self.until("it is ready", async |scene| scene.get("/readyz").await.status == 200).await;
     }
 
-    /// A write, a login and a command of a socket, each refused in the way that tells clients to come back.
+    /// Checks that a write, a login and a socket command are refused with a retryable error.
     ///
-    /// While the disk is full, a checkpoint makes room now and then; what fits into it before the filler does is done,
-    /// and is asked again here.
+    /// While the disk is full, a checkpoint may free some room; a request that fits into it before the filler succeeds
+    /// and is repeated here.
     async fn refuses_with_reason(&self) {
         let lead = self.refused("/api/leads", json!({"title": "Not now"})).await;
         assert_eq!(lead.header("retry-after"), "1");
@@ -149,11 +149,11 @@ impl Scene {
         };
         assert_eq!(ack["error"]["code"], "database_unavailable", "{ack}");
         assert_eq!(ack["error"]["retryAfterMs"], 1000, "{ack}");
-        // Reading goes on.
+        // Reads still work.
         assert_eq!(self.get("/api/leads?limit=1").await.status, 200);
     }
 
-    /// The first answer to these requests that is no success.
+    /// The first failed response to these requests.
     async fn refused(&self, path: &str, body: Value) -> Reply {
         let begin = Instant::now();
         loop {
@@ -169,7 +169,7 @@ impl Scene {
         self.answered.extend(self.writers.stop().await);
     }
 
-    /// Everything works again, and soon; nothing that was answered is lost.
+    /// Checks that everything works again in time and that no acknowledged write is lost.
     async fn recovers(&self, ended: Instant) {
         self.writes_work().await;
         let after = ended.elapsed();
@@ -179,7 +179,7 @@ impl Scene {
         self.ready().await;
     }
 
-    /// Kills the server, and checks in a new one and in the log that all who were answered are there.
+    /// Kills the server and checks, in a new one and in the log, that all acknowledged leads exist.
     async fn nothing_is_lost(mut self) {
         self.stop_writers().await;
         self.server.kill();
@@ -241,7 +241,7 @@ impl Writers {
         Self { stop, made, refused, pace, tasks }
     }
 
-    /// The ids of the leads that were answered.
+    /// The ids of the acknowledged leads.
     async fn stop(&mut self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut ids = Vec::new();
@@ -252,7 +252,7 @@ impl Writers {
     }
 }
 
-/// A file system of its own, where root may make one.
+/// A separate file system, if root may create one.
 struct Disk {
     folder: tempfile::TempDir,
 }
@@ -276,7 +276,7 @@ impl Drop for Disk {
     }
 }
 
-/// Takes all room there is, and what others give back, until it is told to stop.
+/// Fills the disk, including space that others free, until stopped.
 struct Filler {
     path: PathBuf,
     stop: Arc<AtomicBool>,
@@ -305,7 +305,7 @@ impl Filler {
     }
 }
 
-/// Limits how long files of a process may become.
+/// Limits the file size of a process.
 fn limit_files(server: &Process, bytes: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(server.id()).expect("in range")).expect("a process");
     prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None })
@@ -313,7 +313,7 @@ fn limit_files(server: &Process, bytes: Option<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_refuses_writes_and_is_left_behind_when_there_is_room() {
+async fn a_full_disk_refuses_writes_with_503_until_there_is_room() {
     let Some(disk) = Disk::mount(&["-t", "tmpfs", "-o", "size=48m", "leadwire-faults"]) else {
         println!("no file system can be mounted here: the limit on file sizes stands for the full disk");
         return;
@@ -345,7 +345,7 @@ async fn a_full_disk_refuses_writes_and_is_left_behind_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_on_file_sizes_refuses_writes_and_does_not_kill() {
+async fn a_file_size_limit_refuses_writes_and_does_not_kill() {
     println!("limit on file sizes: RLIMIT_FSIZE of the process that serves");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
@@ -361,14 +361,14 @@ async fn a_limit_on_file_sizes_refuses_writes_and_does_not_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_held_by_another_process_is_waited_for_and_named() {
+async fn a_lock_of_another_process_is_awaited_and_named() {
     println!("lock: another connection with BEGIN IMMEDIATE");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
     let mut other = SqliteConnectOptions::new().filename(&scene.database).connect().await.expect("opens");
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("locks");
     scene.not_ready("writes", &["locked"]).await;
-    // After what a request waits for at most.
+    // After the maximum wait of a request.
     scene.until("a write is refused", async |scene| scene.writers.refused.load(Ordering::Relaxed) > 0).await;
     assert_eq!(scene.get("/api/leads?limit=1").await.status, 200);
     sqlx::query("ROLLBACK").execute(&mut other).await.expect("unlocks");
@@ -378,7 +378,7 @@ async fn a_lock_held_by_another_process_is_waited_for_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
+async fn a_file_system_that_turns_read_only_is_reported_and_loses_nothing() {
     let home = tempfile::tempdir().expect("a folder");
     let image = home.path().join("disk.img");
     fs::File::create(&image).expect("made").set_len(24 << 20).expect("a sparse file");
@@ -391,7 +391,7 @@ async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
     };
     println!("read-only: an ext4 that is aborted, as after a fault of its disk");
     let mut scene = Scene::begin(disk.path()).await;
-    // Between two writes: an fsync in whose middle a file system is aborted can report success for what is not on disk.
+    // Between two writes: an fsync during which the file system is aborted can report success for data not on disk.
     let pause = scene.writers.pace.write().await;
     // A plain remount is refused while files are open for writing.
     let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(disk.path()).status().expect("mount runs");
@@ -402,7 +402,7 @@ async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
     scene.not_ready("writes", &["read_only"]).await;
     assert!(scene.server.log().contains("read-only"), "{}", scene.server.log());
 
-    // It takes an operator: the disk is mounted again.
+    // The operator mounts the disk again.
     scene.stop_writers().await;
     scene.server.kill();
     let umount = Command::new("umount").arg(disk.path()).status().expect("umount runs");
@@ -414,7 +414,7 @@ async fn a_file_system_that_turns_read_only_is_named_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_moved_away_takes_no_writes() {
+async fn a_moved_database_accepts_no_writes() {
     println!("moved away: rename of the database file");
     let disk = tempfile::tempdir().expect("a folder");
     let scene = Scene::begin(disk.path()).await;
@@ -429,7 +429,7 @@ async fn a_database_that_is_moved_away_takes_no_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_deleted_takes_no_writes_and_what_it_had_is_put_back() {
+async fn a_deleted_database_accepts_no_writes_and_can_be_put_back() {
     println!("deleted: unlink of the database and its write-ahead log");
     let disk = tempfile::tempdir().expect("a folder");
     let mut scene = Scene::begin(disk.path()).await;
@@ -445,7 +445,7 @@ async fn a_database_that_is_deleted_takes_no_writes_and_what_it_had_is_put_back(
     let log = scene.server.log();
     let (_, saved) = log.split_once("is saved in ").expect("where it is saved");
     let (saved, _) = saved.split_once(": stop the server").expect("what to do");
-    // Both may be on file systems of their own.
+    // Both may be on separate file systems.
     fs::copy(scene.home.path().join(saved), &scene.database).expect("put back");
     scene.nothing_is_lost().await;
 }
@@ -480,7 +480,7 @@ async fn a_damaged_page_is_named_and_the_rest_stays_readable() {
     scene.get("/api/leads?limit=200").await.refused(500, "database_corrupt");
     scene.not_ready("pages", &["damaged"]).await;
     scene.until("the damage is described", async |scene| scene.server.log().contains("table leads: ")).await;
-    // Others can be made, as long as it is not that page.
+    // Other leads can be created, as long as they do not touch that page.
     assert_ne!(scene.get("/api/users").await.status, 500);
 }
 

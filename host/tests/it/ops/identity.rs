@@ -1,4 +1,4 @@
-//! Which database is it: deleted, replaced, copied, brought back, or served twice, it is never taken for another one.
+//! Identity of the database: a deleted, replaced, copied, restored or twice served one is never confused with another.
 
 mod copies;
 mod displaced;
@@ -25,14 +25,14 @@ use crate::{
     support,
 };
 
-/// A folder with settings and one user a role.
+/// A folder with settings and one user per role.
 fn home() -> TempDir {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), "");
     home
 }
 
-/// Somebody who writes leads.
+/// A client that writes leads.
 struct Admin {
     http: reqwest::Client,
     token: String,
@@ -51,7 +51,7 @@ impl Admin {
         (answer.status(), answer.json().await.expect("JSON"))
     }
 
-    /// Makes a lead; its id.
+    /// Creates a lead; returns its id.
     async fn lead(&self, server: &Process, title: &str) -> String {
         let (status, lead) = self.post(server, title).await;
         assert_eq!(status, StatusCode::CREATED, "{lead}");
@@ -68,7 +68,7 @@ fn database(home: &Path) -> std::path::PathBuf {
     home.join("leadwire.db")
 }
 
-/// Deletes the database, and what SQLite keeps beside it.
+/// Deletes the database and SQLite's files beside it.
 fn delete_database(home: &Path) {
     for name in ["leadwire.db", "leadwire.db-wal", "leadwire.db-shm"] {
         let _ = fs::remove_file(home.join(name));
@@ -83,7 +83,7 @@ async fn epoch(database: &Path) -> Epoch {
     epoch
 }
 
-/// What `.backup` of SQLite's shell does: a whole copy, taken while others write.
+/// Like `.backup` of SQLite's shell: a complete copy during writes.
 async fn back_up(database: &Path, copy: &Path) {
     let options = SqliteConnectOptions::new().filename(database).read_only(true);
     let mut connection = SqliteConnection::connect_with(&options).await.expect("a database");
@@ -92,7 +92,7 @@ async fn back_up(database: &Path, copy: &Path) {
     connection.close().await.expect("closes");
 }
 
-/// `cp -r`: new files where there are none, and new content of those that are there.
+/// Like `cp -r`: creates missing files and overwrites the content of existing ones.
 fn copy_all(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
@@ -110,7 +110,7 @@ fn run(home: &Path, arguments: &[&str]) -> Output {
     let mut command = support::leadwire(home);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("leadwire starts");
-    // A command that serves in place of refusing would never end.
+    // A command that serves instead of refusing would never end.
     let begin = Instant::now();
     while child.try_wait().expect("a child").is_none() {
         if begin.elapsed() > PATIENCE {

@@ -1,4 +1,4 @@
-//! The listener: what becomes of connections that nobody should wait for.
+//! The listener: timeouts and refusals of bad connections.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -12,25 +12,25 @@ use reqwest::StatusCode;
 
 use crate::support::TestApp;
 
-/// Connects and says something; what came back until the server closed.
+/// Connects and sends bytes; returns the answer until the server closes.
 fn say(address: SocketAddr, opening: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.write_all(opening).expect("a listener");
-    // Far longer than the server should take: a failure must not hang.
+    // Much longer than the server should take, so that a failure does not hang.
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Ok(_) => String::from_utf8_lossy(&answer).into_owned(),
-        // Closed with something still unread.
+        // Closed with unread data.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => String::from_utf8_lossy(&answer).into_owned(),
         Err(error) => panic!("the server did not close after {opening:?}: {error}"),
     }
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_not_waited_for() {
+async fn an_incomplete_request_head_times_out() {
     let app = TestApp::with(|config| config.http.header_timeout = Duration::from_millis(300)).await;
-    // Silence; the start of a word; half a head.
+    // Nothing, part of a word, and half a head.
     for opening in [&b""[..], b"PRI * HT", b"GET /healthz HTTP/1.1\r\nHost: leadwire\r\nX-Slow: "] {
         let address = app.server.address();
         let answer = tokio::task::spawn_blocking(move || say(address, opening)).await.expect("no panic");
@@ -40,7 +40,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn who_begins_with_http_2_is_sent_away_at_once() {
+async fn an_http_2_preface_is_refused_at_once() {
     let app = TestApp::start().await;
     let address = app.server.address();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -49,7 +49,7 @@ async fn who_begins_with_http_2_is_sent_away_at_once() {
 }
 
 #[tokio::test]
-async fn connections_are_cut_when_the_server_stops_upgraded_ones_too() {
+async fn all_connections_close_at_shutdown_including_upgraded_ones() {
     let app = TestApp::start().await;
     let mut idle = TcpStream::connect(app.server.address()).expect("a connection");
     idle.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");

@@ -1,4 +1,4 @@
-//! `/metrics`: a port of its own, in the format of Prometheus, and what an operator sees there.
+//! `/metrics`: a separate port, in the Prometheus format, and its contents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     support::{TestApp, http_client},
 };
 
-/// Samples by name and labels, as they stand in the text.
+/// Samples by name and labels, as in the text.
 struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
@@ -41,14 +41,14 @@ impl Samples {
         Self::parse(&answer.text().await.expect("text"))
     }
 
-    /// The sum of what bears a name and all of these labels; 0 where there is no such.
+    /// The sum of the samples with a name and all of these labels; 0 if there are none.
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let bears = |key: &str| labels.iter().all(|(label, value)| key.contains(&format!("{label}=\"{value}\"")));
         let named = |key: &str| key.split('{').next() == Some(name);
         self.0.iter().filter(|(key, _)| named(key) && bears(key)).map(|(_, value)| value).sum()
     }
 
-    /// The names that are in no list, without what a histogram adds to them.
+    /// Names that are not in the list, without the suffixes of histograms.
     fn unknown(&self) -> BTreeSet<&str> {
         let is_known = |name: &str| {
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
@@ -61,7 +61,7 @@ impl Samples {
     }
 }
 
-/// Asks again and again until something is as it should be.
+/// Polls until the samples meet a condition.
 async fn until(url: &str, what: &str, is_so: impl Fn(&Samples) -> bool) -> Samples {
     let asked = async {
         loop {
@@ -84,7 +84,7 @@ fn url(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_have_a_port_of_their_own_which_answers_nothing_else() {
+async fn metrics_have_their_own_port_which_serves_nothing_else() {
     let app = TestApp::with(listening).await;
     let url = url(&app);
     let http = http_client();
@@ -111,15 +111,15 @@ async fn until_gone(http: &reqwest::Client, url: &str) {
 }
 
 #[tokio::test]
-async fn nothing_is_told_unless_it_is_asked_for() {
+async fn metrics_are_off_by_default() {
     let app = TestApp::without_users(|_| {}).await;
     assert_eq!(app.server.metrics_address(), None);
     assert_eq!(app.anonymous().get("/metrics").await.status, StatusCode::NOT_FOUND);
 }
 
-/// In a process of its own, where nobody else counts.
+/// In a separate process, where no other test counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_counted() {
+async fn requests_events_and_sockets_are_counted() {
     let home = tempfile::tempdir().expect("a folder");
     let settings =
         "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nevents_burst = 1\nevents_per_second = 1\nrefusals = 1\n";
@@ -188,7 +188,7 @@ async fn what_happens_is_counted() {
     assert_eq!(after.sum("leadwire_disconnects_total", &[("reason", "client_disconnect")]), 1.0);
 }
 
-/// Other servers of this process count with it, so that more may be told than happens here.
+/// Other servers in this process count too, so the values may be higher than from this test alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_stalled_clients_are_counted() {
     let app = TestApp::with(|config| {
@@ -234,7 +234,7 @@ async fn slow_and_stalled_clients_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_kept_is_counted() {
+async fn pruned_events_are_counted() {
     let app = TestApp::with(|config| {
         listening(config);
         config.log.keep_events = 1;
@@ -248,7 +248,7 @@ async fn what_is_no_longer_kept_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
+async fn plugin_metrics_count_calls_by_hook_and_export_plugin_counters() {
     let app = TestApp::with(|config| {
         listening(config);
         config.plugins.dry_run_events = 0;
@@ -256,7 +256,7 @@ async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
         config.plugins.limits.rest_ms = 3_600_000;
         config.plugins.limits.longest_rest_ms = 3_600_000;
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
-        // No other test has plugins of these names, so that the numbers are this one's alone.
+        // No other test uses these plugin names, so the counts belong to this test only.
         let sound = Guest::new("counted").roles(["SALES"]).hides("SALES", ["/lead/email"]);
         let sound = sound.filter([everyone("SALES", [remove("/lead/email")])]).build();
         let failing = Guest::new("faulty").roles(["VIEWER"]).filtering("unreachable", Ok(Vec::new())).build();
@@ -269,7 +269,7 @@ async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
         |samples: &Samples| samples.sum("leadwire_plugin_calls_total", &[("plugin", "counted"), ("hook", "filter")]);
     let mut asked = 0.0;
     let now = loop {
-        // Faults about one lead count once, and those about some only when nothing else is answered for a while.
+        // Faults about one lead count once, and those about several only if no other call succeeds for a while.
         let lead = app.lead(json!({"title": "Roof"})).await;
         let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
         app.client(Role::Sales).get(&path).await.expect(StatusCode::OK);
@@ -298,7 +298,7 @@ async fn plugins_are_counted_by_hook_and_what_they_count_is_told() {
 }
 
 #[test]
-fn the_documentation_has_every_metric_and_no_other() {
+fn the_documentation_lists_exactly_the_metrics() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md");
     let page = fs::read_to_string(page).expect("docs/OPERATIONS.md");
     let row = |line: &str| {

@@ -1,4 +1,4 @@
-//! What the log no longer has: whoever asks for it is told to fetch again, and goes on from there.
+//! Pruned events: clients that request them get `sync:reset` and continue from there.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn oldest(app: &TestApp) -> Seq {
     app.app().store().read().await.expect("a reader").oldest().await.expect("readable")
 }
 
-/// A server that keeps ten events, of which twenty have happened; the id of the newest lead.
+/// A server that keeps ten of twenty events; also returns the id of the newest lead.
 async fn pruned() -> (TestApp, String) {
     let app = TestApp::with(|config| config.log.keep_events = 10).await;
     let lead = leads(&app, 20).await;
@@ -54,7 +54,7 @@ fn reset(app: &TestApp, seq: u64) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_resumes_within_what_is_kept_and_is_told_to_fetch_again_beyond() {
+async fn a_client_resumes_within_retention_and_gets_sync_reset_beyond_it() {
     let (app, _) = pruned().await;
     let mut sockets = Vec::new();
     for transport in TRANSPORTS {
@@ -83,9 +83,9 @@ async fn a_client_resumes_within_what_is_kept_and_is_told_to_fetch_again_beyond(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
+async fn sync_since_beyond_retention_gets_sync_reset() {
     let (app, lead) = pruned().await;
-    // A new process has no line in memory, where what was pruned a moment ago may still be.
+    // A new process has no events in memory, where recently pruned ones may remain.
     let app = app.restart().await;
     let epoch = app.app().store().epoch().to_owned();
     let mut socket = SocketClient::connect(Transport::WebSocket, &address(&app), app.token(Role::Viewer)).await;
@@ -93,7 +93,7 @@ async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
     assert_eq!(answer, json!({"ok": true, "recovered": false, "seq": 20, "epoch": epoch}));
     assert_eq!(socket.event("sync:reset").await, reset(&app, 20));
 
-    // Nothing that this lead has lived through was missed, which nobody can tell.
+    // No event of this lead was missed, but the server cannot know that.
     for (since, is_retained) in [(9, false), (10, true)] {
         let answer = socket.call("lead:subscribe", json!({"leadId": lead, "since": since})).await;
         assert_eq!((&answer["ok"], &answer["seq"]), (&json!(true), &json!(20)));
@@ -109,11 +109,11 @@ async fn an_open_socket_that_asks_too_far_back_is_told_to_fetch_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
+async fn only_retained_events_can_be_explained() {
     let (app, _) = pruned().await;
     let admin = app.client(Role::Admin);
     let gone = admin.get("/api/events/10/explain?role=VIEWER").await.refused(404, "event_not_found");
-    assert_eq!(gone["detail"], "event 10 is older than what the log keeps");
+    assert_eq!(gone["detail"], "event 10 is no longer in the log");
     let explanation = admin.get("/api/events/11/explain?role=VIEWER").await.expect(StatusCode::OK);
     assert_eq!(explanation["payload"]["seq"], 11);
 
@@ -128,7 +128,7 @@ async fn what_is_no_longer_kept_cannot_be_explained_and_what_is_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_whose_missed_events_are_pruned_while_they_are_sent_is_told_so() {
+async fn a_client_whose_replay_is_pruned_gets_sync_reset() {
     const LINES: u64 = 3000;
     let app = TestApp::start().await;
     let mut tx = app.app().store().write().await.expect("a transaction");
@@ -139,7 +139,7 @@ async fn a_client_whose_missed_events_are_pruned_while_they_are_sent_is_told_so(
         tx.append(&draft).await.expect("a line");
     }
     tx.commit().await.expect("commits");
-    // A new process has no line in memory.
+    // A new process has no events in memory.
     let app = app.restart().await;
     let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
     let (mut socket, _) = open_web_socket(&address(&app), &format!("40{auth}"), None).await;
@@ -153,7 +153,7 @@ async fn a_client_whose_missed_events_are_pruned_while_they_are_sent_is_told_so(
     assert_eq!((name.as_str(), &greeting["recovered"]), ("connected", &json!(true)));
     assert_eq!(texts().await.1["seq"], 1);
 
-    // It reads no further, and what does not fit on its way is yet to be read from the log.
+    // It stops reading, so the rest is still to be read from the log.
     let mut tx = app.app().store().write().await.expect("a transaction");
     assert_eq!(tx.prune_events(Seq(u64::MAX), u32::MAX).await.expect("prunes"), LINES - 1);
     tx.commit().await.expect("commits");

@@ -1,4 +1,4 @@
-//! The walk of an update through the sources, as docs/ARCHITECTURE.md tells it, held against the trace of a real one.
+//! The path of an update through the sources in docs/ARCHITECTURE.md, compared with the trace of a real update.
 
 use std::{fs, path::Path};
 
@@ -18,7 +18,7 @@ level = \"error,leadwire::walk=trace\"
 dir = \"plugins\"
 ";
 
-/// Files that the page names in its table of steps, in order.
+/// Files in the document's table of steps, in order.
 fn documented() -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ARCHITECTURE.md");
     let page = fs::read_to_string(page).expect("the page");
@@ -31,10 +31,10 @@ fn documented() -> Vec<String> {
     files.collect()
 }
 
-/// Files that the log names, in the order in which they were first entered.
+/// Files in the trace, in the order of first entry.
 fn traced(log: &str) -> Vec<String> {
     let mut files: Vec<String> = Vec::new();
-    // The caller sees the lead and the answer as `lead:read`, which is shaped as events are.
+    // The caller gets the lead as `lead:read`, which is shaped like events.
     let steps = log.lines().filter(|line| line.contains("leadwire::walk") && !line.contains("lead:read"));
     for line in steps {
         let (_, rest) = line.split_once("host/src/").expect("a file of the host");
@@ -47,7 +47,7 @@ fn traced(log: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_enters_the_files_that_the_architecture_names_in_that_order() {
+async fn an_update_passes_the_files_in_the_documented_order() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
     let guard = Guest::redactor("guard").before(["lead:update"], Ruling::Accept).build();

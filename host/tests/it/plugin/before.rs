@@ -1,4 +1,4 @@
-//! Plugins that are asked before a command runs: they accept, amend or refuse it, over HTTP and sockets alike.
+//! `before` hooks: they accept, amend or refuse a command, over HTTP and sockets alike.
 
 use std::{fs, path::Path};
 
@@ -42,7 +42,7 @@ fn amend(edits: impl IntoIterator<Item = Edit>) -> Ruling {
     Ruling::Amend(edits.into_iter().collect())
 }
 
-/// How many lines there are that a command wrote: plugins take force by lines of their own.
+/// Number of events written by commands: plugin changes write their own events.
 async fn log_head(app: &TestApp) -> usize {
     let events = app.app().store().read().await.expect("a reader").events_after(Seq(0), 1000).await.expect("readable");
     events.iter().filter(|event| event.name != "delivery:switched").count()
@@ -73,14 +73,14 @@ async fn a_refusal_reaches_the_client_with_the_plugins_code_message_and_field() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_without_a_field_blames_none() {
+async fn a_refusal_without_a_field_names_none() {
     let app = with_plugin(guard(["*"], refuse(None))).await;
     let problem = app.client(Role::Admin).post("/api/leads", json!({"title": "Roof"})).await.refused(422, "not_today");
     assert_eq!(problem.get("errors"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_is_asked_about_by_its_name() {
+async fn before_is_called_for_every_command_by_name() {
     let app = TestApp::start().await;
     let (admin, owner) = (app.client(Role::Admin), app.user(Role::Sales).id);
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -117,14 +117,14 @@ async fn every_command_is_asked_about_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_no_plugin_asked_for_runs_unasked() {
+async fn a_command_that_no_plugin_wants_runs_without_a_call() {
     let app = with_plugin(guard(["lead:update"], refuse(None))).await;
     app.lead(json!({"title": "Roof"})).await;
     assert_eq!(counts(&app, "guard"), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_amendment_is_what_is_written_and_told() {
+async fn an_amendment_is_written_and_emitted() {
     let edits = [set("/input/title", r#""  Barn ""#), Edit::Mask("/input/company".into(), "Acme".into())];
     let app = with_plugin(guard(["lead:create"], amend(edits))).await;
     let mut client = socket(&app, Role::Viewer).await;
@@ -147,7 +147,7 @@ async fn a_patch_is_amended_as_a_patch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_itself_would_not_carry_out_is_not_asked_about() {
+async fn before_is_not_called_for_invalid_commands() {
     let app = with_plugin(guard(["*"], amend([set("/input/title", "\"Barn\"")]))).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
@@ -164,7 +164,7 @@ async fn what_the_server_itself_would_not_carry_out_is_not_asked_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_answer_is_the_plugins_fault_and_writes_nothing() {
+async fn an_invalid_answer_is_a_plugin_fault_and_writes_nothing() {
     let code = |code: &str| Ruling::Refuse { code: code.into(), message: "No".into(), field: None };
     let nobody = format!("\"{}\"", uuid::Uuid::now_v7());
     let bad = [
@@ -211,11 +211,11 @@ async fn a_bad_answer_is_the_plugins_fault_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_plugin_is_closed_unless_its_settings_open_it() {
+async fn a_failing_plugin_fails_closed_unless_configured_open() {
     let failing = Guest::new("guard").ruling(["lead:*"], "(unreachable)", Ok(Ruling::Accept)).build();
     let app = with_plugins(&[("guard.wasm", failing.clone())]).await;
     let admin = app.client(Role::Admin);
-    // More often than the breaker lets it be asked.
+    // More often than the breaker allows calls.
     for _ in 0..7 {
         admin.post("/api/leads", json!({"title": "Roof"})).await.refused(503, "plugin_unavailable");
     }
@@ -233,7 +233,7 @@ async fn a_failing_plugin_is_closed_unless_its_settings_open_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guard_whose_file_is_missing_keeps_its_commands_from_running() {
+async fn commands_of_a_missing_guard_are_refused() {
     let app = with_plugin(guard(["lead:create"], Ruling::Accept)).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let mut changed = app.app().plugins().changed();
@@ -248,7 +248,7 @@ async fn a_guard_whose_file_is_missing_keeps_its_commands_from_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_are_asked_in_order_and_each_sees_what_the_one_before_it_made() {
+async fn before_hooks_run_in_order_and_see_earlier_amendments() {
     let copy =
         |from: &str, to: &str| amend([Edit::SetFirstField(to.into()), set("/input/source", &format!("{from:?}"))]);
     let first = Guest::new("a-last").fields(["/input/title"]).before(["*"], copy("last", "/input/description"));
@@ -266,7 +266,7 @@ async fn plugins_are_asked_in_order_and_each_sees_what_the_one_before_it_made() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_ends_the_asking() {
+async fn a_refusal_skips_the_remaining_plugins() {
     let files = [
         ("a.wasm", Guest::new("a").before(["*"], refuse(None)).build()),
         ("b.wasm", Guest::new("b").before(["*"], Ruling::Accept).build()),
@@ -277,7 +277,7 @@ async fn a_refusal_ends_the_asking() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_sees_the_lead_and_the_activity_as_they_are() {
+async fn a_plugin_sees_the_stored_lead_and_activity() {
     for (field, seen) in [("/context/lead/title", "Roof"), ("/context/activity/type", "NOTE")] {
         let guest = Guest::new("guard").fields([field]);
         let guest = guest.before(["activity:update"], amend([Edit::SetFirstField("/input/body".into())]));
@@ -293,7 +293,7 @@ async fn a_plugin_sees_the_lead_and_the_activity_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_replay_of_a_request_asks_nobody_again() {
+async fn a_replayed_request_calls_no_plugin() {
     let app = with_plugin(guard(["*"], amend([set("/input/title", "\"Barn\"")]))).await;
     let admin = app.client(Role::Admin);
     let create =
@@ -305,7 +305,7 @@ async fn the_replay_of_a_request_asks_nobody_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guard_of_a_command_that_does_not_exist_is_refused() {
+async fn a_plugin_that_wants_an_unknown_command_is_refused() {
     let app = with_plugins(&[("guard.wasm", guard(["lead:updated"], Ruling::Accept).build())]).await;
     let status = app.app().plugins().status().remove(0);
     let reason = status.reason.unwrap_or_default();
@@ -328,7 +328,7 @@ async fn a_plugin_made_before_the_hook_was_still_loads_and_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_commands_that_are_each_fine_alone_are_not_let_through_together() {
+async fn concurrent_commands_that_conflict_are_not_both_accepted() {
     let sample = crate::socket::delivery::sample("validate-lead");
     let app = with_plugins(&[("validate-lead.wasm", sample)]).await;
     for _ in 0..20 {
@@ -346,7 +346,7 @@ async fn two_commands_that_are_each_fine_alone_are_not_let_through_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sample_asks_for_what_a_status_needs_and_tidies_email_addresses() {
+async fn the_sample_requires_fields_per_status_and_normalizes_email_addresses() {
     let sample = crate::socket::delivery::sample("validate-lead");
     let app = with_plugins(&[("validate-lead.wasm", sample)]).await;
     let lead = app.lead(json!({"title": "Roof", "contactName": "Bob"})).await;
@@ -362,9 +362,9 @@ async fn the_sample_asks_for_what_a_status_needs_and_tidies_email_addresses() {
     assert_eq!((&seen["status"], &seen["email"]), (&json!("QUALIFIED"), &json!("bob@example.com")));
 }
 
-/// One number of each country, as the metadata of the crate has them, and one that needs many rules to be told from others.
+/// One number per country from the metadata of the crate, and one that needs many rules to classify.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sample_reads_phone_numbers_of_any_country_in_time() {
+async fn the_sample_parses_phone_numbers_of_every_country_within_its_limit() {
     let settings = b"[config]\ndefault_country = \"US\"\n".to_vec();
     let sample = crate::socket::delivery::sample("validate-lead");
     let app = with_plugins(&[("validate-lead.wasm", sample), ("validate-lead.toml", settings)]).await;
@@ -401,7 +401,7 @@ async fn the_sample_reads_phone_numbers_of_any_country_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_cannot_pass_for_one_of_the_servers_own() {
+async fn a_plugin_refusal_cannot_use_a_server_code() {
     for (code, prefixed) in [("forbidden", "plugin_forbidden"), ("lead_not_found", "plugin_lead_not_found")] {
         let ruling = Ruling::Refuse { code: code.into(), message: "No".into(), field: Some("title".into()) };
         let app = with_plugin(guard(["lead:create"], ruling)).await;

@@ -1,4 +1,4 @@
-//! `leadwire plugin …` as an author and an operator type it, and what the engine makes of the result.
+//! `leadwire plugin …` as used by authors and operators, and the loaded result.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::support;
 
-/// Kept between runs, so that a plugin's libraries are compiled once.
+/// Target folder kept between runs, so that a plugin's dependencies are compiled once.
 fn target_dir(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Holds the folder `new-plugin`. Cargo tells plugins of one folder apart by where in their own they keep the SDK,
-/// which is the same place in all: two at once would build over each other.
+/// Lock of the target folder `new-plugin`. All new plugins have the SDK at the same relative path, so Cargo cannot
+/// distinguish them: two concurrent builds would overwrite each other.
 static NEW_PLUGIN: Mutex<()> = Mutex::new(());
 
 fn repository() -> &'static Path {
@@ -38,7 +38,7 @@ fn done(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The one line that says why not.
+/// The error line of a refused command.
 fn refused(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -78,7 +78,7 @@ fn read(plugins: &Plugins, lead: &Value, role: Role) -> (Value, Audience) {
 }
 
 #[test]
-fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
+fn a_new_plugin_passes_its_tests_builds_and_hides_its_field() {
     let dir = tempfile::tempdir().expect("a folder");
     let (home, folder) = (dir.path().join("my-plugin"), dir.path().join("plugins"));
     let _alone = NEW_PLUGIN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +102,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
     assert!(read(&plugins, &lead("north"), Role::Manager).0.get("phone").is_some());
     assert!(plugins.hidden(Role::Viewer).covers("/lead/phone"));
 
-    // A panic holds the payload back, and says where and why it was.
+    // A panic withholds the payload and is reported with its location and reason.
     let source = fs::read_to_string(home.join("src/lib.rs")).expect("there");
     let verdict = "let hidden = self";
     fs::write(home.join("src/lib.rs"), source.replace(verdict, &format!("panic!(\"no idea\");\n{verdict}")))
@@ -117,7 +117,7 @@ fn a_new_plugin_passes_its_tests_builds_and_hides_what_it_says() {
 }
 
 #[test]
-fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
+fn a_new_plugin_of_each_hook_passes_its_tests_and_cases_and_loads() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     fs::create_dir(&folder).expect("made");
@@ -138,7 +138,7 @@ fn a_new_plugin_of_each_hook_passes_its_tests_and_its_cases_and_is_taken_up() {
 }
 
 #[test]
-fn the_sample_plugins_build_and_do_together_what_their_readmes_say() {
+fn the_sample_plugins_build_and_work_together_as_documented() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     let names =
@@ -219,7 +219,7 @@ fn an_operator_disables_enables_and_removes_a_plugin() {
 }
 
 #[test]
-fn what_cannot_be_built_is_told_in_a_line() {
+fn a_failed_build_is_a_one_line_error() {
     let dir = tempfile::tempdir().expect("a folder");
     assert!(refused(&plugin(&["build"], dir.path())).contains("it has no Cargo.toml"));
     let host = repository().join("host");

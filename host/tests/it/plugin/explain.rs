@@ -1,4 +1,4 @@
-//! Why somebody got what they got: told from the plugins of the time, whatever is in force by now.
+//! Explanations of events, computed with the plugins of that time instead of the active ones.
 
 use std::{fs, time::Duration};
 
@@ -28,7 +28,7 @@ async fn connect(app: &TestApp, role: Role) -> SocketClient {
     SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(role)).await
 }
 
-/// Waits until a plugin is in this state, in this version if it has one.
+/// Waits until a plugin is in this state, with this version if it has one.
 async fn until(app: &TestApp, name: &str, state: PluginState, version: &str) {
     let plugins = app.app().plugins();
     let mut changed = plugins.changed();
@@ -60,7 +60,7 @@ pub fn hiding(pointer: &'static str, version: &str) -> Guest {
         .filter([everyone("VIEWER", [remove(pointer)])])
 }
 
-/// Runs the command line on the files of a server; its exit code, and what it wrote to stdout and stderr.
+/// Runs a command on the files of a server; returns its exit code, stdout and stderr.
 pub fn leadwire(app: &TestApp, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = support::leadwire(app.dir.path());
     command.args(arguments);
@@ -130,7 +130,7 @@ async fn an_event_is_explained_by_the_plugins_that_shaped_it_also_after_a_restar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_administrators_are_told_and_a_bad_question_is_answered_by_name() {
+async fn only_administrators_may_explain_and_invalid_parameters_are_named() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     for role in [Role::Manager, Role::Sales, Role::Viewer] {
@@ -160,7 +160,7 @@ async fn only_administrators_are_told_and_a_bad_question_is_answered_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_plugins_and_visibility_leave_of_an_audience_is_told_for_each_user() {
+async fn the_audience_after_plugins_and_visibility_is_explained_per_user() {
     let app = TestApp::start().await;
     let me = app.user(Role::Sales).id;
     let other = app.add_user("other", Role::Sales).await;
@@ -196,7 +196,7 @@ async fn what_plugins_and_visibility_leave_of_an_audience_is_told_for_each_user(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denial_a_narrow_visibility_and_a_look_at_the_dice_are_told() {
+async fn an_explanation_shows_denials_visibility_and_use_of_random_numbers() {
     let app = TestApp::with(|config| {
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
         let denial = Verdict { role: "VIEWER", audience: Audience::Nobody, edits: vec![] };
@@ -209,7 +209,7 @@ async fn a_denial_a_narrow_visibility_and_a_look_at_the_dice_are_told() {
     let mut admin = connect(&app, Role::Admin).await;
     app.lead(json!({"title": "Roof"})).await;
     admin.event("lead:created").await;
-    // What is in the configuration by now is of no account.
+    // The current configuration does not matter.
     let app = app.restart().await;
 
     let explanation = explain(&app, 1, "role=VIEWER").await;
@@ -231,7 +231,7 @@ async fn a_denial_a_narrow_visibility_and_a_look_at_the_dice_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_a_missing_plugin_held_back_is_told_to_have_been_held() {
+async fn an_event_withheld_by_a_missing_plugin_is_explained_as_held() {
     let app = start(&hiding("/lead/email", "1.0.0"), "guard").await;
     let mut admin = connect(&app, Role::Admin).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -240,7 +240,7 @@ async fn an_event_that_a_missing_plugin_held_back_is_told_to_have_been_held() {
     until(&app, "guard", PluginState::Missing, "1.0.0").await;
     rename(&app, &lead, "Barn").await;
     admin.event("lead:updated").await;
-    // The plugin that is missing makes up another set, which took force by line 2.
+    // The missing plugin makes a new set, which became active with event 2.
     let explanation = explain(&app, 3, "role=VIEWER").await;
     assert_eq!((&explanation["outcome"], &explanation["payload"]), (&json!("held"), &Value::Null), "{explanation}");
     let step = &explanation["steps"][0];
@@ -250,7 +250,7 @@ async fn an_event_that_a_missing_plugin_held_back_is_told_to_have_been_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plugins_of_the_time_have_the_limits_of_the_server() {
+async fn explanations_use_the_configured_plugin_limits() {
     let app = TestApp::with(|config| {
         config.plugins.limits.edits = 0;
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
@@ -266,7 +266,7 @@ async fn the_plugins_of_the_time_have_the_limits_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_not_kept_as_it_was_explains_nothing() {
+async fn a_damaged_stored_plugin_file_cannot_explain() {
     let app = start(&hiding("/lead/email", "1.0.0"), "guard").await;
     app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;
     app.client(Role::Admin).get("/readyz").await.expect(StatusCode::OK);
@@ -285,7 +285,7 @@ async fn a_file_that_was_not_kept_as_it_was_explains_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_explains_beside_a_running_server() {
+async fn the_command_line_explains_while_the_server_runs() {
     let app = start(&hiding("/lead/email", "1.0.0"), "guard").await;
     let mut viewer = connect(&app, Role::Viewer).await;
     app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;

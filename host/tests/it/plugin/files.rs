@@ -1,4 +1,4 @@
-//! The plugin directory of a real server, with things in it that are no plugins.
+//! The plugin directory of a real server, with files in it that are not plugins.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
     support,
 };
 
-/// Longer than anything takes, so that a test that waits in vain ends.
+/// Timeout of all waits, longer than any operation takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SETTINGS: &str = "[plugins]\ndir = \"plugins\"\n";
 
@@ -33,7 +33,7 @@ fn fifo(path: &Path) {
     mkfifoat(CWD, path, Mode::RWXU).expect("a FIFO is made");
 }
 
-/// `leadwire plugin …`, which has to end.
+/// Runs `leadwire plugin …`, which must end.
 fn plugin(home: &Path, arguments: &[&str]) -> Output {
     let mut command = support::leadwire(home);
     command.arg("plugin").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -42,7 +42,7 @@ fn plugin(home: &Path, arguments: &[&str]) -> Output {
     child.wait_with_output().expect("an end")
 }
 
-/// Whether a process ends by itself; it is ended else.
+/// Returns true if a process ends by itself; kills it otherwise.
 fn ends(child: &mut Child) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
@@ -55,7 +55,7 @@ fn ends(child: &mut Child) -> bool {
     false
 }
 
-/// State and reason of a plugin, as `plugin list` has it.
+/// State and reason of a plugin in `plugin list`.
 fn listed(home: &Path, name: &str) -> Option<(String, String)> {
     let output = plugin(home, &["list", "--json"]);
     let output: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -77,7 +77,7 @@ fn until_listed(home: &Path, name: &str, state: &str) -> String {
 }
 
 #[test]
-fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed_with_the_reason() {
+fn a_special_file_blocks_neither_start_reload_nor_shutdown_and_is_listed_with_the_reason() {
     let home = tempfile::tempdir().expect("a folder");
     let (home, plugins) = (home.path(), home.path().join("plugins"));
     process::prepare(home, SETTINGS);
@@ -91,7 +91,7 @@ fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed
     symlink(home.join("nothing"), plugins.join("dangling.wasm")).expect("linked");
     fs::write(plugins.join("large.toml"), "#".repeat((1 << 20) + 1)).expect("written");
 
-    // Without a server, what one would find is told.
+    // Without a server, the list shows what one would load.
     let (state, reason) = listed(home, "fifo").expect("listed");
     assert!(state == "refused" && reason.ends_with("it is a FIFO: expected a regular file"), "{state}: {reason}");
 
@@ -109,7 +109,7 @@ fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed
     }
     assert_eq!(until_listed(home, "good", "active"), "");
 
-    // While the server runs, too; and the next order is taken.
+    // Also while the server runs; and the next command is accepted.
     fifo(&plugins.join("late.wasm"));
     assert_eq!(until_listed(home, "late", "refused"), "late.wasm: it is a FIFO: expected a regular file");
     let disabled = plugin(home, &["disable", "good"]);
@@ -125,10 +125,10 @@ fn what_is_no_regular_file_blocks_neither_start_nor_reload_nor_end_and_is_listed
 }
 
 #[test]
-fn a_start_that_takes_long_can_be_ended() {
+fn a_slow_start_can_be_interrupted() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
-    // Somebody else holds the lock of what is known of plugins, so that the start waits.
+    // Another process holds the lock of the plugin state, so that the start waits.
     let state = home.path().join("leadwire-data/plugin-state");
     fs::create_dir_all(&state).expect("made");
     fs::write(home.path().join("plugins/good.wasm"), good()).expect("written");
@@ -149,7 +149,7 @@ fn a_start_that_takes_long_can_be_ended() {
 }
 
 #[test]
-fn disable_does_not_claim_what_no_server_confirmed() {
+fn disable_reports_only_what_the_server_confirmed() {
     let home = tempfile::tempdir().expect("a folder");
     process::prepare(home.path(), SETTINGS);
     fs::write(home.path().join("plugins/good.wasm"), good()).expect("written");

@@ -1,4 +1,4 @@
-//! The interface is frozen: what was made against it as it was first published still loads and works.
+//! The interface is frozen: a plugin built against its first published version still loads and works.
 //!
 //! The plugin is `tests/guests/first-wit`, built from source against its own copy of that interface.
 
@@ -47,7 +47,7 @@ async fn a_plugin_made_against_the_first_published_interface_loads_and_works() {
 }
 
 #[test]
-fn the_interface_is_as_it_was_first_published() {
+fn the_published_interface_is_unchanged() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     for (file, published) in [

@@ -1,4 +1,4 @@
-//! Sets of plugins made from bytes, for tools and for what was in force once.
+//! Plugin sets built from bytes, for tools and for historical sets.
 
 use leadwire::{
     domain::role::Role,
@@ -23,7 +23,7 @@ fn shape(plugins: &Plugins) -> Shaped {
 }
 
 #[test]
-fn a_fixed_set_shapes_as_a_directory_of_the_same_files_would() {
+fn an_inline_set_shapes_like_a_directory_of_the_same_files() {
     let off = PluginSettings { enabled: false, ..PluginSettings::default() };
     let guard = InlinePlugin { settings: off, ..plugin("guard", Guest::redactor("guard").build()) };
     let plugins = fixed(vec![guard, plugin("other", Guest::new("other").enrich([]).build())]).expect("loads");
@@ -46,7 +46,7 @@ fn a_plugin_that_is_refused_is_named_with_the_reason() {
 }
 
 #[test]
-fn a_fault_in_a_fixed_set_is_an_answer_and_opens_no_breaker() {
+fn a_fault_in_an_inline_set_is_reported_and_opens_no_breaker() {
     let failing = Guest::redactor("guard").filtering("", Err("no idea".into()));
     let plugins = fixed(vec![plugin("guard", failing.build())]).expect("loads");
     for _ in 0..20 {

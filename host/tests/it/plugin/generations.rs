@@ -1,4 +1,4 @@
-//! Reloads that the gate holds, generations that are brought back, and what an operator says to both.
+//! Reloads held by the gate, rollbacks, and the commands of an operator for both.
 
 use std::{fs, path::Path};
 
@@ -31,7 +31,7 @@ fn first() -> Vec<u8> {
     guard("1.0.0", ["/lead/email"])
 }
 
-/// Takes the phone number as well: from one role of four.
+/// Hides the phone number as well, from one role of four.
 fn second() -> Vec<u8> {
     guard("2.0.0", ["/lead/email", "/lead/phone"])
 }
@@ -64,7 +64,7 @@ impl Server {
         list["items"][0].take()
     }
 
-    /// Waits until the folder was looked at and the guard is as wanted.
+    /// Waits until the folder was scanned and the guard has the wanted status.
     async fn until(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let mut changed = self.app.app().plugins().changed();
         loop {
@@ -90,7 +90,7 @@ impl Server {
         self.app.client(Role::Admin).post(&format!("/api/plugins/guard/{order}"), json!({})).await
     }
 
-    /// Whether a viewer gets an e-mail address and a phone number.
+    /// Returns whether a viewer gets an e-mail address and a phone number.
     async fn shown(&self) -> (bool, bool) {
         let lead = self.app.client(Role::Viewer).get(&self.lead).await.expect(StatusCode::OK);
         (lead.get("email").is_some(), lead.get("phone").is_some())
@@ -124,7 +124,7 @@ async fn a_reload_that_changes_too_much_is_held_until_it_is_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dropped_is_forgotten_until_the_file_changes_again() {
+async fn a_dropped_candidate_is_ignored_until_its_file_changes() {
     let server = Server::start(Some(0.2)).await;
     server.put("guard.wasm", second());
     server.until_held().await;
@@ -140,7 +140,7 @@ async fn what_was_dropped_is_forgotten_until_the_file_changes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gate_holds_new_settings_too_and_what_a_plugins_own_settings_say_counts_more() {
+async fn the_gate_holds_new_settings_and_plugin_settings_override_it() {
     let server = Server::start(Some(0.2)).await;
     let strict = guard("2.0.0", []);
     server.put("guard.toml", "[gate]\nmax_change = 1.0\n");
@@ -156,7 +156,7 @@ async fn the_gate_holds_new_settings_too_and_what_a_plugins_own_settings_say_cou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_held_where_nothing_was_in_force() {
+async fn nothing_is_held_without_an_active_generation() {
     let server = Server::start(Some(0.0)).await;
     server.put("guard.toml", "enabled = false\n");
     server.until("it being disabled", |status| status["state"] == "disabled").await;
@@ -166,7 +166,7 @@ async fn nothing_is_held_where_nothing_was_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_brings_the_generation_before_back_and_another_undoes_it() {
+async fn a_rollback_restores_the_previous_generation_and_a_second_one_undoes_it() {
     let server = Server::start(None).await;
     server.order("rollback").await.refused(409, "nothing_before");
     server.put("guard.wasm", second());
@@ -196,7 +196,7 @@ async fn a_rollback_brings_the_generation_before_back_and_another_undoes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_brings_settings_back_as_well() {
+async fn a_rollback_restores_settings() {
     let server = Server::start(None).await;
     server.put("guard.toml", "mode = \"shadow\"\n");
     server.until("it looking on", |status| status["state"] == "shadow").await;
@@ -207,7 +207,7 @@ async fn a_rollback_brings_settings_back_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_would_not_come_into_force_is_refused_with_the_reason_and_changes_nothing() {
+async fn a_command_without_effect_is_refused_with_the_reason_and_changes_nothing() {
     let server = Server::start(Some(0.2)).await;
     server.put("guard.wasm", guard("1.0.1", ["/lead/email"]));
     server.until_version("1.0.1").await;
@@ -217,7 +217,7 @@ async fn what_would_not_come_into_force_is_refused_with_the_reason_and_changes_n
     server.until("it being disabled", |status| status["state"] == "disabled").await;
     for order in ["promote", "rollback"] {
         let refused = server.order(order).await.refused(409, "not_in_force");
-        let detail = "it would not come into force, so nothing was changed: guard.toml says enabled = false";
+        let detail = "it would not become active, so nothing was changed: guard.toml says enabled = false";
         assert_eq!(refused["detail"], detail);
     }
     server.put("guard.toml", "");
@@ -234,7 +234,7 @@ async fn what_would_not_come_into_force_is_refused_with_the_reason_and_changes_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there_are() {
+async fn only_administrators_promote_and_roll_back_and_only_known_plugins() {
     let server = Server::start(None).await;
     for order in ["promote", "drop", "rollback"] {
         let path = format!("/api/plugins/guard/{order}");
@@ -249,7 +249,7 @@ async fn only_an_administrator_orders_generations_and_only_of_plugins_that_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder() {
+async fn a_replay_compares_with_the_active_generation_and_not_with_the_folder() {
     let server = Server::start(Some(0.2)).await;
     let (dir, file) = (server.app.dir.path().join("plugins"), server.app.dir.path().join("guard.wasm"));
     fs::write(&file, second()).expect("written");
@@ -279,13 +279,13 @@ async fn a_replay_compares_with_what_is_in_force_whatever_stands_in_the_folder()
     let (_, text) = replayed(&[]);
     let generation = server.app.app().plugins().generation();
     let opponent = format!(
-        "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is in force\n",
+        "compared with guard 1.0.0 (SHA-256 {}) of generation {generation} of the plugins, which is active\n",
         first["hash"].as_str().expect("text")
     );
     assert!(text.contains(&opponent) && text.contains("VIEWER would no longer see /lead/phone in 1 event"), "{text}");
 }
 
-/// `leadwire plugin …` beside the running server.
+/// Runs `leadwire plugin …` while the server runs.
 fn command(order: &str, dir: &Path) -> (Option<i32>, String) {
     let mut command = crate::support::leadwire(dir);
     command.arg("plugin").args(order.split(' ')).args(["guard", "--plugins", "plugins", "--data-dir", "data"]);
@@ -303,7 +303,7 @@ fn confirmed((code, said): (Option<i32>, String), begin: &str) {
 async fn the_command_line_reaches_a_running_server() {
     let server = Server::start(Some(0.2)).await;
     let dir = server.app.dir.path();
-    let nothing_held = (Some(2), "error: plugin guard: nothing of this plugin is held".to_owned());
+    let nothing_held = (Some(2), "error: plugin guard: no candidate of this plugin is held".to_owned());
     assert_eq!(command("promote", dir), nothing_held);
     server.put("guard.wasm", second());
     server.until_held().await;
@@ -317,14 +317,14 @@ async fn the_command_line_reaches_a_running_server() {
     assert_eq!(command(&format!("promote --hash {in_force}"), dir), other);
     confirmed(command(&format!("promote --hash {hash}"), dir), "promoted plugin guard; the server (pid ");
     server.until_version("2.0.1").await;
-    let other = (Some(2), format!("error: plugin guard: another generation is in force: {hash}"));
+    let other = (Some(2), format!("error: plugin guard: another generation is active: {hash}"));
     assert_eq!(command(&format!("rollback --from {in_force}"), dir), other);
     confirmed(command(&format!("rollback --from {hash}"), dir), "rolled back plugin guard; the server (pid ");
     server.until_version("1.0.0").await;
     assert_eq!(server.shown().await, (false, true));
 }
 
-/// Plugins without a server, over restarts. One recent event tells of a lead.
+/// Plugins without a server, across restarts, with one recent event about a lead.
 struct Yard(TempDir);
 
 impl Yard {
@@ -378,7 +378,7 @@ fn version(plugins: &Plugins) -> String {
     plugins.status()[0].version.clone().unwrap_or_default()
 }
 
-/// Whether a viewer gets a phone number; nothing where the event is held back.
+/// Returns whether a viewer gets a phone number; `None` if the event is withheld.
 fn shows_phone(plugins: &Plugins) -> Option<bool> {
     match plugins.shape("lead:read", &payload().into(), &json!({}), &[Role::Viewer]).remove(0).1 {
         Shaped::Sent { payload, .. } => Some(payload["lead"].get("phone").is_some()),
@@ -387,7 +387,7 @@ fn shows_phone(plugins: &Plugins) -> Option<bool> {
 }
 
 #[test]
-fn a_file_that_was_changed_while_the_server_was_down_is_held_and_stays_so() {
+fn a_file_changed_while_the_server_was_down_is_held_and_stays_held() {
     let yard = Yard::new();
     yard.put("guard.wasm", first());
     drop(yard.open(Some(0.1)));
@@ -404,7 +404,7 @@ fn a_file_that_was_changed_while_the_server_was_down_is_held_and_stays_so() {
 }
 
 #[test]
-fn a_rollback_survives_a_restart_and_holds_when_the_file_goes_away() {
+fn a_rollback_survives_a_restart_and_a_missing_file() {
     let yard = Yard::new();
     yard.put("guard.wasm", first());
     drop(yard.open(None));
@@ -437,7 +437,7 @@ fn a_rollback_survives_a_restart_and_holds_when_the_file_goes_away() {
 }
 
 #[test]
-fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes_on_also_after_a_restart() {
+fn a_rollback_to_deleted_code_is_refused_and_the_active_generation_survives_a_restart() {
     let yard = Yard::new();
     yard.put("guard.wasm", first());
     let plugins = yard.open(None);
@@ -462,7 +462,7 @@ fn a_generation_whose_code_is_gone_is_not_brought_back_and_the_one_in_force_goes
 }
 
 #[test]
-fn a_generation_that_cannot_be_loaded_any_more_is_not_brought_back() {
+fn a_rollback_to_a_generation_that_no_longer_loads_is_refused() {
     let yard = Yard::new();
     yard.put("guard.wasm", first());
     drop(yard.open(None));
@@ -484,7 +484,7 @@ fn a_generation_that_cannot_be_loaded_any_more_is_not_brought_back() {
     }
 }
 
-/// Wants to notify and to call a host, unless it is the second.
+/// A plugin that wants `notify` and a webhook host, except in its second version.
 fn notifier(version: &str) -> Vec<u8> {
     let effects: &[&str] = if version == "2.0.0" { &[] } else { &["notify", "webhook"] };
     let hosts: &[&str] = if effects.is_empty() { &[] } else { &["a.example"] };
@@ -496,7 +496,7 @@ fn notifier(version: &str) -> Vec<u8> {
 const GRANT: &str = "[grant]\neffects = [\"notify\", \"webhook\"]\nwebhook_hosts = [\"a.example\"]\n";
 
 #[test]
-fn a_rollback_brings_back_no_grant_that_was_taken_away() {
+fn a_rollback_does_not_restore_a_revoked_grant() {
     let yard = Yard::new();
     yard.put("guard.toml", format!("order = 1\n{GRANT}"));
     yard.put("guard.wasm", notifier("1.0.0"));
@@ -508,11 +508,11 @@ fn a_rollback_brings_back_no_grant_that_was_taken_away() {
     let back = |plugins: &Plugins| plugins.shift("guard", RolloutCommand::RollBack { from: None });
     let refused = back(&plugins).expect_err("it asks for more").to_string();
     assert!(refused.contains("the effect notify, the effect webhook, webhooks to a.example"), "{refused}");
-    assert!(refused.ends_with(&format!("guard.toml has to say:\n{}", GRANT.trim_end())), "{refused}");
+    assert!(refused.ends_with(&format!("add to guard.toml:\n{}", GRANT.trim_end())), "{refused}");
     assert_eq!(version(&plugins), "2.0.0");
     drop(plugins);
 
-    // Those lines make no generation of their own: what was before is still there.
+    // Grants make no new generation: the previous one is still available.
     yard.put("guard.toml", format!("order = 1\n{GRANT}"));
     let plugins = yard.open(None);
     assert_eq!(back(&plugins).expect("granted").version.as_deref(), Some("1.0.0"));
@@ -527,7 +527,7 @@ fn a_rollback_brings_back_no_grant_that_was_taken_away() {
 }
 
 #[test]
-fn a_generation_that_is_brought_back_reaches_and_signs_what_is_said_today() {
+fn a_rolled_back_generation_uses_the_current_networks_and_secret() {
     let (first, second) =
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_bGVhZHdpcmUtd2ViaG9vay10ZXN0LXNlY3JldC0wMQ==");
     let settings = |secret: &str, networks: &str| {
@@ -551,7 +551,7 @@ fn a_generation_that_is_brought_back_reaches_and_signs_what_is_said_today() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_is_taken_away_holds_at_once_for_what_was_brought_back() {
+async fn a_revoked_grant_applies_at_once_to_a_rolled_back_generation() {
     let server = Server::start(None).await;
     server.put("guard.toml", GRANT);
     server.put("guard.wasm", notifier("1.0.0"));
@@ -569,7 +569,7 @@ async fn a_grant_that_is_taken_away_holds_at_once_for_what_was_brought_back() {
 }
 
 #[test]
-fn without_a_server_an_order_is_written_down_if_the_next_one_would_carry_it_out() {
+fn without_a_server_a_command_is_recorded_only_if_it_would_take_effect() {
     let yard = Yard::new();
     let order = |shift: RolloutCommand| plugin::shift(yard.settings(Some(0.1)), "guard", &shift);
     let useless = |shift: RolloutCommand| match order(shift).expect_err("nothing comes of it") {

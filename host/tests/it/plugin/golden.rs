@@ -1,8 +1,8 @@
-//! The golden recording of `plugin-sdk/fixtures`: what plugins are checked, tested and measured on is what a server
-//! emits, word for word.
+//! The golden recording in `plugin-sdk/fixtures`: the inputs for checks, tests and benchmarks of plugins are exactly
+//! what a server emits.
 //!
-//! Ids become numbers in the order in which they appear, and times that nobody chose become one. After a wanted
-//! change, `LEADWIRE_TEST_RECORD=1` makes the test write the file anew.
+//! Ids become numbers in order of appearance, and generated times become one constant. After an intended change,
+//! `LEADWIRE_TEST_RECORD=1` makes the test rewrite the file.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -27,7 +27,7 @@ use crate::{
     support::{TestApp, open_store},
 };
 
-/// Somebody who works through a morning, and notes what plugins are asked about it.
+/// A scripted session that records the questions to plugins.
 struct Recorder {
     app: TestApp,
     minute: i64,
@@ -44,7 +44,7 @@ fn morning(minute: i64) -> Timestamp {
 }
 
 impl Recorder {
-    /// Carries out a command and notes what `before` would be asked.
+    /// Runs a command and records the input of `before`.
     async fn record(&mut self, role: Role, command: Command) -> Option<LeadId> {
         self.minute += 1;
         let mut reader = self.app.app().store().read().await.expect("reads");
@@ -129,7 +129,7 @@ impl Recorder {
         lead
     }
 
-    /// What `lead:read` and `activity:read` bear, echoed by a plugin into the answers.
+    /// Payloads of `lead:read` and `activity:read`, echoed by a plugin into the answers.
     async fn reads(&self, lead: LeadId) -> Vec<Value> {
         let client = self.app.client(Role::Admin);
         let read = client.get(&format!("/api/leads/{lead}")).await.expect(StatusCode::OK);
@@ -142,7 +142,7 @@ impl Recorder {
         [of("lead:read", &read)].into_iter().chain(own).collect()
     }
 
-    /// What is told of who looks at a lead, and asked about the lead as it was read.
+    /// Payload of `lead:viewers`, and the question about the lead as read.
     async fn viewers(&self, lead: LeadId, read: &Value) -> Value {
         let (address, token) = (self.app.server.address().to_string(), self.app.token(Role::Manager));
         let socket = SocketClient::connect(Transport::WebSocket, &address, token).await;
@@ -153,7 +153,7 @@ impl Recorder {
     }
 }
 
-/// A plugin that answers a read with what it was asked.
+/// A plugin that answers a read with its input.
 fn echo() -> Vec<u8> {
     let edits = ["lead", "activity"].into_iter().flat_map(|noun| {
         [Edit::SetPayload(format!("/{noun}/payload")), Edit::SetFirstField(format!("/{noun}/context"))]
@@ -162,7 +162,7 @@ fn echo() -> Vec<u8> {
     guest.enrich(edits).build()
 }
 
-/// Ids and times as any other recording would have them.
+/// Normalizes ids and times.
 #[derive(Default)]
 struct Normal {
     ids: HashMap<Uuid, usize>,
@@ -190,7 +190,7 @@ impl Normal {
     }
 }
 
-/// One item a line, so that a change can be read.
+/// One item per line, for readable diffs.
 fn printed(golden: &[(&str, Vec<Value>)]) -> String {
     let part = |(name, items): &(&str, Vec<Value>)| {
         let lines: Vec<String> = items.iter().map(|item| format!("    {item}")).collect();
@@ -218,7 +218,7 @@ async fn the_golden_recording_is_what_the_server_emits() {
 
     let store = open_store(recorder.app.dir.path()).await;
     let events = store.read().await.expect("reads").events_after(Seq(0), 1000).await.expect("events");
-    // What is told to nobody is asked of no plugin.
+    // Events that are sent to no client are not passed to plugins.
     let events = events.into_iter().filter(|event| !event.rooms.is_empty());
     let events = events.map(|event| json!({"name": event.name, "payload": event.payload, "context": event.context}));
     let events: Vec<Value> = events.chain(reads).collect();

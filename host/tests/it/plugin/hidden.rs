@@ -1,4 +1,4 @@
-//! What a role may not see, nothing else tells it: no other place of a payload, no count of work, no answer.
+//! Hidden data does not leak: not through other parts of a payload, the amount of work, or answers.
 
 use std::{fs, time::Duration};
 
@@ -21,19 +21,19 @@ fn path(lead: &Value) -> String {
     format!("/api/leads/{}", lead["id"].as_str().expect("an id"))
 }
 
-/// How often plugins were asked so far.
+/// Number of plugin calls so far.
 fn calls(app: &TestApp) -> u64 {
     app.app().plugins().status().iter().map(|status| status.counts.calls).sum()
 }
 
-/// A filter that shows viewers nothing, and tells nobody else what to do.
+/// A filter that hides everything from viewers and does not restrict other roles.
 fn blind() -> Guest {
     let nobody = Verdict { role: "VIEWER", audience: Audience::Nobody, edits: vec![] };
     Guest::new("blind").roles(["VIEWER"]).filter([nobody])
 }
 
 #[tokio::test]
-async fn the_work_for_a_page_is_the_same_whether_or_not_hidden_leads_match() {
+async fn hidden_matches_do_not_change_the_work_of_a_page() {
     let app = start(&[("blind", blind())]).await;
     for number in 0..300 {
         let source = if number % 2 == 0 { "web" } else { "fair" };
@@ -53,11 +53,11 @@ async fn the_work_for_a_page_is_the_same_whether_or_not_hidden_leads_match() {
 }
 
 #[tokio::test]
-async fn a_page_ends_after_so_many_leads_whatever_they_are() {
+async fn a_page_ends_after_a_fixed_number_of_scanned_leads() {
     let dir_of = |app: &TestApp| app.dir.path().join("leadwire.db");
     let app = start(&[("blind", blind())]).await;
     let first = app.lead(json!({"title": "Roof"})).await;
-    // Copies, which are quicker made than by as many requests.
+    // Copied in the database, which is faster than as many requests.
     let copies = 5000;
     let database = format!("sqlite://{}", dir_of(&app).display());
     let pool = sqlx::SqlitePool::connect(&database).await.expect("opens");
@@ -69,7 +69,7 @@ async fn a_page_ends_after_so_many_leads_whatever_they_are() {
     );
     sqlx::query(sqlx::AssertSqlSafe(copy)).execute(&pool).await.expect("copied");
 
-    // Every one of the copies matches the first of these, and none the second.
+    // All copies match the first query, and none the second.
     let viewer = app.client(Role::Viewer);
     for query in ["Roof", "nothing", "Roof", "nothing"] {
         let begin = std::time::Instant::now();
@@ -87,7 +87,7 @@ async fn a_page_ends_after_so_many_leads_whatever_they_are() {
 }
 
 #[tokio::test]
-async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
+async fn actions_of_an_owner_do_not_disclose_hidden_owners() {
     let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/owner", "/lead/createdBy"]);
     let guest = guest.filter([everyone("VIEWER", [remove("/lead/owner"), remove("/lead/createdBy")])]);
     let app = start(&[("guard", guest)]).await;
@@ -118,7 +118,7 @@ async fn what_an_owner_did_tells_a_role_nothing_from_which_owners_are_hidden() {
     }
 }
 
-/// Events that a socket is sent up to a note, each by its name, and an activity by its type.
+/// Names of the events that a socket gets up to a note; for an activity its type.
 async fn names_up_to_a_note(socket: &mut SocketClient) -> Vec<String> {
     let mut names = Vec::new();
     loop {
@@ -131,7 +131,7 @@ async fn names_up_to_a_note(socket: &mut SocketClient) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_as_a_whole_tells_of_a_hidden_field_reaches_nobody_from_whom_it_is_hidden() {
+async fn events_that_disclose_a_hidden_field_as_a_whole_are_not_sent_to_that_role() {
     let hidden = ["/lead/owner", "/lead/status"];
     let guard = |name, role| {
         let guest = Guest::new(name).roles([role]).hides(role, hidden);
@@ -181,7 +181,7 @@ async fn what_as_a_whole_tells_of_a_hidden_field_reaches_nobody_from_whom_it_is_
 }
 
 #[tokio::test]
-async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects() {
+async fn administrator_visibility_applies_to_explanations_and_effects() {
     let update = format!("{{\"leadId\":{FIRST_ID},\"patch\":{{\"colour\":\"red\"}}}}");
     let effects = vec![("lead:update".to_owned(), update)];
     let answer = Outcome { effects, ..Outcome::default() };
@@ -212,7 +212,7 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
     }
     assert!(explained.iter().any(|explanation| explanation["payload"]["lead"]["title"] == "Free"), "{explained:?}");
 
-    // Nobody can paint a lead: both effects are parked, and one of them is about a lead that is not for this eye.
+    // `colour` is not a field of a lead: both effects are parked, and one is about a lead hidden from this administrator.
     loop {
         let stats = app.app().follower_stats().await.expect("stats");
         if stats["notes"].parked == 2 {
@@ -231,7 +231,7 @@ async fn a_narrow_visibility_of_administrators_holds_in_explanations_and_effects
         admin.delete(&path).await.refused(404, "effect_not_found");
     }
 
-    // What is told goes by who has the lead now, and who had it then.
+    // Explanations depend on the owner now and the owner then.
     let give = json!({"ownerId": app.user(Role::Sales).id});
     app.client(Role::Manager).post(&format!("{}/assign", path(&free)), give).await.expect(StatusCode::OK);
     for explanation in explained {
@@ -245,7 +245,7 @@ async fn all_events(app: &TestApp) -> Vec<leadwire::domain::event::Event> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exist() {
+async fn subscribing_to_a_hidden_lead_is_answered_like_an_unknown_one() {
     let app = TestApp::with(|config| config.visibility.sales = Scope::Own).await;
     let theirs = app.lead(json!({"title": "Theirs"})).await;
     let mut sales = connect(&app, Role::Sales).await.hearing_viewers();
@@ -266,7 +266,7 @@ async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exis
         .expect(StatusCode::CREATED);
     sales.expect_silence().await;
 
-    // Once it is theirs, what they asked for holds.
+    // Once the lead is theirs, the subscription applies.
     let give = json!({"ownerId": app.user(Role::Sales).id});
     app.client(Role::Admin).post(&format!("{}/assign", path(&theirs)), give).await.expect(StatusCode::OK);
     assert_eq!(sales.event("lead:assigned").await["lead"]["title"], "Theirs");
@@ -280,7 +280,7 @@ async fn following_a_hidden_lead_is_answered_as_following_one_that_does_not_exis
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_asked_who_may_follow_a_lead_before_anything_is_sent_of_it() {
+async fn authorize_runs_before_events_of_a_subscribed_lead_are_sent() {
     let door = Guest::new("door").authorize(None);
     let app = TestApp::with(|config| {
         config.visibility.sales = Scope::Own;
@@ -295,7 +295,7 @@ async fn a_plugin_is_asked_who_may_follow_a_lead_before_anything_is_sent_of_it()
     sales.subscribe(id).await;
     sales.subscribe("018f3f3e-0000-7000-8000-000000000001").await;
     assert_eq!(calls(&app), asked, "nobody is asked about what the user does not see");
-    // The door is shut by now, for those who are here already.
+    // `authorize` now denies, also for connected sockets.
     let shut = Guest::new("door").version("1.0.1").authorize(Some("not through here"));
     fs::write(app.dir.path().join("plugins/door.wasm"), shut.build()).expect("written");
     until_true("the door is shut", || {

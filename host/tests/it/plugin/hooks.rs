@@ -1,4 +1,4 @@
-//! Plugins, good and bad: what they may do to an event, what a failure of theirs means, and how they are replaced.
+//! Plugins: their edits of events, the effect of their failures, and reloads.
 
 mod by_line;
 mod hostile;
@@ -31,13 +31,13 @@ use tempfile::TempDir;
 
 use crate::guest::{Audience, Edit, Guest, Verdict, everyone, remove, set};
 
-/// A plugin folder, and the plugins that look after it.
+/// A plugin folder and the plugins loaded from it.
 struct Yard {
     folder: TempDir,
     plugins: Plugins,
 }
 
-/// Files to start with.
+/// Initial files.
 type Files<'a> = &'a [(&'a str, Vec<u8>)];
 
 impl Yard {
@@ -94,7 +94,7 @@ impl Yard {
         self.status(name).and_then(|status| status.reason).unwrap_or_default()
     }
 
-    /// Waits until the folder has been looked at and `holds` is true.
+    /// Waits until the folder has been scanned and `holds` is true.
     async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let mut changed = self.plugins.changed();
         let waiting = async {
@@ -187,7 +187,7 @@ fn only(role: &'static str, users: &[u8]) -> Verdict {
 }
 
 #[test]
-fn without_plugins_everything_leaves_as_it_is() {
+fn without_plugins_payloads_are_unchanged() {
     let plugins = Plugins::none();
     let whole = Arc::new(payload());
     let shaped = plugins.shape("lead:updated", &whole, &context(), &Role::ALL);
@@ -221,7 +221,7 @@ fn a_filter_hides_from_its_roles_and_roles_with_equal_edits_share_a_payload() {
 }
 
 #[test]
-fn hidden_fields_show_in_no_activity_of_the_servers_and_not_in_parts_of_them() {
+fn hidden_fields_appear_in_no_server_activity_and_in_no_nested_value() {
     let guard = Guest::new("guard")
         .roles(["VIEWER"])
         .hides("VIEWER", ["/lead/status", "/lead/custom/secret"])
@@ -238,7 +238,7 @@ fn hidden_fields_show_in_no_activity_of_the_servers_and_not_in_parts_of_them() {
 }
 
 #[test]
-fn filters_see_what_enrichers_made_whatever_the_order_of_files() {
+fn filters_run_after_enrichers_in_any_file_order() {
     let filter = |name| {
         Guest::new(name)
             .roles(["SALES"])
@@ -259,7 +259,7 @@ fn filters_see_what_enrichers_made_whatever_the_order_of_files() {
 }
 
 #[test]
-fn what_one_filter_takes_away_no_other_brings_back() {
+fn a_filter_cannot_restore_what_another_removed() {
     let hider = Guest::redactor("hider");
     let setter = Guest::new("setter").roles(["VIEWER"]).hides("VIEWER", ["/lead"]).filter([everyone(
         "VIEWER",
@@ -276,7 +276,7 @@ fn what_one_filter_takes_away_no_other_brings_back() {
 }
 
 #[test]
-fn a_plugin_gets_the_fields_it_declared_and_nothing_else() {
+fn a_plugin_gets_only_its_declared_fields() {
     let field = |pointer: &str| {
         let guest =
             Guest::new("reader").fields(["/lead/missing", pointer]).enrich([Edit::SetFirstField("/seen".into())]);
@@ -290,11 +290,11 @@ fn a_plugin_gets_the_fields_it_declared_and_nothing_else() {
 }
 
 #[test]
-fn whole_payloads_have_to_be_granted() {
+fn whole_payloads_require_a_grant() {
     let guest = Guest::new("reader").whole_payload().enrich([Edit::SetPayload("/copy".into())]).build();
     let yard = Yard::open(&[("reader.wasm", guest.clone())]);
     assert_eq!(yard.state("reader"), Some(PluginState::Refused));
-    assert!(yard.reason("reader").ends_with("reader.toml has to say:\n[grant]\nwhole_payload = true"));
+    assert!(yard.reason("reader").ends_with("add to reader.toml:\n[grant]\nwhole_payload = true"));
     let yard = Yard::open(&[("reader.wasm", guest), ("reader.toml", b"grant.whole_payload = true".into())]);
     assert_eq!(yard.sent(Role::Admin)["copy"], payload());
 }
@@ -312,7 +312,7 @@ fn audiences_intersect_and_deny_wins() {
 }
 
 #[test]
-fn a_failing_filter_holds_and_a_failing_enricher_is_left_out_unless_the_operator_says_otherwise() {
+fn a_failing_filter_withholds_and_a_failing_enricher_is_skipped_unless_configured() {
     let filter = Guest::new("bad").roles(["SALES"]).filtering("", Err("no idea".into())).build();
     let enrich = Guest::new("bad").enriching("", Err("no idea".into())).build();
     let open = |code: &Vec<u8>, toml: &str| Yard::open(&[("bad.wasm", code.clone()), ("bad.toml", toml.into())]);
@@ -329,7 +329,7 @@ fn a_failing_filter_holds_and_a_failing_enricher_is_left_out_unless_the_operator
 }
 
 #[test]
-fn after_five_faults_in_a_row_a_plugin_is_given_a_rest() {
+fn five_consecutive_faults_open_the_breaker() {
     let yard = Yard::open(&[("bad.wasm", Guest::new("bad").filtering("unreachable", Ok(Vec::new())).build())]);
     for _ in 0..8 {
         assert!(yard.held(Role::Admin).contains("trapped: wasm `unreachable` instruction executed"));
@@ -350,7 +350,7 @@ fn after_five_faults_in_a_row_a_plugin_is_given_a_rest() {
 }
 
 #[test]
-fn limits_are_the_servers_or_the_plugins_own_and_are_shown() {
+fn plugin_limits_override_server_limits_and_are_reported() {
     let edits = || [remove("/lead/email"), remove("/lead/phone")];
     let guard = |name| {
         let hides = ["/lead/email", "/lead/phone"];
@@ -374,7 +374,7 @@ fn limits_are_the_servers_or_the_plugins_own_and_are_shown() {
 }
 
 #[test]
-fn an_instance_is_replaced_at_its_age_and_after_a_trap() {
+fn an_instance_is_replaced_after_its_maximum_calls_and_after_a_trap() {
     let count = "(call $count (i32.const 24) (i32.const 1) (f64.const 1))";
     let guest = Guest::new("old").enriching(count, Ok(Vec::new())).build();
     let yard = Yard::open(&[("old.wasm", guest), ("old.toml", b"[limits]\ncalls_per_instance = 10".into())]);
@@ -384,16 +384,16 @@ fn an_instance_is_replaced_at_its_age_and_after_a_trap() {
     let status = yard.status("old").expect("known");
     let instances = status.instances.expect("loaded");
     assert_eq!((instances.broken, instances.warm, status.metrics["n"]), (0, 1, 95.0));
-    // Each is good for nine events: the host asked it to take its settings first.
+    // Each handles nine events: `init` counts as a call.
     assert!((9..=11).contains(&instances.aged), "{instances:?}");
     assert_eq!(instances.made, instances.aged + 2, "those, the warm one, and the one that described itself");
 }
 
 #[test]
-fn what_a_plugin_logs_and_counts_too_much_is_left_out_and_told() {
+fn excess_log_lines_and_counters_are_dropped_and_reported() {
     let line = "(call $log (i32.const 16) (i32.const 4) (i32.const 16) (i32.const 4))";
     let count = |name: usize| format!("(call $count (i32.const {name}) (i32.const 1) (f64.const 1))");
-    // At 16 lies "info".
+    // Address 16 holds "info".
     let code = line.repeat(5) + &count(16) + &count(17) + &count(18);
     let yard = Yard::open(&[
         ("loud.wasm", Guest::new("loud").enriching(&code, Ok(Vec::new())).build()),
@@ -407,7 +407,7 @@ fn what_a_plugin_logs_and_counts_too_much_is_left_out_and_told() {
 }
 
 #[test]
-fn answers_that_make_no_sense_are_faults() {
+fn invalid_answers_are_faults() {
     let viewer = |edits: Vec<Edit>| vec![everyone("VIEWER", edits)];
     let long = "x".repeat(5000);
     let cases: Vec<(Vec<Verdict>, &str)> = vec![
@@ -443,7 +443,7 @@ fn answers_that_make_no_sense_are_faults() {
     }
 }
 
-/// 1 GiB, as most allocators would ask for it: a refusal ends in a trap.
+/// Requests 1 GiB like most allocators: a refusal ends in a trap.
 const WANT_1_GIB: &str = "(if (i32.eq (memory.grow (i32.const 16384)) (i32.const -1)) (then unreachable))";
 const SPIN: &str = "(loop (br 0))";
 const FLOOD: &str = "(loop (call $log (i32.const 16) (i32.const 4) (i32.const 16) (i32.const 4)) (br 0))";
@@ -452,7 +452,7 @@ const RECURSE: &str = "(drop (call $recurse (i32.const 0)))";
 const WILD: &str = "(drop (i32.load (i32.const -4)))";
 
 #[test]
-fn calls_that_do_harm_are_ended_and_the_next_instance_is_as_good_as_new() {
+fn harmful_calls_are_aborted_and_the_next_instance_works() {
     let cases = [
         (SPIN, "ran past its deadline of 10 ms"),
         (FLOOD, "ran past its deadline of 10 ms"),
@@ -463,7 +463,7 @@ fn calls_that_do_harm_are_ended_and_the_next_instance_is_as_good_as_new() {
         ("unreachable", "trapped"),
     ];
     for (harm, expected) in cases {
-        // The counter stands at three after describe, init and hides, and a new instance does not call describe.
+        // The counter is three after describe, init and hides, and a new instance does not call describe.
         let once = format!("(if (i32.eq (global.get $calls) (i32.const 4)) (then {harm}))");
         let guest = Guest::redactor("bad").filtering(&once, Ok(vec![everyone("VIEWER", [remove("/lead/email")])]));
         let yard = Yard::open(&[("bad.wasm", guest.build())]);
@@ -476,7 +476,7 @@ fn calls_that_do_harm_are_ended_and_the_next_instance_is_as_good_as_new() {
     }
 }
 
-/// What an operator may put into the folder by mistake or malice, and what they are told.
+/// Invalid files in the folder, and the reported reasons.
 fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = Guest::redactor("guard").version("2.0.0");
     let built = good.build();
@@ -503,7 +503,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "configuration: config.roles is missing",
         ),
         ("another name", Guest::redactor("other").build(), "calls itself \"other\": its file must be named other.wasm"),
-        ("no version", good.clone().version("two").build(), "not a semantic one"),
+        ("no version", good.clone().version("two").build(), "not a semantic version"),
         ("bad events", good.clone().events(["connect"]).build(), "reserved by Socket.IO"),
         ("bad roles", good.clone().roles(["BOSS"]).build(), "\"BOSS\" is not a role"),
         ("bad fields", good.clone().fields(["email"]).build(), "must start with"),
@@ -517,7 +517,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_bad_file_is_refused_and_says_why() {
+fn an_invalid_file_is_refused_with_the_reason() {
     for (what, bytes, expected) in bad_files() {
         let yard = Yard::open_with(&[("guard.wasm", bytes)], vec![event(7)]);
         assert_eq!(yard.state("guard"), Some(PluginState::Refused), "{what}");
@@ -526,13 +526,13 @@ fn a_bad_file_is_refused_and_says_why() {
             "{what}: {:?} does not tell of {expected:?}",
             yard.reason("guard")
         );
-        // Nothing was ever hidden by it, so nothing is held.
+        // It never hid anything, so nothing is withheld.
         assert_eq!(yard.sent(Role::Viewer), payload());
     }
 }
 
 #[tokio::test]
-async fn a_bad_file_over_a_good_one_changes_nothing_and_says_why() {
+async fn an_invalid_replacement_keeps_the_active_plugin_and_reports_the_reason() {
     let good = Guest::redactor("guard").build();
     let yard = Yard::open_with(&[("guard.wasm", good.clone())], vec![event(7)]);
     let generation = yard.plugins.generation();
@@ -557,7 +557,7 @@ async fn a_bad_file_over_a_good_one_changes_nothing_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_rebuilt_plugin_or_a_changed_setting_shapes_the_very_next_event() {
+async fn a_new_build_or_setting_applies_to_the_next_event() {
     let tag =
         |version: &str| Guest::new("tag").version(version).enrich([set("/by", &format!("\"{version}\""))]).build();
     let yard = Yard::open(&[("tag.wasm", tag("1.0.0"))]);
@@ -584,7 +584,7 @@ async fn a_rebuilt_plugin_or_a_changed_setting_shapes_the_very_next_event() {
 }
 
 #[tokio::test]
-async fn what_was_hidden_stays_held_when_the_file_goes_away_until_it_is_back_or_removed() {
+async fn a_missing_plugin_withholds_payloads_until_it_is_restored_or_removed() {
     let good = Guest::redactor("guard").build();
     let yard = Yard::open(&[("guard.wasm", good.clone())]);
     yard.remove("guard.wasm");
@@ -608,7 +608,7 @@ async fn what_was_hidden_stays_held_when_the_file_goes_away_until_it_is_back_or_
 }
 
 #[test]
-fn a_restart_does_not_forget_what_was_hidden() {
+fn tombstones_survive_a_restart() {
     let guard = Guest::redactor("guard").build();
     let door = Guest::new("door").authorize(None).build();
     let score = Guest::new("score").enrich([]).build();
@@ -637,7 +637,7 @@ fn a_restart_does_not_forget_what_was_hidden() {
 }
 
 #[test]
-fn authorize_denies_by_its_reason_and_a_failing_one_lets_nobody_in() {
+fn authorize_denies_with_its_reason_and_fails_closed() {
     let room = Room::Lead("0190".into());
     let open = |guests: &[(&'static str, Guest)]| {
         let files: Vec<(&str, Vec<u8>)> = guests.iter().map(|(file, guest)| (*file, guest.build())).collect();
@@ -672,7 +672,7 @@ pub fn built(folder: &str, name: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_rust_plugin_that_goes_wrong_is_stopped_and_its_panic_is_told() {
+fn a_panic_in_a_rust_plugin_is_stopped_and_reported() {
     let Some(hostile) = built("test-plugins", "hostile") else { return };
     let open = |hook: &str, harm: &str| {
         let settings = format!("[config]\n{hook} = \"{harm}\"");
@@ -703,7 +703,7 @@ fn a_rust_plugin_that_goes_wrong_is_stopped_and_its_panic_is_told() {
 }
 
 #[test]
-fn the_sample_plugins_do_what_they_are_for() {
+fn the_sample_plugins_work() {
     let (Some(redact), Some(score)) = (built("plugins", "redact-contact"), built("plugins", "lead-score")) else {
         return;
     };
@@ -717,7 +717,7 @@ fn the_sample_plugins_do_what_they_are_for() {
 }
 
 #[test]
-fn wasi_is_there_with_nothing_granted() {
+fn wasi_is_available_without_capabilities() {
     let code = "
         (drop (call $random))
         (call $environment (i32.const 32))
@@ -738,7 +738,7 @@ fn wasi_is_there_with_nothing_granted() {
 }
 
 #[test]
-fn counts_of_a_plugin_are_shown() {
+fn plugin_counters_are_in_the_status() {
     let code = "(call $count (i32.const 24) (i32.const 1) (f64.const 2.5))";
     let yard = Yard::open(&[("sum.wasm", Guest::new("sum").enriching(code, Ok(Vec::new())).build())]);
     yard.sent(Role::Admin);
@@ -785,7 +785,7 @@ async fn swaps_under_load_lose_no_call_and_leak_no_field() {
 }
 
 #[test]
-fn a_warm_filter_takes_microseconds_and_an_event_nobody_wants_next_to_nothing() {
+fn a_warm_filter_takes_microseconds_and_an_unwanted_event_almost_nothing() {
     const CALLS: u32 = 20_000;
     let verdicts = ["MANAGER", "SALES", "VIEWER"].map(|role| everyone(role, []));
     let guest = Guest::new("fast")
@@ -796,7 +796,7 @@ fn a_warm_filter_takes_microseconds_and_an_event_nobody_wants_next_to_nothing() 
     let yard = Yard::open(&[("fast.wasm", guest.build())]);
     let (payload, context) = (Arc::new(json!({"lead": lead()})), context());
     let time = |name: &str| {
-        // The thread's own time: what else the machine does is no matter of ours.
+        // CPU time of the thread, independent of other load on the machine.
         let start = cpu_time::ThreadTime::now();
         for _ in 0..CALLS {
             yard.plugins.shape(name, &payload, &context, &[Role::Manager, Role::Sales, Role::Viewer]);

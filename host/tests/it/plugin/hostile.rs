@@ -1,7 +1,7 @@
-//! Ten thousand malformed or hostile inputs, the same ones on every run: each is refused clearly, and none
-//! costs the server an error of its own, a panic or memory it does not give back.
+//! Ten thousand malformed or hostile inputs, the same on every run: each is refused, and none causes a server error, a
+//! panic or a memory leak.
 //!
-//! `inputs.rs` makes them up; this file sends them and judges the answers.
+//! `inputs.rs` generates them; this file sends them and checks the answers.
 
 mod inputs;
 mod wire;
@@ -23,14 +23,14 @@ use crate::{
 const SEED: u64 = 0x1ead_3157_0000_0001;
 const INPUTS: usize = 10_000;
 const AT_A_TIME: usize = 8;
-/// What the memory may grow by between the first fifth of the inputs and the last.
+/// Maximum memory growth between the first fifth of the inputs and the last.
 const GROWTH_KIB: u64 = 16 * 1024;
 const SECRET: &str = "a secret that the test knows as well, to sign with";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_hostile_inputs_are_refused_and_cost_nothing() {
+async fn ten_thousand_hostile_inputs_are_refused_without_side_effects() {
     let home = tempfile::tempdir().expect("a folder");
-    // Most of what is sent here by polling leaves a session behind, which counts until it is given up.
+    // Most polling inputs leave a session, which counts until it times out.
     let crowds = "[limits]\nconnections_per_user = 100000\nconnections_per_address = 100000\n";
     let settings = format!("[auth]\njwt_secret = \"{SECRET}\"\njwt_key_id = \"test\"\n{crowds}");
     process::prepare(home.path(), &settings);
@@ -92,7 +92,7 @@ async fn ten_thousand_hostile_inputs_are_refused_and_cost_nothing() {
     println!("{tally:?}, resident memory after each fifth: {memory:?} KiB");
     assert!(memory[4] < memory[0] + GROWTH_KIB, "memory grew: {memory:?} KiB");
 
-    // A client that was there all the time has noticed nothing.
+    // A client that was connected all the time is unaffected.
     let title = json!({"title": "The end"});
     let url = server.url(&format!("/api/leads/{}", target.lead));
     let answer = http.patch(url).bearer_auth(&target.token).json(&title).send().await.expect("an answer");
@@ -101,12 +101,12 @@ async fn ten_thousand_hostile_inputs_are_refused_and_cost_nothing() {
     assert_eq!(event["lead"]["title"], "The end");
 }
 
-/// What is wrong with how the server took it.
+/// The server's mistake in its reaction, if any.
 async fn judge(input: inputs::Input, target: &Target) -> Result<(), String> {
     match input {
         inputs::Input::Request(request) => judge_request(request, target).await,
         inputs::Input::Raw { bytes, .. } => match wire::exchange(&target.address, &bytes, wire::Then::Close).await? {
-            // Closing on garbage is an answer too.
+            // Closing the connection on garbage is acceptable too.
             None => Ok(()),
             Some(answer) if (400..500).contains(&answer.status) || answer.status == 505 => Ok(()),
             Some(answer) => Err(format!("answered {}", answer.status)),
@@ -134,7 +134,7 @@ async fn judge_request(request: Request, target: &Target) -> Result<(), String> 
     if request.status.is_some_and(|expected| expected != answer.status) {
         return Err(format!("answered {} {}", answer.status, answer.text()));
     }
-    // What is not HTTP never gets as far as the routes that answer with problems.
+    // Input that is not HTTP never reaches the routes that answer with problems.
     let not_http = request.kind == "header" && answer.status == 400 && answer.body.is_empty();
     if answer.status >= 400 && request.path.starts_with("/api/") && answer.status != 431 && !not_http {
         let problem: Value = serde_json::from_slice(&answer.body).map_err(|_| format!("no JSON: {}", answer.text()))?;
@@ -146,7 +146,7 @@ async fn judge_request(request: Request, target: &Target) -> Result<(), String> 
     Ok(())
 }
 
-/// Posts packets to a polling session that was let in.
+/// Posts packets to a connected polling session.
 async fn judge_polled(body: &[u8], target: &Target) -> Result<(), String> {
     let sid = wire::polling_session(&target.address, &target.token).await?;
     let Some(answer) = wire::poll(&target.address, "POST", &sid, body).await? else { return Ok(()) };
@@ -156,7 +156,7 @@ async fn judge_polled(body: &[u8], target: &Target) -> Result<(), String> {
     }
 }
 
-/// Sends frames to a socket that was let in; the server refuses with an error or ends the connection, and goes on.
+/// Sends frames to a connected socket; the server answers with an error or ends the connection, and continues.
 async fn judge_frames(frames: Frames, target: &Target) -> Result<(), String> {
     let mut socket = Socket::connect(&target.address, &target.token).await?;
     for frame in frames.frames {

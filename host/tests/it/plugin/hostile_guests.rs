@@ -1,5 +1,5 @@
-//! A whole server with a plugin that does harm, built from `guests/hostile`: its clients notice what the documentation
-//! says of a failing hook, and a plugin beside it notices nothing.
+//! A server with a harmful plugin built from `guests/hostile`: clients see the documented behaviour of a failing hook,
+//! and other plugins are unaffected.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     support::TestApp,
 };
 
-/// Each ends the call in a way of its own.
+/// Each ends the call in a different way.
 const HARMS: [&str; 7] = ["panic", "spin", "allocate", "recurse", "flood", "huge", "fail"];
 
 /// The plugin, if `cargo xtask test build` has built it.
@@ -38,7 +38,7 @@ struct Scene {
     title: u32,
 }
 
-/// The next event but for those that say that other plugins are in force.
+/// The next event, except those about plugin changes.
 async fn updated(client: &mut SocketClient) -> Value {
     loop {
         match client.next().await {
@@ -53,12 +53,12 @@ impl Scene {
     async fn open(hostile: &[u8]) -> Self {
         let app = TestApp::with(|config| {
             config.plugins.quiet = Duration::from_millis(20);
-            // A trial on recent events would find the harm out before it is done.
+            // A trial run on recent events would detect the harm before activation.
             config.plugins.dry_run_events = 0;
-            // A plugin in quarantine is asked again at once, so that each harm is done when it is its turn.
+            // An open breaker retries at once, so that each harm happens in its turn.
             config.plugins.limits.rest_ms = 1;
             config.plugins.limits.longest_rest_ms = 1;
-            // What finds no answer is put aside at the second attempt, which follows the first at once.
+            // An event without an answer is parked after the second attempt, which follows at once.
             config.effects.attempts = 2;
             config.effects.first_delay = Duration::from_millis(1);
             let guard = Guest::new("guard").roles(["SALES"]).hides("SALES", ["/lead/email"]);
@@ -82,11 +82,11 @@ impl Scene {
         item.unwrap_or_default()
     }
 
-    /// Lets the hook do harm from now on; `none` ends it.
+    /// Selects the harm of the hook from now on; `none` ends it.
     async fn set(&self, hook: &str, harm: &str) {
         let before = self.plugin("hostile").await["generation"].clone();
         let settings = format!("[config]\n{hook} = \"{harm}\"\n");
-        // In one step: half a file would be settings as well, those of a plugin that does no harm.
+        // Atomically: half a file would be valid settings without harm.
         let file = self.app.dir.path().join("plugins/hostile.toml");
         fs::write(file.with_extension("part"), settings).expect("written");
         fs::rename(file.with_extension("part"), file).expect("renamed");
@@ -103,7 +103,7 @@ impl Scene {
         format!("/api/leads/{}", self.lead)
     }
 
-    /// Writes a new title, which has to succeed; both clients are told, and the guard has looked at it.
+    /// Writes a new title, which must succeed; both clients get it, shaped by the guard.
     async fn works(&mut self, what: &str) {
         self.title += 1;
         let title = format!("Roof {}", self.title);
@@ -118,7 +118,7 @@ impl Scene {
         );
     }
 
-    /// What is parked of the hostile plugin, once it was asked about all that happened.
+    /// Parked entries of the hostile plugin, once it has followed the whole log.
     async fn followed(&self, what: &str) -> Vec<Value> {
         let caught_up = async {
             while self.plugin("hostile").await["effects"]["lag"] != 0 {
@@ -139,7 +139,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_authorize_keeps_newcomers_out_and_nobody_else() {
+async fn a_harmful_authorize_refuses_only_new_connections() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for harm in HARMS {
@@ -155,7 +155,7 @@ async fn harm_in_authorize_keeps_newcomers_out_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_before_answers_503_writes_nothing_and_leaves_reads_alone() {
+async fn a_harmful_before_answers_503_writes_nothing_and_reads_still_work() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for harm in HARMS {
@@ -167,12 +167,12 @@ async fn harm_in_before_answers_503_writes_nothing_and_leaves_reads_alone() {
         scene.faulted("before", harm).await;
     }
     scene.set("before", "none").await;
-    // The first thing that is told is this, so nothing was told before.
+    // This is the first event, so nothing was sent before.
     scene.works("after the harm").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_enrich_costs_its_edits() {
+async fn a_harmful_enrich_loses_only_its_edits() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     let enriched = async |scene: &Scene| {
@@ -188,13 +188,13 @@ async fn harm_in_enrich_costs_its_edits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
+async fn a_harmful_filter_withholds_from_its_role_until_it_answers() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     let mut viewer = SocketClient::connect(Transport::WebSocket, &scene.address, scene.app.token(Role::Viewer)).await;
     for harm in HARMS {
         scene.set("filter", harm).await;
-        // Other settings are in force: nothing that was held before is of interest any more.
+        // New settings are active: earlier withheld events no longer matter.
         viewer.event("sync:reset").await;
         scene.works(harm).await;
         viewer.expect_silence().await;
@@ -204,7 +204,7 @@ async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
     }
     scene.set("filter", "none").await;
     let received = async {
-        // What the last one held may come before that, and nothing else may.
+        // Only events withheld by the last harm may arrive before that.
         loop {
             match viewer.next().await {
                 (name, _) if name == "sync:reset" => return,
@@ -219,7 +219,7 @@ async fn harm_in_filter_holds_what_its_role_would_get_until_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn harm_in_after_is_noticed_by_no_client_and_parks_what_it_was_asked_about() {
+async fn a_harmful_after_affects_no_client_and_its_event_is_parked() {
     let Some(hostile) = hostile() else { return };
     let mut scene = Scene::open(&hostile).await;
     for (number, harm) in HARMS.into_iter().enumerate() {

@@ -1,7 +1,7 @@
-//! Plugins in JavaScript and Python: the same server runs them, within the same limits, with nothing granted.
+//! Plugins in JavaScript and Python: run by the same server within the same limits, without grants.
 //!
-//! `cargo xtask test languages` builds them: the samples in `plugins/`, and in `tests/scripts` two that have every
-//! hook and do harm where their settings say so.
+//! `cargo xtask test languages` builds them: the samples in `plugins/`, and in `tests/scripts` two plugins with every
+//! hook that do harm if their settings say so.
 
 use std::{
     fs,
@@ -26,10 +26,10 @@ use crate::{
 
 const SCRIPTS: [&str; 2] = ["every-hook-js", "every-hook-py"];
 
-/// Compiling Python's interpreter takes its time: one test does it, the others find the result in the cache.
+/// Compiling the Python interpreter is slow: one test does it, the others use the cache.
 static COMPILING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Lets the plugins of this data directory be compiled once for all tests and runs.
+/// Shares the compilation cache of this data directory between all tests and runs.
 fn share_cache(data_dir: &Path) {
     let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages-cache");
     fs::create_dir_all(&shared).expect("a folder");
@@ -45,7 +45,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// `None` where the plugin could not be built.
+    /// Returns `None` if the plugin could not be built.
     fn open(name: &str, settings: &str) -> Option<Self> {
         let bytes = built("lang-plugins", name)?;
         let folder = TempDir::new().expect("a folder");
@@ -136,12 +136,12 @@ async fn a_javascript_and_a_python_plugin_work_side_by_side_in_one_server() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_with_the_plugins_own_words() {
+fn invalid_settings_are_refused_with_the_plugins_message() {
     let cases = [
-        ("mask-email-js", "roles = [\"VIEWR\"]", "config.roles[0]: there is no role \"VIEWR\""),
-        ("mask-email-js", "role = []", "config.role: there is no such setting; expected roles"),
-        ("card-guard-py", "action = \"burn\"", "config.action: \"burn\" is none of mask, refuse"),
-        ("card-guard-py", "colour = 1", "config.colour: there is no such setting; expected action"),
+        ("mask-email-js", "roles = [\"VIEWR\"]", "config.roles[0]: unknown role \"VIEWR\""),
+        ("mask-email-js", "role = []", "config.role: unknown setting; expected roles"),
+        ("card-guard-py", "action = \"burn\"", "config.action: \"burn\" is not one of mask, refuse"),
+        ("card-guard-py", "colour = 1", "config.colour: unknown setting; expected action"),
     ];
     for (name, config, expected) in cases {
         let Some(loaded) = Loaded::open(name, &format!("[config]\n{config}")) else { return };
@@ -153,13 +153,13 @@ fn settings_that_cannot_be_are_refused_with_the_plugins_own_words() {
 }
 
 #[test]
-fn a_script_that_goes_wrong_is_stopped_and_says_what_it_was() {
-    // What is measured here is what is said, not how long it takes.
+fn a_script_error_is_stopped_and_reported() {
+    // This test checks the reasons, not the time.
     let cases = [
         ("throw", "nobody expects this"),
         ("refuse", "answered with an error: it said no"),
         ("spin", "ran past its deadline of 200 ms"),
-        // QuickJS tells the script that there is no more, and Python gives up.
+        // QuickJS throws an out-of-memory error, and Python aborts.
         ("allocate", "memory"),
     ];
     for name in SCRIPTS {
@@ -176,7 +176,7 @@ fn a_script_that_goes_wrong_is_stopped_and_says_what_it_was() {
 }
 
 #[test]
-fn a_script_that_recurses_without_end_fails_and_the_server_goes_on() {
+fn endless_recursion_in_a_script_fails_and_the_server_continues() {
     for name in SCRIPTS {
         let Some(loaded) = Loaded::open(name, "timeout_ms = 1000\n[config]\nfilter = \"recurse\"") else { return };
         let held = loaded.held(Role::Viewer);
@@ -197,7 +197,7 @@ fn a_script_can_log_and_tell_the_time() {
 }
 
 #[test]
-fn a_script_that_follows_the_log_keeps_a_state_and_says_what_went_wrong() {
+fn a_script_follower_keeps_its_state_and_reports_errors() {
     let (payload, context) = (json!({"lead": {"title": "Roof"}}), json!({"lead": {"title": "Roof"}}));
     let occasion = |name, state| Occasion {
         id: "1",

@@ -1,4 +1,4 @@
-//! `leadwire plugin replay`: what a plugin would have changed, from the log of a running server.
+//! `leadwire plugin replay`: the changes that a plugin would have made, from the log of a running server.
 
 use std::{fs, path::Path};
 
@@ -62,7 +62,7 @@ async fn a_candidate_is_compared_with_the_plugin_of_its_name_over_the_recorded_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_candidate_that_changes_nothing_ends_with_success() {
+async fn a_candidate_without_differences_exits_with_success() {
     let app = with_events().await;
     let same = write(&app, "guard.wasm", &hiding("/lead/email", "1.0.1"));
     let (code, text, _) = replay(&app, &same, &[]);
@@ -71,7 +71,7 @@ async fn a_candidate_that_changes_nothing_ends_with_success() {
     assert!(code == Some(1) && text.contains("VIEWER would no longer see /lead/email in 3 events"), "{text}");
     let (code, text, _) = replay(&app, &same, &["--since", "0s"]);
     assert!(code == Some(0) && text.contains("there are no events of the last 0s"), "{text}");
-    // Another plugin beside the one that is there.
+    // Another plugin in addition to the existing one.
     let more = Guest::new("more").roles(["SALES"]).hides("SALES", ["/lead/phone"]);
     let more = more.filter([crate::guest::everyone("SALES", [crate::guest::remove("/lead/phone")])]);
     let (code, text, _) = replay(&app, write(&app, "more.wasm", &more), &[]);
@@ -82,7 +82,7 @@ async fn a_candidate_that_changes_nothing_ends_with_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_replayed_is_refused_with_the_reason() {
+async fn an_impossible_replay_is_refused_with_the_reason() {
     let app = with_events().await;
     let guard = hiding("/lead/email", "1.0.0");
     let refused = |file: &str, arguments: &[&str], why: &str| {

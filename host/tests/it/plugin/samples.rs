@@ -1,4 +1,4 @@
-//! The sample plugins that act, in a real server: what they do is seen by those whom it concerns.
+//! The sample plugins with effects, in a real server: the affected users see their results.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::{
     support::TestApp,
 };
 
-/// Puts a sample with these settings into a running server.
+/// Installs a sample with these settings in a running server.
 async fn put(app: &TestApp, name: &str, plugin: &[u8], settings: &str) {
     let (folder, mut changed) = (app.dir.path().join("plugins"), app.app().plugins().changed());
     fs::write(folder.join(format!("{name}.toml")), settings).expect("written");
@@ -34,7 +34,7 @@ async fn connected(app: &TestApp, role: Role) -> SocketClient {
     SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(role)).await
 }
 
-/// The next event of that name; others go by.
+/// The next event of that name, skipping others.
 async fn next(client: &mut SocketClient, name: &str) -> Value {
     loop {
         let (got, payload) = client.next().await;
@@ -49,7 +49,7 @@ fn id(value: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn round_robin_gives_leads_without_an_owner_to_its_users_in_turn() {
+async fn round_robin_assigns_unowned_leads_to_its_users_in_turn() {
     let Some(plugin) = built("plugins", "round-robin") else { return };
     let app = TestApp::start().await;
     let (ann, bob) = (app.user(Role::Sales).id, app.user(Role::Manager).id);
@@ -74,7 +74,7 @@ async fn round_robin_gives_leads_without_an_owner_to_its_users_in_turn() {
         assert_eq!((&notice["kind"], &notice["leadId"]), (&json!("lead_assigned"), &lead["id"]));
     }
 
-    // One that its creator keeps costs nobody a turn, and one that is taken from Ann does not go back to her.
+    // A lead with an owner uses no turn, and one taken from Ann is not assigned to her again.
     let own = sales.call("lead:create", json!({"title": "Mine"})).await;
     assert_eq!(own["lead"]["owner"]["id"], json!(ann), "{own}");
     let path = format!("/api/leads/{}/assign", id(&leads[0]));
@@ -86,7 +86,7 @@ async fn round_robin_gives_leads_without_an_owner_to_its_users_in_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sla_watch_tells_the_owner_of_a_lead_that_waits_and_nobody_else() {
+async fn sla_watch_notifies_only_the_owner_of_an_overdue_lead() {
     let Some(plugin) = built("plugins", "sla-watch") else { return };
     let app = TestApp::start().await;
     let manager = app.user(Role::Manager).id;
@@ -109,7 +109,7 @@ async fn sla_watch_tells_the_owner_of_a_lead_that_waits_and_nobody_else() {
     admin.post(&format!("/api/leads/{}/activities", id(&called)), call).await.expect(StatusCode::CREATED);
     sales.subscribe(id(&waits)).await;
 
-    // Reminders come in the order of their times: had the first two leads been complained of, it would be here.
+    // Reminders fire in order of time: notifications about the first two leads would have arrived.
     let notice = next(&mut sales, "notification").await;
     assert_eq!((&notice["kind"], &notice["leadId"]), (&json!("sla_missed"), &waits["id"]));
     let task = next(&mut sales, "activity:created").await;

@@ -1,4 +1,4 @@
-//! Plugins in shadow mode: nothing comes of what they say, and it is counted.
+//! Plugins in shadow mode: their answers are counted and not applied.
 
 use std::{
     fs,
@@ -37,13 +37,13 @@ async fn with_shadow_granted(guest: &Guest, grant: &str) -> TestApp {
     app
 }
 
-/// What an administrator is told of `guard`.
+/// Status of `guard` for an administrator.
 async fn status(app: &TestApp) -> Value {
     let list = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     list["items"].as_array().expect("items").iter().find(|item| item["name"] == "guard").cloned().unwrap_or_default()
 }
 
-/// The shadow's report as soon as it is as wanted: it is made behind everybody's back.
+/// The report of the shadow once it meets a condition: it is updated in the background.
 async fn report(app: &TestApp, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let started = Instant::now();
     loop {
@@ -56,7 +56,7 @@ async fn report(app: &TestApp, is_wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-/// What is counted of one question, for one role.
+/// Counts of one question for one role.
 fn answers(report: &Value, question: &str, role: Role) -> Value {
     let rows = report["questions"].as_array().into_iter().flatten();
     let row = rows.clone().find(|row| row["question"] == question && row["role"] == role.as_str());
@@ -64,7 +64,7 @@ fn answers(report: &Value, question: &str, role: Role) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redactor_in_shadow_mode_hides_nothing_and_its_counts_are_right_by_role() {
+async fn a_redactor_in_shadow_mode_hides_nothing_and_counts_per_role() {
     let app = with_shadow(&Guest::redactor("guard")).await;
     let mut viewer =
         SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(Role::Viewer)).await;
@@ -93,7 +93,7 @@ async fn a_redactor_in_shadow_mode_hides_nothing_and_its_counts_are_right_by_rol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audience_that_would_be_narrower_is_counted_as_hidden() {
+async fn a_narrower_audience_in_shadow_mode_counts_as_hidden() {
     let nobody = Verdict { role: "SALES", audience: Audience::Nobody, edits: Vec::new() };
     let app = with_shadow(&Guest::new("guard").roles(["SALES"]).filter([nobody])).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
@@ -106,7 +106,7 @@ async fn an_audience_that_would_be_narrower_is_counted_as_hidden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_and_amendments_of_a_shadow_are_counted_and_the_command_runs_as_it_is() {
+async fn refusals_and_amendments_in_shadow_mode_are_counted_and_not_applied() {
     let refusal = Ruling::Refuse { code: "no".into(), message: "no".into(), field: None };
     let app = with_shadow(&Guest::new("guard").before(["lead:create"], refusal)).await;
     app.lead(json!({"title": "Roof"})).await;
@@ -125,7 +125,7 @@ async fn refusals_and_amendments_of_a_shadow_are_counted_and_the_command_runs_as
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shadow_that_would_deny_lets_everybody_in_and_counts() {
+async fn a_denial_in_shadow_mode_is_counted_and_not_applied() {
     let app = with_shadow(&Guest::new("guard").authorize(Some("closed"))).await;
     let mut client =
         SocketClient::connect(Transport::WebSocket, &app.server.address().to_string(), app.token(Role::Sales)).await;
@@ -138,7 +138,7 @@ async fn a_shadow_that_would_deny_lets_everybody_in_and_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_following_shadow_wants_done_is_counted_by_name_and_not_done() {
+async fn effects_in_shadow_mode_are_counted_by_name_and_not_executed() {
     let wants = Wants::new(["lead:*"], ["notify", "activity:create"]);
     let wanted = [("notify", r#"{"text": "hi"}"#), ("activity:create", "{}"), ("notify", r#"{"text": "ho"}"#)];
     let guest = Guest::new("guard").after(wants, outcome(wanted));
@@ -153,7 +153,7 @@ async fn what_a_following_shadow_wants_done_is_counted_by_name_and_not_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_shadow_holds_nothing_and_is_given_a_rest() {
+async fn a_failing_plugin_in_shadow_mode_withholds_nothing_and_opens_its_breaker() {
     let app = with_shadow(&Guest::new("guard").filtering("unreachable", Ok(Vec::new()))).await;
     let viewer = app.client(Role::Viewer);
     for _ in 0..6 {
@@ -162,7 +162,7 @@ async fn a_failing_shadow_holds_nothing_and_is_given_a_rest() {
     assert_eq!(viewer.walk("/api/leads").await.len(), 6);
     let report = report(&app, |report| report["events"]["events"] == 6).await;
     assert!(report["events"]["byEvent"].as_array().expect("rows").iter().all(|row| row["held"] == 6), "{report:#}");
-    // Faults about leads count when nothing else is answered for a while.
+    // Faults about leads count if no other call succeeds for a while.
     let status = loop {
         app.lead(json!({"title": "Roof"})).await;
         let status = status(&app).await;
@@ -175,7 +175,7 @@ async fn a_failing_shadow_holds_nothing_and_is_given_a_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_active_holds_nothing_any_more_once_it_is_in_shadow_mode() {
+async fn switching_to_shadow_mode_withholds_nothing() {
     let app = TestApp::with(|config| {
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
         fs::write(dir.join("guard.wasm"), Guest::redactor("guard").build()).expect("written");
@@ -209,7 +209,7 @@ async fn what_was_active_holds_nothing_any_more_once_it_is_in_shadow_mode() {
 }
 
 #[test]
-fn a_shadow_sees_what_plugins_in_force_made_of_an_event_and_leaves_their_counts_alone() {
+fn a_plugin_in_shadow_mode_sees_shaped_events_and_does_not_change_other_counts() {
     let score = Guest::new("score").enrich([set("/lead/score", "7")]);
     let copy = Guest::new("guard").roles(["VIEWER"]).fields(["/lead/score"]).hides("VIEWER", ["/lead/copy"]);
     let copy = copy.filter([everyone("VIEWER", [Edit::SetFirstField("/lead/copy".into())])]);
@@ -223,7 +223,7 @@ fn a_shadow_sees_what_plugins_in_force_made_of_an_event_and_leaves_their_counts_
 }
 
 #[test]
-fn a_shadow_that_is_slow_delays_nobody_and_what_it_misses_is_counted() {
+fn a_slow_plugin_in_shadow_mode_delays_nothing_and_skipped_events_are_counted() {
     let slow = Guest::new("guard").filtering("(loop (br 0))", Ok(Vec::new()));
     let (_folder, plugins) = open(&[("guard.wasm", slow.build())]);
     let started = Instant::now();

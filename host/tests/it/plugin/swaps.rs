@@ -1,5 +1,5 @@
-//! A thousand swaps of a plugin on a server that is written to and listened to all the time: nobody misses an event,
-//! nothing hidden is shown, and the memory stays what it was.
+//! A thousand swaps of a plugin on a server under load: no client misses an event, nothing hidden is shown, and memory
+//! does not grow.
 
 use std::{
     fs,
@@ -18,10 +18,9 @@ use crate::{
 };
 
 const SWAPS: usize = 1000;
-/// From here on the memory may not grow.
+/// From this swap on, memory must not grow.
 const FIRST: usize = 300;
-/// The lines that the server keeps for those who catch up have reached their bound after so many large ones, and what
-/// is measured later is none of theirs.
+/// Number of large events that fill the server's event cache, so that later growth is not due to it.
 const LARGE_LINES: usize = 300;
 const SETTINGS: &str = "
 [plugins]
@@ -30,12 +29,12 @@ quiet = \"2ms\"
 dry_run_events = 1
 ";
 
-/// Hides e-mail addresses from viewers, and says which version did so.
+/// Hides e-mail addresses from viewers and adds its version.
 fn guard(version: &str) -> Vec<u8> {
     Guest::redactor("guard").version(version).enrich([set("/by", &format!("\"{version}\""))]).build()
 }
 
-/// Puts the file there whole, as `leadwire plugin build` does.
+/// Writes the file atomically, like `leadwire plugin build`.
 fn put(home: &Path, bytes: &[u8]) {
     fs::write(home.join("next.wasm"), bytes).expect("written");
     fs::rename(home.join("next.wasm"), home.join("plugins/guard.wasm")).expect("renamed");
@@ -98,7 +97,7 @@ async fn a_thousand_swaps_under_load_lose_no_event_and_leak_no_memory() {
         for number in 1..=SWAPS {
             let (version, bytes) = &versions[number % 2];
             put(home.path(), bytes);
-            // Somebody writes all the time, so an event tells when the new version is in force.
+            // Writes are continuous, so an event shows when the new version is active.
             while next(&mut admin, &mut seen, &fetch(&admin_token)).await["by"] != **version {}
             if number == FIRST || number == SWAPS {
                 memory.push(server.memory_kib());
@@ -130,8 +129,8 @@ async fn a_thousand_swaps_under_load_lose_no_event_and_leak_no_memory() {
     assert!(last * 10 <= first * 11, "the memory grew from {first} to {last} KiB");
 }
 
-/// What the client knows next: an event, which has to be the one after what it knew; or the lead, fetched again because
-/// another set of plugins is in force.
+/// The client's next state: the next event without a gap; or the lead, fetched again because another set of plugins is
+/// active.
 async fn next(client: &mut SocketClient, seen: &mut usize, fetch: &impl AsyncFn() -> Value) -> Value {
     let number = |event: &Value| -> usize {
         event["lead"]["title"].as_str().and_then(|title| title.strip_prefix("T ")?.parse().ok()).unwrap_or_default()
@@ -150,7 +149,7 @@ async fn next(client: &mut SocketClient, seen: &mut usize, fetch: &impl AsyncFn(
                 assert_eq!(number(&event), *seen);
                 return event;
             }
-            // It was in what was fetched.
+            // The fetched lead already included it.
             (name, _) if name == "lead:updated" => {}
             (name, event) => panic!("{name} {event}"),
         }

@@ -1,5 +1,4 @@
-//! What an author types between an idea and a running hook: check, test, bench, watch and list, as the real binary
-//! does them.
+//! Commands of a plugin author: check, test, bench, watch and list, with the real binary.
 
 use std::{
     fs,
@@ -40,7 +39,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host is a folder of the repository")
 }
 
-/// A check of `guest.wasm` with these settings.
+/// Runs a check of `guest.wasm` with these settings.
 fn check(bytes: &[u8], settings: &str, more: &[&str]) -> (Output, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("guest.wasm"), bytes).expect("written");
@@ -54,7 +53,7 @@ fn check_named<'r>(report: &'r Value, name: &str) -> &'r Value {
 }
 
 #[test]
-fn a_good_component_passes_every_check_and_is_timed() {
+fn a_valid_component_passes_every_check_with_timings() {
     let guest = Guest::redactor("guest").version("2.1.0").fields(["/lead/status"]).build();
     let (output, dir) = check(&guest, "", &["--json", "--seed", "7", "--fuzz", "100"]);
     let report = json_of(&output, 0);
@@ -110,7 +109,7 @@ fn doing(code: &str) -> Guest {
 }
 
 #[test]
-fn each_way_of_being_broken_fails_the_check_of_that_name_and_says_how_to_mend_it() {
+fn each_defect_fails_its_named_check_with_a_fix() {
     let wat = |text: &str| wat::parse_str(text).expect("valid text");
     let good = || Guest::redactor("guest");
     let sockets = wat("(component (import \"wasi:sockets/tcp@0.2.0\" (instance)))");
@@ -151,7 +150,7 @@ fn each_way_of_being_broken_fails_the_check_of_that_name_and_says_how_to_mend_it
 }
 
 #[test]
-fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_failed() {
+fn a_seed_reproduces_its_report_and_unusable_input_exits_with_2() {
     let guest = doing(
         "(if (i32.gt_u (local.get 3) (i32.const 0))
                   (then (if (i32.gt_u (i32.load offset=12 (local.get 2)) (i32.const 3000)) (then unreachable))))",
@@ -170,7 +169,7 @@ fn a_seed_makes_the_same_report_and_what_cannot_be_run_is_told_apart_from_what_f
 }
 
 #[test]
-fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are() {
+fn a_check_uses_the_servers_limits_and_names_their_source() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("guest.wasm"), Guest::redactor("guest").build()).expect("written");
     let checked = |more: &[&str]| {
@@ -198,7 +197,7 @@ fn a_check_holds_calls_against_the_limits_of_the_server_and_says_whose_they_are(
 }
 
 #[test]
-fn a_bench_tells_each_hook_beside_an_empty_call() {
+fn a_bench_reports_each_hook_and_an_empty_call() {
     let dir = tempfile::tempdir().expect("a folder");
     let guest = Guest::redactor("guest").enrich([set("/lead/x", "1")]).authorize(None).build();
     fs::write(dir.path().join("guest.wasm"), guest).expect("written");
@@ -210,7 +209,7 @@ fn a_bench_tells_each_hook_beside_an_empty_call() {
     for figures in hooks {
         let ns = |key: &str| figures[key].as_f64().expect("a number");
         assert!(0.0 < ns("p50Ns") && ns("p50Ns") <= ns("p99Ns") && ns("p99Ns") <= ns("maxNs"), "{figures}");
-        // In and out of a component takes more than this on any machine.
+        // Entering and leaving a component takes longer than this on any machine.
         assert!(ns("p50Ns") > 20.0, "{figures}");
         assert!(ns("timesEmpty") > 0.0 && figures["calls"] == 300, "{figures}");
     }
@@ -225,7 +224,7 @@ fn a_bench_tells_each_hook_beside_an_empty_call() {
 }
 
 #[test]
-fn the_samples_do_what_their_cases_say() {
+fn the_samples_pass_their_cases() {
     let cases = [
         ("redact-contact", 5),
         ("lead-score", 5),
@@ -245,7 +244,7 @@ fn the_samples_do_what_their_cases_say() {
 }
 
 #[test]
-fn the_samples_pass_every_check_with_the_settings_that_they_come_with() {
+fn the_samples_pass_every_check_with_their_own_settings() {
     let rust =
         ["audit-webhook", "lead-score", "redact-contact", "round-robin", "sla-watch", "territory", "validate-lead"];
     let samples = rust.map(|name| ("plugins", name)).into_iter();
@@ -266,7 +265,7 @@ fn the_samples_pass_every_check_with_the_settings_that_they_come_with() {
 }
 
 #[test]
-fn a_list_tells_of_the_folder_and_of_the_running_server() {
+fn a_list_shows_the_folder_and_the_running_server() {
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("plugins");
     fs::create_dir(&folder).expect("made");
@@ -357,14 +356,14 @@ impl Drop for Watcher {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
+async fn an_author_creates_a_plugin_that_reloads_on_each_save() {
     let app = TestApp::start().await;
     let dir = tempfile::tempdir().expect("a folder");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("watched-plugin");
     assert!(plugin(&["new", "hide-it"], dir.path()).status.success());
     let home = dir.path().join("hide-it");
 
-    // The cases it starts with pass, and one that does not is told where it differs.
+    // The generated cases pass, and a failing one reports its difference.
     let test =
         |arguments: &[&str]| leadwire(arguments, &home).env("CARGO_TARGET_DIR", &target).output().expect("starts");
     let good = json_of(&test(&["test", "--json"]), 0);
@@ -408,7 +407,7 @@ async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
     active("0.1.0", &mut changed).await;
     assert!(folder.join("hide-it.toml").is_file(), "its settings came along");
 
-    // An editor that writes beside the file and renames.
+    // Like an editor that writes a new file and renames it.
     let manifest = fs::read_to_string(home.join("Cargo.toml")).expect("there");
     let saved = Instant::now();
     fs::write(home.join(".Cargo.toml.part"), manifest.replace("0.1.0", "0.2.0")).expect("written");
@@ -418,7 +417,7 @@ async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
     let line = watcher.until("hide-it 0.2.0 is in ");
     println!("{line}");
 
-    // What does not compile, and what fails a check, leaves the running one.
+    // A build error or failed check keeps the active plugin.
     let source = fs::read_to_string(home.join("src/lib.rs")).expect("there");
     fs::write(home.join("src/lib.rs"), format!("{source}\nnot rust")).expect("written");
     watcher.until("build rejected");
@@ -429,7 +428,7 @@ async fn an_author_goes_from_nothing_to_a_hook_that_follows_each_save() {
     let status = app.client(Role::Admin).get("/api/plugins").await.expect(StatusCode::OK);
     assert_eq!((&status["items"][0]["version"], &status["items"][0]["state"]), (&json!("0.2.0"), &json!("active")));
 
-    // Without its child's help: told to end, it ends by itself.
+    // Without help of its child: it ends on a signal.
     let id = rustix::process::Pid::from_child(&watcher.child);
     rustix::process::kill_process(id, rustix::process::Signal::INT).expect("told");
     watcher.until("stopped");

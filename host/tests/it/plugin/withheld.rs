@@ -1,4 +1,4 @@
-//! Leads on which a filter gives no verdict: they are left out and said to be, and everything else goes on.
+//! Leads on which a filter returns no verdict: they are omitted and reported, and everything else continues.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     support::{Reply, TestApp},
 };
 
-/// A filter for a role that fails on every lead whose title begins with an X, and has nothing against the others.
+/// A filter for a role that fails on every lead whose title begins with X and shows all others.
 pub fn picky(name: &str, role: &'static str) -> Guest {
     let is_x = "(i32.eq (i32.load8_u offset=1 (i32.load offset=8 (local.get 2))) (i32.const 88))";
     let code = format!("(if (local.get 3) (then (if {is_x} (then unreachable))))");
@@ -23,7 +23,7 @@ pub fn picky(name: &str, role: &'static str) -> Guest {
     guest.filtering(&code, Ok(vec![everyone(role, [])]))
 }
 
-/// A server with these plugins, for which sockets do not wait long.
+/// A server with these plugins and a short grace period for sockets.
 pub async fn start(guests: &[(&str, Guest)]) -> TestApp {
     TestApp::with(|config| {
         config.socket.held_timeout = Duration::from_millis(300);
@@ -35,7 +35,7 @@ pub async fn start(guests: &[(&str, Guest)]) -> TestApp {
     .await
 }
 
-/// A new lead of the manager's, whom no plugin here decides about.
+/// A new lead created by the manager, who is not affected by these plugins.
 async fn lead(app: &TestApp, title: &str) -> Value {
     app.client(Role::Manager).post("/api/leads", json!({"title": title})).await.expect(StatusCode::CREATED)
 }
@@ -54,7 +54,7 @@ async fn list(app: &TestApp, role: Role, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
+async fn a_list_omits_leads_without_a_verdict_and_reports_it() {
     let app = start(&[("v", picky("v", "VIEWER")), ("a", picky("a", "ADMIN"))]).await;
     for title in ["Attic", "X1", "X2", "Yard"] {
         lead(&app, title).await;
@@ -70,12 +70,12 @@ async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
     let page = list(&app, Role::Sales, "").await;
     assert_eq!((titles(&page).len(), page.get("withheld")), (4, None), "nobody asks a plugin about this role");
 
-    // What it says of a search is the same whether or not what is withheld matches.
+    // The answer to a search is the same whether or not withheld leads match.
     let (found, other) = (list(&app, Role::Viewer, "&q=X1").await, list(&app, Role::Viewer, "&q=nothing").await);
     assert_eq!((titles(&found), &found), (vec![], &other));
     assert_eq!(found["withheld"], true);
 
-    // A walk goes past it, and each page tells of its own.
+    // Paging continues past it, and each page reports its own omissions.
     let first = list(&app, Role::Admin, "&limit=1").await;
     let cursor = first["nextCursor"].as_str().expect("there is more");
     let second = list(&app, Role::Admin, &format!("&limit=1&cursor={cursor}")).await;
@@ -84,7 +84,7 @@ async fn a_list_leaves_out_what_a_filter_gives_no_verdict_on_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_page_of_nothing_but_leads_that_a_filter_fails_on_costs_the_others_nothing() {
+async fn a_page_of_only_failing_leads_does_not_affect_other_leads() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let good = lead(&app, "Attic").await;
     for number in 0..60 {
@@ -100,11 +100,11 @@ async fn a_page_of_nothing_but_leads_that_a_filter_fails_on_costs_the_others_not
 }
 
 #[tokio::test]
-async fn a_lead_that_a_filter_fails_on_is_read_by_nobody_and_counts_for_no_other_lead() {
+async fn a_lead_that_fails_a_filter_is_withheld_and_no_other_lead_is() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (good, bad) = (lead(&app, "Attic").await, lead(&app, "X").await);
     let viewer = app.client(Role::Viewer);
-    // Far more often than a failing plugin is asked before it is given a rest.
+    // Many more failures than the breaker's threshold.
     for _ in 0..20 {
         viewer.get(&path(&bad)).await.refused(503, "plugin_unavailable");
     }
@@ -116,7 +116,7 @@ async fn a_lead_that_a_filter_fails_on_is_read_by_nobody_and_counts_for_no_other
 }
 
 #[tokio::test]
-async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_and_sees_nothing_of_it() {
+async fn an_administrator_can_update_and_delete_a_withheld_lead_without_seeing_it() {
     let app = start(&[("a", picky("a", "ADMIN")), ("m", picky("m", "MANAGER"))]).await;
     let sales = app.client(Role::Sales);
     let bad = sales.post("/api/leads", json!({"title": "X", "email": "kim@berg.example"})).await;
@@ -145,7 +145,7 @@ async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_an
     let problem = crate::support::send(outdated).await.refused(412, "version_conflict");
     assert_eq!(problem["current"], json!({"id": bad["id"], "version": 4, "withheld": true}));
 
-    // For everyone else, a failing plugin stays closed.
+    // For all other roles, a failing plugin fails closed.
     for reply in [
         manager.patch(&path, json!({"title": "Attic"})).await,
         manager.post(&format!("{path}/assign"), json!({"ownerId": null})).await,
@@ -159,7 +159,7 @@ async fn an_administrator_mends_and_deletes_what_no_plugin_gives_a_verdict_on_an
 }
 
 #[tokio::test]
-async fn what_was_carried_out_is_answered_although_it_cannot_be_shown() {
+async fn a_command_on_a_withheld_lead_returns_its_id_and_version() {
     let app = start(&[("m", picky("m", "MANAGER"))]).await;
     let good = lead(&app, "Attic").await;
     let manager = app.client(Role::Manager);
@@ -167,7 +167,7 @@ async fn what_was_carried_out_is_answered_although_it_cannot_be_shown() {
     assert_eq!(reply, json!({"id": good["id"], "version": 2, "withheld": true}));
     manager.get(&path(&good)).await.refused(503, "plugin_unavailable");
 
-    // The same request again is answered the same, and not carried out.
+    // A repeated request gets the same answer and is not executed.
     let once = |title: &'static str| {
         let request = manager.request(reqwest::Method::POST, "/api/leads").header("idempotency-key", "k1");
         crate::support::send(request.json(&json!({"title": title})))
@@ -179,7 +179,7 @@ async fn what_was_carried_out_is_answered_although_it_cannot_be_shown() {
 }
 
 #[tokio::test]
-async fn whom_another_plugin_leaves_out_is_told_of_no_lead_and_not_that_one_is_withheld() {
+async fn a_user_outside_the_audience_gets_404_and_not_withheld() {
     let nobody =
         Verdict { role: "VIEWER", audience: Audience::Only(vec![uuid::Uuid::nil().to_string()]), edits: vec![] };
     let narrow = Guest::new("narrow").roles(["VIEWER"]).filter([nobody]);
@@ -190,7 +190,7 @@ async fn whom_another_plugin_leaves_out_is_told_of_no_lead_and_not_that_one_is_w
     assert_eq!((titles(&page), page.get("withheld")), (vec![], None));
 }
 
-/// Waits until so many holds are kept.
+/// Waits until there are this many holds.
 pub async fn until_held(app: &TestApp, count: usize) {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -212,14 +212,14 @@ async fn rename(app: &TestApp, lead: &Value, title: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict() {
+async fn sockets_continue_with_other_leads_and_get_sync_reset_after_a_verdict() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
     let (mut viewer, mut manager) = (connect(&app, Role::Viewer).await, connect(&app, Role::Manager).await);
     rename(&app, &bad, "X").await;
     rename(&app, &good, "Yard 2").await;
     assert_eq!(viewer.event("lead:updated").await["lead"]["title"], "Yard 2");
-    // Later events of the lead are withheld at once, and one that comes now is in the same place.
+    // Later events of the lead are withheld at once, also for a new connection.
     rename(&app, &bad, "X2").await;
     let mut late = connect(&app, Role::Viewer).await;
     rename(&app, &good, "Yard 3").await;
@@ -248,7 +248,7 @@ async fn sockets_go_on_with_other_leads_and_fetch_again_once_there_is_a_verdict(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_outlives_the_server_and_who_resumes_past_it_is_told_to_fetch_again() {
+async fn a_hold_survives_a_restart_and_a_resume_past_it_gets_sync_reset() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let (bad, good) = (lead(&app, "Attic").await, lead(&app, "Yard").await);
     let mut viewer = connect(&app, Role::Viewer).await;
@@ -287,7 +287,7 @@ async fn a_hold_outlives_the_server_and_who_resumes_past_it_is_told_to_fetch_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_that_is_deleted_while_it_is_withheld_is_gone_once_lists_are_fetched_again() {
+async fn a_lead_deleted_while_withheld_is_gone_after_sync_reset() {
     let app = start(&[("v", picky("v", "VIEWER"))]).await;
     let bad = lead(&app, "Attic").await;
     let mut viewer = connect(&app, Role::Viewer).await;
@@ -300,7 +300,7 @@ async fn a_lead_that_is_deleted_while_it_is_withheld_is_gone_once_lists_are_fetc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
+async fn an_ack_of_a_command_on_a_withheld_lead_says_withheld() {
     let app = start(&[("m", picky("m", "MANAGER"))]).await;
     let good = lead(&app, "Attic").await;
     let mut manager = connect(&app, Role::Manager).await;
@@ -310,10 +310,10 @@ async fn an_ack_tells_that_something_was_done_that_cannot_be_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_tried_on_old_leads_before_it_takes_part() {
+async fn a_plugin_is_tested_on_old_leads_before_activation() {
     let app = TestApp::start().await;
     let bad = lead(&app, "X").await;
-    // So many later events that none of those it is tried on is about that lead.
+    // So many later events that the trial run includes none about that lead.
     let (good, mut manager) = (lead(&app, "Yard").await, connect(&app, Role::Manager).await);
     for number in 0..60 {
         rename(&app, &good, &format!("Yard {number}")).await;

@@ -42,7 +42,7 @@ async fn patch(app: &TestApp, role: Role, path: &str, body: Value) {
     app.client(role).patch(path, body).await.expect(StatusCode::OK);
 }
 
-/// Appends lines to the log in one transaction: the fastest burst there can be.
+/// Appends events in one transaction: the fastest possible burst.
 async fn burst(app: &TestApp, count: u64, bytes: usize) {
     let mut tx = app.app().store().write().await.expect("a transaction");
     for number in 0..count {
@@ -55,7 +55,7 @@ async fn burst(app: &TestApp, count: u64, bytes: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_client_is_told_why_in_the_guides_words() {
+async fn connect_errors_use_the_texts_of_the_guide() {
     let app = TestApp::start().await;
     let gone = app.add_user("gone", Role::Sales).await;
     let gone_token = app.login(&gone.email).await;
@@ -85,7 +85,7 @@ async fn a_refused_client_is_told_why_in_the_guides_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connected_client_is_greeted_with_who_it_is_and_where_the_log_stands() {
+async fn connected_carries_the_user_and_the_log_position() {
     let app = TestApp::start().await;
     new_lead(&app, json!({"title": "One"})).await;
     let id = app.user(Role::Sales).id;
@@ -103,7 +103,7 @@ async fn a_connected_client_is_greeted_with_who_it_is_and_where_the_log_stands()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_in_the_authorization_header_will_do() {
+async fn a_token_in_the_authorization_header_is_accepted() {
     let app = TestApp::start().await;
     let header = format!("Bearer {}", app.token(Role::Viewer));
     for transport in TRANSPORTS {
@@ -136,7 +136,7 @@ async fn a_subscription_is_confirmed_as_event_and_as_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_is_answered_and_closes_nothing() {
+async fn invalid_events_are_answered_with_an_error_and_close_nothing() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Admin).await;
     let long = "é".repeat(129);
@@ -146,7 +146,7 @@ async fn what_cannot_be_done_is_answered_and_closes_nothing() {
         ("lead:subscribe", json!({"leadId": ""}), "invalid", "Lead ID is required"),
         ("lead:unsubscribe", json!({"leadId": null}), "invalid", "Lead ID is required"),
         ("lead:update", json!({"patch": {}}), "invalid", "Lead ID is required"),
-        ("lead:subscribe", json!({"leadId": 7}), "invalid", "leadId must be a text"),
+        ("lead:subscribe", json!({"leadId": 7}), "invalid", "leadId must be a string"),
         ("lead:subscribe", json!({"leadId": long}), "invalid", "leadId may have at most 128 characters"),
         ("lead:subscribe", json!("lead-123"), "invalid", "Lead ID is required"),
         ("lead:subscribe", json!(["lead-123"]), "invalid", "Lead ID is required"),
@@ -162,11 +162,11 @@ async fn what_cannot_be_done_is_answered_and_closes_nothing() {
         ("lead:subscribe", json!({"leadId": "a", "since": ""}), "invalid", "since must be a whole number, 0 or more"),
         ("sync:since", json!({"seq": "-1", "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
         ("sync:since", json!({"seq": {}, "epoch": "a"}), "invalid", "seq must be a whole number, 0 or more"),
-        ("lead:explode", json!({}), "unknown_event", "there is no such event"),
-        ("disconnect", json!({}), "unknown_event", "there is no such event"),
-        ("lead:update", json!({"leadId": "nobody", "patch": {}}), "lead_not_found", "there is no such lead"),
+        ("lead:explode", json!({}), "unknown_event", "unknown event"),
+        ("disconnect", json!({}), "unknown_event", "unknown event"),
+        ("lead:update", json!({"leadId": "nobody", "patch": {}}), "lead_not_found", "lead not found"),
         ("lead:create", json!({"title": "T", "colour": 1}), "invalid", "colour is not a field that can be set here"),
-        ("activity:create", json!({"leadId": "nobody", "type": "NOTE"}), "lead_not_found", "there is no such lead"),
+        ("activity:create", json!({"leadId": "nobody", "type": "NOTE"}), "lead_not_found", "lead not found"),
     ];
     for (name, payload, code, message) in cases {
         client.emit(name, payload.clone());
@@ -181,7 +181,7 @@ async fn what_cannot_be_done_is_answered_and_closes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
+async fn packets_of_non_standard_clients_are_refused_and_close_nothing() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Admin).await;
     let deep = format!(r#"42["lead:create",{}1{}]"#, "[".repeat(400), "]".repeat(400));
@@ -193,7 +193,7 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
 
     let token = app.token(Role::Admin);
     let (mut socket, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
-    // What comes ahead of the answer to CONNECT ends the connection: no stock client sends so early.
+    // A packet before the answer to CONNECT ends the connection: no stock client sends that early.
     while !socket.next().await.expect("a packet").expect("a frame").into_text().expect("text").starts_with("40") {}
     let binary = r#"451-["lead:subscribe",{"leadId":{"_placeholder":true,"num":0}}]"#;
     socket.send(Message::text(binary)).await.expect("sends");
@@ -201,14 +201,14 @@ async fn packets_that_no_stock_client_sends_are_refused_and_close_nothing() {
     loop {
         let frame = socket.next().await.expect("a packet").expect("a frame").into_text().expect("text");
         if frame.starts_with(r#"42["error""#) {
-            assert!(frame.contains("binary attachments are not taken"), "{frame}");
+            assert!(frame.contains("binary attachments are not accepted"), "{frame}");
             break;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_closes_nothing() {
+async fn events_with_numeric_or_escaped_names_are_answered_and_close_nothing() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -226,7 +226,7 @@ async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_cl
             client.send(packet.clone());
             let error = client.event("error").await;
             assert_eq!((&error["code"], &error["event"]), (&json!("unknown_event"), &json!(name)), "{packet:.40}");
-            // In order with what is around it, and acknowledged.
+            // In order with the surrounding packets, and acknowledged.
             client.emit("lead:unsubscribe", json!({"leadId": "before"}));
             client.send(packet.replacen("42", "4299", 1));
             client.emit("lead:unsubscribe", json!({"leadId": "after"}));
@@ -236,19 +236,19 @@ async fn an_event_whose_name_is_a_number_or_has_to_be_escaped_is_answered_and_cl
             assert_eq!((id, &answer["error"]["code"]), (99, &json!("unknown_event")));
             assert_eq!(client.event("lead:unsubscribed").await["leadId"], "after");
         }
-        // A name that need not be escaped, but may be.
+        // A name that is escaped unnecessarily.
         client.send(r#"42["lead\u003asubscribe",{"leadId":"escaped"}]"#);
         assert_eq!(client.event("lead:subscribed").await["leadId"], "escaped");
         for packet in ["42[null]", "42[{}]", "42[true,1]"] {
             client.send(packet);
             let error = client.event("error").await;
-            assert_eq!(error["message"], "the packet has no event name, expected a text or a number", "{packet}");
+            assert_eq!(error["message"], "the packet has no event name: expected a string or a number", "{packet}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_unreadable_names_is_answered_one_by_one() {
+async fn each_event_with_an_unreadable_name_is_answered() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
@@ -261,9 +261,9 @@ async fn a_flood_of_unreadable_names_is_answered_one_by_one() {
     }
 }
 
-/// As with the reference server, whose parser gives up on the transport.
+/// Like the reference server, whose parser closes the transport.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
+async fn a_packet_that_is_not_json_closes_only_its_transport() {
     let app = TestApp::start().await;
     let mut other = connect(&app, Role::Admin).await;
     for transport in TRANSPORTS {
@@ -278,13 +278,13 @@ async fn a_packet_that_is_no_json_ends_the_transport_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_change_reaches_each_socket_once_whatever_rooms_it_is_in() {
+async fn one_change_reaches_each_socket_once_in_any_combination_of_rooms() {
     let app = TestApp::start().await;
     let lead = new_lead(&app, json!({"title": "Roof"})).await;
     for transport in TRANSPORTS {
         let mut clients = Vec::new();
         for role in Role::ALL {
-            // A session of its own: another's would bring the leads that its lost sockets followed.
+            // A separate session: a shared one would restore the subscriptions of its lost sockets.
             let token = app.login(&app.user(role).email).await;
             let mut client = SocketClient::connect(transport, &address(&app), &token).await;
             client.subscribe(&lead).await;
@@ -303,7 +303,7 @@ async fn one_change_reaches_each_socket_once_whatever_rooms_it_is_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn activities_reach_only_those_who_follow_the_lead() {
+async fn activities_reach_only_subscribers_of_the_lead() {
     let app = TestApp::start().await;
     let lead = new_lead(&app, json!({"title": "Roof"})).await;
     let (mut follower, mut other) = (connect(&app, Role::Viewer).await, connect(&app, Role::Viewer).await);
@@ -321,7 +321,7 @@ async fn activities_reach_only_those_who_follow_the_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_answer_by_ack_what_http_answers() {
+async fn acks_of_commands_match_http_responses() {
     let app = TestApp::start().await;
     let mut client = connect(&app, Role::Sales).await;
     let me = app.user(Role::Sales).id;
@@ -361,7 +361,7 @@ async fn commands_answer_by_ack_what_http_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_socket_says_is_handled_in_order() {
+async fn events_of_a_socket_are_handled_in_order() {
     let app = TestApp::with(|config| config.limits.subscriptions = 2000).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -376,7 +376,7 @@ async fn what_a_socket_says_is_handled_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_refused_with_an_answer() {
+async fn a_flood_of_events_is_answered_with_errors() {
     let app = TestApp::with(|config| config.socket.inbound_packets = 4).await;
     let mut client = SocketClient::connect(Transport::Polling, &address(&app), app.token(Role::Viewer)).await;
     let packet = |number| format!("42{}", json!(["lead:subscribe", {"leadId": format!("lead-{number}")}]));
@@ -395,7 +395,7 @@ async fn a_flood_is_refused_with_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
+async fn a_burst_beyond_every_queue_size_arrives_complete_and_in_order() {
     let app = TestApp::start().await;
     for transport in TRANSPORTS {
         let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
@@ -412,9 +412,9 @@ async fn a_burst_far_beyond_every_queue_arrives_whole_and_in_order() {
     }
 }
 
-/// A stock client takes such a packet for a broken one, comes back, and is sent it again.
+/// A stock client treats such a packet as broken, reconnects, and gets it again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_socket_io_reserves_is_never_sent() {
+async fn reserved_socket_io_names_are_never_sent() {
     let app = TestApp::start().await;
     let mut clients = Vec::new();
     for transport in TRANSPORTS {
@@ -444,13 +444,13 @@ async fn a_name_that_socket_io_reserves_is_never_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
+async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
     let app = TestApp::start().await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
     let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
     until_true("the stalled client is connected", || app.server.sockets().registry().clients() == 1).await;
     let mut healthy = connect(&app, Role::Viewer).await;
-    // Far more than the kernel's buffers take.
+    // Much more than the kernel buffers hold.
     burst(&app, 3000, 10_000).await;
     for number in 0..3000 {
         assert_eq!(healthy.event("lead:updated").await["number"], number);
@@ -465,9 +465,9 @@ async fn a_reader_that_stalls_holds_nobody_up_and_misses_nothing() {
     }
 }
 
-/// A full queue has no room for a heartbeat, and socketioxide closes a session that it cannot ask.
+/// A full queue has no room for a ping, and socketioxide closes a session that it cannot ping.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_that_answers_pings_is_not_taken_for_dead() {
+async fn a_slow_reader_that_answers_pings_is_not_disconnected() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(100);
         config.socket.ping_timeout = PATIENCE;
@@ -482,16 +482,16 @@ async fn a_slow_reader_that_answers_pings_is_not_taken_for_dead() {
         let frame = slow.next().await.expect("a packet").expect("a frame").into_text().expect("text");
         if frame.starts_with(r#"42["lead:updated","#) {
             number += 1;
-            // Ahead of the ping, which waits behind much else, so that the next one is due soon.
+            // Before the queued ping arrives, so that the next one is due soon.
             slow.send(Message::text("3")).await.expect("sends");
-            // What makes it slow: everything that is sent piles up on the server's side.
+            // The slow part: packets accumulate on the server.
             sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_gone_leaves_nothing_behind() {
+async fn a_closed_socket_leaves_no_registrations() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for transport in TRANSPORTS {
@@ -503,7 +503,7 @@ async fn a_socket_that_is_gone_leaves_nothing_behind() {
         }
         assert_eq!((registry.clients(), registry.rooms()), (10, 3));
         for client in &clients {
-            // Half of them say goodbye, to the namespace or to the whole session.
+            // Half of them close cleanly, either the namespace or the whole session.
             client.send(if transport == Transport::WebSocket { "41" } else { "1" });
         }
         until_true("all sockets are forgotten", || registry.clients() == 0 && registry.rooms() == 0).await;
@@ -515,7 +515,7 @@ async fn a_socket_that_is_gone_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_writers_and_many_sockets_agree_on_the_order() {
+async fn many_sockets_see_the_events_of_many_writers_in_the_same_order() {
     const WRITERS: u64 = 8;
     const CHANGES: u64 = 50;
     let app = TestApp::start().await;
@@ -555,13 +555,13 @@ async fn many_writers_and_many_sockets_agree_on_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
+async fn visibility_narrows_events_and_revokes_lost_leads() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (mut sales, mut viewer) = (connect(&app, Role::Sales).await, connect(&app, Role::Viewer).await);
     let me = app.user(Role::Sales).id;
     let lead = new_lead(&app, json!({"title": "Not theirs"})).await;
-    // The room tells nothing of the lead; its events are not for this user.
+    // The room does not disclose the lead; its events are not for this user.
     sales.subscribe(&lead).await;
     post(&app, Role::Admin, &format!("/api/leads/{lead}/activities"), json!({"type": "NOTE"})).await;
     sales.expect_silence().await;
@@ -578,7 +578,7 @@ async fn visibility_narrows_events_and_tells_who_loses_a_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_role_is_told_and_counts_from_its_place_in_the_log() {
+async fn a_role_change_is_announced_and_applies_from_its_position_in_the_log() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let user = app.add_user("moving", Role::Viewer).await;

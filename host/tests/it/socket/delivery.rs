@@ -1,4 +1,4 @@
-//! From the log to the sockets: what is handed out, to whom, and what happens while a plugin fails.
+//! Delivery from the log to sockets: recipients, order, and failing plugins.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ use crate::{
     support::{TestApp, open_store},
 };
 
-/// Somebody to whom events are handed out.
+/// A recipient of events.
 struct Witness(mpsc::UnboundedSender<Seen>);
 
 #[derive(Debug, PartialEq)]
@@ -103,7 +103,7 @@ async fn append(store: &Store, draft: NewEvent) -> Seq {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
+async fn each_event_is_delivered_once_in_order_to_roles_with_listeners() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Arc::new(open_store(dir.path()).await);
     append(&store, draft("lead:created", vec![Room::Everyone], json!({"old": true}), json!({}))).await;
@@ -112,7 +112,7 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
     let replay = Arc::new(Replay::new(store.clone()));
     let shaper = Arc::new(Shaper::new(Plugins::none(), Visibility::default(), store.epoch()));
     let (switches, done) = (Arc::new(Switches::default()), Arc::new(AtomicBool::default()));
-    // Of a log that is older than all notes, nobody knows what shaped it: everybody fetches again.
+    // For a log older than all records, its shaping is unknown: all clients are reset.
     let begun = switch::begin(&store, &Plugins::none(), Visibility::default()).await.expect("begins");
     let witness = Arc::new(Witness(sender));
     let delivery = Delivery::new(store.clone(), replay, shaper, witness, switches.clone(), &begun);
@@ -143,7 +143,7 @@ async fn each_line_is_handed_out_once_in_order_to_the_roles_that_listen() {
         Seen::Begun(Seq(5)),
         Seen::Applied(Seq(5)),
         Seen::Begun(Seq(6)),
-        // A name that Socket.IO keeps for itself reaches nobody.
+        // A name reserved by Socket.IO is not delivered.
         Seen::Published(Seq(6), vec![]),
         Seen::Begun(Seq(7)),
         both(7),
@@ -210,7 +210,7 @@ async fn a_filter_shapes_an_event_for_its_role_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failing_plugin_holds_back_comes_later_in_order_and_holds_nobody_else_up() {
+async fn events_withheld_by_a_failing_plugin_arrive_later_in_order_and_delay_no_other_role() {
     let (app, lead, file) = with_redactor(PATIENCE).await;
     let (mut viewer, mut admin) = (connect(&app, Role::Viewer).await, connect(&app, Role::Admin).await);
     fs::remove_file(&file).expect("removed");
@@ -219,7 +219,7 @@ async fn what_a_failing_plugin_holds_back_comes_later_in_order_and_holds_nobody_
         rename(&app, &lead, title).await;
         assert_eq!(admin.event("lead:updated").await["lead"]["title"], title);
     }
-    // It is still answered, and one that connects now is held up as well.
+    // It is still answered, and a new connection waits as well.
     viewer.expect_silence().await;
     let mut late = connect(&app, Role::Viewer).await;
     rename(&app, &lead, "Four").await;
@@ -236,7 +236,7 @@ async fn what_a_failing_plugin_holds_back_comes_later_in_order_and_holds_nobody_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_went_past_what_a_plugin_held_back_too_long_is_told_to_fetch_again_once_it_answers() {
+async fn a_socket_past_a_withheld_event_gets_sync_reset_once_the_plugin_answers() {
     let (app, lead, file) = with_redactor(Duration::from_millis(300)).await;
     let mut viewer = connect(&app, Role::Viewer).await;
     fs::remove_file(&file).expect("removed");
@@ -261,7 +261,7 @@ pub fn sample(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_a_plugin_takes_a_lead_from_is_told_so_in_place_of_the_change() {
+async fn a_user_removed_from_an_audience_gets_lead_revoked_instead_of_the_change() {
     let app = TestApp::start().await;
     let other = app.add_user("other", Role::Sales).await;
     let other_token = app.login(&other.email).await;
@@ -277,7 +277,7 @@ async fn who_a_plugin_takes_a_lead_from_is_told_so_in_place_of_the_change() {
     let lead = app.lead(json!({"title": "Roof", "custom": {"territory": "north"}})).await;
     let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
     assert_eq!(north.event("lead:created").await["lead"]["id"], lead["id"]);
-    // As if there were no such lead.
+    // Like an unknown lead.
     let answer = south.call("lead:subscribe", json!({"leadId": lead["id"]})).await;
     assert_eq!(answer["ok"], true, "{answer}");
     south.event("lead:subscribed").await;
@@ -288,14 +288,14 @@ async fn who_a_plugin_takes_a_lead_from_is_told_so_in_place_of_the_change() {
     assert_eq!((&revoked["leadId"], &revoked["seq"]), (&lead["id"], &json!(2)));
     assert_eq!(revoked["lead"], Value::Null);
     assert_eq!(south.event("lead:updated").await["lead"]["id"], lead["id"]);
-    // What happens to it from now on is none of the first one's business, nor is its being lost again.
+    // Later events of it, including another revocation, are not for the first user.
     app.client(Role::Admin).patch(&path, json!({"title": "Barn"})).await.expect(reqwest::StatusCode::OK);
     south.event("lead:updated").await;
     north.expect_silence().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_says_who_may_connect_in_its_own_words() {
+async fn the_reason_of_a_denial_is_the_connect_error() {
     let app = TestApp::with(|config| {
         let dir = config.plugins.dir.as_ref().expect("a plugin folder");
         let guest = Guest::new("door").authorize(Some("Not on Sundays"));

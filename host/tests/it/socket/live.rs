@@ -1,4 +1,4 @@
-//! What outlasts a connection, and what ends one: tokens, sessions, resuming, draining.
+//! Lifetime of connections: tokens, sessions, resume, draining.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     support::{PASSWORD, TestApp, http_client},
 };
 
-/// How soon a socket whose session ends has to be closed.
+/// Maximum time to close a socket whose session ended.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn address(app: &TestApp) -> String {
@@ -40,7 +40,7 @@ async fn connect(app: &TestApp, transport: Transport, token: &str) -> SocketClie
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_ends_a_session_closes_its_sockets_at_once_and_no_others() {
+async fn every_end_of_a_session_closes_only_its_sockets_at_once() {
     let app = TestApp::with(|config| config.auth.refresh_reuse_window = Duration::from_millis(1)).await;
     let admin = app.client(Role::Admin);
     for transport in TRANSPORTS {
@@ -87,7 +87,7 @@ async fn whatever_ends_a_session_closes_its_sockets_at_once_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_of_an_ended_polling_session_is_answered_400_and_other_requests_are_not_touched() {
+async fn requests_of_an_ended_polling_session_get_400_and_others_are_unaffected() {
     let app = TestApp::start().await;
     let user = app.add_user("polling", Role::Sales).await;
     let grant = login(&app, &user.email).await;
@@ -118,7 +118,7 @@ async fn every_request_of_an_ended_polling_session_is_answered_400_and_other_req
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_is_told_that_its_token_expires_and_is_closed_when_it_does() {
+async fn a_socket_gets_auth_expiring_and_is_closed_at_expiry() {
     let app = TestApp::with(|config| config.auth.access_token_ttl = Duration::from_secs(3)).await;
     for transport in TRANSPORTS {
         let token = app.login(&app.user(Role::Viewer).email).await;
@@ -137,7 +137,7 @@ async fn a_socket_is_told_that_its_token_expires_and_is_closed_when_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_whose_token_is_replaced_in_time_stays() {
+async fn a_socket_with_a_refreshed_token_stays_open() {
     let app = TestApp::with(|config| config.auth.access_token_ttl = Duration::from_secs(3)).await;
     let email = &app.user(Role::Sales).email;
     let mut socket = connect(&app, Transport::WebSocket, &app.login(email).await).await;
@@ -177,7 +177,7 @@ async fn only_a_good_token_of_the_same_user_replaces_a_sockets_token() {
         assert_eq!(socket.event("error").await["message"], message);
     }
 
-    // The socket goes over to the session of the new token: the end of the old one means nothing to it any more.
+    // The socket moves to the session of the new token: the end of the old one no longer affects it.
     let (first, second) = (login(&app, &user.email).await, login(&app, &user.email).await);
     let mut moving = connect(&app, Transport::WebSocket, text(&first, "accessToken")).await;
     let answer = moving.call("auth:refresh", json!({"token": second["accessToken"]})).await;
@@ -193,7 +193,7 @@ async fn only_a_good_token_of_the_same_user_replaces_a_sockets_token() {
     timeout(AT_ONCE, moving.closed()).await.expect("at once");
 }
 
-/// What a socket is told up to and with `sync:done`: the seqs of events, and the seq it ends with.
+/// Events of a socket up to `sync:done`: their seqs, and the seq of `sync:done`.
 async fn replayed(socket: &mut SocketClient) -> (Vec<u64>, Value) {
     let mut seqs = Vec::new();
     loop {
@@ -217,7 +217,7 @@ async fn leads(app: &TestApp, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens() {
+async fn a_reconnecting_client_gets_missed_events_and_then_live_events() {
     let app = TestApp::start().await;
     leads(&app, 100).await;
     let token = app.token(Role::Viewer);
@@ -243,7 +243,7 @@ async fn a_client_that_comes_back_is_sent_what_it_missed_and_then_what_happens()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_reset() {
+async fn a_seq_may_be_a_numeric_text_and_an_invalid_one_is_reported_before_the_reset() {
     let app = TestApp::start().await;
     leads(&app, 10).await;
     let epoch = app.app().store().epoch();
@@ -268,7 +268,7 @@ async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_
             (json!(7.5), json!(epoch), "since", number),
             (json!([7]), json!(epoch), "since", number),
             (json!(7), json!(null), "epoch", "epoch is required"),
-            (json!(7), json!(8), "epoch", "epoch must be a text"),
+            (json!(7), json!(8), "epoch", "epoch must be a string"),
         ] {
             let auth = json!({"token": token, "since": since, "epoch": epoch});
             let (mut socket, greeting) = hello(&app, transport, auth).await;
@@ -283,7 +283,7 @@ async fn a_place_in_the_log_may_be_a_text_and_what_is_none_is_told_ahead_of_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_while_a_client_comes_back_is_neither_lost_nor_doubled() {
+async fn events_during_a_reconnect_are_neither_lost_nor_duplicated() {
     let app = TestApp::start().await;
     leads(&app, 50).await;
     let auth = json!({"token": app.token(Role::Viewer), "since": 0, "epoch": app.app().store().epoch()});
@@ -308,7 +308,7 @@ async fn what_happens_while_a_client_comes_back_is_neither_lost_nor_doubled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_socket_asks_for_what_it_was_not_sent() {
+async fn sync_since_on_an_open_socket_replays_missed_events() {
     let app = TestApp::start().await;
     leads(&app, 10).await;
     let epoch = app.app().store().epoch().to_owned();
@@ -345,7 +345,7 @@ async fn note(app: &TestApp, lead: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_brings_what_the_lead_has_lived_through_since() {
+async fn a_subscription_with_since_replays_the_events_of_the_lead() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let other = text(&app.lead(json!({"title": "Other"})).await, "id").to_owned();
@@ -372,7 +372,7 @@ async fn a_subscription_brings_what_the_lead_has_lived_through_since() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodbye_leaves_none() {
+async fn subscriptions_of_a_lost_socket_are_restored_and_those_of_a_closed_one_are_not() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let (token, registry) = (app.token(Role::Viewer), app.server.sockets().registry());
@@ -413,7 +413,7 @@ async fn a_lost_socket_leaves_its_leads_to_the_next_one_of_its_session_and_goodb
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_that_is_lost_its_leads() {
+async fn a_clean_close_drops_subscriptions_and_a_lost_connection_keeps_them() {
     let app = TestApp::start().await;
     let lead = text(&app.lead(json!({"title": "Roof"})).await, "id").to_owned();
     let registry = app.server.sockets().registry();
@@ -425,10 +425,10 @@ async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_th
         (vec![close(1001)], false),
         (vec![Message::text("1")], false),
         (vec![Message::text("41")], false),
-        // As python-socketio says goodbye.
+        // The way python-socketio closes.
         (vec![Message::text("41"), Message::text("1"), close(1000)], false),
         ([many("3"), vec![close(1001)]].concat(), false),
-        // As a stock client does that hears no ping: it comes back by itself.
+        // Like a stock client without pings, which reconnects.
         (vec![Message::Close(None)], true),
         (vec![close(1011)], true),
         (vec![close(3000)], true),
@@ -458,7 +458,7 @@ async fn a_client_that_leaves_in_an_orderly_way_leaves_nothing_behind_and_one_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
+async fn a_polling_client_that_closes_its_session_leaves_no_subscriptions() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for goodbye in ["1", "41\u{1e}1", "3\u{1e}1"] {
@@ -476,7 +476,7 @@ async fn a_polling_client_that_ends_its_session_leaves_nothing_behind() {
     }
 }
 
-/// Has a client that polls follow a lead; where it polls.
+/// Subscribes a polling client to a lead; returns its polling URL.
 async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
     let http = http_client();
     let poll = async |path: &str| {
@@ -495,19 +495,19 @@ async fn follow_by_polling(app: &TestApp, token: &str, lead: &str) -> String {
     session
 }
 
-/// A stock client posts a Close packet also where one of its requests failed, and is about to come back.
+/// A stock client also posts a Close packet when one of its requests failed and it is about to reconnect.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_it_is_back() {
+async fn subscriptions_of_a_lost_polling_client_are_restored() {
     let app = TestApp::start().await;
     let registry = app.server.sockets().registry();
     for (is_cut, goodbye, goes_on, is_lost) in [
         (true, Some("1"), false, true),
         (true, Some("1"), true, true),
-        // It could not even say so, and is back before the heartbeat misses it.
+        // It could not send a close packet, and is back before the ping timeout.
         (true, None, true, true),
-        // The page was left for another one.
+        // The page was navigated away.
         (true, None, false, false),
-        // A request that failed on its way here, of which nobody knows.
+        // A request that failed in transit, unknown to the server.
         (false, Some("1"), true, true),
         (false, Some("41\u{1e}1"), true, false),
     ] {
@@ -516,7 +516,7 @@ async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_i
         let session = follow_by_polling(&app, &token, "lead-123").await;
         if is_cut {
             let failed = app.server.sockets().failed_sessions();
-            // A request that is gone before it was read never got here; so this one gets some time.
+            // A request aborted before it is read never arrives, so this one gets some time.
             for pause in (1..).map(|tries| Duration::from_millis(tries * 50)) {
                 let mut poll = TcpStream::connect(address(&app)).await.expect("connects");
                 poll.write_all(format!("GET {session} HTTP/1.1\r\nHost: leadwire\r\n\r\n").as_bytes())
@@ -554,7 +554,7 @@ async fn a_polling_client_whose_connection_breaks_follows_its_leads_again_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_where_that_came_before_it_was_missed() {
+async fn a_silent_socket_leaves_its_subscriptions_only_to_a_socket_after_its_ping_timeout() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(500);
         config.socket.ping_timeout = Duration::from_millis(1000);
@@ -564,14 +564,14 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
     for (has_successor, answers_once_more) in [(false, false), (true, false), (true, true)] {
         println!("successor: {has_successor}, answers once more: {answers_once_more}");
         let token = app.login(&app.user(Role::Viewer).email).await;
-        // As a page does that the browser keeps in its cache: it answers no ping, and closes nothing.
+        // Like a page in the back-forward cache: it answers no ping and closes nothing.
         let (mut silent, _) = open_web_socket(&address(&app), &format!(r#"40{{"token":"{token}"}}"#), None).await;
         while !silent.next().await.expect("a packet").expect("a frame").to_string().starts_with(r#"42["connected""#) {}
         silent.send(Message::text(r#"42["lead:subscribe",{"leadId":"lead-123"}]"#)).await.expect("sends");
         while !silent.next().await.expect("a packet").expect("a frame").to_string().contains("lead:subscribed") {}
         let successor = if has_successor { Some(connect(&app, Transport::WebSocket, &token).await) } else { None };
         if answers_once_more {
-            // The first ping, which came with the connection.
+            // The first ping, sent on connect.
             silent.send(Message::text("3")).await.expect("sends");
         }
         until_true("it is missed", || registry.clients() == usize::from(has_successor)).await;
@@ -589,9 +589,9 @@ async fn a_socket_that_falls_silent_leaves_its_leads_to_the_next_one_but_not_whe
     }
 }
 
-/// The network is another one: the client is back before its old connection is missed.
+/// After a network change, the client is back before its old connection times out.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_back_before_it_was_missed_follows_its_leads_once_it_is_missed_with_what_went_by() {
+async fn a_resume_before_the_ping_timeout_gets_subscriptions_and_missed_events_at_the_timeout() {
     let app = TestApp::with(|config| {
         config.socket.ping_interval = Duration::from_millis(500);
         config.socket.ping_timeout = Duration::from_millis(1000);
@@ -623,7 +623,7 @@ async fn who_is_back_before_it_was_missed_follows_its_leads_once_it_is_missed_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
+async fn a_client_that_reads_nothing_is_disconnected_and_frees_its_memory() {
     let app = TestApp::with(|config| config.socket.stall_timeout = Duration::from_millis(400)).await;
     let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
     let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
@@ -650,7 +650,7 @@ async fn a_client_that_reads_nothing_is_cut_and_holds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_says_so_sends_what_it_has_and_lets_nobody_in() {
+async fn a_stopping_server_sends_server_draining_flushes_and_refuses_connections() {
     let app = TestApp::start().await;
     let mut sockets = Vec::new();
     for number in 0..20 {

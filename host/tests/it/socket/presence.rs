@@ -1,4 +1,4 @@
-//! Who is online and who looks at a lead: who is told of whom, how soon, how often, and who is not.
+//! Presence: online users and viewers of leads, who gets the lists, how soon and how often.
 
 use std::{
     fs,
@@ -21,12 +21,12 @@ use crate::{
     support::{Client, TestApp},
 };
 
-/// Longer than any test takes: what happens in spite of it does not wait for it.
+/// Longer than any test takes: nothing that happens depends on it.
 const NEVER: Duration = Duration::from_secs(60 * 60);
-/// So short that nobody waits for it.
+/// Too short to wait for.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
-/// A server whose grace and interval are these.
+/// A server with this grace period and interval.
 async fn server(grace: Duration, interval: Duration) -> TestApp {
     server_with(grace, interval, |_| {}).await
 }
@@ -51,18 +51,18 @@ async fn join(app: &TestApp, role: Role) -> SocketClient {
     connect(app, Transport::WebSocket, app.token(role)).await
 }
 
-/// In a login session of its own, whose earlier sockets left nothing behind.
+/// Connects in a new login session without lost subscriptions.
 async fn join_anew(app: &TestApp, transport: Transport, role: Role) -> SocketClient {
     connect(app, transport, &app.login(&app.user(role).email).await).await
 }
 
-/// What `lead:viewers` says when the first users of these roles look; their names are those of the roles.
+/// Payload of `lead:viewers` with the first users of these roles as viewers; they are named after their roles.
 fn viewers(app: &TestApp, lead: &str, roles: &[Role]) -> Value {
     let person = |role: &Role| json!({"id": app.user(*role).id, "name": app.user(*role).name});
     json!({"leadId": lead, "users": roles.iter().map(person).collect::<Vec<_>>(), "total": roles.len()})
 }
 
-/// The next `lead:viewers`, whatever else comes before it.
+/// The next `lead:viewers`, skipping other events.
 async fn next_list(client: &mut SocketClient) -> Value {
     loop {
         let (name, payload) = client.next().await;
@@ -72,13 +72,13 @@ async fn next_list(client: &mut SocketClient) -> Value {
     }
 }
 
-/// Subscribes, and takes the list that follows.
+/// Subscribes and takes the following list.
 async fn look(client: &mut SocketClient, lead: &str) -> Value {
     client.subscribe(lead).await;
     client.event("lead:viewers").await
 }
 
-/// Who is online, as one of them is answered.
+/// Online users according to `GET /api/presence`.
 async fn online(client: &Client) -> Vec<String> {
     let answer = client.get("/api/presence").await.expect(StatusCode::OK);
     let users = answer["users"].as_array().expect("users");
@@ -95,7 +95,7 @@ async fn until_online(client: &Client, expected: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_look_at_a_lead_are_told_of_each_other_as_they_come_and_go() {
+async fn viewers_of_a_lead_get_lead_viewers_when_others_come_and_go() {
     let app = server(NEVER, AT_ONCE).await;
     let head = *app.app().store().appended().borrow();
     for transport in TRANSPORTS {
@@ -126,7 +126,7 @@ async fn those_who_look_at_a_lead_are_told_of_each_other_as_they_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_listed_once_however_many_sockets_there_are() {
+async fn a_user_with_several_sockets_is_listed_once() {
     let app = server(NEVER, AT_ONCE).await;
     let lead = new_lead(&app).await;
     let (mut first, mut second) = (join(&app, Role::Sales).await, join(&app, Role::Sales).await);
@@ -136,7 +136,7 @@ async fn a_user_is_listed_once_however_many_sockets_there_are() {
     assert_eq!(look(&mut admin, &lead).await, both);
     assert_eq!(look(&mut second, &lead).await, both);
     first.call("lead:unsubscribe", json!({"leadId": lead})).await;
-    // Whatever was said of the user who is there all along would come first.
+    // A list caused by the user who stays would arrive first.
     let mut viewer = join(&app, Role::Viewer).await;
     let three = viewers(&app, &lead, &[Role::Admin, Role::Sales, Role::Viewer]);
     assert_eq!(look(&mut viewer, &lead).await, three);
@@ -146,7 +146,7 @@ async fn a_user_is_listed_once_however_many_sockets_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_change_is_told_promptly_and_the_next_not_before_the_interval_is_over() {
+async fn the_first_change_is_sent_at_once_and_the_next_after_the_interval() {
     let app = server(NEVER, NEVER).await;
     let lead = new_lead(&app).await;
     let mut admin = join(&app, Role::Admin).await;
@@ -162,7 +162,7 @@ async fn the_first_change_is_told_promptly_and_the_next_not_before_the_interval_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_within_the_interval_is_told_in_one_and_nothing_of_what_undid_itself() {
+async fn changes_within_the_interval_are_sent_as_one_list() {
     let app = server(NEVER, Duration::from_secs(2)).await;
     let lead = new_lead(&app).await;
     let mut admin = join(&app, Role::Admin).await;
@@ -185,7 +185,7 @@ async fn what_happens_within_the_interval_is_told_in_one_and_nothing_of_what_und
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_lost_the_connection_is_listed_for_the_grace_and_then_no_more() {
+async fn a_lost_user_is_listed_until_the_grace_period_ends() {
     const GRACE: Duration = Duration::from_millis(400);
     let app = server(GRACE, AT_ONCE).await;
     for transport in TRANSPORTS {
@@ -207,7 +207,7 @@ async fn who_lost_the_connection_is_listed_for_the_grace_and_then_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_within_the_grace_was_never_away() {
+async fn a_user_who_reconnects_within_the_grace_period_stays_listed() {
     let app = server(NEVER, AT_ONCE).await;
     let lead = new_lead(&app).await;
     let mut admin = join(&app, Role::Admin).await;
@@ -231,7 +231,7 @@ async fn who_comes_back_within_the_grace_was_never_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_goodbye_leaves_the_lead_at_once_and_is_online_for_the_grace() {
+async fn a_clean_disconnect_leaves_the_lead_at_once_and_stays_online_for_the_grace_period() {
     let app = server(NEVER, AT_ONCE).await;
     let lead = new_lead(&app).await;
     let mut admin = join(&app, Role::Admin).await;
@@ -245,7 +245,7 @@ async fn who_says_goodbye_leaves_the_lead_at_once_and_is_online_for_the_grace() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_who_is_signed_in_may_know_who_is_online() {
+async fn every_signed_in_user_may_list_who_is_online() {
     let app = server(AT_ONCE, AT_ONCE).await;
     let client = app.client(Role::Viewer);
     assert!(online(&client).await.is_empty());
@@ -268,7 +268,7 @@ async fn everybody_who_is_signed_in_may_know_who_is_online() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_see_a_lead_is_neither_told_of_its_viewers_nor_one_of_them() {
+async fn users_who_may_not_see_a_lead_neither_get_its_viewers_nor_are_listed() {
     let app = server_with(NEVER, AT_ONCE, |config| config.visibility.sales = Scope::Own).await;
     let lead = new_lead(&app).await;
     let by_http = format!("/api/presence?leadId={lead}");
@@ -284,7 +284,7 @@ async fn who_may_not_see_a_lead_is_neither_told_of_its_viewers_nor_one_of_them()
         app.client(Role::Admin).get(&path).await.refused(404, "lead_not_found");
     }
 
-    // It comes into sight, and goes out of it.
+    // The lead becomes visible and is hidden again.
     let assign = async |owner: Value| {
         let path = format!("/api/leads/{lead}/assign");
         app.client(Role::Admin).post(&path, json!({"ownerId": owner})).await.expect(StatusCode::OK);
@@ -303,7 +303,7 @@ async fn who_may_not_see_a_lead_is_neither_told_of_its_viewers_nor_one_of_them()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lead_that_is_not_there_has_no_viewers_until_it_is() {
+async fn deleted_and_unknown_leads_have_no_viewers_until_restored() {
     let app = server(NEVER, AT_ONCE).await;
     let (lead, admin) = (new_lead(&app).await, app.client(Role::Admin));
     let path = format!("/api/leads/{lead}");
@@ -313,7 +313,7 @@ async fn a_lead_that_is_not_there_has_no_viewers_until_it_is() {
     let restore = format!("{path}/restore");
     admin.post(&restore, json!({})).await.expect(StatusCode::OK);
     assert_eq!(next_list(&mut sales).await, viewers(&app, &lead, &[Role::Sales]));
-    // One that is hidden and one that never was are told apart by nobody.
+    // A hidden lead and an unknown one are indistinguishable.
     sales.subscribe("0190a8c1-7b4e-7c3a-9f11-3a5d0c6f2b10").await;
     sales.subscribe("lead-123").await;
     let mut viewer = join(&app, Role::Viewer).await;
@@ -322,7 +322,7 @@ async fn a_lead_that_is_not_there_has_no_viewers_until_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_is_logged_out_or_deactivated_or_moved_to_a_role_without_sight_looks_at_nothing() {
+async fn a_user_who_loses_the_session_account_or_visibility_is_no_longer_a_viewer() {
     let app = server_with(NEVER, AT_ONCE, |config| config.visibility.viewer = Scope::Own).await;
     let (lead, root) = (new_lead(&app).await, app.client(Role::Admin));
     let mut admin = join(&app, Role::Admin).await;
@@ -348,7 +348,7 @@ async fn a_user_who_is_logged_out_or_deactivated_or_moved_to_a_role_without_sigh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewers_new_name_is_told() {
+async fn a_renamed_viewer_is_announced() {
     let app = server(NEVER, AT_ONCE).await;
     let lead = new_lead(&app).await;
     let mut admin = join(&app, Role::Admin).await;
@@ -371,7 +371,7 @@ async fn with_plugin(guest: &Guest) -> (TestApp, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_hides_from_a_role_who_looks() {
+async fn a_plugin_hides_viewer_fields_from_a_role() {
     let guest = Guest::new("guard").events(["lead:viewers"]).roles(["VIEWER"]).hides("VIEWER", ["/users"]);
     let (app, _) = with_plugin(&guest.filter([everyone("VIEWER", [remove("/users")])])).await;
     let lead = new_lead(&app).await;
@@ -388,7 +388,7 @@ async fn a_plugin_hides_from_a_role_who_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_keeps_the_list_from_a_role_that_sees_the_lead_and_stays_on_it() {
+async fn a_role_without_the_viewer_list_is_still_listed() {
     let nobody = Verdict { role: "SALES", audience: Audience::Nobody, edits: Vec::new() };
     let (app, _) = with_plugin(&Guest::new("guard").events(["lead:viewers"]).roles(["SALES"]).filter([nobody])).await;
     let lead = new_lead(&app).await;
@@ -401,7 +401,7 @@ async fn a_plugin_keeps_the_list_from_a_role_that_sees_the_lead_and_stays_on_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_a_plugin_keeps_a_lead_from_is_no_viewer_also_if_the_plugin_knows_nothing_of_viewers() {
+async fn a_user_from_whom_a_plugin_hides_the_lead_is_not_a_viewer() {
     let nobody = Verdict { role: "SALES", audience: Audience::Nobody, edits: Vec::new() };
     let (app, _) = with_plugin(&Guest::new("guard").events(["lead:read"]).roles(["SALES"]).filter([nobody])).await;
     let lead = new_lead(&app).await;
@@ -412,7 +412,7 @@ async fn who_a_plugin_keeps_a_lead_from_is_no_viewer_also_if_the_plugin_knows_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failing_plugin_keeps_back_is_told_once_it_answers_and_others_go_on() {
+async fn a_withheld_viewer_list_is_sent_once_the_plugin_answers_and_delays_no_other_role() {
     let (app, file) = with_plugin(&Guest::redactor("guard")).await;
     let lead = new_lead(&app).await;
     fs::remove_file(&file).expect("removed");
@@ -433,7 +433,7 @@ async fn what_a_failing_plugin_keeps_back_is_told_once_it_answers_and_others_go_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_subscribes_is_told_in_few_lists() {
+async fn a_burst_of_subscribes_is_sent_in_few_lists() {
     let app = server(NEVER, Duration::from_secs(1)).await;
     let lead = new_lead(&app).await;
     let mut watcher = join(&app, Role::Admin).await;

@@ -1,4 +1,4 @@
-//! What is replayed to a client that comes back: of leads that it does not see today, nothing.
+//! Replay to a reconnecting client: nothing about leads that are hidden from it today.
 
 use std::{collections::BTreeMap, fs};
 
@@ -29,7 +29,7 @@ fn id(lead: &Value) -> String {
     lead["id"].as_str().expect("an id").to_owned()
 }
 
-/// What a socket is sent of the log when it comes back from that seq: the name and payload of each line.
+/// Events that a socket gets when it resumes from that seq: the name and payload of each.
 async fn replayed(app: &TestApp, token: &str, since: u64) -> BTreeMap<u64, (String, Value)> {
     let auth = json!({"token": token, "since": since, "epoch": app.app().store().epoch()});
     let mut socket = SocketClient::try_connect(Transport::WebSocket, &address(app), auth).await.expect("connects");
@@ -61,7 +61,7 @@ async fn note(app: &TestApp, lead: &str, text: &str) {
     app.client(Role::Admin).post(&format!("/api/leads/{lead}/activities"), body).await.expect(StatusCode::CREATED);
 }
 
-/// Lets each user see the leads of a territory alone.
+/// Shows each user only the leads of one territory.
 async fn with_territories(app: &TestApp, territories: &[(&User, &str)]) {
     let dir = app.dir.path().join("plugins");
     let territory = |(user, name): &(&User, &str)| format!("\"{}\" = [\"{name}\"]\n", user.id);
@@ -74,7 +74,7 @@ async fn with_territories(app: &TestApp, territories: &[(&User, &str)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
+async fn earlier_events_of_a_lead_hidden_today_are_not_replayed() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let other = app.add_user("other", Role::Sales).await;
@@ -92,7 +92,7 @@ async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
     assert_eq!(names(&lines), expected.iter().map(|(seq, name)| (*seq, name.as_str())).collect::<Vec<_>>());
     assert_eq!(lines[&1].1["leadId"], json!(lead));
     assert!(lines.values().all(|(_, payload)| !payload.to_string().to_lowercase().contains("secret")), "{lines:?}");
-    // Whoever sees it gets it as it was.
+    // Users who see the lead get the event unchanged.
     let lines = replayed(&app, &app.login(&other.email).await, 0).await;
     assert_eq!(lines[&1].1["lead"]["email"], "secret@example.com");
     let lines = replayed(&app, app.token(Role::Manager), 0).await;
@@ -101,14 +101,14 @@ async fn what_a_lead_was_is_not_replayed_to_whom_it_is_hidden_from_today() {
     assert_eq!(lines.values().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected);
     assert_eq!(lines[&3].1["lead"]["id"], json!(known));
 
-    // What was taken away and given back is told in full again.
+    // A lead that was taken away and given back is replayed in full.
     assign(&app, &lead, None).await;
     let lines = replayed(&app, app.token(Role::Sales), 0).await;
     assert_eq!((lines[&1].0.as_str(), lines[&1].1["lead"]["title"].as_str()), ("lead:created", Some("Secret")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn activities_of_a_lead_that_is_hidden_today_are_left_out_of_what_a_subscription_brings() {
+async fn a_subscription_replays_no_activities_of_a_lead_hidden_today() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -119,10 +119,10 @@ async fn activities_of_a_lead_that_is_hidden_today_are_left_out_of_what_a_subscr
     for transport in TRANSPORTS {
         let mut socket = SocketClient::connect(transport, &address(&app), app.token(Role::Sales)).await;
         socket.call("lead:subscribe", json!({"leadId": lead, "since": 0})).await;
-        // Of a lead that is out of sight, nothing that went by is told.
+        // Past events of a hidden lead are not replayed.
         assert_eq!(socket.event("lead:subscribed").await["leadId"], json!(lead));
         socket.expect_silence().await;
-        // Else it is left to the next socket of the session.
+        // Otherwise the next socket of the session inherits it.
         socket.call("lead:unsubscribe", json!({"leadId": lead})).await;
     }
     let mut socket = SocketClient::connect(Transport::WebSocket, &address(&app), &app.login(&other.email).await).await;
@@ -132,7 +132,7 @@ async fn activities_of_a_lead_that_is_hidden_today_are_left_out_of_what_a_subscr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_asking_for_what_went_by() {
+async fn followers_of_a_reassigned_lead_get_no_activities() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -141,8 +141,8 @@ async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_
     note(&app, &lead, "secret").await;
     let since_begin = json!({"seq": 0, "epoch": app.app().store().epoch()});
     for transport in TRANSPORTS {
-        // Each socket has a session of its own, so that it follows what it asks for and nothing else.
-        // The note is older than what the socket listens to from now on, and its lead is seen at that moment.
+        // Each socket has a separate session, so that it follows only what it subscribes to.
+        // The note is older than the subscription, and its lead is visible at that moment.
         let mut socket = SocketClient::connect(transport, &address(&app), &app.login(&me.email).await).await;
         socket.subscribe(&lead).await;
         assign(&app, &lead, Some(&other)).await;
@@ -153,7 +153,7 @@ async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_
         assert!(lines.values().all(|(name, _)| name != "activity:created"), "{lines:?}");
         assert!(lines.contains_key(&2) && lines.keys().all(|seq| *seq < taken), "it was told of the others: {lines:?}");
 
-        // What was taken away and given back is told in full again.
+        // A lead that was taken away and given back is replayed in full.
         assign(&app, &lead, Some(&me)).await;
         let mut socket = SocketClient::connect(transport, &address(&app), &app.login(&me.email).await).await;
         socket.subscribe(&lead).await;
@@ -164,7 +164,7 @@ async fn who_follows_a_lead_that_was_taken_away_is_not_told_its_activities_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_plugin_keeps_from_a_user_today_is_not_replayed() {
+async fn events_that_a_plugin_hides_today_are_not_replayed() {
     let app = TestApp::start().await;
     let other = app.add_user("other", Role::Sales).await;
     with_territories(&app, &[(app.user(Role::Sales), "north"), (&other, "south")]).await;
@@ -181,7 +181,7 @@ async fn what_a_plugin_keeps_from_a_user_today_is_not_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no_others() {
+async fn a_reassignment_is_one_event_and_revokes_only_users_who_saw_the_lead() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, viewer: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (first, second) = (app.add_user("first", Role::Sales).await, app.add_user("second", Role::Sales).await);
@@ -198,7 +198,7 @@ async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no
     let revoked = loser.event("lead:revoked").await;
     assert_eq!((&revoked["leadId"], &revoked["seq"], revoked.get("lead")), (&json!(lead), &json!(2), None));
     assert_eq!(owner.event("notification").await["seq"], 4, "the log has no line for who lost it");
-    // From one to another: only the one of before is told that it is gone.
+    // Reassigned: only the previous owner gets `lead:revoked`.
     assign(&app, &lead, Some(&second)).await;
     assert_eq!(owner.event("lead:revoked").await["seq"], 5);
     assert_eq!(loser.event("lead:assigned").await["lead"]["owner"]["id"], json!(second.id));
@@ -207,7 +207,7 @@ async fn a_change_of_owner_is_one_line_and_revokes_those_who_saw_the_lead_and_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_and_visibility_together_decide_who_saw_a_lead_and_who_sees_it() {
+async fn revocation_uses_plugins_and_visibility_together() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let (me, other) = (app.user(Role::Sales).clone(), app.add_user("other", Role::Sales).await);
@@ -220,13 +220,13 @@ async fn plugins_and_visibility_together_decide_who_saw_a_lead_and_who_sees_it()
     let moved = json!({"custom": {"territory": "south"}});
     app.client(Role::Admin).patch(&format!("/api/leads/{lead}"), moved).await.expect(StatusCode::OK);
     assert_eq!(socket.event("lead:revoked").await["seq"], 5);
-    // It was theirs by `[visibility]` until now, but no plugin has shown it to them: they lose nothing.
+    // `[visibility]` allowed it until now, but no plugin showed it to them: they lose nothing.
     assign(&app, &lead, Some(&other)).await;
     socket.expect_silence().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lines_of_an_older_log_that_revoke_are_replayed_as_they_were() {
+async fn lead_revoked_events_of_older_logs_are_replayed_unchanged() {
     use leadwire::domain::{event::NewEvent, room::Room, time::Timestamp};
 
     let app = TestApp::start().await;
@@ -245,7 +245,7 @@ async fn the_lines_of_an_older_log_that_revoke_are_replayed_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_tells_the_live_verdict_and_that_of_a_replay_now() {
+async fn explain_reports_the_live_verdict_and_that_of_a_replay_now() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
     let app = TestApp::with(|config| config.visibility = visibility).await;
     let other = app.add_user("other", Role::Sales).await;
@@ -260,11 +260,11 @@ async fn explain_tells_the_live_verdict_and_that_of_a_replay_now() {
     };
     let (me, late) = (app.user(Role::Sales).id, late().await.id);
     for (seq, whom, live, replay, reason) in [
-        (1, format!("userId={me}"), "sent", "revoked", Some("the lead is out of sight now")),
+        (1, format!("userId={me}"), "sent", "revoked", Some("the lead is hidden now")),
         (1, format!("userId={}", other.id), "sent", "sent", None),
         (1, format!("userId={late}"), "sent", "reset", Some("the user has had the rights of today since event 7")),
         (1, "role=SALES".into(), "sent", "sent", None),
-        (2, format!("userId={me}"), "sent", "withheld", Some("the lead is out of sight now")),
+        (2, format!("userId={me}"), "sent", "withheld", Some("the lead is hidden now")),
         (3, format!("userId={me}"), "revoked", "revoked", None),
         (6, "role=MANAGER".into(), "sent", "revoked", Some("the lead is deleted")),
         (7, "role=MANAGER".into(), "sent", "sent", None),
@@ -274,7 +274,7 @@ async fn explain_tells_the_live_verdict_and_that_of_a_replay_now() {
         assert_eq!(verdicts, (Some(live), Some(replay)), "{seq} {whom}: {explanation}");
         assert_eq!(explanation["replay"]["reason"].as_str(), reason, "{seq} {whom}");
     }
-    // What no replay reaches over any more is said so.
+    // Events that no replay can reach are marked.
     fs::write(app.dir.path().join("plugins/guard.wasm"), Guest::redactor("guard").build()).expect("written");
     let plugins = app.app().plugins();
     until_true("the plugin is in force", || plugins.status().iter().any(|status| status.state == PluginState::Active))

@@ -1,4 +1,4 @@
-//! Who is told to fetch again, because events alone would not make a list right: after a change of plugins, of
+//! Clients that get `sync:reset`, because events alone would not make a list correct: after a change of plugins, of
 //! `[visibility]`, or of the user's own rights.
 
 use std::{
@@ -39,7 +39,7 @@ async fn connect(app: &TestApp, token: &str) -> SocketClient {
     SocketClient::connect(Transport::WebSocket, &address(app), token).await
 }
 
-/// Comes back from that seq, and is told whether events alone make up for what was missed.
+/// Resumes from that seq; returns true if events alone cover the gap.
 async fn resumes(app: &TestApp, token: &str, since: Seq) -> bool {
     let auth = json!({"token": token, "since": since, "epoch": app.app().store().epoch()});
     let mut socket = SocketClient::try_connect(Transport::WebSocket, &address(app), auth).await.expect("connects");
@@ -77,7 +77,7 @@ fn hiding(pointer: &'static str) -> Guest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_from_before_it() {
+async fn a_plugin_change_alone_resets_open_and_resuming_sockets() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof", "email": "a@b.example"})).await;
     let mut sockets = Vec::new();
@@ -91,20 +91,20 @@ async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_fr
         assert_eq!(reset, json!({"seq": 2, "epoch": app.app().store().epoch()}));
         socket.expect_silence().await;
     }
-    // It was sent at a moment when what is fetched is shaped by the new set.
+    // When it is sent, reads are already shaped by the new set.
     let list = app.client(Role::Viewer).get("/api/leads").await.expect(StatusCode::OK);
     assert_eq!(list["items"][0].get("email"), None);
     assert!(!resumes(&app, app.token(Role::Viewer), Seq(1)).await);
     assert!(resumes(&app, app.token(Role::Viewer), Seq(2)).await);
 
-    // So do other settings of the same file, and that it is taken out of force.
+    // So do changed settings of the same file, and its removal.
     for (text, seq) in [("[config]\nother = 1\n", 3), ("enabled = false\n", 4)] {
         fs::write(app.dir.path().join("plugins/guard.toml"), text).expect("written");
         for socket in &mut sockets {
             assert_eq!(socket.event("sync:reset").await["seq"], seq);
         }
     }
-    // A socket that is reset goes on with what happens then.
+    // A socket that was reset continues with later events.
     app.lead(json!({"title": "Barn"})).await;
     for mut socket in sockets {
         assert_eq!(socket.event("lead:created").await["seq"], 5);
@@ -113,7 +113,7 @@ async fn a_swap_of_plugins_alone_resets_open_sockets_and_those_that_come_back_fr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_that_shape_nothing_reset_nobody() {
+async fn plugins_that_shape_nothing_reset_no_socket() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     let mut viewer = connect(&app, app.token(Role::Viewer)).await;
@@ -134,7 +134,7 @@ async fn plugins_that_shape_nothing_reset_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same_does_not() {
+async fn only_a_changed_visibility_resets_resuming_clients_after_a_restart() {
     let narrow = Visibility { sales: Scope::Own, ..Visibility::default() };
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
@@ -146,7 +146,7 @@ async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same
     let app = app.restart_with(|config| config.visibility = narrow).await;
     assert!(resumes(&app, app.token(Role::Sales), Seq(2)).await);
     assert_eq!(head(&app), Seq(2));
-    // Plugins that were put there meanwhile are a change as well.
+    // Plugins added in the meantime are a change as well.
     put(&app, "guard", &hiding("/lead/email"));
     let app = app.restart_with(|config| config.visibility = narrow).await;
     until_state(&app, "guard", PluginState::Active).await;
@@ -155,7 +155,7 @@ async fn another_visibility_resets_who_comes_back_after_the_restart_and_the_same
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
+async fn a_role_change_resets_and_a_name_change_does_not() {
     let app = TestApp::start().await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let user = app.add_user("moving", Role::Viewer).await;
@@ -174,7 +174,7 @@ async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
     bystander.expect_silence().await;
     assert!(!resumes(&app, &token, Seq(2)).await);
     assert!(resumes(&app, &token, Seq(3)).await);
-    // An open socket that asks for more than its rights reach back to is told the same.
+    // An open socket that requests events from before its last rights change gets the same.
     let epoch = app.app().store().epoch();
     let answer = moving.call("sync:since", json!({"seq": 2, "epoch": epoch})).await;
     assert_eq!(answer["recovered"], false, "{answer}");
@@ -186,7 +186,7 @@ async fn a_new_role_is_followed_by_a_reset_and_a_new_name_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
+async fn a_new_or_reactivated_account_cannot_resume_from_before() {
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
     let user = app.add_user("late", Role::Sales).await;
@@ -201,7 +201,7 @@ async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
     let token = app.login(&user.email).await;
     assert!(!resumes(&app, &token, Seq(2)).await);
     assert!(resumes(&app, &token, head(&app)).await);
-    // That a session ended, or another's rights changed, is nothing to whoever comes back.
+    // An ended session, or changed rights of another user, do not affect a resume.
     let seen = head(&app);
     let login = json!({"email": user.email, "password": PASSWORD});
     let grant = app.anonymous().post("/api/auth/login", login).await.expect(StatusCode::OK);
@@ -211,10 +211,10 @@ async fn an_account_that_is_new_or_came_back_cannot_go_on_from_before_that() {
     assert!(head(&app) > seen && resumes(&app, &token, seen).await);
 }
 
-/// The number of a set, whether it resets clients, and what puts it in force.
+/// The number of a set, whether it resets clients, and its activation.
 type Announced = (Generation, bool, Box<dyn FnOnce() + Send>);
 
-/// Numbers sets, and lets them take force when the test says so.
+/// Numbers sets and activates them when the test decides.
 #[derive(Default)]
 struct Slow {
     recorded: AtomicU64,
@@ -241,7 +241,7 @@ impl Archive for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_takes_force_where_its_line_is_passed_and_not_at_all_where_that_cannot_be_written() {
+async fn a_plugin_set_activates_only_when_its_event_is_written_and_passed() {
     let dir = tempfile::tempdir().expect("a folder");
     let plugins = dir.path().join("plugins");
     fs::create_dir(&plugins).expect("a folder");
@@ -270,15 +270,15 @@ async fn a_set_takes_force_where_its_line_is_passed_and_not_at_all_where_that_ca
     timeout(PATIENCE, changed.changed()).await.expect("in time").expect("the plugins are there");
     assert_eq!((loaded.generation(), loaded.status()[0].state), (generation, PluginState::Active));
 
-    // What is only told otherwise of the same plugins needs no line.
+    // A changed status of the same plugins needs no event.
     fs::write(plugins.join("broken.wasm"), "no component").expect("written");
     until_true("it is refused", || loaded.status().iter().any(|status| status.state == PluginState::Refused)).await;
     assert_eq!((loaded.generation(), archive.waiting.lock().len()), (generation, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_waits_for_a_failing_plugin_is_reset_when_that_is_replaced() {
-    // A trial would show that it fails.
+async fn a_socket_waiting_for_a_failing_plugin_is_reset_when_it_is_replaced() {
+    // A trial run would detect that it fails.
     let app = TestApp::with(|config| config.plugins.dry_run_events = 0).await;
     let lead = app.lead(json!({"title": "Roof"})).await;
     let failing = Guest::new("guard").roles(["VIEWER"]).filtering("(unreachable)", Ok(vec![]));
@@ -295,7 +295,7 @@ async fn a_socket_that_waits_for_a_failing_plugin_is_reset_when_that_is_replaced
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_all_sockets_are_reset_in_one_instant() {
+async fn resets_of_many_sockets_are_paced() {
     const SOCKETS: usize = 30;
     let app = TestApp::start().await;
     app.lead(json!({"title": "Roof"})).await;
@@ -319,7 +319,7 @@ async fn not_all_sockets_are_reset_in_one_instant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
+async fn a_socket_lost_before_its_paced_reset_is_reset_on_resume() {
     // 100 a second: the last one is due 600 ms after the first.
     const SOCKETS: usize = 60;
     let app = TestApp::start().await;
@@ -330,7 +330,7 @@ async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
     }
     put(&app, "guard", &hiding("/lead/email"));
     until_true("the line is written", || head(&app) == Seq(2)).await;
-    // Newer than the line, and no reason to fetch the first lead anew.
+    // Newer than the reset event, but no reason to fetch the first lead again.
     let barn = app.lead(json!({"title": "Barn"})).await;
     assert_eq!(head(&app), Seq(3));
 
@@ -363,7 +363,7 @@ async fn whoever_is_cut_before_its_paced_reset_cannot_go_on_past_it() {
     }
     assert!(cut_before > 0, "nobody was cut in time");
 
-    // Who was reset goes on from the seq that it was told.
+    // A socket that was reset continues from the seq of the reset.
     let path = format!("/api/leads/{}", barn["id"].as_str().expect("an id"));
     app.client(Role::Admin).patch(&path, json!({"title": "Shed"})).await.expect(StatusCode::OK);
     for (mut socket, since) in stayed {

@@ -1,4 +1,4 @@
-// Every hook in JavaScript, each with a little work to do, and with the harm that its settings name.
+// Every hook in JavaScript, each with a little work, and with the harm that its settings select.
 
 import { count, log, nowMs } from "leadwire:plugin/host@1.0.0";
 

@@ -1,4 +1,4 @@
-"""Every hook in Python, each with a little work to do, and with the harm that its settings name."""
+"""Every hook in Python, each with a little work, and with the harm that its settings select."""
 
 import json
 import sys

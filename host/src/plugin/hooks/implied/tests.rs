@@ -149,7 +149,7 @@ fn all_seen(x: &UserRef, pointers: &[&str]) -> Vec<(String, Option<Value>)> {
 }
 
 #[test]
-fn nothing_that_can_happen_tells_of_a_person_whose_fields_are_hidden() {
+fn no_event_discloses_a_person_whose_fields_are_hidden() {
     let known: std::collections::BTreeSet<usize> =
         happenings(&person(1, "")).iter().map(|(_, happening)| number(happening)).collect();
     assert_eq!(known.len(), 11, "every kind");
@@ -171,7 +171,7 @@ fn nothing_that_can_happen_tells_of_a_person_whose_fields_are_hidden() {
 }
 
 #[test]
-fn who_did_something_shows_where_it_tells_nothing_that_is_hidden() {
+fn the_actor_is_shown_where_it_discloses_no_hidden_field() {
     let x = person(1, "one@example.com");
     let all = all_seen(&x, &["/lead/email", "/lead/owner/name"]);
     let member = |name: &str, member: &str| {
@@ -190,7 +190,7 @@ fn who_did_something_shows_where_it_tells_nothing_that_is_hidden() {
 }
 
 #[test]
-fn what_is_gone_as_a_whole_is_named_once() {
+fn a_removed_subtree_is_listed_once() {
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     let before =
         texts(&["assignedBy", "assignedBy/email", "assignedBy/id", "changes: email", "updatedBy", "updatedBy/id"]);

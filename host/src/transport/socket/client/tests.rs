@@ -59,7 +59,7 @@ fn seqs(client: &Client) -> Vec<u64> {
 }
 
 #[test]
-fn a_client_is_pushed_nothing_before_it_is_live_and_nothing_twice() {
+fn a_client_gets_no_events_before_it_is_live_and_none_twice() {
     let client = client(8);
     offer(&client, Seq(11));
     assert_eq!((seqs(&client), client.behind()), (vec![], Some(Seq(10))));
@@ -73,7 +73,7 @@ fn a_client_is_pushed_nothing_before_it_is_live_and_nothing_twice() {
 }
 
 #[test]
-fn a_full_outbox_makes_a_client_fall_behind_at_the_first_event_it_cannot_take() {
+fn a_full_outbox_marks_a_client_behind_at_the_first_dropped_event() {
     let client = client(2);
     assert!(client.go_live(|| Seq(10)));
     for seq in 11..=15 {
@@ -85,7 +85,7 @@ fn a_full_outbox_makes_a_client_fall_behind_at_the_first_event_it_cannot_take() 
 }
 
 #[test]
-fn nothing_newer_goes_ahead_of_a_reset_that_is_owed_and_nothing_for_the_user_alone_is_lost_by_it() {
+fn a_pending_reset_precedes_newer_events_and_loses_no_user_events() {
     let later = Instant::now() + std::time::Duration::from_secs(3600);
     let client = client(8);
     client.enter(&Room::User(user().id), Seq(10));
@@ -119,7 +119,7 @@ fn nothing_newer_goes_ahead_of_a_reset_that_is_owed_and_nothing_for_the_user_alo
 }
 
 #[test]
-fn rights_are_learned_once_and_never_from_older_lines() {
+fn rights_changes_apply_once_and_never_from_older_events() {
     let client = client(8);
     let promoted = |at: i64| {
         let at = Timestamp::from_millis(at).expect("in range");
@@ -142,7 +142,7 @@ fn rights_are_learned_once_and_never_from_older_lines() {
 }
 
 #[test]
-fn a_socket_ends_when_its_token_may_not_act_as_the_users_new_role() {
+fn a_socket_closes_when_its_token_does_not_allow_the_new_role() {
     let client = client(8);
     let at = user().created_at;
     let roles = [ROLE].into_iter().collect();
@@ -154,7 +154,7 @@ fn a_socket_ends_when_its_token_may_not_act_as_the_users_new_role() {
 }
 
 #[test]
-fn a_closed_client_enters_no_room_and_takes_no_reply() {
+fn a_closed_client_joins_no_room_and_gets_no_reply() {
     let client = client(8);
     assert_eq!(client.close(), Some((Rooms::from([(Room::Everyone, Seq(10))]), ROLE)));
     assert_eq!(client.close(), None);

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_second_has_more_than_a_tenth_of_them_and_later_all_are_let_in() {
+    async fn at_most_a_tenth_is_admitted_per_second_until_the_period_ends() {
         let (returns, begin) = (Admission::new(3000, 60 * SECOND).expect("a pace"), Instant::now());
         let at = |millis: u64| begin + Duration::from_millis(millis);
         let admitted = (0..20_000).filter(|millis| returns.admit(at(*millis))).collect::<Vec<_>>();
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_fetch_again_are_spread_over_as_long_as_returns() {
+    async fn resets_are_spread_over_the_same_period_as_reconnects() {
         for (clients, seconds) in [(1, 0.0), (50, 0.49), (1500, 15.0), (30_000, 15.0)] {
             let moments: Vec<Instant> = pace(clients).take(clients).collect();
             let span = moments[clients - 1].duration_since(moments[0]).as_secs_f64();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_few_need_not_wait_for_each_other() {
+    async fn few_clients_are_admitted_without_pacing() {
         assert!(Admission::new(FEW, SECOND).is_none());
         let (returns, now) = (Admission::new(FEW + 1, SECOND).expect("a pace"), Instant::now());
         assert_eq!((0..=FEW).filter(|_| returns.admit(now)).count(), FEW);

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_meter_waits_while_the_queue_is_filled_and_goes_on_when_it_drains() {
+    async fn a_send_window_waits_while_full_and_continues_when_drained() {
         let (connection, mut meter) = connection_and_meter();
         for _ in 0..MAX_PACKETS {
             meter.room().await;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_transport_sends_of_its_own_counts_for_nothing_once_all_is_sent() {
+    async fn transport_overhead_does_not_count_once_everything_is_sent() {
         let (connection, mut meter) = connection_and_meter();
         connection.note_sent(5000);
         for _ in 0..3 {

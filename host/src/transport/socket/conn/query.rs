@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_send_is_read_as_the_engine_reads_it() {
+    fn queries_are_parsed_like_engine_io_parses_them() {
         let query = EngineQuery::parse("EIO=4&transport=websocket&sid=AAAA_-9&t=P%3D1&b64=1&token=a=b").expect("plain");
         assert_eq!(query, EngineQuery { version: Some("4"), transport: Some("websocket"), sid: Some("AAAA_-9") });
         assert!(query.is_web_socket() && !query.opens());
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn ambiguous_queries_are_refused() {
         for query in [
             "transport=websocket=x",
             "transport=polling&transport=websocket",

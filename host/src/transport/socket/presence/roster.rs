@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_there_once_until_the_last_socket_left() {
+    fn a_user_is_present_once_until_the_last_socket_leaves() {
         let (mut roster, now, me) = (roster(), Instant::now(), user(1).id);
         assert_eq!((roster.viewers(lead(1)).len(), roster.online().len()), (1, 1));
         roster.leave(lead(1), me, 10, Departure::Left, now);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lost_the_last_connection_stays_for_the_grace_and_nothing_is_left_behind() {
+    fn a_user_who_lost_the_last_connection_is_removed_after_the_grace_period() {
         let (mut roster, now) = (roster(), Instant::now());
         lose(&mut roster, 10, Departure::Lost(session(1)), now);
         assert_eq!(roster.next_expiry(), None, "another connection is there");
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_in_time_was_never_away() {
+    fn a_reconnect_within_the_grace_period_keeps_presence() {
         let (mut roster, now) = (roster(), Instant::now());
         for socket in [10, 11] {
             lose(&mut roster, socket, Departure::Lost(session(1)), now);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deactivated_user_is_gone_at_once_and_older_lines_change_nothing() {
+    fn a_deactivated_user_is_removed_at_once_and_older_events_are_ignored() {
         let (mut roster, now) = (roster(), Instant::now());
         let away = User { active: false, ..User::clone(&user(1)) };
         assert!(roster.learn(Seq(1), &away).is_empty(), "the handshake knew better");

@@ -73,7 +73,7 @@ impl Viewers {
         match list.slices.into_iter().next() {
             Some((_, Slice::Held(unavailable))) => Err(unavailable.into()),
             _ => {
-                let message = "a plugin keeps from you who looks at this lead".into();
+                let message = "a plugin hides the viewers of this lead from you".into();
                 Err(app::Error::Forbidden { code: "forbidden", message })
             }
         }
@@ -114,7 +114,7 @@ impl Viewers {
                 () = due => {}
                 () = self.presence.changed() => {}
                 changed = plugins.changed() => {
-                    changed.expect("the plugins are ours");
+                    changed.expect("self holds the plugins");
                     self.presence.note_all();
                 }
             }
@@ -170,7 +170,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn of_many_the_first_by_name_are_listed_and_all_are_counted() {
+    fn a_long_viewer_list_is_truncated_by_name_with_the_full_count() {
         let at = Timestamp::from_millis(0).expect("in range");
         let user = |number: u128| {
             let (id, name) = (UserId(Uuid::from_u128(1000 - number)), format!("{:03}", number / 2));

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_several_sockets_left_is_taken_by_as_many_and_only_lead_rooms_are() {
+    async fn lead_rooms_of_several_lost_sockets_are_restored_for_as_many_reconnects() {
         let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
         let mut first = rooms(&[("a", 7), ("b", 3)]);
         first.insert(Room::Everyone, Seq(0));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_goes_from_one_process_to_the_next() {
+    async fn lost_subscriptions_are_handed_over_to_the_next_process() {
         let (before, after, session) =
             (LostSubscriptions::default(), LostSubscriptions::default(), SessionId(Uuid::from_u128(1)));
         before.keep(session, rooms(&[("a", 7), ("b", 3)]), 1, 10);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_sockets_another_process_says_it_left_one_more_is_kept() {
+    async fn a_handed_over_socket_count_does_not_overflow() {
         let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let left = json!({session.to_string(): {"sockets": usize::MAX, "leads": {"a": 7}}});
         lost.restore(serde_json::from_value(left).expect("followed"), 10, Seq(9));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_another_process_left_nothing_is_taken_that_cannot_be() {
+    async fn invalid_entries_of_a_handover_are_ignored() {
         let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         let long = "x".repeat(MAX_LEAD_ROOM_CHARS + 1);
         let followed = json!({session.to_string(): {"sockets": 1, "leads": {"": 1, long: 1, "a": 7, "b": 9}}});
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_kept_than_a_socket_may_have() {
+    async fn lost_subscriptions_are_limited_to_those_of_one_socket() {
         let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         lost.keep(session, rooms(&[("a", 1), ("b", 1)]), 1, 2);
         assert!(!lost.rooms(session).1, "that is all");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_came_back_for_in_time_goes_to_no_other_process() {
+    async fn expired_subscriptions_are_not_handed_over() {
         let (lost, session) = (LostSubscriptions::default(), SessionId(Uuid::nil()));
         lost.keep(session, rooms(&[("a", 1)]), 1, 2);
         assert_ne!(lost.followed(), ResumeSnapshot::default());

@@ -1,9 +1,8 @@
-//! A plugin made against `wit/` beside it: the interface as it was first published, before `before` and `after` were.
+//! A plugin built against the `wit/` folder beside it: the interface as first published, without `before` and `after`.
 //!
-//! It is written without the SDK, which goes with the interface of today. Whatever is added to that, this has to load
-//! and to work as it does now.
+//! It does not use the SDK, which follows the current interface. Later additions to the interface must not affect it.
 
-// The generated bindings are the one place with unsafe code.
+// Only the generated bindings contain unsafe code.
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit",
@@ -34,7 +33,7 @@ use bindings::{
     },
 };
 
-/// Hides phone numbers from viewers, masks e-mail addresses for them, and says what it was made against.
+/// Hides phone numbers from viewers, masks e-mail addresses for them, and reports the interface it was built against.
 #[derive(Debug)]
 pub struct FirstWit;
 
@@ -88,7 +87,7 @@ impl filter::Guest for FirstWit {
     }
 }
 
-// The names of the exports are no valid symbols for a native library.
+// The names of the exports are not valid symbols for a native library.
 #[cfg(target_arch = "wasm32")]
 #[expect(unsafe_code, reason = "exports need it")]
 const _: () = {

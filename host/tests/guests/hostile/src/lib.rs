@@ -1,8 +1,8 @@
-//! A plugin that does harm, in the way its settings name: what an author's mistake looks like from the host.
+//! A harmful plugin; its settings select the kind of harm: mistakes of an author as the host sees them.
 
 use leadwire_plugin_sdk::*;
 
-/// What each hook does.
+/// Behaviour of each hook.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
@@ -23,11 +23,11 @@ enum Harm {
     Spin,
     Allocate,
     Recurse,
-    /// Writes to the log without an end.
+    /// Writes to the log endlessly.
     Flood,
-    /// Says that it failed, at a length of 10 MB.
+    /// Returns an error text of 10 MB.
     Huge,
-    /// Says that it failed.
+    /// Returns an error.
     Fail,
     /// Panics in the second call of such a hook of an instance.
     Once,
@@ -97,7 +97,7 @@ impl After for Hostile {
 plugin!(Hostile: authorize, before, enrich, filter, after);
 
 impl Hostile {
-    /// Only calls of hooks that do harm are counted.
+    /// Counts only calls of harmful hooks.
     fn called(&self, harm: Harm) -> Result<(), String> {
         self.calls.set(self.calls.get() + u32::from(!matches!(harm, Harm::None)));
         harm.done(self.calls.get())

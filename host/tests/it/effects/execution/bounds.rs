@@ -1,4 +1,4 @@
-//! How much of one plugin's may wait: what is beyond that is told, and nothing that is there is lost.
+//! Limits of pending and parked effects per plugin: excess is reported, and nothing stored is lost.
 
 use crate::effects::execution::*;
 
@@ -7,7 +7,7 @@ fn futile() -> (String, String) {
     ("activity:create".into(), "{\"leadId\":\"00000000-0000-0000-0000-000000000000\",\"type\":\"NOTE\"}".into())
 }
 
-/// A plugin that answers each new lead with these effects, within these limits.
+/// A plugin that returns these effects for each new lead, within these limits.
 async fn bounded(limits: &str, effects: Vec<(String, String)>) -> TestApp {
     let app = TestApp::with(|config| {
         quick(config);
@@ -27,7 +27,7 @@ fn calls(app: &TestApp) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_waits_and_loses_nothing() {
+async fn an_answer_beyond_open_effects_is_parked_and_the_next_event_waits() {
     let app = bounded("limits.open_effects = 4", vec![futile(), futile(), futile()]).await;
     app.lead(json!({"title": "One"})).await;
     assert_eq!(settled(&app, "helper").await.parked, 3);
@@ -36,7 +36,7 @@ async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_wait
     until_stats(&app, "helper", |stats| stats.parked == 4 && stats.seq == stats.head).await;
     let question = parked(&app, "helper").await.pop().expect("four are parked");
     assert_eq!((&question["name"], &question["input"]["event"]), (&json!("after"), &json!("lead:created")));
-    let reason = "it wants 3 effects where 3 are pending or parked: limits.open_effects = 4 does not let so many be";
+    let reason = "open effect limit reached: 3 more with 3 pending or parked (limits.open_effects = 4)";
     assert_eq!(question["reason"], reason);
 
     let before = calls(&app);
@@ -53,7 +53,7 @@ async fn an_answer_for_which_there_is_no_room_is_parked_and_then_the_plugin_wait
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
+async fn a_blocked_plugin_continues_after_parked_effects_are_deleted() {
     let app = bounded("limits.open_effects = 2", vec![futile(), futile()]).await;
     app.lead(json!({"title": "One"})).await;
     assert_eq!(settled(&app, "helper").await.parked, 2);
@@ -69,7 +69,7 @@ async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
     }
     settled(&app, "helper").await;
     let left = parked(&app, "helper").await;
-    // It may have been asked between the two, and then the question is parked.
+    // It may have been called between the two, and then the event is parked.
     assert!(
         !left.is_empty() && left.iter().all(|item| item["occasion"].as_str().is_some_and(|it| it.ends_with(":2"))),
         "{left:#?}"
@@ -77,7 +77,7 @@ async fn a_plugin_that_waits_for_room_goes_on_once_something_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reminder_beyond_the_limit_is_parked_and_one_in_the_place_of_another_is_set() {
+async fn a_reminder_beyond_the_limit_is_parked_unless_it_replaces_another() {
     let effects = ["a", "b", "c", "a"].map(|key| remind(key, NEVER)).to_vec();
     let app = bounded("limits.reminders = 2", effects).await;
     app.lead(json!({"title": "One"})).await;

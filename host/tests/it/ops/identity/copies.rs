@@ -1,4 +1,4 @@
-//! A database that was copied, brought back or moved gets another epoch; one that was only started again does not.
+//! A database that was copied, restored or moved gets a new epoch; a plain restart does not change it.
 
 use leadwire::domain::id::Epoch;
 use std::{fs, io::Write, path::Path};
@@ -11,7 +11,7 @@ use crate::{
     socket_client::{SocketClient, Transport},
 };
 
-/// Serves for a moment; the epoch then.
+/// Serves for a moment; returns the epoch.
 async fn served_epoch(home: &Path, flags: &[&str]) -> Epoch {
     let mut server = Process::serve_with(home, flags);
     let epoch = epoch(&database(home)).await;
@@ -19,7 +19,7 @@ async fn served_epoch(home: &Path, flags: &[&str]) -> Epoch {
     epoch
 }
 
-/// Writes into a file that is there, as `cp` does.
+/// Writes into an existing file, like `cp`.
 fn overwrite(file: &Path, with: &Path) {
     let bytes = fs::read(with).expect("a file");
     fs::File::create(file).and_then(|mut file| file.write_all(&bytes)).expect("written over");
@@ -31,7 +31,7 @@ async fn greeting(server: &Process, auth: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_log_keeps_its_epoch_over_restarts_and_kills() {
+async fn a_log_keeps_its_epoch_across_restarts_and_kills() {
     let home = home();
     let mut first = None;
     for round in 0..8 {
@@ -42,7 +42,7 @@ async fn a_log_keeps_its_epoch_over_restarts_and_kills() {
         for number in 0..5 {
             admin.lead(&server, &format!("Lead {number} of {round}")).await;
         }
-        // Right after an answer: nothing that is noted now and then is up to date.
+        // Right after an answer: periodically written notes are not up to date.
         if round % 4 == 3 {
             server.end();
         } else {
@@ -56,7 +56,7 @@ async fn a_log_keeps_its_epoch_over_restarts_and_kills() {
 }
 
 #[tokio::test]
-async fn a_copy_that_is_put_back_in_place_gets_another_epoch_however_soon_after_a_kill() {
+async fn a_copy_restored_in_place_after_a_kill_gets_a_new_epoch() {
     let home = home();
     let mut server = Process::serve(home.path());
     let (admin, served) = (Admin::of(&server).await, epoch(&database(home.path())).await);
@@ -68,7 +68,7 @@ async fn a_copy_that_is_put_back_in_place_gets_another_epoch_however_soon_after_
     for suffix in ["-wal", "-shm"] {
         fs::remove_file(home.path().join(format!("leadwire.db{suffix}"))).expect("a file");
     }
-    // The same file, so that there is nothing but the note to tell them apart.
+    // The same file, so that only the note distinguishes them.
     overwrite(&database(home.path()), &copy);
     let renewed = served_epoch(home.path(), &[]).await;
     assert_ne!(renewed, served);
@@ -76,7 +76,7 @@ async fn a_copy_that_is_put_back_in_place_gets_another_epoch_however_soon_after_
 }
 
 #[tokio::test]
-async fn a_client_that_resumes_at_a_copy_is_told_to_fetch_again() {
+async fn a_client_that_resumes_on_a_copy_gets_sync_reset() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -97,7 +97,7 @@ async fn a_client_that_resumes_at_a_copy_is_told_to_fetch_again() {
 }
 
 #[tokio::test]
-async fn a_copy_of_database_and_data_directory_gets_another_epoch_and_the_original_keeps_its_own() {
+async fn a_copy_of_database_and_data_directory_gets_a_new_epoch_and_the_original_keeps_its_own() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let mut server = Process::serve(home.path());
     Admin::of(&server).await.lead(&server, "Everywhere").await;
@@ -108,14 +108,14 @@ async fn a_copy_of_database_and_data_directory_gets_another_epoch_and_the_origin
     assert_ne!(copied, served);
     assert_eq!(served_epoch(home.path(), &[]).await, served);
 
-    // What was written elsewhere comes back, under its own name or another, never under the one of the original.
+    // A database written elsewhere returns under its own or a new epoch, never under that of the original.
     overwrite(&database(home.path()), &database(elsewhere.path()));
     let back = served_epoch(home.path(), &[]).await;
     assert!(back != served && back != copied, "{back}");
 }
 
 #[tokio::test]
-async fn a_copy_that_a_command_wrote_to_is_not_taken_for_the_original() {
+async fn a_copy_written_by_a_command_is_not_mistaken_for_the_original() {
     let (home, elsewhere) = (home(), tempfile::tempdir().expect("a folder"));
     let mut server = Process::serve(home.path());
     let (admin, served) = (Admin::of(&server).await, epoch(&database(home.path())).await);
@@ -123,7 +123,7 @@ async fn a_copy_that_a_command_wrote_to_is_not_taken_for_the_original() {
     back_up(&database(home.path()), &database(elsewhere.path())).await;
     admin.lead(&server, "Not in the copy").await;
     server.end();
-    // Each appends a line, until the copy is further than the original was.
+    // Each appends an event, until the copy is ahead of the original.
     for role in ["manager", "sales", "viewer"] {
         let email = format!("{role}@example.com");
         assert!(run(elsewhere.path(), &["user", "deactivate", "--email", &email]).status.success());
@@ -133,7 +133,7 @@ async fn a_copy_that_a_command_wrote_to_is_not_taken_for_the_original() {
 }
 
 #[tokio::test]
-async fn another_database_of_the_same_data_directory_gets_another_epoch_when_it_is_told_to_take_it() {
+async fn another_database_in_the_same_data_directory_gets_a_new_epoch_with_new_database() {
     let home = home();
     let served = served_epoch(home.path(), &[]).await;
     assert_ne!(served_epoch(home.path(), &["--new-database"]).await, served);

@@ -1,4 +1,4 @@
-//! The file goes away, or another comes, while a server runs.
+//! The database file is deleted or replaced while a server runs.
 
 use std::{fs, io::Write, path::Path};
 
@@ -12,10 +12,10 @@ use crate::{
     support,
 };
 
-/// Far more than a second goes by on a machine that is busy with other tests.
+/// Generous, because other tests may keep the machine busy.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Waits until the server says that it is not ready, and why.
+/// Waits until the server reports that it is not ready, with this reason.
 async fn until_unready(server: &Process) -> serde_json::Value {
     let end = Instant::now() + SOON;
     loop {
@@ -42,13 +42,13 @@ fn saved(home: &Path) -> Option<std::path::PathBuf> {
 }
 
 #[tokio::test]
-async fn a_deleted_database_takes_no_more_writes_and_what_it_had_is_saved() {
+async fn a_deleted_database_accepts_no_writes_and_its_content_is_saved() {
     let home = home();
     let mut server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
     let lead = admin.lead(&server, "Kept").await;
     delete_database(home.path());
-    // At once, not when somebody looks.
+    // At once, not only on the next request.
     assert_displaced(&server, &admin, "leadwire.db was deleted or moved while it was open").await;
     until_true("what was saved", || server.log().contains("is saved in")).await;
     let saved = saved(home.path()).expect("what was saved");
@@ -67,7 +67,7 @@ async fn a_deleted_database_takes_no_more_writes_and_what_it_had_is_saved() {
 }
 
 #[tokio::test]
-async fn a_database_that_another_takes_the_place_of_is_displaced_and_stays_so() {
+async fn a_replaced_database_is_displaced_until_a_restart() {
     let home = home();
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -78,7 +78,7 @@ async fn a_database_that_another_takes_the_place_of_is_displaced_and_stays_so() 
         .and_then(|()| fs::rename(&copy, database(home.path())))
         .expect("replaced");
     assert_displaced(&server, &admin, "leadwire.db was replaced by another file while it was open").await;
-    // Nobody knows what was done to it meanwhile.
+    // The file may have been changed in the meantime.
     fs::rename(&aside, database(home.path())).expect("put back");
     assert_displaced(&server, &admin, "leadwire.db was replaced by another file while it was open").await;
 }
@@ -94,7 +94,7 @@ async fn a_deleted_write_ahead_log_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_that_is_cut_does_not_spoil_the_database_when_the_server_stops() {
+async fn a_truncated_write_ahead_log_does_not_damage_the_database_at_shutdown() {
     let home = home();
     let mut server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -130,7 +130,7 @@ async fn a_copy_that_is_written_into_the_open_file_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_takes_neither_an_empty_nor_another_database_unless_it_is_told_to() {
+async fn a_server_refuses_an_empty_or_another_database_without_new_database() {
     let home = home();
     let mut server = Process::serve(home.path());
     Admin::of(&server).await.lead(&server, "Known").await;
@@ -158,7 +158,7 @@ async fn a_server_takes_neither_an_empty_nor_another_database_unless_it_is_told_
     let mut server = Process::serve_with(home.path(), &["--database", "other.db", "--new-database"]);
     Admin::of(&server).await.lead(&server, "In the other one").await;
     server.end();
-    // From now on the data directory belongs to that one.
+    // From now on the data directory belongs to that database.
     Process::serve_with(home.path(), &["--database", "other.db"]).end();
     let refusal = failure(&run(home.path(), &["serve", "--listen", "127.0.0.1:0"]));
     assert!(refusal.contains("is another one"), "{refusal}");

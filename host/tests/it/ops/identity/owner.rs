@@ -1,4 +1,4 @@
-//! Who may read what the server keeps.
+//! Permissions of the server's files.
 
 use std::{
     fs::{self, Permissions},
@@ -19,7 +19,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn the_database_is_its_owners_alone() {
+async fn the_database_is_readable_only_by_its_owner() {
     let home = home();
     assert_eq!(mode(&home.path().join("leadwire.db")), 0o600, "made by a command");
     let server = Process::serve(home.path());
@@ -41,7 +41,7 @@ async fn the_database_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn what_was_open_to_others_is_mended_with_a_word() {
+async fn open_permissions_are_corrected_and_logged() {
     let home = home();
     let (database, data_dir) = (home.path().join("leadwire.db"), home.path().join("leadwire-data"));
     Process::serve(home.path()).end();
@@ -54,7 +54,7 @@ async fn what_was_open_to_others_is_mended_with_a_word() {
 }
 
 #[test]
-fn a_seed_takes_the_demo_or_force() {
+fn seed_requires_demo_mode_or_force() {
     let home = tempfile::tempdir().expect("a folder");
     let refusal = failure(&run(home.path(), &["seed"]));
     assert!(refusal.contains("mode = \"demo\"") && refusal.contains("--force"), "{refusal}");
@@ -64,7 +64,7 @@ fn a_seed_takes_the_demo_or_force() {
 }
 
 #[tokio::test]
-async fn in_the_demo_any_origin_is_any_of_this_machine() {
+async fn in_demo_mode_any_origin_means_any_loopback_origin() {
     let home = home();
     let server = Process::serve_with(home.path(), &["--mode", "demo"]);
     for (origin, allowed) in [

@@ -1,4 +1,4 @@
-//! One process at a time: a second server is refused, and a command does what is safe beside one.
+//! One server at a time: a second one is refused, and commands do only what is safe while one runs.
 
 use std::{fs, io::Write, os::unix::fs::symlink, process::Stdio};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_share() {
+async fn a_second_server_on_shared_files_is_refused_with_the_pid_of_the_first() {
     let home = home();
     let mut server = Process::serve(home.path());
     symlink(home.path().join("leadwire.db"), home.path().join("link.db")).expect("linked");
@@ -34,12 +34,12 @@ async fn a_second_server_is_refused_with_the_pid_of_the_first_whatever_they_shar
     }
     assert!(!home.path().join("other.db").exists());
     server.kill();
-    // However it ended, nothing has to be cleared away.
+    // After any kind of exit, no cleanup is needed.
     Process::serve(home.path()).end();
 }
 
 #[tokio::test]
-async fn a_lock_file_that_is_deleted_is_made_again_and_still_keeps_others_out() {
+async fn a_deleted_lock_file_is_recreated_and_still_excludes_others() {
     let home = home();
     let server = Process::serve(home.path());
     let locks = ["leadwire.db-lock", "leadwire-data/lock"].map(|file| home.path().join(file));
@@ -55,19 +55,19 @@ async fn a_lock_file_that_is_deleted_is_made_again_and_still_keeps_others_out() 
 }
 
 #[tokio::test]
-async fn seed_and_migrate_do_not_run_beside_a_server() {
+async fn seed_and_migrate_are_refused_while_a_server_runs() {
     let home = home();
     let server = Process::serve(home.path());
     for command in ["seed", "migrate"] {
         let refusal = failure(&run(home.path(), &[command, "--mode", "demo"]));
         let expected =
-            format!("`leadwire {command}` does not run beside a server: the database leadwire.db is in use by");
+            format!("`leadwire {command}` cannot run while a server is running: the database leadwire.db is in use by");
         assert!(refusal.starts_with(&expected) && refusal.ends_with(&format!("pid {}", server.id())), "{refusal}");
     }
 }
 
 #[tokio::test]
-async fn accounts_are_added_beside_a_server_which_learns_of_them() {
+async fn accounts_can_be_added_while_a_server_runs() {
     let home = home();
     let server = Process::serve(home.path());
     let admin = Admin::of(&server).await;
@@ -84,7 +84,7 @@ async fn accounts_are_added_beside_a_server_which_learns_of_them() {
 }
 
 #[tokio::test]
-async fn a_lock_file_that_a_dead_process_left_or_somebody_wrote_locks_nothing() {
+async fn a_stale_or_foreign_lock_file_locks_nothing() {
     let home = home();
     fs::write(home.path().join("leadwire.db-lock"), "1 serve\n").expect("written");
     Process::serve(home.path()).end();

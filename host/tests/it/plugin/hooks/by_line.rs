@@ -1,8 +1,8 @@
-//! Filters that are asked in one text: the same hook, whatever its form.
+//! Filters called with one text (`filter-lines`): the same hook in another form.
 
 use crate::plugin::hooks::*;
 
-/// The lines that a plugin of these fields was asked about a role, which it shows in place of the title.
+/// The lines that a plugin with these fields got for a role; it returns them as the title.
 fn asked(fields: &[&str], roles: &[Role]) -> Vec<String> {
     let [first, second] = [fields[0], fields[1]];
     let names: Vec<&'static str> = roles.iter().map(|role| role.as_str()).collect();
@@ -17,7 +17,7 @@ fn asked(fields: &[&str], roles: &[Role]) -> Vec<String> {
 }
 
 #[test]
-fn the_question_has_a_line_for_the_event_for_the_roles_and_for_each_declared_field() {
+fn the_question_has_one_line_for_event_roles_and_each_field() {
     let expected = "lead:updated\nSALES VIEWER\n\"ann@example.com\"\n5000\n";
     let roles = [Role::Sales, Role::Viewer];
     assert_eq!(asked(&["/lead/email", "/lead/valueCents"], &roles), [expected, expected]);
@@ -28,7 +28,7 @@ fn the_question_has_a_line_for_the_event_for_the_roles_and_for_each_declared_fie
 }
 
 #[test]
-fn no_text_of_a_client_makes_a_line_of_its_own() {
+fn client_text_cannot_add_a_line() {
     let guest = Guest::new("guard").roles(["VIEWER"]).fields(["/lead/notes"]).hides("VIEWER", ["/lead/title"]);
     let guest = guest.filter_by_line([everyone("VIEWER", [Edit::MaskQuestion("/lead/title".into())])]);
     let yard = Yard::open(&[("guard.wasm", guest.build())]);
@@ -41,7 +41,7 @@ fn no_text_of_a_client_makes_a_line_of_its_own() {
 }
 
 #[test]
-fn the_payload_comes_beside_the_lines_where_it_is_granted() {
+fn a_granted_payload_is_passed_beside_the_lines() {
     let guest = Guest::new("guard").roles(["VIEWER"]).whole_payload().hides("VIEWER", ["/lead/title"]);
     let guest = guest.filter_by_line([everyone("VIEWER", [Edit::SetPayloadByLine("/lead/title".into())])]);
     let yard = Yard::open(&[("guard.wasm", guest.build()), ("guard.toml", "grant.whole_payload = true".into())]);
@@ -49,7 +49,7 @@ fn the_payload_comes_beside_the_lines_where_it_is_granted() {
 }
 
 #[test]
-fn verdicts_go_to_the_roles_in_the_order_in_which_they_were_asked() {
+fn verdicts_match_roles_by_order() {
     let guest = Guest::new("guard").roles(["SALES", "VIEWER"]).hides("VIEWER", ["/lead/email"]);
     let verdicts = [only("SALES", &[1]), everyone("VIEWER", [remove("/lead/email")])];
     let yard = Yard::open(&[("guard.wasm", guest.filter_by_line(verdicts).build())]);
@@ -60,7 +60,7 @@ fn verdicts_go_to_the_roles_in_the_order_in_which_they_were_asked() {
 }
 
 #[test]
-fn a_verdict_too_few_or_too_many_holds_all_that_were_asked_about() {
+fn a_wrong_number_of_verdicts_withholds_from_all_roles() {
     for (verdicts, reason) in [(0, "0 verdicts for 1 roles"), (2, "2 verdicts for 1 roles")] {
         let guest = Guest::new("guard").roles(["VIEWER"]).filter_by_line(vec![everyone("VIEWER", []); verdicts]);
         let yard = Yard::open(&[("guard.wasm", guest.build())]);
@@ -70,7 +70,7 @@ fn a_verdict_too_few_or_too_many_holds_all_that_were_asked_about() {
 }
 
 #[test]
-fn an_edit_that_is_not_listed_is_a_fault_in_this_form_too() {
+fn an_undeclared_edit_is_a_fault_by_line() {
     let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/email"]);
     let guest = guest.filter_by_line([everyone("VIEWER", [remove("/lead/phone")])]);
     let yard = Yard::open(&[("guard.wasm", guest.build())]);
@@ -78,7 +78,7 @@ fn an_edit_that_is_not_listed_is_a_fault_in_this_form_too() {
 }
 
 #[test]
-fn of_both_forms_the_one_by_line_is_asked() {
+fn filter_by_line_is_preferred_over_filter() {
     let guest = Guest::new("guard").roles(["VIEWER"]).hides("VIEWER", ["/lead/email", "/lead/phone"]);
     let guest = guest.filter([everyone("VIEWER", [remove("/lead/email")])]);
     let guest = guest.filter_by_line([everyone("VIEWER", [remove("/lead/phone")])]);

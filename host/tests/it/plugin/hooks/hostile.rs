@@ -1,5 +1,5 @@
-//! Components that do harm, or say what no component may: each kind, in each hook. What a fault means is written down
-//! for each hook; a plugin beside notices nothing.
+//! Harmful components and invalid answers: each kind in each hook. The effect of a fault is defined per hook; other
+//! plugins are unaffected.
 
 use leadwire::{
     domain::counter::Seq,
@@ -11,14 +11,14 @@ use crate::{
     plugin::hooks::*,
 };
 
-/// A hook, a plugin that has it and goes wrong there, and what its faults mean.
+/// A hook, a plugin that fails in it, and the effect of its faults.
 struct Hook {
     name: &'static str,
     /// The plugin `bad` whose hook runs this code first.
     guest: fn(code: &str) -> Guest,
-    /// Asks, and tells what whoever asked was told: `Ok` where they go on as if the plugin were not there.
+    /// Calls the hook and returns the result for the caller: `Ok` if the caller continues without the plugin.
     ask: fn(&Yard) -> Result<(), String>,
-    /// Whether the one who asks goes on without it.
+    /// True if the caller continues without it.
     is_open: bool,
 }
 
@@ -92,7 +92,7 @@ fn shape_for_viewer(yard: &Yard) -> Result<(), String> {
     }
 }
 
-/// A guard beside the plugin that goes wrong: whatever that one does, the guard's secrets stay secret.
+/// A guard beside the failing plugin: its hidden fields stay hidden.
 fn beside(bad: &Guest, settings: &str) -> Yard {
     let guard = Guest::new("guard")
         .roles(["SALES"])
@@ -122,7 +122,7 @@ fn error_at(start: i64, length: i64) -> String {
     )
 }
 
-/// Every code that a hook may run to no good end, with a part of what the operator is told.
+/// Harmful code, with a part of the error that the operator sees.
 fn harms() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("spins", SPIN.into(), "ran past its deadline of 10 ms"),
@@ -169,39 +169,39 @@ fn harmed(hook: &Hook) {
 }
 
 #[test]
-fn harm_in_authorize_denies() {
+fn a_harmful_authorize_denies() {
     harmed(&HOOKS[0]);
 }
 
 #[test]
-fn harm_in_before_keeps_the_command_from_running() {
+fn a_harmful_before_blocks_the_command() {
     harmed(&HOOKS[1]);
 }
 
 #[test]
-fn harm_in_enrich_leaves_its_edits_out() {
+fn a_harmful_enrich_is_skipped() {
     harmed(&HOOKS[2]);
 }
 
 #[test]
-fn harm_in_filter_holds() {
+fn a_harmful_filter_withholds() {
     harmed(&HOOKS[3]);
 }
 
 #[test]
-fn harm_in_after_is_told_to_be_tried_again() {
+fn a_harmful_after_is_retried() {
     harmed(&HOOKS[4]);
 }
 
 #[test]
-fn harm_in_a_filter_that_is_asked_by_line_holds() {
+fn a_harmful_filter_by_line_withholds() {
     harmed(&HOOKS[5]);
 }
 
 #[test]
-fn a_trap_on_the_thousandth_call_costs_that_call_alone() {
+fn a_trap_on_the_thousandth_call_fails_only_that_call() {
     for hook in &HOOKS {
-        // `init` and what is asked once after it are counted as well, three calls at most.
+        // `init` and the calls made once after it count as well, at most three.
         let code = "(if (i32.eq (global.get $calls) (i32.const 1000)) (then unreachable))";
         let yard = beside(&(hook.guest)(code), "");
         let failed = (1..=1200).filter(|_| (hook.ask)(&yard).is_err()).count();
@@ -220,7 +220,7 @@ fn a_trap_on_the_thousandth_call_costs_that_call_alone() {
 }
 
 #[test]
-fn a_plugin_in_quarantine_is_not_called_until_its_rest_is_over_and_then_once() {
+fn an_open_breaker_skips_calls_until_its_rest_ends_and_then_allows_one() {
     for hook in &HOOKS {
         let yard = beside(&(hook.guest)("unreachable"), "[limits]\nrest_ms = 60000\nfaults_in_a_row = 3");
         for _ in 0..10 {
@@ -250,8 +250,8 @@ fn a_plugin_in_quarantine_is_not_called_until_its_rest_is_over_and_then_once() {
 }
 
 #[test]
-fn a_memory_that_is_not_where_the_guest_says_is_found_out_when_arguments_go_in() {
-    // `init` still gets its settings; from then on every place for an argument is none.
+fn an_out_of_bounds_allocation_is_detected_when_arguments_are_passed() {
+    // `init` still gets its settings; from then on every allocation is invalid.
     let lie = "(if (i32.gt_u (global.get $calls) (i32.const 0)) (then (return (i32.const -8))))";
     for hook in &HOOKS {
         let yard = beside(&(hook.guest)("").reallocating(lie), "");
@@ -262,11 +262,11 @@ fn a_memory_that_is_not_where_the_guest_says_is_found_out_when_arguments_go_in()
     }
 }
 
-/// Stands for bytes that are no UTF-8 in what a guest answers.
+/// Placeholder for invalid UTF-8 in an answer of a guest.
 const TORN: &str = "\u{ffff}";
 
 #[test]
-fn answers_that_make_no_sense_are_faults_in_every_hook() {
+fn invalid_answers_are_faults_in_every_hook() {
     let edits = |edits: Vec<Edit>| Guest::new("bad").enriching("", Ok(edits));
     let rules = |ruling: Ruling| Guest::new("bad").before(["lead:create"], ruling);
     let refuses =
@@ -297,7 +297,7 @@ fn answers_that_make_no_sense_are_faults_in_every_hook() {
         (after, follows(vec![notify("[]")]), "not a JSON object"),
         (after, follows(vec![notify(TORN)]), "invalid utf-8"),
         (after, follows(vec![("lead:update".into(), "{}".into())]), "does not list in wants"),
-        (after, follows(vec![("format-disk".into(), "{}".into())]), "there is no effect"),
+        (after, follows(vec![("format-disk".into(), "{}".into())]), "unknown effect"),
         (after, follows(vec![notify("{}"); 65]), "64 are allowed"),
         (after, follows(vec![notify(&format!("{{\"x\":\"{}\"}}", "x".repeat(70_000)))]), "65536 are allowed"),
     ];
@@ -311,7 +311,7 @@ fn answers_that_make_no_sense_are_faults_in_every_hook() {
 }
 
 #[test]
-fn a_filter_is_held_to_the_roles_it_was_asked_about_and_to_utf_8() {
+fn a_filter_must_answer_for_the_asked_roles_in_utf_8() {
     let viewer = |edits: Vec<Edit>| vec![everyone("VIEWER", edits)];
     let torn_user = Verdict { role: "VIEWER", audience: Audience::Only(vec![TORN.into()]), edits: Vec::new() };
     let cases = [
@@ -337,7 +337,7 @@ fn a_filter_is_held_to_the_roles_it_was_asked_about_and_to_utf_8() {
 }
 
 #[test]
-fn what_is_asked_once_is_checked_as_well() {
+fn answers_of_describe_are_checked() {
     let filter = |guest: Guest| guest.filter([]);
     let cases = [
         (filter(Guest::new("bad").events(["newListener"])), "reserved by Socket.IO"),
@@ -348,7 +348,7 @@ fn what_is_asked_once_is_checked_as_well() {
         (filter(Guest::new("bad").describing("(return (i32.const -4))")), "describe trapped"),
         (Guest::new("bad").before(["lead:explode"], Ruling::Accept), "is not a command"),
         (Guest::new("bad").after(Wants::new(["disconnect"], []), outcome([])), "reserved by Socket.IO"),
-        (Guest::new("bad").after(Wants::new(["lead:*"], ["format-disk"]), outcome([])), "there is no effect"),
+        (Guest::new("bad").after(Wants::new(["lead:*"], ["format-disk"]), outcome([])), "unknown effect"),
     ];
     for (guest, expected) in cases {
         let yard = Yard::open(&[("bad.wasm", guest.build())]);

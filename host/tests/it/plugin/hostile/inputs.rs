@@ -1,4 +1,4 @@
-//! What an attacker, a fuzzer or a broken client sends. The dice make the same inputs on every run.
+//! Inputs of attackers, fuzzers and broken clients. The seeded generator makes the same inputs on every run.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::plugin::hostile::wire::Target;
 
-/// SplitMix64: small, and the same everywhere and for ever.
+/// SplitMix64: a small generator with stable output.
 pub struct Dice(u64);
 
 impl Dice {
@@ -53,7 +53,7 @@ impl Dice {
         }
     }
 
-    /// A JSON value of any kind but the one that is wanted.
+    /// A JSON value of any type except the wanted one.
     fn not(&mut self, wanted: &str) -> Value {
         loop {
             let value = match self.below(6) {
@@ -80,16 +80,16 @@ impl Dice {
 
 pub enum Input {
     Request(Request),
-    /// Bytes that are no HTTP.
+    /// Bytes that are not HTTP.
     Raw {
         kind: &'static str,
         bytes: Vec<u8>,
     },
-    /// A Socket.IO handshake with a token that is no good.
+    /// A Socket.IO handshake with an invalid token.
     Handshake {
         token: Value,
     },
-    /// A body posted to a polling session of its own.
+    /// A body posted to a separate polling session.
     Polled {
         body: Vec<u8>,
     },
@@ -102,17 +102,17 @@ pub struct Request {
     pub path: String,
     pub headers: Vec<(&'static str, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// Odd, but nothing that has to be refused.
+    /// Unusual, but need not be refused.
     pub harmless: bool,
-    /// The status, where there is but one good answer.
+    /// The status, if only one is correct.
     pub status: Option<u16>,
-    /// So large that the server may close before all of it was sent.
+    /// So large that the server may close before it is sent completely.
     pub may_be_cut: bool,
 }
 
 pub struct Frames {
     pub frames: Vec<Message>,
-    /// Set when each event is well-formed and must be refused: by the ack of that number, or by an `error` event.
+    /// Set if each event is well-formed and must be refused: by the ack with that id, or by an `error` event.
     pub refusal: Option<Option<u32>>,
 }
 
@@ -215,7 +215,7 @@ pub fn any(dice: &mut Dice, target: &Target) -> Input {
 
 const TEXTS: [&str; 7] = ["contactName", "company", "email", "phone", "source", "currency", "description"];
 
-/// A member of a lead that no lead may have.
+/// An invalid field of a lead.
 fn bad_lead_member(dice: &mut Dice) -> (String, Value) {
     match dice.below(12) {
         0 => ("title".into(), dice.not("text")),
@@ -263,7 +263,7 @@ fn nested(open: &str, inner: &str, close: &str, depth: usize) -> String {
     format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
 }
 
-/// Bytes that are no JSON, or JSON that is no object.
+/// Bytes that are not JSON, or JSON that is not an object.
 fn broken_json(dice: &mut Dice) -> Vec<u8> {
     let depth = 1000 + dice.below(30_000);
     match dice.below(14) {
@@ -402,7 +402,7 @@ fn header(dice: &mut Dice, target: &Target) -> Request {
     request
 }
 
-/// Percent-encodes all but what is always safe.
+/// Percent-encodes all characters except those that are always safe.
 fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
@@ -461,12 +461,12 @@ fn query(dice: &mut Dice, target: &Target) -> Request {
 fn signed(header: &Value, claims: &str, secret: &str) -> String {
     let head =
         format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()), BASE64_URL_SAFE_NO_PAD.encode(claims));
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length will do");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key length is valid");
     mac.update(head.as_bytes());
     format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// A token that nobody may come in with.
+/// A token that must be refused.
 fn token(dice: &mut Dice, target: &Target) -> String {
     let mut header = json!({"alg": "HS256", "typ": "JWT", "kid": "test"});
     let id = "019a0000-0000-7000-8000-000000000000";
@@ -476,7 +476,7 @@ fn token(dice: &mut Dice, target: &Target) -> String {
     let secret = target.secret.as_str();
     let parts: Vec<&str> = target.token.split('.').collect();
     match dice.below(16) {
-        // The good claims with another way of signing them.
+        // Valid claims with another signature algorithm.
         0 => {
             header["alg"] = dice.pick(&["none", "None", "NONE", "nOnE"]).into();
             let end = dice.pick(&["", "x", parts[2]]);
@@ -497,7 +497,7 @@ fn token(dice: &mut Dice, target: &Target) -> String {
         4 => return format!("{}.{}.{}.{}", parts[0], parts[1], parts[2], parts[2]),
         5 => return dice.pick(&["..", ".", "a.b.c", "=.=.=", "e30.e30.", "bnVsbA.bnVsbA.bnVsbA"]).into(),
         6 => return BASE64_URL_SAFE_NO_PAD.encode(dice.bytes(500)),
-        // A good signature under claims that mean nothing here.
+        // A valid signature with invalid claims.
         7 => {
             header["kid"] =
                 dice.pick(&[json!("../../dev/null"), json!(5), json!("x".repeat(3000)), json!({}), json!("")]);
@@ -557,7 +557,7 @@ fn engine(dice: &mut Dice, target: &Target) -> Request {
     request
 }
 
-/// One Engine.IO text packet that makes no sense.
+/// One invalid Engine.IO text packet.
 fn dice_packet(dice: &mut Dice) -> String {
     let depth = 200 + dice.below(40_000);
     let fixed = [
@@ -612,7 +612,7 @@ fn packets(dice: &mut Dice) -> Frames {
     let frames = (0..=dice.below(3))
         .flat_map(|_| match dice.below(5) {
             0 => vec![Message::binary(dice.bytes(5000))],
-            // Attachments: announced and sent, too few, too many, or of an event that takes none.
+            // Attachments: complete, too few, too many, or for an event that accepts none.
             1 => {
                 let announced = dice.below(5);
                 let holes: Vec<_> = (0..announced).map(|number| json!({"_placeholder": true, "num": number})).collect();
@@ -627,7 +627,7 @@ fn packets(dice: &mut Dice) -> Frames {
     Frames { frames, refusal: None }
 }
 
-/// A well-formed event that asks for what cannot be.
+/// A well-formed event with an invalid request.
 fn event(dice: &mut Dice, target: &Target) -> Frames {
     let lead = &target.lead;
     let (member, value) = bad_lead_member(dice);
@@ -650,13 +650,13 @@ fn event(dice: &mut Dice, target: &Target) -> Frames {
         7 => ("lead:assign".into(), json!({"leadId": lead, "ownerId": dice.text()})),
         8 => ("activity:create".into(), activity),
         9 => ("auth:refresh".into(), json!({"token": token(dice, target).chars().take(9000).collect::<String>()})),
-        // A name that needs escapes is a bad packet to the library.
+        // The library treats a name with escapes as a bad packet.
         _ => (format!("x:{:x}", dice.next()), json!({"leadId": lead})),
     };
     let ack = (dice.below(2) == 0).then_some(7);
     let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
     let frames = vec![Message::text(format!("42{number}{}", json!([name, payload])))];
-    // socketioxide reads no event name that JSON has to escape: it ends the connection, as for what is no JSON.
+    // socketioxide cannot read an event name with JSON escapes: it ends the connection, as for invalid JSON.
     let is_escaped = json!(name).to_string().contains('\\');
     Frames { frames, refusal: (!is_escaped).then_some(ack) }
 }

@@ -1,4 +1,4 @@
-//! Speaks HTTP/1.1 and Socket.IO just well enough to send what no honest client would.
+//! A minimal HTTP/1.1 and Socket.IO client that can send invalid input.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
-/// Longer than any deadline of the server's that an input runs into.
+/// Longer than any timeout of the server that an input can trigger.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whom to send to, and what a good client would know.
+/// Target server, with the data of a valid client.
 pub struct Target {
     pub address: String,
     pub token: String,
@@ -33,15 +33,15 @@ impl Answer {
     }
 }
 
-/// What to do once all bytes are sent.
+/// Action after all bytes are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     Wait,
-    /// Close our half: without it the server waits for the rest of what is no request.
+    /// Close our half: otherwise the server waits for the rest of an incomplete request.
     Close,
 }
 
-/// Sends bytes over a connection of their own; nothing when the server only closed it.
+/// Sends bytes over a new connection; returns nothing if the server only closed it.
 pub async fn exchange(address: &str, bytes: &[u8], then: Then) -> Result<Option<Answer>, String> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {error}"))?;
     let (mut reader, mut writer) = stream.split();
@@ -88,7 +88,7 @@ fn split(received: &[u8]) -> Option<(String, &[u8])> {
     Some((String::from_utf8_lossy(&received[..end]).into_owned(), &received[end + 4..]))
 }
 
-/// Opens a polling session and is let in; answers its id.
+/// Opens and connects a polling session; returns its id.
 pub async fn polling_session(address: &str, token: &str) -> Result<String, String> {
     let opened = poll(address, "GET", "", b"").await?.ok_or("no polling session")?;
     let text = opened.text();
@@ -122,7 +122,7 @@ impl Socket {
         Self::connect_with(address, &token).await?.map_err(|message| format!("a good socket was refused: {message}"))
     }
 
-    /// A socket that is let in and told so, or the message it was refused with.
+    /// A connected socket, or the message of its refusal.
     pub async fn connect_with(address: &str, auth: &Value) -> Result<Result<Self, String>, String> {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (stream, _) = timeout(PATIENCE, tokio_tungstenite::connect_async(url))
@@ -162,7 +162,7 @@ impl Socket {
         }
     }
 
-    /// Waits for the refusal of what was sent: an `error` event, or the ack of that number with `ok: false`.
+    /// Waits for a refusal: an `error` event, or the ack with that id and `ok: false`.
     pub async fn refusal(&mut self, ack: Option<u32>) -> Result<(), String> {
         let prefix = ack.map(|ack| format!("43{ack}["));
         loop {
@@ -179,7 +179,7 @@ impl Socket {
         }
     }
 
-    /// Makes sure that the server has dealt with all that was sent: it answers once more, or has ended the connection.
+    /// Waits until the server has handled all input: it answers another request, or has ended the connection.
     pub async fn settled(&mut self) -> Result<(), String> {
         let probe = "42987654[\"lead:unsubscribe\",{\"leadId\":\"settled\"}]";
         if self.send(Message::text(probe)).await.is_err() {
@@ -190,7 +190,7 @@ impl Socket {
                 Err(error) if error == CLOSED => return Ok(()),
                 Err(error) => return Err(error),
                 Ok(packet) if packet.starts_with("43987654[") => return Ok(()),
-                // A packet out of place ends the namespace, then the connection.
+                // An unexpected packet closes the namespace, then the connection.
                 Ok(packet) if packet.starts_with("41") => return Ok(()),
                 Ok(_) => {}
             }
