@@ -8,7 +8,7 @@ use bench_filter::Contacts;
 use bench_follow::Follow;
 use bench_guard::Guard;
 use leadwire::{
-    domain::{actor::ActorAccount, counter::Seq, role::Role, time::Timestamp, user::User},
+    domain::{actor::ActorAccount, counter::Seq, plugin_name::PluginName, role::Role, time::Timestamp, user::User},
     plugin::{
         Occasion, PluginState, Plugins, PluginsConfig, ProposedCommand,
         contract::{error::LoadError, settings::PluginSettings},
@@ -294,7 +294,7 @@ fn shaping<'a>(plugins: &'a Plugins, world: &'a World, name: &'a str) -> impl Fn
 
 /// Plugin by itself, in a folder of its own.
 struct Loaded {
-    name: String,
+    name: PluginName,
     plugins: Plugins,
     _home: TempDir,
 }
@@ -331,7 +331,7 @@ fn load(folder: &Path, name: &str, warm_instances: usize) -> Result<Option<Loade
     let plugins = Plugins::open(settings, Box::new(|_| Vec::new()))?;
     match plugins.status().first() {
         Some(status) if status.state == PluginState::Active => {
-            Ok(Some(Loaded { name: name.into(), plugins, _home: home }))
+            Ok(Some(Loaded { name: name.parse()?, plugins, _home: home }))
         }
         status => bail!("{name} is not active: {:?}", status.and_then(|status| status.reason.as_deref())),
     }

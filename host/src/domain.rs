@@ -14,6 +14,7 @@ pub mod id;
 pub mod input;
 pub mod lead;
 pub mod number;
+pub mod plugin_name;
 pub mod policy;
 pub mod role;
 pub mod room;

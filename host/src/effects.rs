@@ -26,6 +26,7 @@ use tracing::{error, warn};
 
 use crate::{
     app::{self, App},
+    domain::plugin_name::PluginName,
     effects::{
         context::{EffectsContext, GRACE, PAUSE, PRUNE_EVERY},
         deliver::DeliverTask,
@@ -72,7 +73,7 @@ struct Tasks {
     shared: Arc<EffectsContext>,
     stop: CancellationToken,
     set: JoinSet<()>,
-    names: HashMap<Id, String>,
+    names: HashMap<Id, PluginName>,
 }
 
 impl Tasks {
@@ -98,9 +99,9 @@ impl Tasks {
                 () = retry => {}
                 Some(ended) = self.set.join_next_with_id(), if !self.set.is_empty() => {
                     let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
-                    let plugin = self.names.remove(&id).unwrap_or_default();
-                    if let Err(broken) = ended {
-                        error!(plugin, "effects task of {plugin} failed, restarting: {broken}");
+                    let plugin = self.names.remove(&id);
+                    if let (Err(broken), Some(plugin)) = (ended, plugin) {
+                        error!(plugin = plugin.as_str(), "effects task of {plugin} failed, restarting: {broken}");
                     }
                     // A plugin that was removed is still loaded for a moment, and its task must not be restarted.
                     sleep(PAUSE).await;
@@ -132,7 +133,7 @@ impl Tasks {
 }
 
 /// Runs the follower, the executor and the webhook delivery of one plugin, until `stop` or until it is removed.
-async fn follow(shared: Arc<EffectsContext>, plugin: String, stop: CancellationToken) {
+async fn follow(shared: Arc<EffectsContext>, plugin: PluginName, stop: CancellationToken) {
     let gone = stop.child_token();
     let following = async {
         FollowTask::new(shared.clone(), plugin.clone()).run(&gone).await;

@@ -20,7 +20,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{counter::Generation, event::Event, role::Role, room::Room, user::User},
+    domain::{counter::Generation, event::Event, plugin_name::PluginName, role::Role, room::Room, user::User},
     plugin::{
         active::set::{self, Shadow, WorkingPlugin},
         hooks::{
@@ -47,7 +47,6 @@ pub use contract::{
     error::Error,
     grant::Access,
     limits::Limits,
-    manifest::check_name,
     question::ProposedCommand,
     refusal::{Refusal, is_own_code},
     settings::PluginsConfig,
@@ -168,7 +167,7 @@ impl Plugins {
     }
 
     /// Records a fault of a plugin whose amendment turned out to be invalid only later.
-    pub fn blame(&self, plugin: &str, reason: &str) -> Unavailable {
+    pub fn blame(&self, plugin: &PluginName, reason: &str) -> Unavailable {
         before::blame(&self.0.set.load(), plugin, reason)
     }
 
@@ -184,13 +183,13 @@ impl Plugins {
     }
 
     /// Returns true if `after` of a plugin has to be called for events of that name.
-    pub fn follows(&self, plugin: &str, event: &str) -> bool {
+    pub fn follows(&self, plugin: &PluginName, event: &str) -> bool {
         after::wants(&self.0.set.load(), plugin, event)
     }
 
     /// Returns true if a plugin requests effects of that name, which it does only if they are granted; `None` when no
     /// such plugin follows the log.
-    pub fn may(&self, plugin: &str, effect: &str) -> Option<bool> {
+    pub fn may(&self, plugin: &PluginName, effect: &str) -> Option<bool> {
         let set = self.0.set.load();
         let working = set.followers().find(|working| working.plugin.name() == plugin)?;
         Some(working.plugin.wants.effects.iter().any(|wanted| wanted.as_str() == effect))
@@ -201,19 +200,19 @@ impl Plugins {
     /// # Errors
     ///
     /// `Gone` when no such plugin follows the log, `Unavailable` when it failed or its circuit breaker is open.
-    pub fn after(&self, plugin: &str, occasion: &Occasion<'_>) -> Result<Option<AfterOutcome>, AfterError> {
+    pub fn after(&self, plugin: &PluginName, occasion: &Occasion<'_>) -> Result<Option<AfterOutcome>, AfterError> {
         after::run(&self.0.set.load(), plugin, occasion)
     }
 
     /// Returns the limits of a plugin; `None` when no such plugin follows the log.
-    pub fn limits(&self, plugin: &str) -> Option<Limits> {
+    pub fn limits(&self, plugin: &PluginName) -> Option<Limits> {
         let set = self.0.set.load();
         let working = set.followers().find(|working| working.plugin.name() == plugin)?;
         Some(working.plugin.settings.limits.clone())
     }
 
     /// Returns what the webhooks of a plugin may reach; `None` when no such plugin follows the log.
-    pub fn webhook_grant(&self, plugin: &str) -> Option<WebhookGrant> {
+    pub fn webhook_grant(&self, plugin: &PluginName) -> Option<WebhookGrant> {
         let set = self.0.set.load();
         let working = set.followers().find(|working| working.plugin.name() == plugin)?;
         Some(working.plugin.webhook_grant())

@@ -27,6 +27,7 @@ use crate::{
         event::NotificationKind,
         id::{Epoch, LeadId, UserId},
         input::{Input, Invalid},
+        plugin_name::PluginName,
         policy::{Action, Scope, may},
         time::Timestamp,
     },
@@ -67,13 +68,13 @@ pub fn occasion_of_reminder(reminder: &Reminder) -> String {
 
 impl App {
     /// Returns the plugin as an actor; `None` unless it follows the log.
-    pub async fn plugin_actor(&self, plugin: &str) -> Result<Option<Principal>> {
+    pub async fn plugin_actor(&self, plugin: &PluginName) -> Result<Option<Principal>> {
         let account = self.0.store.read().await?.plugin_actor_named(plugin).await?;
         Ok(account.map(|account| Principal::plugin(Actor::from(&account))))
     }
 
     /// Makes a plugin follow the log from here on; a plugin that followed before continues where it was.
-    pub async fn follow(&self, plugin: &str) -> Result<()> {
+    pub async fn follow(&self, plugin: &PluginName) -> Result<()> {
         if self.0.store.read().await?.follower(plugin).await?.is_some() {
             return Ok(());
         }
@@ -126,7 +127,7 @@ impl App {
         state: Option<EffectState>,
         page: &PageRequest,
     ) -> Result<Page> {
-        self.check_plugin(actor, plugin).await?;
+        let plugin = &self.known_plugin(actor, plugin).await?;
         let states = state.map_or(vec![EffectState::Pending, EffectState::Parked], |state| vec![state]);
         let states = &states;
         let fetch = |behind: Option<i64>, limit| async move {
@@ -145,7 +146,7 @@ impl App {
 
     /// Makes an effect due at once, as if it were new.
     pub async fn retry_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<Value> {
-        self.check_plugin(caller, plugin).await?;
+        let plugin = &self.known_plugin(caller, plugin).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
         let actor = &administrator(&mut tx, caller, at).await?;
@@ -165,7 +166,7 @@ impl App {
 
     /// Makes all parked effects of a plugin due at once and returns their number.
     pub async fn retry_effects(&self, caller: &Principal, plugin: &str) -> Result<u64> {
-        self.check_plugin(caller, plugin).await?;
+        let plugin = &self.known_plugin(caller, plugin).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
         administrator(&mut tx, caller, at).await?;
@@ -177,7 +178,7 @@ impl App {
 
     /// Drops an effect.
     pub async fn drop_effect(&self, caller: &Principal, plugin: &str, id: i64) -> Result<()> {
-        self.check_plugin(caller, plugin).await?;
+        let plugin = &self.known_plugin(caller, plugin).await?;
         let at = self.now();
         let mut tx = self.0.store.write().await?;
         let actor = &administrator(&mut tx, caller, at).await?;
@@ -213,7 +214,7 @@ impl App {
     }
 
     /// Progress of each plugin in the log, and its open effects, by plugin name.
-    pub async fn follower_stats(&self) -> Result<BTreeMap<String, FollowerStats>> {
+    pub async fn follower_stats(&self) -> Result<BTreeMap<PluginName, FollowerStats>> {
         let stats = self.0.store.read().await?.follower_stats().await?;
         Ok(stats.into_iter().map(|follower| (follower.plugin.clone(), follower)).collect())
     }
@@ -238,10 +239,12 @@ impl App {
         }
     }
 
-    async fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {
+    /// Returns the name of a plugin that ever followed the log, for an administrator.
+    async fn known_plugin(&self, actor: &Actor, name: &str) -> Result<PluginName> {
         may(actor, Action::Administer)?;
-        match self.0.store.read().await?.plugin_actor_named(plugin).await? {
-            Some(_) => Ok(()),
+        let name: PluginName = name.parse().map_err(|_| Error::NotFound("plugin"))?;
+        match self.0.store.read().await?.plugin_actor_named(&name).await? {
+            Some(_) => Ok(name),
             None => Err(Error::NotFound("plugin")),
         }
     }

@@ -487,10 +487,13 @@ async fn the_fingerprint_of_a_key_includes_the_password() {
 async fn old_completed_effects_are_all_deleted() {
     let desk = Desk::open().await;
     let (app, now) = (&desk.app, desk.app.now());
-    app.follow("clock").await.expect("follows");
-    let (input, cause) = (Map::new(), Cause { plugins: vec!["clock".into()], occasion: "epoch:1".into() });
+    app.follow(&"clock".parse().expect("a name")).await.expect("follows");
+    let (input, cause) =
+        (Map::new(), Cause { plugins: vec!["clock".parse().expect("a name")], occasion: "epoch:1".into() });
     let mut tx = app.store().write().await.expect("a transaction");
-    tx.stage("clock", &cause, (0..2501).map(|_| ("remind", &input)), now, now).await.expect("staged");
+    tx.stage(&"clock".parse().expect("a name"), &cause, (0..2501).map(|_| ("remind", &input)), now, now)
+        .await
+        .expect("staged");
     for id in 1..=2500 {
         assert!(tx.finish_effect(id, now).await.expect("done"), "{id}");
     }

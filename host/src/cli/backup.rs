@@ -22,9 +22,8 @@ use crate::{
         runtime::runtime,
     },
     config::{Config, layer::DEFAULT_FILE},
-    domain::time::Timestamp,
+    domain::{plugin_name::PluginName, time::Timestamp},
     files,
-    plugin::check_name,
     store::copy::{self, Contents},
 };
 
@@ -104,9 +103,9 @@ fn sources(config: &Config, options: &Options) -> Result<Vec<BackupSource>> {
     }
     if let Some(folder) = &config.plugins.dir {
         for name in names(folder)? {
-            let is_plugins = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).map(check_name);
+            let stem = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             let place = ArchivePlace::parse(&format!("plugins/{name}"));
-            if let (Some(Ok(())), Ok(place)) = (is_plugins, place) {
+            if let (Ok(_), Ok(place)) = (stem.parse::<PluginName>(), place) {
                 sources.push(BackupSource { path: folder.join(name), place });
             }
         }

@@ -174,9 +174,9 @@ impl Holds {
 
         let plugin = &hold.plugin;
         if is_all {
-            warn!(plugin, %role, "withholding all leads from {role} until {plugin} returns a verdict again");
+            warn!(plugin = plugin.as_str(), %role, "withholding all leads from {role} until {plugin} returns a verdict again");
         } else {
-            warn!(plugin, %role, %lead, event.seq = seq.0, "withholding lead {lead} from {role} until {plugin} returns a verdict");
+            warn!(plugin = plugin.as_str(), %role, %lead, event.seq = seq.0, "withholding lead {lead} from {role} until {plugin} returns a verdict");
         }
         counter!("leadwire_holds_total").increment(1);
         let mut state = self.state.write();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn why() -> Unavailable {
-        Unavailable { plugin: "guard".into(), reason: "filter trapped ä".repeat(100) }
+        Unavailable { plugin: "guard".parse().expect("a name"), reason: "filter trapped ä".repeat(100) }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::domain::{
     id::UserId,
+    plugin_name::PluginName,
     role::Role,
     time::Timestamp,
     user::{User, UserRef},
@@ -111,7 +112,7 @@ impl From<&User> for Actor {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// Plugins that answered one another, in order; the effect is the last one's.
-    pub plugins: Vec<String>,
+    pub plugins: Vec<PluginName>,
     /// Occasion that the last plugin answered.
     pub occasion: String,
 }
@@ -120,10 +121,10 @@ impl Cause {
     /// Returns the cause of an effect of `plugin` on `occasion`.
     ///
     /// A plugin that continues after its own reminder is not added again: it answers nobody new.
-    pub fn followed_by(&self, plugin: &str, occasion: &str) -> Self {
+    pub fn followed_by(&self, plugin: &PluginName, occasion: &str) -> Self {
         let mut plugins = self.plugins.clone();
         if plugins.last().is_none_or(|last| last != plugin) {
-            plugins.push(plugin.into());
+            plugins.push(plugin.clone());
         }
         Self { plugins, occasion: occasion.into() }
     }

@@ -451,9 +451,16 @@ mod tests {
 
     #[test]
     fn a_cause_lists_the_chain_of_plugins() {
-        let first = Cause::default().followed_by("a", "e:1");
-        let second = first.followed_by("b", "e:2").followed_by("a", "e:3");
-        assert_eq!(second, Cause { plugins: vec!["a".into(), "b".into(), "a".into()], occasion: "e:3".into() });
-        assert_eq!(first.followed_by("a", "reminder:x").plugins, ["a"]);
+        let first = Cause::default().followed_by(&"a".parse().expect("a name"), "e:1");
+        let second =
+            first.followed_by(&"b".parse().expect("a name"), "e:2").followed_by(&"a".parse().expect("a name"), "e:3");
+        assert_eq!(
+            second,
+            Cause {
+                plugins: vec!["a".parse().expect("a name"), "b".parse().expect("a name"), "a".parse().expect("a name")],
+                occasion: "e:3".into()
+            }
+        );
+        assert_eq!(first.followed_by(&"a".parse().expect("a name"), "reminder:x").plugins, ["a"]);
     }
 }

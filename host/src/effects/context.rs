@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{
     app::{self, App},
-    domain::counter::Generation,
+    domain::{counter::Generation, plugin_name::PluginName},
     effects::{settings::EffectsConfig, webhook::Sender},
     store::effect::StoredEffect,
 };
@@ -29,8 +29,8 @@ pub(crate) struct EffectsContext {
 impl EffectsContext {
     /// Returns the generation of the plugin that follows the log at the moment; `None` if it is not loaded or does not
     /// follow the log.
-    pub(crate) fn generation(&self, plugin: &str) -> Option<Generation> {
-        let follower = self.app.plugins().followers().into_iter().find(|follower| follower.name == plugin);
+    pub(crate) fn generation(&self, plugin: &PluginName) -> Option<Generation> {
+        let follower = self.app.plugins().followers().into_iter().find(|follower| follower.name == *plugin);
         follower.map(|follower| follower.generation)
     }
 
@@ -50,12 +50,12 @@ impl EffectsContext {
     }
 
     /// Returns the maximum number of effects of the plugin that may be pending or parked.
-    pub(crate) fn most_open(&self, plugin: &str) -> u64 {
+    pub(crate) fn most_open(&self, plugin: &PluginName) -> u64 {
         self.app.plugins().limits(plugin).unwrap_or_default().open_effects
     }
 
     /// Returns true if there is room for one more effect.
-    pub(crate) async fn has_room(&self, plugin: &str) -> app::Result<bool> {
+    pub(crate) async fn has_room(&self, plugin: &PluginName) -> app::Result<bool> {
         let most = self.most_open(plugin);
         Ok(self.app.store().read().await?.open_effects(plugin, most).await? < most)
     }
@@ -75,8 +75,8 @@ impl EffectsContext {
     ) -> app::Result<()> {
         let (StoredEffect { id, plugin, name, .. }, now) = (effect, self.app.now());
         if again_in.is_none() {
-            warn!(plugin, effect = id, "parked {name} of {plugin}: {reason}");
-            metrics::counter!("leadwire_effects_parked_total", "plugin" => plugin.clone()).increment(1);
+            warn!(plugin = plugin.as_str(), effect = id, "parked {name} of {plugin}: {reason}");
+            metrics::counter!("leadwire_effects_parked_total", "plugin" => plugin.to_string()).increment(1);
         }
         let mut tx = self.app.store().write().await?;
         tx.fail_effect(*id, reason, again_in.map(|wait| now.plus(wait)), now).await?;

@@ -15,7 +15,10 @@ use tracing::error;
 
 use crate::{
     app::{self, App},
-    domain::input::{Input, Invalid},
+    domain::{
+        input::{Input, Invalid},
+        plugin_name::PluginName,
+    },
     effects::{
         context::{EffectsContext, PAUSE},
         task::{EffectTask, TaskStep},
@@ -30,7 +33,7 @@ const MAX_TYPE_CHARS: usize = 200;
 
 pub(crate) struct DeliverTask {
     shared: Arc<EffectsContext>,
-    plugin: String,
+    plugin: PluginName,
     sending: JoinSet<()>,
     /// Effects that are being sent.
     under_way: HashMap<Id, i64>,
@@ -44,7 +47,7 @@ struct WebhookInput {
 }
 
 impl DeliverTask {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: PluginName) -> Self {
         Self { shared, plugin, sending: JoinSet::new(), under_way: HashMap::new() }
     }
 
@@ -114,7 +117,11 @@ async fn deliver(shared: Arc<EffectsContext>, effect: StoredEffect, grant: Webho
     let sent = send(&shared, &effect, &grant).await;
     let plugin = &effect.plugin;
     while let Err(error) = record(&shared, &effect, &sent).await {
-        error!(plugin, effect = effect.id, "cannot record the result of a webhook, retrying: {error}");
+        error!(
+            plugin = plugin.as_str(),
+            effect = effect.id,
+            "cannot record the result of a webhook, retrying: {error}"
+        );
         sleep(PAUSE).await;
     }
 }
@@ -134,7 +141,7 @@ async fn record(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<()
             let mut tx = shared.app.store().write().await?;
             tx.finish_effect(effect.id, shared.app.now()).await?;
             tx.commit().await?;
-            metrics::counter!("leadwire_effects_done_total", "plugin" => effect.plugin.clone()).increment(1);
+            metrics::counter!("leadwire_effects_done_total", "plugin" => effect.plugin.to_string()).increment(1);
             return Ok(());
         }
         Err(error) => error,

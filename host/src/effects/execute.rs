@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{self, App},
     auth::Principal,
+    domain::plugin_name::PluginName,
     effects::{
         context::EffectsContext,
         task::{EffectTask, TaskStep},
@@ -20,11 +21,11 @@ use crate::{
 
 pub(crate) struct ExecuteTask {
     shared: Arc<EffectsContext>,
-    plugin: String,
+    plugin: PluginName,
 }
 
 impl ExecuteTask {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: PluginName) -> Self {
         Self { shared, plugin }
     }
 
@@ -36,7 +37,7 @@ impl ExecuteTask {
     async fn execute(&self, actor: &Principal, effect: &StoredEffect) -> app::Result<()> {
         match self.shared.app.carry_out_effect(actor, effect).await {
             Ok(()) => {
-                metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.clone()).increment(1);
+                metrics::counter!("leadwire_effects_done_total", "plugin" => self.plugin.to_string()).increment(1);
                 Ok(())
             }
             // An outage says nothing about the effect, so it does not use up an attempt.

@@ -20,6 +20,7 @@ use crate::{
         counter::{Generation, Seq},
         event::Event,
         id::Epoch,
+        plugin_name::PluginName,
         time::Timestamp,
     },
     effects::{
@@ -43,7 +44,7 @@ const LAZY: Duration = Duration::from_millis(250);
 
 pub(crate) struct FollowTask {
     shared: Arc<EffectsContext>,
-    plugin: String,
+    plugin: PluginName,
     appended: watch::Receiver<Seq>,
     /// Cursor of the plugin in the log; `written` is the cursor in the database.
     seq: Seq,
@@ -89,7 +90,7 @@ enum OccasionSource {
 }
 
 impl FollowTask {
-    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: String) -> Self {
+    pub(crate) fn new(shared: Arc<EffectsContext>, plugin: PluginName) -> Self {
         let written_at = Instant::now();
         let (seq, written, stopped, log_first, trouble) = (Seq::START, Seq::START, 0, false, None);
         let appended = shared.app.store().appended();
@@ -185,12 +186,12 @@ impl FollowTask {
         if chain.len() >= MAX_CHAIN {
             let (plugin, chain) = (&self.plugin, chain.join(" > "));
             warn!(
-                plugin,
+                plugin = plugin.as_str(),
                 event.seq = event.seq.0,
                 "plugin loop detected, skipping {} for {plugin}: chain {chain}",
                 event.name
             );
-            metrics::counter!("leadwire_effect_chains_stopped_total", "plugin" => plugin.clone()).increment(1);
+            metrics::counter!("leadwire_effect_chains_stopped_total", "plugin" => plugin.to_string()).increment(1);
             self.stopped += 1;
             return false;
         }
@@ -290,7 +291,7 @@ impl FollowTask {
             Some(wait) => wait,
             None if is_stuck => {
                 warn!(
-                    plugin,
+                    plugin = plugin.as_str(),
                     occasion = asked.id,
                     "{plugin} is blocked at {}: limits.open_effects reached, cannot park it: {reason}",
                     asked.name
@@ -298,7 +299,12 @@ impl FollowTask {
                 self.shared.settings.longest_delay
             }
             None => {
-                warn!(plugin, occasion = asked.id, "parking {} of {plugin} after last retry: {reason}", asked.name);
+                warn!(
+                    plugin = plugin.as_str(),
+                    occasion = asked.id,
+                    "parking {} of {plugin} after last retry: {reason}",
+                    asked.name
+                );
                 self.park(asked, &reason).await?;
                 return Ok(TaskStep::Again);
             }
@@ -332,7 +338,7 @@ impl FollowTask {
         let cause = Cause { plugins: asked.cause.plugins, occasion: asked.id };
         tx.park(&self.plugin, QUESTION, &input, &cause, asked.at, reason, now).await?;
         tx.commit().await?;
-        metrics::counter!("leadwire_effects_parked_total", "plugin" => self.plugin.clone()).increment(1);
+        metrics::counter!("leadwire_effects_parked_total", "plugin" => self.plugin.to_string()).increment(1);
         if let OccasionSource::Log(seq) = asked.source {
             self.moved_to(seq);
         }
@@ -347,7 +353,7 @@ impl FollowTask {
         } else {
             format!("the log ends at event {to}, but the plugin was at {}", self.seq)
         };
-        warn!(plugin, "{plugin} resumes at event {}: {reason}", to.next());
+        warn!(plugin = plugin.as_str(), "{plugin} resumes at event {}: {reason}", to.next());
         let occasion = format!("{}:{from}-{to}", self.store().epoch());
         let store = self.store().clone();
         let mut tx = store.write().await?;

@@ -104,10 +104,10 @@ impl Looks {
         }
         for FollowerStats { plugin, pending, parked, reminders, .. } in followers {
             for (state, count) in [(EffectState::Pending, *pending), (EffectState::Parked, *parked)] {
-                let labels = [("plugin", plugin.clone()), ("state", state.as_str().into())];
+                let labels = [("plugin", plugin.to_string()), ("state", state.as_str().into())];
                 gauge!("leadwire_plugin_effects", &labels).set(count as f64);
             }
-            gauge!("leadwire_plugin_reminders", "plugin" => plugin.clone()).set(*reminders as f64);
+            gauge!("leadwire_plugin_reminders", "plugin" => plugin.to_string()).set(*reminders as f64);
         }
     }
 }

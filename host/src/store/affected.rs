@@ -118,7 +118,7 @@ mod tests {
         assert_refused(tx.save_activity(&activity).await, "activities");
         assert_refused(tx.delete_activity(activity.id).await, "activities");
         assert_refused(tx.rotate_refresh_token("", SessionId(Uuid::nil()), "", at, at).await, "refresh_tokens");
-        assert_refused(tx.keep_state("nobody", "").await, "followers");
+        assert_refused(tx.keep_state(&"nobody".parse().expect("a name"), "").await, "followers");
         let actor = Actor::from(&user);
         assert_refused(tx.append(&DomainEvent::SessionUpdated { user, resets: true }.draft(&actor, at)).await, "users");
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
-    domain::{actor::Cause, time::Timestamp},
+    domain::{actor::Cause, plugin_name::PluginName, time::Timestamp},
     store::{
         affected::AffectedRows,
         error::Result,
@@ -47,7 +47,7 @@ const OPEN: &str = concat!("SELECT ", columns!(effects), " FROM effects WHERE st
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEffect {
     pub id: i64,
-    pub plugin: String,
+    pub plugin: PluginName,
     pub occasion: String,
     /// Position in the answer; `None` for a row that is not an effect.
     pub position: Option<u32>,
@@ -103,7 +103,7 @@ struct NewEffect<'a> {
 
 impl Reader {
     /// Returns the effect of a plugin with that id.
-    pub async fn effect(&mut self, plugin: &str, id: i64) -> Result<Option<StoredEffect>> {
+    pub async fn effect(&mut self, plugin: &PluginName, id: i64) -> Result<Option<StoredEffect>> {
         let row = sqlx::query(concat!("SELECT ", columns!(effects), " FROM effects WHERE plugin = $1 AND id = $2"))
             .bind(plugin)
             .bind(id);
@@ -114,7 +114,7 @@ impl Reader {
     /// `after`.
     pub async fn effects(
         &mut self,
-        plugin: &str,
+        plugin: &PluginName,
         states: &[EffectState],
         after: Option<i64>,
         limit: u32,
@@ -130,20 +130,20 @@ impl Reader {
     }
 
     /// Number of pending and parked effects of a plugin, counted up to `most`.
-    pub async fn open_effects(&mut self, plugin: &str, most: u64) -> Result<u64> {
+    pub async fn open_effects(&mut self, plugin: &PluginName, most: u64) -> Result<u64> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let count: i64 = sqlx::query_scalar(COUNT_OPEN).bind(plugin).bind(most).fetch_one(&mut *self.tx).await?;
         Ok(count as u64)
     }
 
     /// Next effect to execute for a plugin, excluding webhooks.
-    pub async fn next_effect(&mut self, plugin: &str) -> Result<Option<StoredEffect>> {
+    pub async fn next_effect(&mut self, plugin: &PluginName) -> Result<Option<StoredEffect>> {
         let row = sqlx::query(NEXT);
         row.bind(plugin).fetch_optional(&mut *self.tx).await?.as_ref().map(effect).transpose()
     }
 
     /// Pending effects with that name, earliest due first.
-    pub async fn pending_effects(&mut self, plugin: &str, name: &str, limit: u32) -> Result<Vec<StoredEffect>> {
+    pub async fn pending_effects(&mut self, plugin: &PluginName, name: &str, limit: u32) -> Result<Vec<StoredEffect>> {
         let rows = sqlx::query(DUE);
         rows.bind(plugin).bind(name).bind(limit).fetch_all(&mut *self.tx).await?.iter().map(effect).collect()
     }
@@ -153,7 +153,7 @@ impl Tx<'_> {
     /// Stages the effects of an answer; effects of the same occasion that were staged before are left unchanged.
     pub async fn stage<'e>(
         &mut self,
-        plugin: &str,
+        plugin: &PluginName,
         cause: &Cause,
         effects: impl Iterator<Item = (&'static str, &'e Map<String, Value>)> + Send,
         happened_at: Timestamp,
@@ -171,7 +171,7 @@ impl Tx<'_> {
     #[expect(clippy::too_many_arguments, reason = "each is a column")]
     pub async fn park(
         &mut self,
-        plugin: &str,
+        plugin: &PluginName,
         name: &'static str,
         input: &Map<String, Value>,
         cause: &Cause,
@@ -241,7 +241,7 @@ impl Tx<'_> {
     }
 
     /// Makes a parked or waiting effect due at once; false when there is none.
-    pub async fn retry_effect(&mut self, plugin: &str, id: i64, at: Timestamp) -> Result<bool> {
+    pub async fn retry_effect(&mut self, plugin: &PluginName, id: i64, at: Timestamp) -> Result<bool> {
         self.staged = true;
         let update = sqlx::query(
             "UPDATE effects SET state = 'pending', attempts = 0, due_at = $1, finished_at = NULL
@@ -252,14 +252,14 @@ impl Tx<'_> {
     }
 
     /// Makes all parked effects due at once and returns their number.
-    pub async fn retry_effects(&mut self, plugin: &str, at: Timestamp) -> Result<u64> {
+    pub async fn retry_effects(&mut self, plugin: &PluginName, at: Timestamp) -> Result<u64> {
         self.staged = true;
         let update = sqlx::query(RETRY_PARKED).bind(at.to_string()).bind(plugin);
         Ok(update.execute(&mut *self.reader.tx).await?.any_number())
     }
 
     /// Drops an effect that is not done; false when there is none.
-    pub async fn drop_effect(&mut self, plugin: &str, id: i64) -> Result<bool> {
+    pub async fn drop_effect(&mut self, plugin: &PluginName, id: i64) -> Result<bool> {
         self.staged = true;
         let delete = sqlx::query("DELETE FROM effects WHERE plugin = $1 AND id = $2 AND state <> 'done'");
         delete.bind(plugin).bind(id).execute(&mut *self.reader.tx).await?.at_most_one("effects")
@@ -279,7 +279,7 @@ fn effect(row: &SqliteRow) -> Result<StoredEffect> {
     let columns = Columns { table: "effects", row };
     Ok(StoredEffect {
         id: columns.integer("id")?,
-        plugin: columns.text("plugin")?,
+        plugin: columns.plugin("plugin")?,
         occasion: columns.text("occasion")?,
         position: u32::try_from(columns.integer("position")?).ok(),
         name: columns.text("name")?,

@@ -9,6 +9,7 @@ use crate::{
         actor::{ActorAccount, ActorKind, Cause},
         counter::Seq,
         id::{LeadId, UserId},
+        plugin_name::PluginName,
         time::Timestamp,
         user::PLUGIN_DOMAIN,
     },
@@ -42,9 +43,9 @@ pub struct Reminder {
 }
 
 /// Progress of a follower, and the number of its open effects and reminders.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowerStats {
-    pub plugin: String,
+    pub plugin: PluginName,
     pub seq: Seq,
     /// Head of the log at the time of the query.
     pub head: Seq,
@@ -78,7 +79,7 @@ impl Reader {
     }
 
     /// `None` when the plugin never followed the log, or was removed since.
-    pub async fn follower(&mut self, plugin: &str) -> Result<Option<FollowerPosition>> {
+    pub async fn follower(&mut self, plugin: &PluginName) -> Result<Option<FollowerPosition>> {
         let row = sqlx::query("SELECT seq, state FROM followers WHERE plugin = $1").bind(plugin);
         let Some(row) = row.fetch_optional(&mut *self.tx).await? else { return Ok(None) };
         let columns = Columns { table: "followers", row: &row };
@@ -86,7 +87,7 @@ impl Reader {
     }
 
     /// Reminder that comes due first.
-    pub async fn next_reminder(&mut self, plugin: &str) -> Result<Option<Reminder>> {
+    pub async fn next_reminder(&mut self, plugin: &PluginName) -> Result<Option<Reminder>> {
         let row = sqlx::query(concat!(
             "SELECT ",
             columns!(reminders),
@@ -98,7 +99,7 @@ impl Reader {
 
     /// True if a reminder can be set without exceeding `most` waiting ones: a reminder replaces another one with its
     /// key.
-    pub async fn has_room_for_reminder(&mut self, plugin: &str, key: &str, most: u64) -> Result<bool> {
+    pub async fn has_room_for_reminder(&mut self, plugin: &PluginName, key: &str, most: u64) -> Result<bool> {
         let has_room = sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM reminders WHERE plugin = $1 AND key = $2)
              OR (SELECT count(*) FROM (SELECT 1 FROM reminders WHERE plugin = $1 LIMIT $3) AS waiting) < $3",
@@ -122,7 +123,7 @@ impl Tx<'_> {
     /// Makes a plugin follow the log from here on, unless it does so already.
     ///
     /// `id` becomes the id of its actor if it never followed the log before.
-    pub async fn begin_following(&mut self, plugin: &str, id: UserId, at: Timestamp) -> Result<()> {
+    pub async fn begin_following(&mut self, plugin: &PluginName, id: UserId, at: Timestamp) -> Result<()> {
         sqlx::query("INSERT INTO plugin_actors (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
             .bind(id.to_string())
             .bind(plugin)
@@ -137,7 +138,7 @@ impl Tx<'_> {
     }
 
     /// Advances a plugin's position in the log; false when it is not at `from`, because somebody else moved it.
-    pub async fn advance(&mut self, plugin: &str, from: Seq, to: Seq, stopped: u64) -> Result<bool> {
+    pub async fn advance(&mut self, plugin: &PluginName, from: Seq, to: Seq, stopped: u64) -> Result<bool> {
         sqlx::query("UPDATE followers SET seq = $1, stopped = stopped + $2 WHERE plugin = $3 AND seq = $4")
             .bind(to)
             .bind(stopped as i64)
@@ -148,7 +149,7 @@ impl Tx<'_> {
             .at_most_one("followers")
     }
 
-    pub async fn keep_state(&mut self, plugin: &str, state: &str) -> Result<()> {
+    pub async fn keep_state(&mut self, plugin: &PluginName, state: &str) -> Result<()> {
         sqlx::query("UPDATE followers SET state = $1 WHERE plugin = $2")
             .bind(state)
             .bind(plugin)
@@ -158,7 +159,7 @@ impl Tx<'_> {
     }
 
     /// Sets a reminder; it replaces an earlier one with the same key.
-    pub async fn set_reminder(&mut self, plugin: &str, reminder: &Reminder) -> Result<()> {
+    pub async fn set_reminder(&mut self, plugin: &PluginName, reminder: &Reminder) -> Result<()> {
         self.staged = true;
         sqlx::query(
             "INSERT INTO reminders (plugin, key, id, due_at, lead_id, data, cause) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -178,7 +179,7 @@ impl Tx<'_> {
     }
 
     /// Removes a reminder that came due; false when another one has replaced it.
-    pub async fn take_reminder(&mut self, plugin: &str, id: Uuid) -> Result<bool> {
+    pub async fn take_reminder(&mut self, plugin: &PluginName, id: Uuid) -> Result<bool> {
         sqlx::query("DELETE FROM reminders WHERE plugin = $1 AND id = $2")
             .bind(plugin)
             .bind(id.to_string())
@@ -189,7 +190,7 @@ impl Tx<'_> {
 
     /// Deletes a plugin's position, state, effects and reminders; changes that it made stay. False when there was
     /// nothing.
-    pub async fn forget_follower(&mut self, plugin: &str) -> Result<bool> {
+    pub async fn forget_follower(&mut self, plugin: &PluginName) -> Result<bool> {
         let mut forgotten = 0;
         for statement in [
             "DELETE FROM reminders WHERE plugin = $1",

@@ -1,7 +1,7 @@
 //! Holds: events of leads that a role's sockets were moved past, because a filter gave no verdict on them.
 
 use crate::{
-    domain::{counter::Seq, id::LeadId, role::Role, time::Timestamp},
+    domain::{counter::Seq, id::LeadId, plugin_name::PluginName, role::Role, time::Timestamp},
     store::{
         affected::AffectedRows,
         error::Result,
@@ -19,7 +19,7 @@ pub struct Hold {
     pub is_all: bool,
     /// First event that was held back.
     pub first_seq: Seq,
-    pub plugin: String,
+    pub plugin: PluginName,
     pub reason: String,
     pub at: Timestamp,
 }
@@ -37,7 +37,7 @@ impl Reader {
                 lead: columns.parsed("lead_id")?,
                 is_all: columns.flag("is_all")?,
                 first_seq: columns.seq("first_seq")?,
-                plugin: columns.text("plugin")?,
+                plugin: columns.plugin("plugin")?,
                 reason: columns.text("reason")?,
                 at: columns.parsed("at")?,
             })
@@ -90,7 +90,7 @@ mod tests {
     use crate::store::test_database::TestDatabase;
 
     fn hold(role: Role, lead: u128, is_all: bool) -> Hold {
-        let (plugin, reason) = ("guard".to_owned(), "filter trapped".to_owned());
+        let (plugin, reason) = ("guard".parse().expect("a name"), "filter trapped".to_owned());
         let lead_id = LeadId(uuid::Uuid::from_u128(lead));
         let at = Timestamp::from_millis(0).expect("in range");
         Hold { role, lead: lead_id, is_all, first_seq: Seq(lead as u64), plugin, reason, at }

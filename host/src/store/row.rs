@@ -12,6 +12,7 @@ use sqlx::{
 use crate::{
     domain::{
         counter::{Generation, Seq},
+        plugin_name::PluginName,
         user::UserRef,
     },
     store::error::{Error, Result},
@@ -48,6 +49,10 @@ impl Columns<'_> {
     }
 
     pub(crate) fn generation(&self, column: &str) -> Result<Generation> {
+        self.get(column)
+    }
+
+    pub(crate) fn plugin(&self, column: &str) -> Result<PluginName> {
         self.get(column)
     }
 

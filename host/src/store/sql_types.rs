@@ -1,4 +1,4 @@
-//! SQL types of our own types: counters are integers, the epoch is a text.
+//! SQL types of our own types: counters are integers, names are texts.
 
 use sqlx::{
     Decode, Encode, Sqlite, Type,
@@ -10,6 +10,7 @@ use sqlx::{
 use crate::domain::{
     counter::{Generation, Seq},
     id::Epoch,
+    plugin_name::PluginName,
 };
 
 macro_rules! counters {
@@ -41,24 +42,33 @@ macro_rules! counters {
 
 counters! { Seq Generation }
 
-impl Type<Sqlite> for Epoch {
-    fn type_info() -> SqliteTypeInfo {
-        <String as Type<Sqlite>>::type_info()
-    }
+macro_rules! texts {
+    ($($name:ident: $read:expr,)*) => {$(
+        impl Type<Sqlite> for $name {
+            fn type_info() -> SqliteTypeInfo {
+                <str as Type<Sqlite>>::type_info()
+            }
 
-    fn compatible(found: &SqliteTypeInfo) -> bool {
-        <String as Type<Sqlite>>::compatible(found)
-    }
+            fn compatible(found: &SqliteTypeInfo) -> bool {
+                <str as Type<Sqlite>>::compatible(found)
+            }
+        }
+
+        impl<'q> Encode<'q, Sqlite> for $name {
+            fn encode_by_ref(&self, to: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+                Encode::<Sqlite>::encode(self.to_string(), to)
+            }
+        }
+
+        impl Decode<'_, Sqlite> for $name {
+            fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
+                Ok($read(<String as Decode<Sqlite>>::decode(value)?))
+            }
+        }
+    )*};
 }
 
-impl<'q> Encode<'q, Sqlite> for Epoch {
-    fn encode_by_ref(&self, to: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Sqlite>::encode(self.to_string(), to)
-    }
-}
-
-impl Decode<'_, Sqlite> for Epoch {
-    fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
-        Ok(Self::from(<String as Decode<Sqlite>>::decode(value)?))
-    }
+texts! {
+    Epoch: Epoch::from,
+    PluginName: PluginName::stored,
 }

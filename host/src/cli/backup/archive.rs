@@ -16,7 +16,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{domain::time::Timestamp, plugin::check_name, store::copy::Contents};
+use crate::{
+    domain::{plugin_name::PluginName, time::Timestamp},
+    store::copy::Contents,
+};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -91,7 +94,7 @@ fn is_hash(stem: &str) -> bool {
 }
 
 fn is_plugin(stem: &str) -> bool {
-    check_name(stem).is_ok()
+    stem.parse::<PluginName>().is_ok()
 }
 
 impl fmt::Display for ArchivePlace {

@@ -9,13 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     files,
-    plugin::{self, Limits, contract::settings::PluginSettings, testkit::Testkit},
+    plugin::{Limits, contract::settings::PluginSettings, testkit::Testkit},
 };
-
-/// Checks a plugin's name. It is also the name of its files, so it must not be a path.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    plugin::check_name(name).map_err(anyhow::Error::msg)
-}
 
 /// Component with its settings, or with the error in those.
 pub(crate) struct Component {

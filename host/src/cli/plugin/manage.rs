@@ -21,7 +21,7 @@ use crate::{
         plugin::confirm::{Expected, ServerReport, confirm},
         runtime::runtime,
     },
-    domain::time::Timestamp,
+    domain::{plugin_name::PluginName, time::Timestamp},
     files::{self, FileAccess},
     plugin::{self, Limits, RolloutCommand},
     server::claim,
@@ -80,7 +80,7 @@ pub(crate) fn disable(named: &PluginArg, options: &Options) -> Result<()> {
 
 pub(crate) fn remove(named: &PluginArg, options: &Options) -> Result<()> {
     let name = &named.name;
-    crate::cli::plugin::component::check_name(name)?;
+    let plugin: PluginName = name.parse()?;
     let (dir, data_dir) = (folder(options)?, options.load()?.data_dir()?);
     let files = PluginPaths::of(name, &dir);
     // The component first: if the settings vanished before it, the server would load it without settings.
@@ -88,7 +88,7 @@ pub(crate) fn remove(named: &PluginArg, options: &Options) -> Result<()> {
     let settings = delete(&files.settings)?;
     let known =
         plugin::forget(&data_dir, name).with_context(|| format!("cannot remove the tombstone of plugin {name}"))?;
-    let followed = forget_effects(name, options).with_context(|| format!("cannot delete the effects of {name}"))?;
+    let followed = forget_effects(&plugin, options).with_context(|| format!("cannot delete the effects of {name}"))?;
     if !(component || settings || known || followed) {
         bail!("there is no plugin {name} in {}", dir.display());
     }
@@ -110,7 +110,7 @@ pub(crate) fn roll_back(Rollback { named, from }: Rollback, options: &Options) -
 
 fn shift(named: &PluginArg, options: &Options, shift: &RolloutCommand, done: &str) -> Result<()> {
     let name = &named.name;
-    crate::cli::plugin::component::check_name(name)?;
+    name.parse::<PluginName>()?;
     folder(options)?;
     let before = ServerReport::read(&options.load()?.data_dir()?, name)?.map(|report| report.generation);
     plugin::shift(options.load()?.plugins, name, shift).with_context(|| format!("plugin {name}"))?;
@@ -155,7 +155,7 @@ fn record(kind: AuditKind, name: &str, hash: Option<&str>, options: &Options) {
 }
 
 /// Deletes the plugin's log position, state, effects and reminders; false when there was nothing.
-fn forget_effects(name: &str, options: &Options) -> Result<bool> {
+fn forget_effects(name: &PluginName, options: &Options) -> Result<bool> {
     let config = options.load()?;
     // A removal must not create a database.
     if !config.database_file()?.exists() {
@@ -176,7 +176,7 @@ pub(crate) fn folder(options: &Options) -> Result<PathBuf> {
 }
 
 fn switch(name: &str, dir: &Path, enabled: bool) -> Result<()> {
-    crate::cli::plugin::component::check_name(name)?;
+    name.parse::<PluginName>()?;
     let files = PluginPaths::of(name, dir);
     let most = Limits::default().settings_bytes();
     let text = match files::read_text(&files.settings, most) {

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
+use crate::domain::plugin_name::PluginName;
+
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugin-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 
@@ -124,7 +126,7 @@ pub(crate) struct NewArgs {
 }
 
 pub(crate) fn run(new: &NewArgs) -> Result<()> {
-    crate::cli::plugin::component::check_name(&new.name)?;
+    new.name.parse::<PluginName>()?;
     if TAKEN.contains(&new.name.as_str()) {
         bail!("a plugin cannot be called `{}`: the name is reserved by Rust or the SDK", new.name);
     }

@@ -18,6 +18,7 @@ use crate::{
     domain::{
         counter::{Generation, Seq},
         event::Event,
+        plugin_name::PluginName,
         time::Timestamp,
     },
     files,
@@ -155,7 +156,7 @@ async fn play(store: &Store, from: Timestamp, mut show: impl FnMut(&Event)) -> R
 
 fn candidate(file: &Path, server: &PluginsConfig) -> Result<InlinePlugin> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    crate::cli::plugin::component::check_name(stem).with_context(|| format!("cannot use {}", file.display()))?;
+    stem.parse::<PluginName>().with_context(|| format!("cannot use {}", file.display()))?;
     let beside = settings(&file.with_extension("toml"), &server.limits)?;
     let settings = match (beside, &server.dir) {
         (Some(settings), _) => Some(settings),

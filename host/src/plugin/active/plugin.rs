@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    domain::{counter::Generation, role::Role, time::Timestamp},
+    domain::{counter::Generation, plugin_name::PluginName, role::Role, time::Timestamp},
     plugin::{
         active::{
             breaker::CircuitBreaker,
@@ -163,7 +163,7 @@ impl Plugin {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &PluginName {
         &self.manifest.name
     }
 
@@ -227,7 +227,7 @@ impl Plugin {
 
     /// Logs that it is active from now on, or in shadow mode.
     pub(crate) fn announce(&self) {
-        let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation.0);
+        let (plugin, version, generation) = (self.name().as_str(), &self.manifest.version, self.generation.0);
         let (what, hooks) =
             (if self.is_shadow() { "is in shadow mode" } else { "is active" }, self.hooks.names().join(", "));
         tracing::info!(plugin, %version, generation, "{plugin} {version} {what}: {hooks}");
@@ -383,7 +383,7 @@ impl Plugin {
                 Ok(answer)
             }
             Err(fault) => {
-                let (plugin, version, generation) = (self.name(), &self.manifest.version, self.generation.0);
+                let (plugin, version, generation) = (self.name().as_str(), &self.manifest.version, self.generation.0);
                 let lead = lead.and_then(|lead| lead.get("id")?.as_str()?.parse().ok());
                 let opened = self.breaker.record_failure(permit, hook, &fault, lead, Instant::now());
                 tracing::warn!(plugin, %version, generation, hook, "{plugin}: {hook} {fault}");
@@ -397,7 +397,7 @@ impl Plugin {
     }
 
     fn unavailable(&self, reason: String) -> Unavailable {
-        Unavailable { plugin: self.name().into(), reason }
+        Unavailable { plugin: self.name().clone(), reason }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::{
     domain::{
         counter::Generation,
+        plugin_name::PluginName,
         role::{Role, Roles},
     },
     plugin::{
@@ -64,7 +65,7 @@ impl PluginView {
     /// Creates the view of a loaded plugin.
     pub(crate) fn working(plugin: Arc<Plugin>) -> Self {
         Self {
-            name: plugin.name().into(),
+            name: plugin.name().to_string(),
             state: if plugin.is_shadow() { PluginState::Shadow } else { PluginState::Active },
             reason: None,
             hash: Some(plugin.hash.clone()),
@@ -103,7 +104,7 @@ pub(crate) struct WorkingPlugin {
 
 /// Plugin without its file that holds back what it would have decided.
 pub(crate) struct AbsentPlugin {
-    name: String,
+    name: PluginName,
     hooks: Hooks,
     events: Events,
     commands: Events,
@@ -142,7 +143,7 @@ impl Set {
         for view in views {
             let Some(record) = &view.absent else { continue };
             set.members.push(SetMember::Absent(AbsentPlugin {
-                name: view.name.clone(),
+                name: PluginName::stored(view.name.as_str()),
                 hooks: record.hooks,
                 events: record.events(),
                 commands: record.commands(),
@@ -213,7 +214,7 @@ impl Set {
 }
 
 impl SetMember {
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &PluginName {
         match self {
             Self::Working(working) => working.plugin.name(),
             Self::Absent(absent) => &absent.name,

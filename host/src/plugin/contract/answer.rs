@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::{audience::Audience, role::Role},
+    domain::{audience::Audience, plugin_name::PluginName, role::Role},
     plugin::contract::{
         pointer::{self, Edit, Pointer, is_within},
         refusal::Refusal,
@@ -21,7 +21,7 @@ pub enum Ruling {
     /// The command runs with another input; `by` is the plugin that changed it last.
     Amended {
         input: Map<String, Value>,
-        by: String,
+        by: PluginName,
     },
     Refused(Refusal),
 }
@@ -45,7 +45,7 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugin {plugin} is not answering: {reason}")]
 pub struct Unavailable {
-    pub plugin: String,
+    pub plugin: PluginName,
     pub reason: String,
 }
 
@@ -55,7 +55,7 @@ pub enum Shaped {
     /// Roles whose edits are equal share one payload. For the audience `Nobody` it is null.
     Sent { payload: Arc<Value>, audience: Audience },
     /// A filter gave no verdict: nobody of the role may get the payload yet. The other filters allow this audience.
-    Held { plugin: String, reason: String, audience: Audience },
+    Held { plugin: PluginName, reason: String, audience: Audience },
 }
 
 impl From<Unavailable> for Shaped {

@@ -343,7 +343,7 @@ mod tests {
     }
 
     fn held() -> Shaped {
-        Shaped::Held { plugin: "a".into(), reason: "b".into(), audience: Audience::Everyone }
+        Shaped::Held { plugin: "a".parse().expect("a name"), reason: "b".into(), audience: Audience::Everyone }
     }
 
     fn compare(before: Shaped, after: Shaped) -> Comparison {

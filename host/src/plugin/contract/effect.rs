@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     domain::{
         counter::{Generation, Seq},
+        plugin_name::PluginName,
         time::Timestamp,
     },
     plugin::contract::{answer::Unavailable, manifest::Events, text::cut},
@@ -24,7 +25,7 @@ const MAX_HOSTS: usize = 64;
 /// Plugin that follows the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventFollower {
-    pub name: String,
+    pub name: PluginName,
     pub version: String,
     pub generation: Generation,
 }

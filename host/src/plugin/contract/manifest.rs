@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{
         event_name::{EventName, SOCKET_IO_RESERVED},
+        plugin_name::{InvalidPluginName, PluginName},
         role::Roles,
     },
     plugin::contract::pointer::Pointer,
@@ -53,7 +54,7 @@ impl Hooks {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    pub name: String,
+    pub name: PluginName,
     pub version: Version,
     pub events: Events,
     pub roles: Roles,
@@ -64,7 +65,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     pub(crate) fn check(described: RawManifest) -> Result<Self, String> {
         let RawManifest { name, version, events, roles, fields, whole_payload } = described;
-        check_name(&name)?;
+        let name = name.parse().map_err(|invalid: InvalidPluginName| invalid.to_string())?;
         let version = Version::parse(&version)
             .map_err(|error| format!("version {version:?} is not a semantic version: {error}"))?;
         if fields.len() > MAX_FIELDS {
@@ -80,18 +81,6 @@ impl Manifest {
             whole_payload,
         })
     }
-}
-
-/// Checks that a text can name a plugin: lower-case letters, digits and hyphens.
-pub fn check_name(name: &str) -> Result<(), String> {
-    let valid = (1..=64).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if valid {
-        return Ok(());
-    }
-    let shown: String = name.chars().take(64).collect();
-    Err(format!("{shown:?} is not a plugin name: expected a lower-case letter, then letters, digits and hyphens"))
 }
 
 /// Events that a plugin wants: names, `lead:*`, or `*`.

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::actor::ActorKind,
+    domain::{actor::ActorKind, plugin_name::PluginName},
     plugin::{
         active::set::{Set, SetMember},
         contract::{
@@ -40,7 +40,7 @@ pub(crate) fn run(
     let mut by = None;
     for member in set.guards(question.name) {
         // A plugin that acts through an effect has already decided about it.
-        if question.actor.kind == ActorKind::Plugin && question.actor.name == member.name() {
+        if question.actor.kind == ActorKind::Plugin && *member.name() == question.actor.name {
             continue;
         }
         let working = match member {
@@ -73,13 +73,13 @@ pub(crate) fn run(
     })
 }
 
-pub(crate) fn blame(set: &Set, name: &str, reason: &str) -> Unavailable {
+pub(crate) fn blame(set: &Set, name: &PluginName, reason: &str) -> Unavailable {
     let reason = format!("the amended input is not valid: {reason}");
     let blamed = set.members().iter().find_map(|member| match member {
         SetMember::Working(working) if working.plugin.name() == name => Some(working.plugin.blame("before", &reason)),
         _ => None,
     });
-    blamed.unwrap_or_else(|| Unavailable { plugin: name.into(), reason })
+    blamed.unwrap_or_else(|| Unavailable { plugin: name.clone(), reason })
 }
 
 fn step(

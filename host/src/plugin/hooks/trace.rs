@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    domain::{audience::Audience, counter::Generation, role::Role},
+    domain::{audience::Audience, counter::Generation, plugin_name::PluginName, role::Role},
     plugin::{
         active::{
             plugin::Plugin,
@@ -40,7 +40,7 @@ pub enum TraceStep {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStep {
-    pub plugin: String,
+    pub plugin: PluginName,
     pub version: String,
     /// Generation in which it was loaded; `None` if its file was missing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ impl Observer for () {}
 pub(crate) struct Trace {
     pub(crate) steps: Vec<TraceStep>,
     /// Number of calls of each plugin, at its last report, that had asked for the time or for random numbers.
-    looks: Vec<(String, u64)>,
+    looks: Vec<(PluginName, u64)>,
 }
 
 impl Trace {
@@ -117,7 +117,7 @@ impl Trace {
         let before = self.looks.iter_mut().find(|(name, _)| name == plugin.name());
         let may_differ = before.is_some_and(|(_, before)| std::mem::replace(before, looks) != looks);
         self.steps.push(TraceStep::Plugin(PluginStep {
-            plugin: plugin.name().into(),
+            plugin: plugin.name().clone(),
             version: plugin.manifest.version.to_string(),
             generation: Some(plugin.generation),
             hash: plugin.hash.clone(),

@@ -93,7 +93,7 @@ pub(crate) fn files(set: &Set) -> Vec<(&str, &[u8])> {
 
 fn of_plugin(plugin: &Plugin) -> GenerationMember {
     GenerationMember {
-        name: plugin.name().into(),
+        name: plugin.name().to_string(),
         version: plugin.manifest.version.to_string(),
         hash: plugin.hash.clone(),
         settings: plugin.origin.settings.clone(),

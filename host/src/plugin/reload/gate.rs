@@ -161,7 +161,7 @@ impl Reloader {
         let (name, version) = (plugin.name(), &plugin.manifest.version);
         let (differing, asked) = (comparison.differing, comparison.role_events);
         tracing::warn!(
-            plugin = name, %version, hash = plugin.hash, differing, asked,
+            plugin = name.as_str(), %version, hash = plugin.hash, differing, asked,
             "held {name} {version}: its share of changed recent events exceeds gate.max_change = {max_change}"
         );
         rollout.hold(files.clone(), comparison, max_change);
@@ -170,7 +170,7 @@ impl Reloader {
 
     /// Compares recent events with one plugin in place of another, among the active ones.
     fn compare(&self, before: &Plugin, after: &Plugin) -> Comparison {
-        let others = || self.entries.values().map(|entry| &entry.view).filter(|view| view.name != before.name());
+        let others = || self.entries.values().map(|entry| &entry.view).filter(|view| *before.name() != view.name);
         let views: Vec<PluginView> = others().cloned().collect();
         let set = |plugin: &Plugin| {
             let active = others().filter_map(|view| view.plugin.as_deref()).filter(|plugin| !plugin.is_shadow());

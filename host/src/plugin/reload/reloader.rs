@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    domain::{counter::Generation, event_name::EventName},
+    domain::{counter::Generation, event_name::EventName, plugin_name::PluginName},
     files,
     plugin::{
         active::{
@@ -24,7 +24,6 @@ use crate::{
         contract::{
             error::{Error, LoadError},
             hash,
-            manifest::check_name,
             settings::{OnMissing, PluginMode, PluginSettings, PluginsConfig},
         },
         hooks::trial,
@@ -317,7 +316,7 @@ impl Reloader {
         settings: PluginSettings,
         text: String,
     ) -> Result<Arc<Plugin>, LoadError> {
-        check_name(name).map_err(LoadError)?;
+        name.parse::<PluginName>().map_err(|invalid| LoadError(invalid.to_string()))?;
         let warm = self.settings.warm_instances;
         let known = self.known_generation(name, &hash, &text);
         let (is_known, generation) = (known.is_some(), known.unwrap_or(self.generation.next()));
@@ -361,7 +360,11 @@ impl Reloader {
                 return Err(LoadError(why));
             }
             if trial.failed == 0 {
-                tracing::warn!(plugin = plugin.name(), "{} stays active although it failed {why}", plugin.name());
+                tracing::warn!(
+                    plugin = plugin.name().as_str(),
+                    "{} stays active although it failed {why}",
+                    plugin.name()
+                );
             }
             trial.failed += 1;
             trial.first.get_or_insert(why);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{
-    domain::{counter::Generation, event::Event, role::Role},
+    domain::{counter::Generation, event::Event, plugin_name::PluginName, role::Role},
     plugin::{
         active::{
             plugin::Plugin,
@@ -26,7 +26,6 @@ use crate::{
             error::{Error, LoadError},
             hash::digest,
             limits::Limits,
-            manifest::check_name,
             settings::{PluginMode, PluginSettings},
         },
         hooks::{
@@ -112,7 +111,7 @@ pub(crate) fn load(files: Vec<InlinePlugin>, cache_dir: &Path) -> Result<Set, Er
 fn working(engine: &Engine, file: InlinePlugin) -> Result<PluginView, Error> {
     let InlinePlugin { name, bytes, settings } = file;
     let refused = |LoadError(reason)| Error::Refused { plugin: name.clone(), reason };
-    check_name(&name).map_err(|reason| refused(LoadError(reason)))?;
+    name.parse::<PluginName>().map_err(|invalid| refused(LoadError(invalid.to_string())))?;
     let plugin = plugin(engine, &name, &bytes, digest(&bytes), settings, Generation(1)).map_err(refused)?;
     Ok(PluginView::working(Arc::new(plugin)))
 }

@@ -13,8 +13,9 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    domain::plugin_name::PluginName,
     files::{self, FileAccess},
-    plugin::contract::{error::Error, manifest::check_name},
+    plugin::contract::error::Error,
 };
 
 /// Limit of the size of a state file: far more than a server ever writes into one.
@@ -41,8 +42,8 @@ impl StateFile {
         };
         let damaged = |reason| Error::Damaged { file, reason, forgotten: self.bears };
         match serde_json::from_str::<BTreeMap<String, T>>(&text) {
-            Ok(known) => match known.keys().find_map(|name| check_name(name).err()) {
-                Some(reason) => Err(damaged(reason)),
+            Ok(known) => match known.keys().find_map(|name| name.parse::<PluginName>().err()) {
+                Some(invalid) => Err(damaged(invalid.to_string())),
                 None => Ok(known),
             },
             Err(error) => Err(damaged(error.to_string())),

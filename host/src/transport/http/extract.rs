@@ -262,7 +262,7 @@ impl QueryParams {
         let value = read(&mut reader)?;
         let Some((name, _)) = reader.0.first() else { return Ok(value) };
         let name: String = name.chars().take(100).collect();
-        Err(app::Error::query(name, "is not a parameter here"))
+        Err(app::Error::query(name, "is not a known parameter"))
     }
 }
 

@@ -37,7 +37,7 @@ async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryPara
     params.parse(|_| Ok(()))?;
     let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
-        let effects = followers.get(&status.name).map(app::effect::stats_json);
+        let effects = followers.get(status.name.as_str()).map(app::effect::stats_json);
         let mut item = json!(status);
         item["effects"] = json!(effects);
         item

@@ -57,7 +57,7 @@ impl Yard {
         let at = Timestamp::from_millis(0).expect("a moment");
         let (payload, context) = (&payload, &context);
         let occasion = Occasion { id: "e/7", seq: Some(Seq(7)), at, name, payload, context, state: Some("kept") };
-        self.plugins.after("follower", &occasion)
+        self.plugins.after(&"follower".parse().expect("a name"), &occasion)
     }
 
     fn fault(&self) -> String {
@@ -90,7 +90,8 @@ fn after_is_called_for_wanted_events_and_returns_effects() {
         assert_eq!(yard.ask(unwanted), Ok(None), "{unwanted}");
     }
     assert_eq!(yard.status().counts.calls, 1);
-    let known = EventFollower { name: "follower".into(), version: "1.0.0".into(), generation: Generation(1) };
+    let known =
+        EventFollower { name: "follower".parse().expect("a name"), version: "1.0.0".into(), generation: Generation(1) };
     assert_eq!(yard.plugins.followers(), [known]);
 }
 
@@ -107,7 +108,10 @@ fn a_plugin_without_after_is_not_a_follower() {
     let yard = Yard::open(&Guest::redactor("follower"), "");
     assert_eq!(yard.status().state, PluginState::Active);
     assert_eq!(yard.ask("lead:updated"), Err(AfterError::Gone));
-    assert!(yard.plugins.followers().is_empty() && yard.plugins.webhook_grant("follower").is_none());
+    assert!(
+        yard.plugins.followers().is_empty()
+            && yard.plugins.webhook_grant(&"follower".parse().expect("a name")).is_none()
+    );
 }
 
 #[test]
@@ -206,7 +210,7 @@ async fn a_plugin_with_missing_grants_loads_after_they_are_added() {
     while yard.status().state != PluginState::Active {
         timeout(PATIENCE, changed.changed()).await.expect("it is taken up").expect("the plugins are there");
     }
-    let grant = yard.plugins.webhook_grant("follower").expect("it follows");
+    let grant = yard.plugins.webhook_grant(&"follower".parse().expect("a name")).expect("it follows");
     assert_eq!((grant.hosts, grant.networks), (vec!["hooks.example.com".to_owned()], vec![]));
     assert_eq!(grant.secret.as_deref(), Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
 }

@@ -354,7 +354,15 @@ async fn a_reminder_fires_once_when_due_and_the_same_key_replaces_it() {
     until_stats(&app, "clock", |stats| stats.head > Seq(1)).await;
     settled(&app, "clock").await;
     assert_eq!(activities(&app, &lead).await.len(), 1);
-    let left = app.app().store().read().await.expect("a reader").next_reminder("clock").await.expect("readable");
+    let left = app
+        .app()
+        .store()
+        .read()
+        .await
+        .expect("a reader")
+        .next_reminder(&"clock".parse().expect("a name"))
+        .await
+        .expect("readable");
     assert_eq!(left.map(|reminder| reminder.key).as_deref(), Some("later"));
 }
 
@@ -371,7 +379,7 @@ async fn a_reenabled_plugin_continues_and_a_removed_one_starts_over() {
     let skipped = app.lead(json!({"title": "Barn"})).await;
     let store = app.app().store();
     let mut tx = store.write().await.expect("a transaction");
-    assert!(tx.forget_follower("helper").await.expect("forgets"));
+    assert!(tx.forget_follower(&"helper".parse().expect("a name")).await.expect("forgets"));
     tx.commit().await.expect("commits");
     put(&app, "helper.toml", GRANT).await;
     until_followed(&app, "helper").await;
@@ -394,7 +402,7 @@ async fn removing_a_plugin_deletes_its_position_and_reminders_on_a_running_serve
     app.lead(json!({"title": "Barn"})).await;
     assert!(app.app().follower_stats().await.expect("stats").is_empty());
     let mut reader = app.app().store().read().await.expect("a reader");
-    assert_eq!(reader.next_reminder("clock").await.expect("readable"), None);
+    assert_eq!(reader.next_reminder(&"clock".parse().expect("a name")).await.expect("readable"), None);
     drop(reader);
     let creator = &activities(&app, &lead).await[0]["creator"];
     assert_eq!(creator["email"], "clock@plugins", "what it did stays");
@@ -513,9 +521,12 @@ async fn a_plugin_keeps_its_state_and_position_over_a_restart() {
     stop(server).await;
     let store = open_store(dir.path()).await;
     let mut reader = store.read().await.expect("a reader");
-    let (head, follower) = (reader.head().await.expect("a head"), reader.follower("clock").await.expect("readable"));
+    let (head, follower) = (
+        reader.head().await.expect("a head"),
+        reader.follower(&"clock".parse().expect("a name")).await.expect("readable"),
+    );
     assert_eq!(follower.map(|follower| (follower.seq, follower.state)), Some((head, Some("kept".into()))));
-    assert!(reader.next_reminder("clock").await.expect("readable").is_some());
+    assert!(reader.next_reminder(&"clock".parse().expect("a name")).await.expect("readable").is_some());
 }
 
 async fn stop(server: Server) {

@@ -89,7 +89,7 @@ struct Scene {
 impl Scene {
     async fn open() -> Self {
         let app = TestApp::start().await;
-        app.app().follow(PLUGIN).await.expect("follows");
+        app.app().follow(&PLUGIN.parse().expect("a name")).await.expect("follows");
         let (lead, activity) = (String::new(), String::new());
         let mut scene = Self { app, lead, activity };
         scene.furnish().await;

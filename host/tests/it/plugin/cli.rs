@@ -188,7 +188,7 @@ fn the_sample_plugins_build_and_work_together_as_documented() {
         let (at, context) = (Timestamp::now(), json!({"lead": unowned}));
         let occasion =
             Occasion { id: "1", seq: None, at, name, payload: &payload, context: &context, state: Some("{}") };
-        plugins.after(plugin, &occasion).expect("answers").expect("is wanted").effects
+        plugins.after(&plugin.parse().expect("a name"), &occasion).expect("answers").expect("is wanted").effects
     };
     for follower in ["round-robin", "sla-watch"] {
         let effects = effects(follower, "lead:created", json!({"lead": unowned}));

@@ -542,7 +542,7 @@ fn a_rolled_back_generation_uses_the_current_networks_and_secret() {
     let plugins = yard.open(None);
     plugins.shift("guard", RolloutCommand::RollBack { from: None }).expect("granted");
     drop(plugins);
-    let granted = |plugins: &Plugins| plugins.webhook_grant("guard").expect("it follows");
+    let granted = |plugins: &Plugins| plugins.webhook_grant(&"guard".parse().expect("a name")).expect("it follows");
     let today = granted(&yard.open(None));
     assert_eq!((today.secret.as_deref(), today.networks.len()), (Some(second), 0));
     yard.put("guard.toml", settings(first, "\"10.1.0.0/16\""));

@@ -213,16 +213,25 @@ fn a_script_follower_keeps_its_state_and_reports_errors() {
         let followers = loaded.plugins.followers();
         assert_eq!(followers.iter().map(|follower| follower.name.as_str()).collect::<Vec<_>>(), [name]);
         for (state, expected) in [(None, "1"), (Some("1"), "2"), (Some("41"), "42")] {
-            let outcome = loaded.plugins.after(name, &occasion("lead:created", state)).expect("an answer");
+            let outcome = loaded
+                .plugins
+                .after(&name.parse().expect("a name"), &occasion("lead:created", state))
+                .expect("an answer");
             let outcome = outcome.expect("it wants to be told");
             assert_eq!((outcome.effects.len(), outcome.state.as_deref()), (0, Some(expected)), "{name}");
         }
-        let unwanted = loaded.plugins.after(name, &occasion("activity:created", None)).expect("an answer");
+        let unwanted = loaded
+            .plugins
+            .after(&name.parse().expect("a name"), &occasion("activity:created", None))
+            .expect("an answer");
         assert!(unwanted.is_none(), "{name} is told of what it does not want");
 
         for (harm, expected) in [("refuse", "it said no"), ("throw", "nobody expects this")] {
             let Some(loaded) = Loaded::open(name, &format!("[config]\nafter = \"{harm}\"")) else { return };
-            let failed = loaded.plugins.after(name, &occasion("lead:created", None)).expect_err("it fails");
+            let failed = loaded
+                .plugins
+                .after(&name.parse().expect("a name"), &occasion("lead:created", None))
+                .expect_err("it fails");
             assert!(failed.to_string().contains(expected), "{name}: {failed} does not tell of {expected:?}");
         }
     }

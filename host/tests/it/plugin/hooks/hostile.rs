@@ -69,7 +69,7 @@ const HOOKS: [Hook; 6] = [
             let (payload, context, at) = (payload(), context(), Timestamp::from_millis(0).expect("in range"));
             let (name, payload, context) = ("lead:updated", &payload, &context);
             let occasion = Occasion { id: "e/7", seq: Some(Seq(7)), at, name, payload, context, state: None };
-            match yard.plugins.after("bad", &occasion) {
+            match yard.plugins.after(&"bad".parse().expect("a name"), &occasion) {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => panic!("the plugin wants such events"),
                 Err(error) => Err(error.to_string()),
