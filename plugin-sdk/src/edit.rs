@@ -204,7 +204,7 @@ impl Verdict {
     /// use leadwire_plugin_sdk::Verdict;
     ///
     /// let error = Verdict::only(["ann@example.com"]).check().unwrap_err();
-    /// assert_eq!(error, "an audience names \"ann@example.com\": write the id of a user, such as /lead/owner/id has it");
+    /// assert_eq!(error, "an audience contains \"ann@example.com\": expected a user id, such as the value of /lead/owner/id");
     /// assert!(Verdict::everyone().remove("").check().is_err());
     /// ```
     pub fn check(&self) -> Result<(), String> {

@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+mod effects;
+
 struct Desk {
     app: App,
     admin: Principal,
@@ -481,24 +483,4 @@ async fn the_fingerprint_of_a_key_includes_the_password() {
     let made = desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("creates");
     assert_eq!(desk.app.create_user(&desk.admin, ann("a long password"), key()).await.expect("repeats"), made);
     assert_eq!(code(desk.app.create_user(&desk.admin, ann("another password"), key()).await), "idempotency_key_reused");
-}
-
-#[tokio::test]
-async fn old_completed_effects_are_all_deleted() {
-    let desk = Desk::open().await;
-    let (app, now) = (&desk.app, desk.app.now());
-    app.follow(&"clock".parse().expect("a name")).await.expect("follows");
-    let (input, cause) =
-        (Map::new(), Cause { plugins: vec!["clock".parse().expect("a name")], occasion: "epoch:1".into() });
-    let mut tx = app.store().write().await.expect("a transaction");
-    tx.stage(&"clock".parse().expect("a name"), &cause, (0..2501).map(|_| ("remind", &input)), now, now)
-        .await
-        .expect("staged");
-    for id in 1..=2500 {
-        assert!(tx.finish_effect(id, now).await.expect("done"), "{id}");
-    }
-    tx.commit().await.expect("commits");
-    assert_eq!(app.forget_effects(now).await.expect("forgets"), 0);
-    assert_eq!(app.forget_effects(now.plus(std::time::Duration::from_millis(1))).await.expect("forgets"), 2500);
-    assert_eq!(app.follower_stats().await.expect("stats")["clock"].pending, 1);
 }

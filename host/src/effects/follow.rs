@@ -200,6 +200,7 @@ impl FollowTask {
 
     async fn ask(&mut self, asked: PendingOccasion, state: &Option<String>) -> app::Result<TaskStep> {
         let (plugins, plugin, state) = (self.shared.app.plugins().clone(), self.plugin.clone(), state.clone());
+        let generation = self.shared.generation(&plugin);
         // A guest may take its whole deadline for every event of the log, so it must not run on a thread that serves
         // clients.
         let answered = spawn_blocking(move || {
@@ -219,11 +220,13 @@ impl FollowTask {
         let outcome = match outcome {
             Ok(outcome) => outcome.unwrap_or_default(),
             Err(AfterError::Gone) => return Ok(TaskStep::Wait(None)),
-            Err(AfterError::Unavailable(unavailable)) => return self.failed(asked, unavailable.reason).await,
+            Err(AfterError::Unavailable(unavailable)) => {
+                return self.failed(asked, unavailable.reason, generation).await;
+            }
         };
         let occasion = asked.id.clone();
         if let Some(reason) = self.settle(&asked, outcome).await? {
-            return self.failed(asked, reason).await;
+            return self.failed(asked, reason, generation).await;
         }
         self.trouble = self.trouble.take().filter(|trouble| trouble.occasion != occasion);
         Ok(TaskStep::Again)
@@ -275,12 +278,21 @@ impl FollowTask {
         Ok(None)
     }
 
-    /// Decides if the plugin is asked again about an occasion, or the occasion is parked.
-    async fn failed(&mut self, asked: PendingOccasion, reason: String) -> app::Result<TaskStep> {
+    /// Decides if the plugin is asked again about an occasion on which that generation failed, or the occasion is parked.
+    async fn failed(
+        &mut self,
+        asked: PendingOccasion,
+        reason: String,
+        generation: Option<Generation>,
+    ) -> app::Result<TaskStep> {
         if let OccasionSource::Parked(effect) = &asked.source {
             // It is out of its order already, so nothing else has to wait for it.
             self.shared.fail(effect, &reason, self.shared.wait(effect.attempts + 1)).await?;
             return Ok(TaskStep::Again);
+        }
+        if self.shared.generation(&self.plugin) != generation {
+            // It was replaced while it answered. Its successor may do better, or have room: it is asked at once.
+            return Ok(TaskStep::Wait(Some(Instant::now())));
         }
         let known = self.trouble.take().filter(|trouble| trouble.occasion == asked.id);
         let attempts = known.map_or(0, |trouble| trouble.attempts) + 1;
@@ -310,7 +322,7 @@ impl FollowTask {
             }
         };
         let (occasion, in_log, until) = (asked.id, asked.seq.is_some(), Instant::now() + wait);
-        let generation = self.shared.generation(&self.plugin).unwrap_or_default();
+        let generation = generation.unwrap_or_default();
         self.trouble = Some(Retry { occasion, in_log, attempts, until, is_stuck, generation });
         Ok(TaskStep::Wait(Some(until)))
     }
