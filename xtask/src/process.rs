@@ -2,14 +2,17 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +21,9 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
+
+/// Maximum time in which a test runner prints nothing: more than a first build takes, less than CI waits.
+const LONGEST_SILENCE: Duration = Duration::from_secs(20 * 60);
 
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
@@ -29,7 +35,7 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 pub fn stop_children_on_signals() {
     let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !ignored(*signal));
     let Ok(mut signals) = Signals::new(heeded) else { return };
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for _ in signals.forever() {
             let again = STOPPED.swap(true, Ordering::SeqCst);
             let groups = groups();
@@ -97,7 +103,7 @@ impl Drop for Running {
                 if !matches!(self.child.try_wait(), Ok(None)) {
                     break;
                 }
-                std::thread::sleep(std::time::Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(100));
             }
             let _ = kill_process_group(self.group, Signal::KILL);
             let _ = self.child.wait();
@@ -122,17 +128,37 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
 }
 
 /// Prints the command, runs it and passes its standard output, line by line, to the terminal and to `line`.
-pub fn tee(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
+///
+/// # Errors
+/// When it prints nothing for [`LONGEST_SILENCE`]; it is stopped then.
+pub fn tee(command: &mut Command, line: impl FnMut(&str)) -> Result<ExitStatus> {
+    tee_for(command, LONGEST_SILENCE, line)
+}
+
+fn tee_for(command: &mut Command, silence: Duration, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     println!("$ {}", shown(command));
     let mut running = Running::start(command.stdout(Stdio::piped()))?;
     let mut stdout = BufReader::new(running.child.stdout.take().context("the output was not piped")?);
-    let mut bytes = Vec::new();
-    while stdout.read_until(b'\n', &mut bytes)? > 0 {
-        let text = String::from_utf8_lossy(&bytes);
-        print!("{text}");
-        line(text.trim_end());
-        bytes.clear();
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        while stdout.read_until(b'\n', &mut bytes)? > 0 && sender.send(std::mem::take(&mut bytes)).is_ok() {}
+        io::Result::Ok(())
+    });
+    loop {
+        match lines.recv_timeout(silence) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                print!("{text}");
+                line(text.trim_end());
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{} printed nothing for {} s and was stopped", shown(command), silence.as_secs())
+            }
+        }
     }
+    reader.join().expect("reads lines and nothing else")?;
     running.wait()
 }
 
@@ -163,4 +189,23 @@ fn shown(command: &Command) -> String {
 
 fn groups() -> MutexGuard<'static, Vec<Pid>> {
     GROUPS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_prints_nothing_for_too_long_is_stopped() {
+        let mut lines = Vec::new();
+        let hung =
+            tee_for(Command::new("sh").args(["-c", "echo begun; exec sleep 600"]), Duration::from_secs(1), |line| {
+                lines.push(line.to_owned());
+            });
+        let error = hung.expect_err("stopped").to_string();
+        assert_eq!(
+            (lines, error.as_str()),
+            (vec!["begun".to_owned()], "sh -c echo begun; exec sleep 600 printed nothing for 1 s and was stopped",)
+        );
+    }
 }

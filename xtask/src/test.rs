@@ -153,10 +153,15 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
         .filter(|name| name.ends_with(".test.mjs"))
         .collect();
     files.sort();
+    // Node 20 sometimes spins for ever while it closes the handles of a process whose tests have all ended.
+    const FORCE_EXIT: &str = "--test-force-exit";
+    let is_known =
+        Command::new("node").args([FORCE_EXIT, "--version"]).output().is_ok_and(|done| done.status.success());
     counted(
         Command::new("node")
             // Two files at a time: most of their time is waiting for clients to reconnect.
             .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
+            .args(is_known.then_some(FORCE_EXIT))
             .args(files)
             .current_dir(folder)
             .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
