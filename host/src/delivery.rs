@@ -221,7 +221,7 @@ impl<P: Publisher> Delivery<P> {
 
     fn hand_out(&self, line: &LogLine, plugins: &PinnedSet) {
         let event = &line.event;
-        self.replay.sights().pass(event);
+        self.replay.current_leads().pass(event);
         self.shaper.pass(event);
         self.publisher.begin(event.seq);
         if let Some(change) = RightsChange::of(event) {

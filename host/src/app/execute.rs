@@ -153,7 +153,7 @@ impl App {
     /// When the actor can neither be shown the lead nor change it.
     pub(crate) fn conflict(&self, actor: &Actor, lead: &Lead) -> Result<Error> {
         let current = match self.view_lead(actor, lead)? {
-            ItemView::Withheld(_) if Self::may_mend(actor) => Self::withheld_lead(lead),
+            ItemView::Withheld(_) if Self::may_repair(actor) => Self::withheld_lead(lead),
             view => view.known()?.ok_or(Error::NotFound("lead"))?,
         };
         Ok(Error::Conflict { noun: "lead", current })

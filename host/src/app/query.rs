@@ -184,7 +184,7 @@ impl App {
     /// Returns `Some` when the actor sees the item, or may change it although no plugin gives a verdict.
     pub(crate) fn check_view(actor: &Actor, view: ItemView) -> Result<Option<()>> {
         match view {
-            ItemView::Withheld(_) if Self::may_mend(actor) => Ok(Some(())),
+            ItemView::Withheld(_) if Self::may_repair(actor) => Ok(Some(())),
             view => Ok(view.known()?.map(drop)),
         }
     }

@@ -63,7 +63,7 @@ impl App {
 
     /// True if the actor may change an item on which no plugin gives a verdict. Administrators must be able to repair
     /// or delete it; they could also remove the plugin. For everyone else, a failing plugin fails closed.
-    pub(crate) fn may_mend(actor: &Actor) -> bool {
+    pub(crate) fn may_repair(actor: &Actor) -> bool {
         actor.is(Role::Admin)
     }
 

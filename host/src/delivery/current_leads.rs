@@ -198,39 +198,39 @@ mod tests {
         Event { seq, name, rooms, lead_id: Some(lead), payload, context, at }
     }
 
-    async fn sights(database: &TestDatabase) -> CurrentLeads {
+    async fn current_leads(database: &TestDatabase) -> CurrentLeads {
         CurrentLeads::new(Arc::new(database.open().await))
     }
 
     #[tokio::test]
     async fn a_lead_is_cached_until_the_tail_passes_an_event_about_it() {
         let database = TestDatabase::new();
-        let sights = sights(&database).await;
+        let current_leads = current_leads(&database).await;
         let (one, other) = (id(1), id(2));
-        let first = sights.of(&[one, other]).await.expect("reads");
-        let again = sights.of(&[other, one]).await.expect("reads");
+        let first = current_leads.of(&[one, other]).await.expect("reads");
+        let again = current_leads.of(&[other, one]).await.expect("reads");
         assert!(first.iter().all(|(id, lead)| Arc::ptr_eq(lead, &again[id]) && lead.is_gone()));
-        sights.pass(&event(Seq(1), one));
+        current_leads.pass(&event(Seq(1), one));
         assert!(!first[&one].is_fresh() && first[&other].is_fresh());
-        let later = sights.of(&[one, other]).await.expect("reads");
+        let later = current_leads.of(&[one, other]).await.expect("reads");
         assert!(!Arc::ptr_eq(&later[&one], &first[&one]) && Arc::ptr_eq(&later[&other], &first[&other]));
     }
 
     #[tokio::test]
     async fn a_read_older_than_a_passed_event_is_not_cached() {
         let database = TestDatabase::new();
-        let sights = sights(&database).await;
+        let current_leads = current_leads(&database).await;
         let read = |lead| [(lead, Arc::new(CurrentLead::new(None)))];
         // The lead was read at line 4, and line 5 was passed before it could be cached.
-        sights.pass(&event(Seq(5), id(1)));
-        sights.insert(&read(id(1)), Seq(4));
-        sights.insert(&read(id(2)), Seq(4));
-        assert_eq!(sights.known(&[id(1), id(2)]).into_keys().collect::<Vec<_>>(), [id(2)]);
-        sights.insert(&read(id(1)), Seq(5));
-        assert_eq!(sights.known(&[id(1)]).len(), 1);
+        current_leads.pass(&event(Seq(5), id(1)));
+        current_leads.insert(&read(id(1)), Seq(4));
+        current_leads.insert(&read(id(2)), Seq(4));
+        assert_eq!(current_leads.known(&[id(1), id(2)]).into_keys().collect::<Vec<_>>(), [id(2)]);
+        current_leads.insert(&read(id(1)), Seq(5));
+        assert_eq!(current_leads.known(&[id(1)]).len(), 1);
         // For lines that were passed longer ago, it is not known which lead they were about.
-        (6..).take(PASSED).for_each(|seq| sights.pass(&event(Seq(seq), id(3))));
-        sights.insert(&read(id(4)), Seq(5));
-        assert!(sights.known(&[id(4)]).is_empty());
+        (6..).take(PASSED).for_each(|seq| current_leads.pass(&event(Seq(seq), id(3))));
+        current_leads.insert(&read(id(4)), Seq(5));
+        assert!(current_leads.known(&[id(4)]).is_empty());
     }
 }

@@ -167,8 +167,8 @@ impl Explainer {
             // Log output of the guests is suppressed: it says nothing about what the server does now.
             let quiet = tracing::subscriber::NoSubscriber::default();
             let _quiet = tracing::subscriber::set_default(quiet);
-            let plain = tell(&event, role, &plugins, &switch, &epoch);
-            let replay = today.zip(in_force).map(|(today, plugins)| today.tell(&event, &plugins, &epoch));
+            let plain = explanation(&event, role, &plugins, &switch, &epoch);
+            let replay = today.zip(in_force).map(|(today, plugins)| today.replay(&event, &plugins, &epoch));
             let members = then.generation.map(|generation| generation.members).unwrap_or_default();
             let explanation = Explanation { changed_since, plugins: members, replay, ..plain };
             Ok(match user {
@@ -223,7 +223,7 @@ fn refused(seq: Seq, error: &plugin::Error) -> Error {
 }
 
 /// Shapes the event for the role and collects the explanation.
-fn tell(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: &Epoch) -> Explanation {
+fn explanation(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, epoch: &Epoch) -> Explanation {
     let InForce { generation, visibility } = switch.in_force;
     let shaper = Shaper::new(Plugins::none(), visibility, epoch);
     let (slice, steps) = shaper.explain(plugins, event, role);

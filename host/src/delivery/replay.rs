@@ -27,7 +27,7 @@ const TYPICAL_LINE_BYTES: u64 = 16 * 1024;
 
 pub struct Replay {
     store: Arc<Store>,
-    sights: CurrentLeads,
+    current_leads: CurrentLeads,
     lines: Mutex<Cache<Seq, Arc<LogLine>, LineWeighter>>,
     /// Number of times that the cache was cleared: a line that was read before a clear is not cached after it.
     forgotten: AtomicU64,
@@ -39,8 +39,8 @@ impl Replay {
     pub fn new(store: Arc<Store>) -> Self {
         let items = (CAPACITY_BYTES / TYPICAL_LINE_BYTES) as usize;
         let lines = Mutex::new(Cache::with_weighter(items, CAPACITY_BYTES, LineWeighter));
-        let sights = CurrentLeads::new(store.clone());
-        Self { store, sights, lines, forgotten: AtomicU64::new(0), reading: tokio::sync::Mutex::new(()) }
+        let current_leads = CurrentLeads::new(store.clone());
+        Self { store, current_leads, lines, forgotten: AtomicU64::new(0), reading: tokio::sync::Mutex::new(()) }
     }
 
     /// Returns the epoch of the log, which identifies it.
@@ -49,8 +49,8 @@ impl Replay {
     }
 
     /// Returns the cache of current leads, by which lines about them are judged.
-    pub fn sights(&self) -> &CurrentLeads {
-        &self.sights
+    pub fn current_leads(&self) -> &CurrentLeads {
+        &self.current_leads
     }
 
     /// Returns some of the lines that follow `seq`, at most `limit`, oldest first; none at the head.

@@ -100,7 +100,7 @@ impl Looks {
         gauge!("leadwire_database_wal_bytes").set(self.store.wal_bytes() as f64);
         gauge!("leadwire_plugin_generation").set(self.plugins.generation().0 as f64);
         for plugin in self.plugins.status() {
-            tell(&plugin);
+            record_plugin(&plugin);
         }
         for FollowerStats { plugin, pending, parked, reminders, .. } in followers {
             for (state, count) in [(EffectState::Pending, *pending), (EffectState::Parked, *parked)] {
@@ -112,7 +112,7 @@ impl Looks {
     }
 }
 
-fn tell(status: &PluginStatus) {
+fn record_plugin(status: &PluginStatus) {
     let set = |name: &'static str, value: f64| gauge!(name, "plugin" => status.name.clone()).set(value);
     let flag = |is_so: bool| if is_so { 1.0 } else { 0.0 };
     set("leadwire_plugin_up", flag(matches!(status.state, PluginState::Active | PluginState::Shadow)));

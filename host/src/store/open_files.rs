@@ -39,7 +39,7 @@ impl OpenPlace {
         if let None | Some(Displaced::Missing(_)) = &*displaced {
             let found = self.0.files.get().and_then(OpenFiles::displaced);
             match &found {
-                Some(found) if displaced.as_ref() != Some(found) => tell(found),
+                Some(found) if displaced.as_ref() != Some(found) => log_displaced(found),
                 None if displaced.is_some() => info!("database files are back in place"),
                 _ => {}
             }
@@ -52,7 +52,7 @@ impl OpenPlace {
         let found = Displaced::Overwritten(reason);
         let before = self.0.displaced.lock().replace(found.clone());
         if before.is_none_or(|before| !matches!(before, Displaced::Overwritten(_))) {
-            tell(&found);
+            log_displaced(&found);
         }
     }
 
@@ -61,7 +61,7 @@ impl OpenPlace {
     }
 }
 
-fn tell(displaced: &Displaced) {
+fn log_displaced(displaced: &Displaced) {
     let until = match displaced {
         Displaced::Missing(_) => "it is back or the server is restarted",
         Displaced::Replaced(_) | Displaced::Overwritten(_) => "the server is restarted",
@@ -95,7 +95,7 @@ pub(crate) fn prepare(path: &Path) -> io::Result<()> {
         _ => {}
     }
     // SQLite gives the files beside it the mode of the database.
-    [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")].iter().try_for_each(|file| mend(file))
+    [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")].iter().try_for_each(|file| restrict(file))
 }
 
 /// Creates an empty file that only its owner can read.
@@ -117,7 +117,7 @@ pub(crate) fn give_away(file: &File, path: &Path) -> io::Result<()> {
     fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
-fn mend(file: &Path) -> io::Result<()> {
+fn restrict(file: &Path) -> io::Result<()> {
     let mode = match fs::metadata(file) {
         Ok(found) => found.mode() & 0o777,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -126,8 +126,8 @@ fn mend(file: &Path) -> io::Result<()> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    let mended = fs::set_permissions(file, Permissions::from_mode(mode & 0o700));
-    mended.map_err(|error| {
+    let restricted = fs::set_permissions(file, Permissions::from_mode(mode & 0o700));
+    restricted.map_err(|error| {
         let name = file.display();
         io::Error::new(error.kind(), format!("{name} has mode {mode:04o}, expected 0600, and chmod failed: {error}"))
     })?;
@@ -219,7 +219,7 @@ mod tests {
         for file in [&path, &wal] {
             fs::set_permissions(file, Permissions::from_mode(0o664)).expect("opened to others");
         }
-        prepare(&path).expect("mended");
+        prepare(&path).expect("restricted");
         assert_eq!((mode(&path), mode(&wal)), (0o600, 0o600));
     }
 

@@ -16,7 +16,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Execute, Executor, SqlStr, Sqlite,
+    Either, Execute, Executor, SqlStr, Sqlite,
     error::BoxDynError,
     sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo},
 };
@@ -264,19 +264,6 @@ impl<'c> Executor<'c> for &'c mut Transaction {
             let mut lent = self.lease.lent.lock().await;
             let Some(lent) = lent.as_mut() else { return Err(overdue()) };
             lent.connection.sqlite.prepare_with(sql, parameters).await
-        }
-        .boxed()
-    }
-
-    #[doc(hidden)]
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, SqlxResult<Describe<Sqlite>>>
-    where
-        'c: 'e,
-    {
-        async move {
-            let mut lent = self.lease.lent.lock().await;
-            let Some(lent) = lent.as_mut() else { return Err(overdue()) };
-            lent.connection.sqlite.describe(sql).await
         }
         .boxed()
     }

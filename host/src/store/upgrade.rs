@@ -1,6 +1,12 @@
 //! Upgrades of a database beyond SQL migrations: the version check, and the normalisation of addresses.
 
-use sqlx::{SqliteConnection, migrate::Migrator};
+use std::sync::LazyLock;
+
+use include_dir::{Dir, File, include_dir};
+use sqlx::{
+    SqlSafeStr, SqliteConnection,
+    migrate::{Migration, MigrationType, Migrator},
+};
 
 use crate::{
     domain::user::canonical_email,
@@ -11,7 +17,19 @@ use crate::{
     },
 };
 
-pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../migrations/sqlite");
+
+/// Migrations in `migrations/sqlite`, whose files are named `<version>_<description>.sql`.
+pub(crate) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| Migrator::with_migrations(FILES.files().map(migration).collect()));
+
+fn migration(file: &'static File<'static>) -> Migration {
+    let name = file.path().file_stem().and_then(|stem| stem.to_str());
+    let (version, description) = name.and_then(|name| name.split_once('_')).expect("a file is named <version>_<what>");
+    let version = version.parse().expect("the version is a number");
+    let sql = file.contents_utf8().expect("SQL is UTF-8");
+    Migration::new(version, description.replace('_', " ").into(), MigrationType::Simple, sql.into_sql_str(), false)
+}
 
 /// Refuses a database whose migrations do not match this version of the program.
 pub(crate) async fn check_version(connection: &mut SqliteConnection) -> Result<()> {

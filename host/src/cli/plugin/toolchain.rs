@@ -45,14 +45,14 @@ impl Toolchain {
 
     fn first_that_works(dir: &Path, rustc: &Rustc) -> Result<Self> {
         if rustc.has_target(dir) {
-            tell(format_args!("{TARGET} is installed with {}", rustc.version));
+            progress(format_args!("{TARGET} is installed with {}", rustc.version));
             return Ok(Self::default());
         }
         if let Some(toolchain) = rustc.with_sources() {
-            tell(format_args!("{TARGET} is not installed with {}; its std is built from rust-src", rustc.version));
+            progress(format_args!("{TARGET} is not installed with {}; its std is built from rust-src", rustc.version));
             return Ok(toolchain);
         }
-        tell(format_args!("{TARGET} is not installed with {}; asking rustup for it", rustc.version));
+        progress(format_args!("{TARGET} is not installed with {}; asking rustup for it", rustc.version));
         let Err(rustup) = rustup_add(dir) else { return Ok(Self::default()) };
         bail!(
             "{TARGET} is missing and could not be added: {rustup:#}. Run `rustup target add {TARGET}` where \
@@ -134,12 +134,12 @@ impl Rustc {
 fn rustup_add(dir: &Path) -> Result<()> {
     output(Command::new("rustup").args(["target", "add", TARGET]).current_dir(dir))
         .with_context(|| format!("rustup could not add {TARGET}"))?;
-    tell(format_args!("rustup added {TARGET}"));
+    progress(format_args!("rustup added {TARGET}"));
     Ok(())
 }
 
 /// Prints progress for the person, not for the program that reads stdout.
-fn tell(line: std::fmt::Arguments<'_>) {
+fn progress(line: std::fmt::Arguments<'_>) {
     eprintln!("leadwire: {line}");
 }
 

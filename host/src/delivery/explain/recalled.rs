@@ -72,7 +72,7 @@ impl CurrentRules {
     }
 
     /// Shapes the event as a replay does.
-    pub(crate) fn tell(self, event: &Event, plugins: &PinnedSet, epoch: &Epoch) -> Replayed {
+    pub(crate) fn replay(self, event: &Event, plugins: &PinnedSet, epoch: &Epoch) -> Replayed {
         let InForce { generation, visibility } = self.in_force;
         let verdict = |outcome, audience, payload: Option<&Message>, reason: Option<String>| Replayed {
             generation,
@@ -97,13 +97,13 @@ impl CurrentRules {
             Some(Slice::Withheld) => return not_sent(ExplainedOutcome::Held, None),
             Some(Slice::Sent { message, audience, revoked }) => (message, audience, revoked),
         };
-        let sight =
+        let seen_today =
             self.lead.as_ref().map_or(Ok(Audience::Everyone), |lead| lead.audience(self.role, &shaper, plugins));
-        let sight = match sight {
-            Ok(sight) => sight,
+        let seen_today = match seen_today {
+            Ok(seen_today) => seen_today,
             Err(unavailable) => return not_sent(ExplainedOutcome::Held, Some(unavailable.to_string())),
         };
-        let seen = audience.clone().intersect(sight);
+        let seen = audience.clone().intersect(seen_today);
         let instead =
             event.content().filter(|content| *content == EventContent::Lead).map(|_| shaper.revocation(event));
 

@@ -228,28 +228,28 @@ fn differences(
     pointer: &mut String,
     old: Option<&Value>,
     new: Option<&Value>,
-    tell: &mut impl FnMut(&str, Option<&Value>, Option<&Value>),
+    visit: &mut impl FnMut(&str, Option<&Value>, Option<&Value>),
 ) {
     if old == new {
         return;
     }
     let (was, is) = (members(old), members(new));
     if was.is_none() && is.is_none() {
-        return tell(pointer, old, new);
+        return visit(pointer, old, new);
     }
     // Where one side has members, the value that the other has in their place is a leaf that is added or removed.
     if old.is_some_and(|old| !old.is_object()) {
-        tell(pointer, old, None);
+        visit(pointer, old, None);
     }
     if new.is_some_and(|new| !new.is_object()) {
-        tell(pointer, None, new);
+        visit(pointer, None, new);
     }
     let keys: BTreeSet<&String> = was.into_iter().chain(is).flat_map(Map::keys).collect();
     for key in keys {
         let length = pointer.len();
         pointer.push('/');
         pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-        differences(pointer, was.and_then(|was| was.get(key)), is.and_then(|is| is.get(key)), tell);
+        differences(pointer, was.and_then(|was| was.get(key)), is.and_then(|is| is.get(key)), visit);
         pointer.truncate(length);
     }
 }

@@ -25,35 +25,35 @@ struct Implication {
     place: &'static str,
 }
 
-const fn tells(payloads: &'static [&'static str], field: &'static str, place: &'static str) -> Implication {
+const fn implies(payloads: &'static [&'static str], field: &'static str, place: &'static str) -> Implication {
     Implication { payloads, of_change: false, field, place }
 }
 
 const fn change_tells(payloads: &'static [&'static str], field: &'static str, place: &'static str) -> Implication {
-    Implication { of_change: true, ..tells(payloads, field, place) }
+    Implication { of_change: true, ..implies(payloads, field, place) }
 }
 
 /// Name of a line of a lead's history in the table; it is not an event.
 pub(crate) const HISTORY: &str = "history";
 
 const TABLE: [Implication; 11] = [
-    tells(&[EventName::LeadCreated.as_str()], "/lead/createdBy", "/createdBy"),
+    implies(&[EventName::LeadCreated.as_str()], "/lead/createdBy", "/createdBy"),
     // A salesperson owns the leads that they make, and changes and assigns only their own leads and unowned ones.
-    tells(&[EventName::LeadCreated.as_str()], "/lead/owner", "/createdBy"),
-    tells(&[EventName::LeadUpdated.as_str()], "/lead/owner", "/updatedBy"),
-    tells(&[EventName::LeadAssigned.as_str()], "/lead/owner", "/assignedBy"),
-    tells(&[EventName::LeadAssigned.as_str()], "/lead/owner/id", "/previousOwnerId"),
-    tells(&[HISTORY], "/lead/owner", "/changedBy"),
+    implies(&[EventName::LeadCreated.as_str()], "/lead/owner", "/createdBy"),
+    implies(&[EventName::LeadUpdated.as_str()], "/lead/owner", "/updatedBy"),
+    implies(&[EventName::LeadAssigned.as_str()], "/lead/owner", "/assignedBy"),
+    implies(&[EventName::LeadAssigned.as_str()], "/lead/owner/id", "/previousOwnerId"),
+    implies(&[HISTORY], "/lead/owner", "/changedBy"),
     change_tells(&[EventName::ActivityCreated.as_str()], "/lead/owner", "/createdBy"),
     change_tells(
         &[EventName::ActivityCreated.as_str(), EventName::ActivityRead.as_str()],
         "/lead/owner",
         "/activity/creator",
     ),
-    tells(&[EventName::ActivityCreated.as_str()], "/activity/creator", "/createdBy"),
+    implies(&[EventName::ActivityCreated.as_str()], "/activity/creator", "/createdBy"),
     // A salesperson changes and deletes only their own activities.
-    tells(&[EventName::ActivityUpdated.as_str()], "/activity/creator", "/updatedBy"),
-    tells(&[EventName::ActivityDeleted.as_str()], "/activity/creator", "/deletedBy"),
+    implies(&[EventName::ActivityUpdated.as_str()], "/activity/creator", "/updatedBy"),
+    implies(&[EventName::ActivityDeleted.as_str()], "/activity/creator", "/deletedBy"),
 ];
 
 /// Disclosures of one payload: fields that it implies besides the places where they are.
@@ -61,27 +61,27 @@ const TABLE: [Implication; 11] = [
 pub(crate) struct Implied {
     implications: Vec<&'static Implication>,
     /// Fields that the whole payload discloses.
-    tells: &'static [&'static str],
+    disclosed: &'static [&'static str],
 }
 
 impl Implied {
     /// Finds the disclosures of a payload as the server made it: a plugin's edit of the activity's type does not count.
     pub(crate) fn of(name: &str, payload: &Value, context: &Value) -> Self {
         let activity = [payload, context].into_iter().find_map(|source| find(source, "/activity/type"));
-        let tells: &[&str] = match (activity.and_then(Value::as_str), payload.get("kind").and_then(Value::as_str)) {
+        let disclosed: &[&str] = match (activity.and_then(Value::as_str), payload.get("kind").and_then(Value::as_str)) {
             (Some("STATUS_CHANGE"), _) => &["/lead/status"],
             (Some("ASSIGNMENT"), _) => &["/lead/owner/id", "/lead/owner/name"],
             (_, Some("lead_assigned" | "lead_unassigned")) if *name == EventName::Notification => &["/lead/owner/id"],
             _ => &[],
         };
-        let is_change = activity.is_some() && !tells.is_empty();
+        let is_change = activity.is_some() && !disclosed.is_empty();
         let concerns = |row: &&Implication| row.payloads.contains(&name) && (is_change || !row.of_change);
-        Self { implications: TABLE.iter().filter(concerns).collect(), tells }
+        Self { implications: TABLE.iter().filter(concerns).collect(), disclosed }
     }
 
     /// Returns true if nobody from whom these fields may be hidden may get the payload.
     pub(crate) fn withholds(&self, hidden: &Hidden) -> bool {
-        self.tells.iter().any(|field| hidden.covers(field))
+        self.disclosed.iter().any(|field| hidden.covers(field))
     }
 
     /// Returns true if there is something for [`Implied::conceal`] to remove.

@@ -132,8 +132,8 @@ pub(crate) fn held(mut view: PluginView, record: Option<&Tombstone>) -> PluginVi
     view
 }
 
-pub(crate) fn tracing_once(old: &Option<PluginEntry>, state: PluginState, tell: impl FnOnce()) {
+pub(crate) fn tracing_once(old: &Option<PluginEntry>, state: PluginState, log: impl FnOnce()) {
     if old.as_ref().is_none_or(|old| old.view.state != state) {
-        tell();
+        log();
     }
 }

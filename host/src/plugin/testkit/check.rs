@@ -266,7 +266,7 @@ impl Specimen {
             self.try_out(&question, false, &mut findings);
         }
         report.latency = self.time(&golden, &findings, budget.timed);
-        findings.tell(self, report, golden.len());
+        findings.add_to(self, report, golden.len());
     }
 
     /// Asks one instance the same question twice. For a golden question it is a fresh one, and another fresh one is
@@ -364,7 +364,7 @@ struct Found {
 }
 
 impl FaultTally {
-    fn tell(&self, specimen: &Specimen, report: &mut CheckReport, golden: usize) {
+    fn add_to(&self, specimen: &Specimen, report: &mut CheckReport, golden: usize) {
         let hooks = specimen.hooks();
         if golden == 0 {
             let why = "it handles none of the recorded questions";

@@ -27,9 +27,9 @@ pub(crate) enum FollowOutcome {
 pub(crate) async fn may_follow(shared: &SocketContext, user: &User, room: &Room) -> Result<FollowOutcome, SocketError> {
     let Some(id) = room.lead() else { return Ok(FollowOutcome::Unseen) };
     let Some(lead) = shared.app.store().read().await?.lead(id).await? else { return Ok(FollowOutcome::Unseen) };
-    let sight = shared.shaper.lead_audience(&shared.shaper.pinned(), &lead, &[user.role]);
-    if !sight.sees(user) {
-        return Ok(if sight.is_held() { FollowOutcome::Withheld } else { FollowOutcome::Unseen });
+    let audience = shared.shaper.lead_audience(&shared.shaper.pinned(), &lead, &[user.role]);
+    if !audience.sees(user) {
+        return Ok(if audience.is_held() { FollowOutcome::Withheld } else { FollowOutcome::Unseen });
     }
     match shared.app.plugins().authorize_subscribe(user, room, Some(&json!(lead)))? {
         Decision::Allow => Ok(FollowOutcome::Judged),

@@ -70,7 +70,7 @@ struct PresenceState {
 struct Watched {
     subscriptions: HashMap<u64, Subscription>,
     /// Version at which it may last have changed who sees the lead.
-    sight: u64,
+    audience_version: u64,
     due: Option<Instant>,
     /// Time at which a list was last made.
     made: Option<Instant>,
@@ -217,7 +217,7 @@ impl Presence {
             let mut state = self.state.lock();
             let version = state.next_version();
             let Some(watched) = state.watched.get_mut(lead) else { continue };
-            watched.sight = version;
+            watched.audience_version = version;
             // Most such changes change nothing here, and there may be many.
             let due = watched.made.map_or(now, |made| (made + self.interval).max(now));
             state.plan(*lead, due);
@@ -311,7 +311,7 @@ impl Presence {
             {
                 let mut state = self.state.lock();
                 let Some(watched) = state.watched.get_mut(&lead) else { return outcome };
-                if watched.sight > begun.0 {
+                if watched.audience_version > begun.0 {
                     outcome.is_outdated = true;
                     return outcome;
                 }
@@ -382,7 +382,14 @@ impl PresenceState {
 impl Watched {
     /// Creates a lead that is looked at from that version on: what was known of it before is old.
     fn since(version: u64) -> Self {
-        Self { subscriptions: HashMap::new(), sight: version, due: None, made: None, sent: None, backoff: None }
+        Self {
+            subscriptions: HashMap::new(),
+            audience_version: version,
+            due: None,
+            made: None,
+            sent: None,
+            backoff: None,
+        }
     }
 
     fn next_for_newcomers(&self, now: Instant) -> Instant {

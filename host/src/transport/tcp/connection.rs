@@ -71,8 +71,8 @@ impl ConnectionHandle {
 
     /// Reports, for the listener, the number of packets that came in.
     pub fn note_packets(&self, count: u32) {
-        if let Some(OnPackets(tell)) = self.on_packets.get().filter(|_| count > 0) {
-            tell(count);
+        if let Some(OnPackets(notify)) = self.on_packets.get().filter(|_| count > 0) {
+            notify(count);
         }
     }
 

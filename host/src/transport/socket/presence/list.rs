@@ -18,19 +18,19 @@ pub(crate) const MAX_NAMED: usize = 100;
 
 /// Viewers of a lead, as each role may have them.
 pub(crate) struct ViewerList {
-    pub(crate) sight: LeadAudience,
+    pub(crate) audience: LeadAudience,
     pub(crate) slices: Vec<(Role, Slice)>,
 }
 
 impl ViewerList {
     pub(crate) fn message_for(&self, user: &User) -> Option<&Message> {
         let (_, slice) = self.slices.iter().find(|(role, _)| *role == user.role)?;
-        slice.message_for(user).filter(|_| self.sight.sees(user))
+        slice.message_for(user).filter(|_| self.audience.sees(user))
     }
 
     /// Returns true if somebody cannot be sent the list, or be in it, before a plugin answers.
     pub(crate) fn is_held(&self) -> bool {
-        self.sight.is_held() || self.slices.iter().any(|(_, slice)| matches!(slice, Slice::Held(_)))
+        self.audience.is_held() || self.slices.iter().any(|(_, slice)| matches!(slice, Slice::Held(_)))
     }
 }
 

@@ -147,9 +147,9 @@ impl Viewers {
         let mut concerned: Vec<Role> = roles.iter().copied().chain(viewers.iter().map(|user| user.role)).collect();
         concerned.sort_unstable();
         concerned.dedup();
-        let sight = self.shaper.lead_audience(&plugins, lead, &concerned);
+        let audience = self.shaper.lead_audience(&plugins, lead, &concerned);
         // A user who may not see the lead listens to an empty room, and is not a viewer.
-        viewers.retain(|user| sight.sees(user));
+        viewers.retain(|user| audience.sees(user));
         let slices = self.shaper.shape_ephemeral(
             &plugins,
             EventName::LeadViewers.as_str(),
@@ -157,7 +157,7 @@ impl Viewers {
             payload(lead.id, viewers),
             roles,
         );
-        ViewerList { sight, slices }
+        ViewerList { audience, slices }
     }
 }
 

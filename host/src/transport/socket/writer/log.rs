@@ -135,7 +135,7 @@ impl Writer {
         leads.sort_unstable();
         leads.dedup();
         loop {
-            match self.shared.replay.sights().of(&leads).await {
+            match self.shared.replay.current_leads().of(&leads).await {
                 Ok(current) => {
                     self.leads.extend(current);
                     return Ok(());
