@@ -99,7 +99,8 @@ impl Client {
     pub(crate) fn ask(&self, room: &Room, since: Seq, position: Seq, reset_line: Seq) {
         let mut state = self.state.lock();
         let Some(upto) = state.rooms.get(room).copied() else { return };
-        if (upto..=position).contains(&since) && since >= reset_line {
+        // The handshake may be ahead of the tail: what it told the client of is not ahead of the log.
+        if (upto..=position.max(state.cursor)).contains(&since) && since >= reset_line {
             return;
         }
         state.is_live = false;
@@ -148,7 +149,7 @@ impl Client {
         if waiting >= MAX_WAITING || state.syncing.as_ref().is_some_and(|acks| acks.len() >= MAX_WAITING) {
             return Err(TooManySyncs);
         }
-        if since < upto || since > position || since < reset_line {
+        if since < upto || since > position.max(state.cursor) || since < reset_line {
             let rooms = state.rooms.keys().cloned().collect();
             state.missed.push_back(CatchUpRange { since, upto, rooms, is_under_way: false });
         }

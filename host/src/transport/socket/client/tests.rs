@@ -162,3 +162,16 @@ fn a_closed_client_joins_no_room_and_gets_no_reply() {
     assert!(client.try_reply(&OutgoingPacket::Event(Message::new("error", &json!({})))), "it is dropped");
     assert!(client.pop().is_none());
 }
+
+#[test]
+fn a_client_ahead_of_the_tail_missed_nothing() {
+    let (client, room) = (client(2), Room::Lead("1".into()));
+    let (tail, none) = (Seq(9), Seq::START);
+    client.enter(&room, tail);
+    client.ask(&room, Seq(10), tail, none);
+    client.sync(Seq(10), Some(1), tail, none).expect("few wait");
+    assert!(client.next_missed().is_none(), "the handshake was at 10");
+
+    client.ask(&room, Seq(11), tail, none);
+    assert_eq!(client.next_missed().map(|missed| missed.since), Some(Seq(11)), "ahead of the log");
+}
