@@ -54,6 +54,8 @@ pub(crate) struct FollowTask {
     stopped: u64,
     /// Set when the log is looked at first: reminders and the log take turns.
     log_first: bool,
+    /// Generation of the plugin at the beginning of the step.
+    generation: Generation,
     trouble: Option<Retry>,
 }
 
@@ -91,10 +93,18 @@ enum OccasionSource {
 
 impl FollowTask {
     pub(crate) fn new(shared: Arc<EffectsContext>, plugin: PluginName) -> Self {
-        let written_at = Instant::now();
-        let (seq, written, stopped, log_first, trouble) = (Seq::START, Seq::START, 0, false, None);
-        let appended = shared.app.store().appended();
-        Self { shared, plugin, appended, seq, written, written_at, stopped, log_first, trouble }
+        Self {
+            appended: shared.app.store().appended(),
+            shared,
+            plugin,
+            seq: Seq::START,
+            written: Seq::START,
+            written_at: Instant::now(),
+            stopped: 0,
+            log_first: false,
+            generation: Generation::NONE,
+            trouble: None,
+        }
     }
 
     /// Runs until `stop`, or until the plugin is removed.
@@ -200,7 +210,6 @@ impl FollowTask {
 
     async fn ask(&mut self, asked: PendingOccasion, state: &Option<String>) -> app::Result<TaskStep> {
         let (plugins, plugin, state) = (self.shared.app.plugins().clone(), self.plugin.clone(), state.clone());
-        let generation = self.shared.generation(&plugin);
         // A guest may take its whole deadline for every event of the log, so it must not run on a thread that serves
         // clients.
         let answered = spawn_blocking(move || {
@@ -221,12 +230,12 @@ impl FollowTask {
             Ok(outcome) => outcome.unwrap_or_default(),
             Err(AfterError::Gone) => return Ok(TaskStep::Wait(None)),
             Err(AfterError::Unavailable(unavailable)) => {
-                return self.failed(asked, unavailable.reason, generation).await;
+                return self.failed(asked, unavailable.reason).await;
             }
         };
         let occasion = asked.id.clone();
         if let Some(reason) = self.settle(&asked, outcome).await? {
-            return self.failed(asked, reason, generation).await;
+            return self.failed(asked, reason).await;
         }
         self.trouble = self.trouble.take().filter(|trouble| trouble.occasion != occasion);
         Ok(TaskStep::Again)
@@ -278,32 +287,28 @@ impl FollowTask {
         Ok(None)
     }
 
-    /// Decides if the plugin is asked again about an occasion on which that generation failed, or the occasion is parked.
-    async fn failed(
-        &mut self,
-        asked: PendingOccasion,
-        reason: String,
-        generation: Option<Generation>,
-    ) -> app::Result<TaskStep> {
+    /// Decides if the plugin is asked again about an occasion, or the occasion is parked.
+    async fn failed(&mut self, asked: PendingOccasion, reason: String) -> app::Result<TaskStep> {
         if let OccasionSource::Parked(effect) = &asked.source {
             // It is out of its order already, so nothing else has to wait for it.
             self.shared.fail(effect, &reason, self.shared.wait(effect.attempts + 1)).await?;
             return Ok(TaskStep::Again);
         }
-        if self.shared.generation(&self.plugin) != generation {
-            // It was replaced while it answered. Its successor may do better, or have room: it is asked at once.
+        if self.shared.generation(&self.plugin) != Some(self.generation) {
+            // It was replaced while it answered. Its successor may do better, or have room: it is asked at once. Not
+            // `Again`, which goes past the event.
             return Ok(TaskStep::Wait(Some(Instant::now())));
         }
         let known = self.trouble.take().filter(|trouble| trouble.occasion == asked.id);
         let attempts = known.map_or(0, |trouble| trouble.attempts) + 1;
-        let plugin = &self.plugin;
+        let plugin = self.plugin.as_str();
         let again_in = self.shared.wait(attempts);
-        let is_stuck = again_in.is_none() && !self.shared.has_room(plugin).await?;
+        let is_stuck = again_in.is_none() && !self.shared.has_room(&self.plugin).await?;
         let wait = match again_in {
             Some(wait) => wait,
             None if is_stuck => {
                 warn!(
-                    plugin = plugin.as_str(),
+                    plugin,
                     occasion = asked.id,
                     "{plugin} is blocked at {}: limits.open_effects reached, cannot park it: {reason}",
                     asked.name
@@ -311,18 +316,13 @@ impl FollowTask {
                 self.shared.settings.longest_delay
             }
             None => {
-                warn!(
-                    plugin = plugin.as_str(),
-                    occasion = asked.id,
-                    "parking {} of {plugin} after last retry: {reason}",
-                    asked.name
-                );
+                warn!(plugin, occasion = asked.id, "parking {} of {plugin} after last retry: {reason}", asked.name);
                 self.park(asked, &reason).await?;
                 return Ok(TaskStep::Again);
             }
         };
         let (occasion, in_log, until) = (asked.id, asked.seq.is_some(), Instant::now() + wait);
-        let generation = generation.unwrap_or_default();
+        let generation = self.generation;
         self.trouble = Some(Retry { occasion, in_log, attempts, until, is_stuck, generation });
         Ok(TaskStep::Wait(Some(until)))
     }
@@ -447,6 +447,7 @@ impl EffectTask for FollowTask {
             (self.seq, self.written, self.stopped) = (follower.seq, follower.seq, 0);
         }
         let Some(generation) = self.shared.generation(&self.plugin) else { return Ok(TaskStep::Wait(None)) };
+        self.generation = generation;
         if let Some(trouble) = &mut self.trouble {
             if trouble.generation != generation {
                 (trouble.generation, trouble.attempts) = (generation, 0);
