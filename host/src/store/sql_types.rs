@@ -13,62 +13,43 @@ use crate::domain::{
     plugin_name::PluginName,
 };
 
-macro_rules! counters {
-    ($($name:ident)*) => {$(
+/// Stores a type as another one: its name, the stored type, and how it is written and read.
+macro_rules! stored_as {
+    ($($name:ident: $stored:ty, $write:expr, $read:expr;)*) => {$(
         impl Type<Sqlite> for $name {
             fn type_info() -> SqliteTypeInfo {
-                <i64 as Type<Sqlite>>::type_info()
+                <$stored as Type<Sqlite>>::type_info()
             }
 
             fn compatible(found: &SqliteTypeInfo) -> bool {
-                <i64 as Type<Sqlite>>::compatible(found)
+                <$stored as Type<Sqlite>>::compatible(found)
             }
         }
 
         impl<'q> Encode<'q, Sqlite> for $name {
             fn encode_by_ref(&self, to: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-                // A client may name a number that no column can hold; nothing is stored after the largest.
-                Encode::<Sqlite>::encode(i64::try_from(self.0).unwrap_or(i64::MAX), to)
+                let write: fn(&Self) -> $stored = $write;
+                Encode::<Sqlite>::encode(write(self), to)
             }
         }
 
         impl Decode<'_, Sqlite> for $name {
             fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
-                Ok(Self(u64::try_from(<i64 as Decode<Sqlite>>::decode(value)?)?))
+                let read: fn($stored) -> Result<Self, BoxDynError> = $read;
+                read(<$stored as Decode<Sqlite>>::decode(value)?)
             }
         }
     )*};
 }
 
-counters! { Seq Generation }
-
-macro_rules! texts {
-    ($($name:ident: $read:expr,)*) => {$(
-        impl Type<Sqlite> for $name {
-            fn type_info() -> SqliteTypeInfo {
-                <str as Type<Sqlite>>::type_info()
-            }
-
-            fn compatible(found: &SqliteTypeInfo) -> bool {
-                <str as Type<Sqlite>>::compatible(found)
-            }
-        }
-
-        impl<'q> Encode<'q, Sqlite> for $name {
-            fn encode_by_ref(&self, to: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-                Encode::<Sqlite>::encode(self.to_string(), to)
-            }
-        }
-
-        impl Decode<'_, Sqlite> for $name {
-            fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
-                Ok($read(<String as Decode<Sqlite>>::decode(value)?))
-            }
-        }
-    )*};
+stored_as! {
+    Seq: i64, |seq| integer(seq.0), |stored| Ok(Self(u64::try_from(stored)?));
+    Generation: i64, |generation| integer(generation.0), |stored| Ok(Self(u64::try_from(stored)?));
+    Epoch: String, |epoch| epoch.to_string(), |stored| Ok(Self::from(stored));
+    PluginName: String, |name| name.to_string(), |stored| Ok(Self::stored(stored));
 }
 
-texts! {
-    Epoch: Epoch::from,
-    PluginName: PluginName::stored,
+/// A client may name a number that no column can hold; nothing is stored after the largest.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

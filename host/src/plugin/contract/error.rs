@@ -5,6 +5,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::domain::plugin_name::InvalidPluginName;
+
 /// Error of loading or maintaining the plugins at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +37,12 @@ pub enum Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LoadError(pub String);
+
+impl From<InvalidPluginName> for LoadError {
+    fn from(invalid: InvalidPluginName) -> Self {
+        Self(invalid.to_string())
+    }
+}
 
 /// Reason why a call gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -83,7 +83,7 @@ impl Reloader {
             recent,
             archive,
             entries: BTreeMap::new(),
-            generation: last.as_ref().map_or(Generation(0), |last| last.id),
+            generation: last.as_ref().map_or(Generation::NONE, |last| last.id),
             last,
             is_settled: false,
             seen: DirectorySnapshot::new(),
@@ -316,7 +316,7 @@ impl Reloader {
         settings: PluginSettings,
         text: String,
     ) -> Result<Arc<Plugin>, LoadError> {
-        name.parse::<PluginName>().map_err(|invalid| LoadError(invalid.to_string()))?;
+        name.parse::<PluginName>()?;
         let warm = self.settings.warm_instances;
         let known = self.known_generation(name, &hash, &text);
         let (is_known, generation) = (known.is_some(), known.unwrap_or(self.generation.next()));

@@ -111,7 +111,7 @@ pub(crate) fn load(files: Vec<InlinePlugin>, cache_dir: &Path) -> Result<Set, Er
 fn working(engine: &Engine, file: InlinePlugin) -> Result<PluginView, Error> {
     let InlinePlugin { name, bytes, settings } = file;
     let refused = |LoadError(reason)| Error::Refused { plugin: name.clone(), reason };
-    name.parse::<PluginName>().map_err(|invalid| refused(LoadError(invalid.to_string())))?;
+    name.parse::<PluginName>().map_err(|invalid| refused(invalid.into()))?;
     let plugin = plugin(engine, &name, &bytes, digest(&bytes), settings, Generation(1)).map_err(refused)?;
     Ok(PluginView::working(Arc::new(plugin)))
 }

@@ -1,6 +1,5 @@
 //! Kills at any moment neither lose nor duplicate effects.
 
-use crate::guest::outcome;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use leadwire::{
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    guest::{FIRST_ID, Guest, Outcome, Wants},
+    guest::{FIRST_ID, Guest, Outcome, Wants, outcome},
     process::{self, Process},
     socket_client::PATIENCE,
     support::{self, open_store},
