@@ -13,7 +13,7 @@ import { dice } from './support.mjs';
 const { env } = process;
 const SEED = Number(env.LEADWIRE_GHOSTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const CLIENTS = Number(env.LEADWIRE_GHOSTS_CLIENTS ?? 40);
-const WRITES = Number(env.LEADWIRE_GHOSTS_WRITES ?? 3000);
+const WRITES = Number(env.LEADWIRE_GHOSTS_WRITES ?? (env.CI ? 3000 : 1000));
 const NODES = (env.LEADWIRE_GHOSTS_NODES ?? '').split(',').filter(Boolean);
 const KINDS = (env.LEADWIRE_GHOSTS_TURNS ?? 'plugin,role,user,page,logout,kill,restart').split(',');
 const [email, password] = (env.LEADWIRE_GHOSTS_ADMIN ?? '').split(/:(.*)/);
