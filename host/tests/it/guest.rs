@@ -344,7 +344,7 @@ impl Guest {
         let world = format!("package test:guest; world guest {{ {includes} {imports} }}");
         let own = wit.push_str("guest.wit", &world).expect("valid");
         let world = wit.select_world(&[own], None).expect("one world");
-        embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8, true).expect("embedded");
+        embed_component_metadata(&mut module, &wit, world, StringEncoding::UTF8).expect("embedded");
         ComponentEncoder::default().validate(true).module(&module).expect("a module").encode().expect("encoded")
     }
 

@@ -67,8 +67,8 @@ pub(crate) fn component_with(toolchain: &Toolchain, dir: &Path, out: Option<&Pat
 
 /// Converts a module to a component with the interface that the module describes.
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = ComponentEncoder::default();
-    let component = encoder.validate(true).module(module).and_then(wit_component::ComponentEncoder::encode)?;
+    let encoder = ComponentEncoder::default().validate(true);
+    let component = encoder.module(module).and_then(|mut encoder| encoder.encode())?;
     if !exports(&component)?.any(|name| name.starts_with("leadwire:plugin/lifecycle@")) {
         bail!("the module is not a plugin: call `leadwire_plugin_sdk::plugin!` to declare its exports");
     }
