@@ -6,6 +6,7 @@
 #![expect(unreachable_pub, reason = "a program has no outside")]
 
 mod bench;
+mod contract;
 mod debian_rust;
 mod dist;
 mod docs;
@@ -30,7 +31,11 @@ usage: cargo xtask <command>
   plugins           build the sample plugins into target/plugins
   dist              make a release archive in target/dist, with install.sh, licences and checksums
   bench [--debug]   measure what plugins cost, in a release build; says whether the gate holds.
-                    With --debug, in a debug build: for those who work on the bench itself";
+                    With --debug, in a debug build: for those who work on the bench itself
+  contract [rules | release]
+                    compare docs/openapi.json and docs/asyncapi.json with the last released ones in docs/contract;
+                    fails on a change that breaks clients. `rules` lists such changes with examples;
+                    `release` copies the documents to docs/contract/<version>";
 
 fn main() -> ExitCode {
     process::stop_children_on_signals();
@@ -64,6 +69,7 @@ fn command() -> anyhow::Result<ExitCode> {
             ["--debug"] => bench::run(&Workspace::find()?, workspace::Profile::Dev),
             _ => anyhow::bail!("bench takes no argument but --debug"),
         },
+        Some("contract") => contract::run(&Workspace::find()?, &args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    dist, docs,
+    contract, dist, docs,
     languages::{Language, SOURCES},
     process,
     report::{self, Outcome, Row},
@@ -26,10 +26,11 @@ struct Step {
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "clippy", about: "clippy has no complaint", run: clippy },
     Step { name: "doc", about: "the API documentation builds without warnings", run: doc },
+    Step { name: "contract", about: "the contract breaks no released one", run: contract::test },
     Step { name: "build", about: "the server and the sample plugins build", run: build },
     Step {
         name: "languages",
