@@ -5,6 +5,7 @@
 
 mod backup;
 mod config;
+mod contract;
 mod doctor;
 mod erase;
 mod exit;
@@ -70,6 +71,8 @@ enum CliCommand {
     /// Check the configuration, or show the one in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print the contract as data: every HTTP call, with its members and errors
+    Contract(contract::Contract),
 }
 
 /// Parses the command line, runs the command and returns its exit code.
@@ -103,5 +106,6 @@ fn run(cli: Cli) -> Result<()> {
         CliCommand::Plugin(command) => plugin::run(command, &cli.options),
         CliCommand::Explain(explain) => explain::run(&explain, &cli.options),
         CliCommand::Config(command) => config::run(&command, &cli.options),
+        CliCommand::Contract(contract) => contract::run(&contract),
     }
 }

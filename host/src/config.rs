@@ -96,6 +96,16 @@ pub enum ServerMode {
     Demo,
 }
 
+impl ServerMode {
+    /// Name of the mode, as the configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Demo => "demo",
+        }
+    }
+}
+
 /// Value given on the command line: the key, the flag, and the text.
 pub type Flag = (&'static str, &'static str, String);
 

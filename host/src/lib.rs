@@ -11,6 +11,7 @@ mod backoff;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+#[macro_use]
 pub mod domain;
 pub mod effects;
 pub mod files;

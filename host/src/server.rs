@@ -137,6 +137,7 @@ impl Server {
             viewers: sockets.viewers().clone(),
             tail,
             settings: Arc::clone(&settings),
+            mode: config.mode.as_str(),
             under_way,
             draining: draining.clone(),
         }));

@@ -8,6 +8,7 @@ pub mod http;
 pub mod limits;
 
 pub mod origin;
+mod record;
 mod request_id;
 pub mod socket;
 pub mod tcp;

@@ -22,9 +22,10 @@ use crate::{
     domain::{
         activity::ActivityFields,
         actor::Actor,
-        command::{Command, new_owner},
+        command::{Command, PATCH, new_owner},
         counter::Seq,
         event::NotificationKind,
+        field::{Field, FieldKind},
         id::{Epoch, LeadId, UserId},
         input::{Input, Invalid},
         plugin_name::PluginName,
@@ -42,7 +43,10 @@ use crate::{
 
 /// Minimum delay of a reminder that answers a reminder, so that a plugin cannot keep the server busy by itself.
 const MIN_WAIT: Duration = Duration::from_secs(1);
-const MAX_KEY_CHARS: usize = 200;
+const KEY: Field =
+    Field::new("key", FieldKind::Text { min: 1, max: 200 }, "Name of the reminder, unique in the plugin.").required();
+const AT: Field = Field::new("at", FieldKind::Time, "Time at which the reminder is due.").required();
+const KIND: Field = Field::new("kind", FieldKind::Text { min: 1, max: 64 }, "Kind of the notification.").required();
 const MAX_DATA_BYTES: usize = 16 * 1024;
 const FORGOTTEN_AT_ONCE: u32 = 1000;
 /// Prefix of the occasion ids of reminders.
@@ -300,7 +304,7 @@ impl Task {
             }
             EffectName::UpdateLead => {
                 let lead = required_id(&mut input, "leadId")?;
-                let patch = Input::parse(input, |input| input.required("patch", Input::object))?;
+                let patch = Input::parse(input, &[&PATCH], |input| input.object(&PATCH))?;
                 Self::Command(Command::UpdateLead { lead, patch, version: None })
             }
             EffectName::AssignLead => {
@@ -316,8 +320,8 @@ impl Task {
 
 fn notify(mut input: Map<String, Value>) -> Result<Task> {
     let (to, lead) = (required_id(&mut input, "userId")?, required_id(&mut input, "leadId")?);
-    let kind = Input::parse(input, |input| {
-        let text = input.required("kind", Input::string)?;
+    let kind = Input::parse(input, &[&KIND], |input| {
+        let text = input.text(&KIND)?;
         let kind = NotificationKind::of_plugin(&text);
         if kind.is_none() {
             let message = "kind must be snake_case, at most 64 characters, and not a kind of the server's own";
@@ -334,9 +338,8 @@ fn remind(mut input: Map<String, Value>) -> Result<Task> {
         Some(_) => Some(required_id(&mut input, "leadId")?),
     };
     let data = input.shift_remove("data").unwrap_or_default();
-    let task = Input::parse(input, |input| {
-        let key = input.required("key", |input, key| input.text(key, 1, MAX_KEY_CHARS));
-        let at = input.required("at", Input::time);
+    let task = Input::parse(input, &[&KEY, &AT], |input| {
+        let (key, at) = (input.text(&KEY), input.time(&AT));
         if data.to_string().len() > MAX_DATA_BYTES {
             input.error("data", "too_long", format!("data may have at most {MAX_DATA_BYTES} bytes"));
         }

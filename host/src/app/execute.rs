@@ -9,7 +9,7 @@ use crate::{
         error::{Error, Result},
         idempotency::{IdempotencyKey, KeyedRequest},
         once::OnceBy,
-        outcome::{CommandOutcome, Completed},
+        outcome::{CommandOutcome, Completed, Recorded},
         visibility::ItemView,
         write,
     },
@@ -108,13 +108,18 @@ impl App {
         };
         let (clock, visibility) = (&*self.0.clock, &self.0.visibility);
         let write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
-        let done = match write.run(command).await? {
-            write::Written::Done(done) => done,
+        let completed = match write.run(command).await? {
+            write::Written::Done(completed) => completed,
             write::Written::Outdated(lead) => {
                 drop(tx);
                 return Err(self.conflict(actor, &lead)?);
             }
         };
+        let seq = match tx.appended() {
+            Some(seq) => seq,
+            None => tx.head().await?,
+        };
+        let done = Recorded { seq, completed };
         if let OnceBy::Key(key) = once {
             key.remember(&mut tx, actor, &done, at).await?;
         }
@@ -134,10 +139,10 @@ impl App {
     }
 
     /// Earlier outcome, shaped by the caller's present rights: what they cannot see any more is not repeated.
-    async fn answer_again(&self, actor: &Actor, done: Completed) -> Result<CommandOutcome> {
-        let lead = match &done {
+    async fn answer_again(&self, actor: &Actor, done: Recorded) -> Result<CommandOutcome> {
+        let lead = match &done.completed {
             Completed::Lead(lead) | Completed::Activity { lead, .. } => lead.id,
-            Completed::Deleted => return Ok(CommandOutcome::Deleted),
+            Completed::Deleted => return Ok(CommandOutcome::Deleted { seq: done.seq }),
         };
         match self.visible_lead(actor, lead).await {
             Ok(_) => Ok(self.answer(actor, done)),
@@ -210,14 +215,14 @@ impl App {
     }
 
     /// Outcome as the actor may see it. It never fails: a completed command must not look as if it had failed.
-    fn answer(&self, actor: &Actor, done: Completed) -> CommandOutcome {
-        let view = match &done {
+    fn answer(&self, actor: &Actor, done: Recorded) -> CommandOutcome {
+        let view = match &done.completed {
             Completed::Lead(lead) => self.view_lead(actor, lead),
             Completed::Activity { activity, lead } => match self.view_lead(actor, lead) {
                 Ok(ItemView::Shown(_)) => self.view_activity(actor, activity, lead),
                 view => view,
             },
-            Completed::Deleted => return CommandOutcome::Deleted,
+            Completed::Deleted => return CommandOutcome::Deleted { seq: done.seq },
         };
         match view {
             Ok(ItemView::Shown(seen)) => done.seen_as(seen),

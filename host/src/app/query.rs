@@ -56,7 +56,7 @@ impl App {
         let refuse_hidden = |used: bool, field: &str| {
             if used && hidden.covers(&format!("/lead/{field}")) { Err(Error::field_hidden(field)) } else { Ok(()) }
         };
-        refuse_hidden(true, filter.sort.key.field())?;
+        refuse_hidden(true, filter.sort.key.as_str())?;
         refuse_hidden(!filter.statuses.is_empty(), "status")?;
         refuse_hidden(filter.source.is_some(), "source")?;
         refuse_hidden(filter.created_after.is_some() || filter.created_before.is_some(), "createdAt")?;

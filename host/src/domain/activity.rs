@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
+    field::{Field, FieldKind},
     id::{ActivityId, LeadId},
     input::{Input, Invalid},
     lead::LeadStatus,
@@ -32,7 +33,10 @@ impl ActivityType {
     pub const ALL: [Self; 7] =
         [Self::Note, Self::Call, Self::Email, Self::Meeting, Self::Task, Self::StatusChange, Self::Assignment];
 
-    pub fn as_str(self) -> &'static str {
+    /// Names of the types that clients may write.
+    pub const NAMES_FROM_CLIENTS: [&str; 5] = names!(Self::FROM_CLIENTS);
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Note => "NOTE",
             Self::Call => "CALL",
@@ -77,15 +81,24 @@ pub struct Activity {
     pub updated_at: Timestamp,
 }
 
+const TYPE: Field =
+    Field::new("type", FieldKind::OneOf(&ActivityType::NAMES_FROM_CLIENTS), "Kind of activity.").required();
+const BODY: Field = Field::text("body", 10_000, "What was said or is to be done.");
+const DUE_AT: Field = Field::new("dueAt", FieldKind::Time, "Time until which a task is to be done.");
+const COMPLETED_AT: Field = Field::new("completedAt", FieldKind::Time, "Time at which it was done.");
+const META: Field = Field::new("meta", FieldKind::Object, "Members of your own choice.");
+
 impl ActivityFields {
+    /// What a client may write, in the order in which an activity shows it.
+    pub const TABLE: &[&Field] = &[&TYPE, &BODY, &DUE_AT, &COMPLETED_AT, &META];
+
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        let kind = |input: &mut Input, key| input.one_of(key, &ActivityType::FROM_CLIENTS, ActivityType::as_str);
-        Input::parse(body, |input| {
-            let kind = input.required("type", kind);
-            let body = input.text("body", 0, 10_000);
-            let due_at = input.time("dueAt");
-            let completed_at = input.time("completedAt");
-            let meta = input.object("meta").unwrap_or_default();
+        Input::parse(body, Self::TABLE, |input| {
+            let kind = input.one_of(&TYPE, ActivityType::from_name);
+            let body = input.text(&BODY);
+            let due_at = input.time(&DUE_AT);
+            let completed_at = input.time(&COMPLETED_AT);
+            let meta = input.object(&META).unwrap_or_default();
             Some(Self { kind: kind?, body, due_at, completed_at, meta })
         })
     }

@@ -7,10 +7,18 @@ use serde_json::{Map, Value, json};
 
 use super::{
     activity::ActivityFields,
+    field::{Field, FieldKind},
     id::{ActivityId, LeadId, UserId},
     input::{Input, Invalid},
     lead::LeadFields,
 };
+
+const OWNER_ID: Field = Field::new("ownerId", FieldKind::Id, "Id of the new owner, or null for none.").explicit();
+/// Input of an assignment.
+pub const ASSIGNMENT: &[&Field] = &[&OWNER_ID];
+
+/// Changes of a lead, as a socket or a plugin sends them.
+pub const PATCH: Field = Field::new("patch", FieldKind::Object, "JSON merge patch (RFC 7396).").required();
 
 /// A change to leads and activities, the same from HTTP and from sockets.
 ///
@@ -130,17 +138,6 @@ impl Command {
 }
 
 /// Reads `ownerId`, which is required: to remove an owner takes an explicit null.
-pub fn new_owner(mut input: Map<String, Value>) -> Result<Option<UserId>, Invalid> {
-    if input.get("ownerId") == Some(&Value::Null) {
-        input.shift_remove("ownerId");
-        return Input::expect_empty(input).map(|()| None);
-    }
-    Input::parse(input, |input| {
-        let text = input.required("ownerId", Input::string)?;
-        let owner = text.parse().ok();
-        if owner.is_none() {
-            input.error("ownerId", "invalid_id", "ownerId must be the id of a user, or null");
-        }
-        owner.map(Some)
-    })
+pub fn new_owner(input: Map<String, Value>) -> Result<Option<UserId>, Invalid> {
+    Input::parse(input, ASSIGNMENT, |input| Some(input.id(&OWNER_ID, "a user")))
 }

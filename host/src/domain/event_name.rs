@@ -57,6 +57,8 @@ event_names! {
     AuthExpiring = "auth:expiring",
     AuthRefreshed = "auth:refreshed",
     ServerDraining = "server:draining",
+    /// An event of the client was refused.
+    Error = "error",
 }
 
 /// Names that a Socket.IO client emits by itself; an event with such a name would look like one of them.

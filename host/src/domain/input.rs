@@ -1,13 +1,20 @@
 //! Validation of JSON objects from clients.
 //!
-//! All problems are collected, each with the name of its field. An unknown member is a problem too. What was read leaves
-//! [`Input::parse`] only if there was no problem.
+//! What is accepted is in a table of [`Field`]s, by which it is read and documented. All problems are collected, each
+//! with the name of its field. An unknown member is a problem too. What was read leaves [`Input::parse`] only if there
+//! was no problem.
+
+use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{folding::is_blank, time::Timestamp};
+use super::{
+    field::{Field, FieldKind, MAX_EMAIL_CHARS, MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_SAFE_INTEGER, Need},
+    folding::is_blank,
+    time::Timestamp,
+};
 
 /// One problem with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,39 +50,70 @@ pub fn inexact_number(field: String) -> Invalid {
     Invalid::one(field, "inexact_number", message)
 }
 
-/// Largest integer that is exact in JavaScript.
-pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
-
-const MAX_JSON_BYTES: usize = 32 * 1024;
-const MAX_JSON_DEPTH: usize = 8;
-
-/// Object being read, inside [`Input::parse`]. Each reader removes a member, so whatever is left at the end is unknown.
+/// Object being read, inside [`Input::parse`]. Each reader removes the member that a [`Field`] describes.
 pub struct Input {
     members: Map<String, Value>,
     errors: Vec<FieldError>,
+    /// Names of the fields that were read; a field of the table that is not is a fault of the reader.
+    read: Vec<&'static str>,
+    needs: bool,
 }
 
 impl Input {
-    /// Reads an object with `read`, and returns the result if every member was read and had no problem.
+    /// Reads an object that has the members of `fields` with `read`, and returns the result if no member had a problem.
     ///
-    /// `read` returns `None` if a required value is missing, but only after it has read all members: one that it did not
-    /// get to would count as unknown.
+    /// `read` reads all fields, and returns `None` only if a required value is missing.
     ///
     /// # Errors
-    /// All problems, including the members that nobody read.
-    pub fn parse<T>(members: Map<String, Value>, read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Invalid> {
-        let mut input = Self { members, errors: Vec::new() };
-        let value = read(&mut input);
-        input.finish()?;
-        Ok(value.expect("a reader that returns nothing has added a problem"))
+    /// All problems, including members that are not among the fields.
+    pub fn parse<T>(
+        members: Map<String, Value>,
+        fields: &[&Field],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Result<T, Invalid> {
+        let input = Self { members, errors: Vec::new(), read: Vec::new(), needs: true };
+        input.finish(fields, read)
+    }
+
+    /// Reads a change of an item: a field that is missing stays as it is.
+    ///
+    /// # Errors
+    /// As [`Input::parse`], and for null in place of what cannot be removed.
+    pub fn parse_change<T>(
+        members: Map<String, Value>,
+        fields: &[&Field],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Result<T, Invalid> {
+        let mut input = Self { members, errors: Vec::new(), read: Vec::new(), needs: false };
+        input.keep(fields);
+        input.finish(fields, read)
+    }
+
+    /// Reads an item after a change: whole, and without null in place of what cannot be removed.
+    ///
+    /// # Errors
+    /// As [`Input::parse`].
+    pub fn parse_changed<T>(
+        members: Map<String, Value>,
+        fields: &[&Field],
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Result<T, Invalid> {
+        let mut input = Self { members, errors: Vec::new(), read: Vec::new(), needs: true };
+        input.keep(fields);
+        input.finish(fields, read)
     }
 
     /// Refuses an object that has any member.
     pub fn expect_empty(members: Map<String, Value>) -> Result<(), Invalid> {
-        Self::parse(members, |_| Some(()))
+        Self::parse(members, &[], |_| Some(()))
     }
 
-    fn finish(mut self) -> Result<(), Invalid> {
+    fn finish<T>(mut self, fields: &[&Field], read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Invalid> {
+        let value = read(&mut self);
+        for field in fields {
+            debug_assert!(self.read.contains(&field.name), "{} is in the table and was not read", field.name);
+        }
+        debug_assert_eq!(self.read.len(), fields.len(), "read: {:?}", self.read);
         for key in self.members.keys() {
             let field: String = key.chars().take(100).collect();
             self.errors.push(FieldError::new(
@@ -84,32 +122,24 @@ impl Input {
                 format!("{field} is not a field that can be set here"),
             ));
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Invalid(self.errors)) }
+        if !self.errors.is_empty() {
+            return Err(Invalid(self.errors));
+        }
+        Ok(value.expect("a reader that returns nothing has added a problem"))
+    }
+
+    /// Refuses null in place of what can be changed but not removed.
+    fn keep(&mut self, fields: &[&Field]) {
+        for Field { name, .. } in fields.iter().filter(|field| field.is_never_null()) {
+            if self.members.get(*name) == Some(&Value::Null) {
+                self.members.remove(*name);
+                self.error(name, "required", format!("{name} cannot be removed"));
+            }
+        }
     }
 
     pub fn error(&mut self, field: &str, code: &'static str, message: impl Into<String>) {
         self.errors.push(FieldError::new(field, code, message));
-    }
-
-    /// Reads with `read`; adds a problem when the result is nothing and no problem was added so far.
-    pub fn required<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
-    ) -> Option<T> {
-        let value = read(self, key);
-        if value.is_none() && !self.errors.iter().any(|error| error.field == key) {
-            self.error(key, "required", format!("{key} is required"));
-        }
-        value
-    }
-
-    /// Refuses null for a member that can be changed but not removed.
-    pub fn not_null(&mut self, key: &'static str) {
-        if self.members.get(key) == Some(&Value::Null) {
-            self.members.remove(key);
-            self.error(key, "required", format!("{key} cannot be removed"));
-        }
     }
 
     /// Refuses a member that is changed by another command.
@@ -119,101 +149,187 @@ impl Input {
         }
     }
 
-    /// Text of `min` to `max` characters after trimming. Null and absent are `None`, and so is an empty text when `min`
-    /// is 0.
-    pub fn text(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
-        let text = self.string(key)?;
-        // Text with no visible character counts as empty.
-        let text = if is_blank(&text) { "" } else { text.trim() };
-        if text.is_empty() && min == 0 {
-            return None;
-        }
-        self.sized(key, text, min, max)
-    }
-
-    /// Text that is kept unchanged, spaces included.
-    pub fn secret(&mut self, key: &'static str, min: usize, max: usize) -> Option<String> {
-        let text = self.string(key)?;
-        self.sized(key, &text, min, max)
-    }
-
-    pub fn email(&mut self, key: &'static str) -> Option<String> {
-        let text: String = self.text(key, 0, 254)?.nfc().collect();
-        let options = email_address::Options::default().without_display_text().without_domain_literal();
-        match email_address::EmailAddress::parse_with_options(&text, options) {
-            Ok(_) => Some(text),
-            Err(_) => {
-                self.error(key, "invalid_email", format!("{key} must be an e-mail address"));
-                None
+    /// Reads a text; null and absent are `None`, and so is an empty text when the field allows it.
+    pub fn text(&mut self, field: &Field) -> Option<String> {
+        self.read(field, |input, key| {
+            let FieldKind::Text { min, max } = field.kind else { unfit(field) };
+            let text = input.string(key)?;
+            // Text with no visible character counts as empty.
+            let text = if is_blank(&text) { "" } else { text.trim() };
+            if text.is_empty() && min == 0 {
+                return None;
             }
-        }
+            input.sized(key, text, min, max)
+        })
     }
 
-    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
-        match self.take(key)? {
-            Value::Bool(flag) => Some(flag),
-            _ => self.wrong_type(key, "true or false"),
-        }
+    pub fn secret(&mut self, field: &Field) -> Option<String> {
+        self.secret_as(field, |_, text| Some(text))
     }
 
-    pub fn integer(&mut self, key: &'static str, min: i64, max: i64) -> Option<i64> {
-        let value = self.take(key)?;
-        match value.as_i64().or_else(|| whole(&value)) {
-            Some(number) if (min..=max).contains(&number) => Some(number),
-            Some(_) => {
-                self.error(key, "out_of_range", format!("{key} must be between {min} and {max}"));
-                None
+    /// Reads a secret in a form of its own; `normal` adds a problem if it returns nothing.
+    pub fn secret_as(
+        &mut self,
+        field: &Field,
+        normal: impl FnOnce(&mut Self, String) -> Option<String>,
+    ) -> Option<String> {
+        self.read(field, |input, key| {
+            let FieldKind::Secret { min, max } = field.kind else { unfit(field) };
+            let text = input.string(key)?;
+            let text = normal(input, text)?;
+            input.sized(key, &text, min, max)
+        })
+    }
+
+    pub fn email(&mut self, field: &Field) -> Option<String> {
+        self.email_as(field, |_, text| Some(text))
+    }
+
+    /// Reads an e-mail address in a form of its own; `normal` adds a problem if it returns nothing.
+    pub fn email_as(
+        &mut self,
+        field: &Field,
+        normal: impl FnOnce(&mut Self, String) -> Option<String>,
+    ) -> Option<String> {
+        self.read(field, |input, key| {
+            let FieldKind::Email = field.kind else { unfit(field) };
+            let text = input.string(key)?;
+            let text = if is_blank(&text) { "" } else { text.trim() };
+            if text.is_empty() {
+                return None;
             }
-            None => self.wrong_type(key, "a whole number"),
-        }
-    }
-
-    pub fn time(&mut self, key: &'static str) -> Option<Timestamp> {
-        let text = self.string(key)?;
-        match text.parse::<Timestamp>() {
-            Ok(time) if text.len() <= 64 && time.is_storable() => Some(time),
-            _ => {
-                self.error(key, "invalid_time", format!("{key} must be an RFC 3339 time between 1970 and 9999"));
-                None
+            let text: String = input.sized(key, text, 0, MAX_EMAIL_CHARS)?.nfc().collect();
+            let options = email_address::Options::default().without_display_text().without_domain_literal();
+            if email_address::EmailAddress::parse_with_options(&text, options).is_ok() {
+                return normal(input, text);
             }
-        }
+            input.error(key, "invalid_email", format!("{key} must be an e-mail address"));
+            None
+        })
     }
 
-    /// One of a closed set of names.
-    pub fn one_of<T: Copy>(&mut self, key: &'static str, all: &[T], name: impl Fn(T) -> &'static str) -> Option<T> {
-        let text = self.string(key)?;
-        let found = all.iter().copied().find(|item| name(*item) == text);
-        if found.is_none() {
-            let names: Vec<_> = all.iter().map(|item| name(*item)).collect();
-            self.error(key, "unknown_value", format!("{key} must be one of {}", names.join(", ")));
-        }
-        found
+    pub fn currency(&mut self, field: &Field) -> Option<String> {
+        self.read(field, |input, key| {
+            let FieldKind::Currency = field.kind else { unfit(field) };
+            let code = input.string(key)?;
+            if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                return Some(code);
+            }
+            let message = format!("{key} must be an ISO 4217 code of three capital letters");
+            input.error(key, "invalid_currency", message);
+            None
+        })
     }
 
-    /// Object with members of the client's choice, limited in size and depth.
-    pub fn object(&mut self, key: &'static str) -> Option<Map<String, Value>> {
-        let value = self.take(key)?;
-        let Value::Object(members) = &value else { return self.wrong_type(key, "an object") };
-        if depth(&value) > MAX_JSON_DEPTH {
-            self.error(key, "too_deep", format!("{key} may be nested at most {MAX_JSON_DEPTH} levels deep"));
-        } else if value.to_string().len() > MAX_JSON_BYTES {
-            self.error(key, "too_long", format!("{key} may have at most {MAX_JSON_BYTES} bytes"));
-        } else if has_nul(&value) {
-            self.error(key, "invalid_characters", format!("{key} must not contain U+0000"));
-        } else {
-            return Some(members.clone());
-        }
-        None
+    pub fn flag(&mut self, field: &Field) -> Option<bool> {
+        self.read(field, |input, key| {
+            let FieldKind::Flag = field.kind else { unfit(field) };
+            match input.take(key)? {
+                Value::Bool(flag) => Some(flag),
+                _ => input.wrong_type(key, "true or false"),
+            }
+        })
     }
 
-    pub fn string(&mut self, key: &'static str) -> Option<String> {
+    pub fn integer(&mut self, field: &Field) -> Option<i64> {
+        self.read(field, |input, key| {
+            let FieldKind::Integer { min, max } = field.kind else { unfit(field) };
+            let value = input.take(key)?;
+            match value.as_i64().or_else(|| whole(&value)) {
+                Some(number) if (min..=max).contains(&number) => Some(number),
+                Some(_) => {
+                    input.error(key, "out_of_range", format!("{key} must be between {min} and {max}"));
+                    None
+                }
+                None => input.wrong_type(key, "a whole number"),
+            }
+        })
+    }
+
+    pub fn time(&mut self, field: &Field) -> Option<Timestamp> {
+        self.read(field, |input, key| {
+            let FieldKind::Time = field.kind else { unfit(field) };
+            let text = input.string(key)?;
+            match text.parse::<Timestamp>() {
+                Ok(time) if text.len() <= 64 && time.is_storable() => Some(time),
+                _ => {
+                    input.error(key, "invalid_time", format!("{key} must be an RFC 3339 time between 1970 and 9999"));
+                    None
+                }
+            }
+        })
+    }
+
+    /// Reads one of a closed set of names.
+    pub fn one_of<T>(&mut self, field: &Field, from_name: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.read(field, |input, key| {
+            let FieldKind::OneOf(names) = field.kind else { unfit(field) };
+            let text = input.string(key)?;
+            let found = names.contains(&&*text).then(|| from_name(&text)).flatten();
+            if found.is_none() {
+                input.error(key, "unknown_value", format!("{key} must be one of {}", names.join(", ")));
+            }
+            found
+        })
+    }
+
+    /// Reads an id; `noun` says of what, for the message.
+    pub fn id<T: FromStr>(&mut self, field: &Field, noun: &str) -> Option<T> {
+        self.read(field, |input, key| {
+            let FieldKind::Id = field.kind else { unfit(field) };
+            let id = input.string(key)?.parse().ok();
+            if id.is_none() {
+                let or_null = if field.need == Need::Explicit { ", or null" } else { "" };
+                input.error(key, "invalid_id", format!("{key} must be the id of {noun}{or_null}"));
+            }
+            id
+        })
+    }
+
+    /// Reads an object with members of the client's choice.
+    pub fn object(&mut self, field: &Field) -> Option<Map<String, Value>> {
+        self.read(field, |input, key| {
+            let FieldKind::Object = field.kind else { unfit(field) };
+            let value = input.take(key)?;
+            let Value::Object(members) = &value else { return input.wrong_type(key, "an object") };
+            if depth(&value) > MAX_JSON_DEPTH {
+                input.error(key, "too_deep", format!("{key} may be nested at most {MAX_JSON_DEPTH} levels deep"));
+            } else if value.to_string().len() > MAX_JSON_BYTES {
+                input.error(key, "too_long", format!("{key} may have at most {MAX_JSON_BYTES} bytes"));
+            } else if has_nul(&value) {
+                input.error(key, "invalid_characters", format!("{key} must not contain U+0000"));
+            } else {
+                return Some(members.clone());
+            }
+            None
+        })
+    }
+
+    /// Reads a field with `read`; adds a problem if it is needed, missing, and had no problem so far.
+    fn read<T>(&mut self, field: &Field, read: impl FnOnce(&mut Self, &'static str) -> Option<T>) -> Option<T> {
+        let key = field.name;
+        self.read.push(key);
+        let is_absent = !self.members.contains_key(key);
+        let value = read(self, key);
+        let is_missing = match field.need {
+            Need::Required => self.needs && value.is_none(),
+            Need::Explicit => is_absent,
+            Need::Default(_) | Need::Optional => false,
+        };
+        if is_missing && !self.errors.iter().any(|error| error.field == key) {
+            self.error(key, "required", format!("{key} is required"));
+        }
+        value
+    }
+
+    fn string(&mut self, key: &'static str) -> Option<String> {
         match self.take(key)? {
             Value::String(text) => Some(text),
             _ => self.wrong_type(key, "a string"),
         }
     }
 
-    pub(crate) fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
+    fn sized(&mut self, key: &'static str, text: &str, min: usize, max: usize) -> Option<String> {
         let chars = text.chars().count();
         if chars < min {
             let message = if min == 1 {
@@ -241,6 +357,11 @@ impl Input {
         self.error(key, "wrong_type", format!("{key} must be {expected}"));
         None
     }
+}
+
+/// Ends a reader that was given a field of another kind.
+fn unfit(field: &Field) -> ! {
+    unreachable!("{} is {:?}", field.name, field.kind)
 }
 
 /// Reads a whole number; `1e3` and `5.0` are whole numbers too.

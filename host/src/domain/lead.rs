@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
+    field::{Field, FieldKind, MAX_SAFE_INTEGER},
     id::LeadId,
-    input::{Input, Invalid, MAX_SAFE_INTEGER},
+    input::{Input, Invalid},
     time::Timestamp,
     user::UserRef,
 };
@@ -36,7 +37,9 @@ impl LeadStatus {
         Self::Unqualified,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub const NAMES: [&str; 8] = names!(Self::ALL);
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "NEW",
             Self::Contacted => "CONTACTED",
@@ -98,28 +101,60 @@ pub struct FieldChange {
     pub to: Value,
 }
 
-/// Members that a patch can change but not remove.
-const NEVER_NULL: [&str; 3] = ["title", "status", "currency"];
+const TITLE: Field =
+    Field::new("title", FieldKind::Text { min: 1, max: 200 }, "Short name of what is to be sold.").required();
+const STATUS: Field =
+    Field::new("status", FieldKind::OneOf(&LeadStatus::NAMES), "Stage in the pipeline; any may follow any other.")
+        .default("\"NEW\"");
+const CONTACT_NAME: Field = Field::text("contactName", 200, "Person to talk to.");
+const COMPANY: Field = Field::text("company", 200, "Company of that person.");
+const EMAIL: Field = Field::new("email", FieldKind::Email, "E-mail address of the contact.");
+const PHONE: Field = Field::text("phone", 40, "Phone number of the contact, as it was written.");
+const SOURCE: Field = Field::text("source", 100, "Where the lead came from.");
+const VALUE_CENTS: Field = Field::new(
+    "valueCents",
+    FieldKind::Integer { min: 0, max: MAX_SAFE_INTEGER },
+    "Expected value in hundredths of the currency.",
+);
+const CURRENCY: Field =
+    Field::new("currency", FieldKind::Currency, "ISO 4217 code of the currency.").default("\"USD\"");
+const DESCRIPTION: Field = Field::text("description", 10_000, "Free text.");
+const CUSTOM: Field = Field::new("custom", FieldKind::Object, "Members of your own choice.");
 
 impl LeadFields {
+    /// What a client may write, in the order in which a lead shows it.
+    pub const TABLE: &[&Field] = &[
+        &TITLE,
+        &STATUS,
+        &CONTACT_NAME,
+        &COMPANY,
+        &EMAIL,
+        &PHONE,
+        &SOURCE,
+        &VALUE_CENTS,
+        &CURRENCY,
+        &DESCRIPTION,
+        &CUSTOM,
+    ];
+
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        Input::parse(body, Self::read)
+        Input::parse(body, Self::TABLE, Self::read)
     }
 
     /// Reads the fields; `None` when a problem was added.
     fn read(input: &mut Input) -> Option<Self> {
         input.refuse("ownerId", "read_only", "ownerId cannot be set here: assign the lead instead");
-        let title = input.required("title", |input, key| input.text(key, 1, 200));
-        let status = input.one_of("status", &LeadStatus::ALL, LeadStatus::as_str).unwrap_or_default();
-        let contact_name = input.text("contactName", 0, 200);
-        let company = input.text("company", 0, 200);
-        let email = input.email("email");
-        let phone = input.text("phone", 0, 40);
-        let source = input.text("source", 0, 100);
-        let value_cents = input.integer("valueCents", 0, MAX_SAFE_INTEGER);
-        let currency = currency(input).unwrap_or_else(|| "USD".into());
-        let description = input.text("description", 0, 10_000);
-        let custom = input.object("custom").unwrap_or_default();
+        let title = input.text(&TITLE);
+        let status = input.one_of(&STATUS, LeadStatus::from_name).unwrap_or_default();
+        let contact_name = input.text(&CONTACT_NAME);
+        let company = input.text(&COMPANY);
+        let email = input.email(&EMAIL);
+        let phone = input.text(&PHONE);
+        let source = input.text(&SOURCE);
+        let value_cents = input.integer(&VALUE_CENTS);
+        let currency = input.currency(&CURRENCY).unwrap_or_else(|| "USD".into());
+        let description = input.text(&DESCRIPTION);
+        let custom = input.object(&CUSTOM).unwrap_or_default();
         Some(Self {
             title: title?,
             status,
@@ -144,22 +179,10 @@ impl LeadFields {
 
     /// Differences, in the order of the fields.
     pub fn changes(&self, next: &Self) -> Vec<FieldChange> {
-        const NAMES: [&str; 11] = [
-            "title",
-            "status",
-            "contactName",
-            "company",
-            "email",
-            "phone",
-            "source",
-            "valueCents",
-            "currency",
-            "description",
-            "custom",
-        ];
         let (mut before, mut after) = (self.members(), next.members());
-        NAMES
-            .into_iter()
+        Self::TABLE
+            .iter()
+            .map(|field| field.name)
             .map(|field| FieldChange {
                 field,
                 from: before.remove(field).unwrap_or_default(),
@@ -168,15 +191,6 @@ impl LeadFields {
             .filter(|change| change.from != change.to)
             .collect()
     }
-}
-
-fn currency(input: &mut Input) -> Option<String> {
-    let code = input.string("currency")?;
-    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Some(code);
-    }
-    input.error("currency", "invalid_currency", "currency must be an ISO 4217 code of three capital letters");
-    None
 }
 
 impl Lead {
@@ -190,12 +204,7 @@ impl Lead {
         for (key, _) in patch.iter().filter(|(_, value)| value.is_null()) {
             members.insert(key.clone(), Value::Null);
         }
-        let fields = Input::parse(members, |input| {
-            for key in NEVER_NULL {
-                input.not_null(key);
-            }
-            LeadFields::read(input)
-        })?;
+        let fields = Input::parse_changed(members, LeadFields::TABLE, LeadFields::read)?;
         let changes = self.fields.changes(&fields);
         Ok((fields, changes))
     }

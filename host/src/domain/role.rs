@@ -16,7 +16,9 @@ pub enum Role {
 impl Role {
     pub const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Sales, Self::Viewer];
 
-    pub fn as_str(self) -> &'static str {
+    pub const NAMES: [&str; 4] = names!(Self::ALL);
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "ADMIN",
             Self::Manager => "MANAGER",

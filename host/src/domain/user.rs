@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
+    field::{Field, FieldKind},
     folding::opaque,
     id::UserId,
     input::{Input, Invalid},
@@ -39,6 +40,21 @@ impl From<&User> for UserRef {
     }
 }
 
+const EMAIL: Field =
+    Field::new("email", FieldKind::Email, "E-mail address to sign in with, unique ignoring the case of ASCII letters.")
+        .required();
+const NAME: Field = Field::new("name", FieldKind::Text { min: 1, max: 200 }, "Name that others see.").required();
+const ROLE: Field =
+    Field::new("role", FieldKind::OneOf(&Role::NAMES), "Role, which decides what the user may do.").required();
+const ACTIVE: Field =
+    Field::new("active", FieldKind::Flag, "False for an account that cannot sign in.").default("true");
+const PASSWORD: Field = Field::new("password", NEW_PASSWORD, "Password; control characters are refused.").required();
+
+/// Fields of an account that an administrator may write.
+pub const ACCOUNT: &[&Field] = &[&EMAIL, &NAME, &ROLE, &ACTIVE, &PASSWORD];
+
+/// Length of a new password.
+pub const NEW_PASSWORD: FieldKind = FieldKind::Secret { min: MIN_PASSWORD_CHARS, max: MAX_PASSWORD_CHARS };
 pub const MIN_PASSWORD_CHARS: usize = 10;
 pub const MAX_PASSWORD_CHARS: usize = 256;
 
@@ -54,12 +70,12 @@ pub struct NewUser {
 
 impl NewUser {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        Input::parse(body, |input| {
-            let email = input.required("email", |input, _| email(input));
-            let name = input.required("name", |input, key| input.text(key, 1, 200));
-            let role = input.required("role", role);
-            let active = input.flag("active").unwrap_or(true);
-            let password = input.required("password", password);
+        Input::parse(body, ACCOUNT, |input| {
+            let email = email(input);
+            let name = input.text(&NAME);
+            let role = role(input);
+            let active = input.flag(&ACTIVE).unwrap_or(true);
+            let password = password(input, &PASSWORD);
             Some(Self { email: email?, name: name?, role: role?, active, password: password? })
         })
     }
@@ -77,16 +93,13 @@ pub struct UserPatch {
 
 impl UserPatch {
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {
-        Input::parse(body, |input| {
-            for key in ["email", "name", "role", "active", "password"] {
-                input.not_null(key);
-            }
+        Input::parse_change(body, ACCOUNT, |input| {
             Some(Self {
                 email: email(input),
-                name: input.text("name", 1, 200),
-                role: role(input, "role"),
-                active: input.flag("active"),
-                password: password(input, "password"),
+                name: input.text(&NAME),
+                role: role(input),
+                active: input.flag(&ACTIVE),
+                password: password(input, &PASSWORD),
             })
         })
     }
@@ -113,27 +126,33 @@ pub fn canonical_email(email: &str) -> String {
 
 /// Reads the address of an account.
 fn email(input: &mut Input) -> Option<String> {
-    let email = canonical_email(&input.email("email")?);
-    if email.ends_with(PLUGIN_DOMAIN) {
-        input.error("email", "reserved", format!("email must not end in {PLUGIN_DOMAIN}: it is reserved for plugins"));
-        return None;
-    }
-    Some(email)
+    input.email_as(&EMAIL, |input, email| {
+        let email = canonical_email(&email);
+        if email.ends_with(PLUGIN_DOMAIN) {
+            let message = format!("email must not end in {PLUGIN_DOMAIN}: it is reserved for plugins");
+            input.error("email", "reserved", message);
+            return None;
+        }
+        Some(email)
+    })
 }
 
-fn role(input: &mut Input, key: &'static str) -> Option<Role> {
-    input.one_of(key, &Role::ALL, Role::as_str)
+fn role(input: &mut Input) -> Option<Role> {
+    input.one_of(&ROLE, |name| name.parse().ok())
 }
 
 /// Reads a new password of 10 to 256 characters. Control characters are refused, because not every keyboard and form
 /// lets a person type them again.
-pub fn password(input: &mut Input, key: &'static str) -> Option<String> {
-    let password = opaque(&input.string(key)?);
-    if password.contains(|char: char| char.is_control() && char != '\0') {
-        input.error(key, "invalid_characters", format!("{key} must not contain control characters"));
-        return None;
-    }
-    input.sized(key, &password, MIN_PASSWORD_CHARS, MAX_PASSWORD_CHARS)
+pub fn password(input: &mut Input, field: &Field) -> Option<String> {
+    input.secret_as(field, |input, password| {
+        let password = opaque(&password);
+        if password.contains(|char: char| char.is_control() && char != '\0') {
+            let message = format!("{} must not contain control characters", field.name);
+            input.error(field.name, "invalid_characters", message);
+            return None;
+        }
+        Some(password)
+    })
 }
 
 #[cfg(test)]

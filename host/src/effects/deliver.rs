@@ -16,6 +16,7 @@ use tracing::error;
 use crate::{
     app::{self, App},
     domain::{
+        field::{Field, FieldKind},
         input::{Input, Invalid},
         plugin_name::PluginName,
     },
@@ -28,8 +29,8 @@ use crate::{
     store::effect::{StoredEffect, WEBHOOK},
 };
 
-const MAX_URL_CHARS: usize = 2048;
-const MAX_TYPE_CHARS: usize = 200;
+const URL: Field = Field::new("url", FieldKind::Text { min: 1, max: 2048 }, "Address of the webhook.").required();
+const TYPE: Field = Field::new("type", FieldKind::Text { min: 1, max: 200 }, "Type of the message.").required();
 
 pub(crate) struct DeliverTask {
     shared: Arc<EffectsContext>,
@@ -154,9 +155,8 @@ async fn record(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<()
 impl WebhookInput {
     fn parse(mut input: Map<String, Value>) -> Result<Self, Invalid> {
         let data = input.shift_remove("data").unwrap_or_default();
-        Input::parse(input, |input| {
-            let url = input.required("url", |input, key| input.text(key, 1, MAX_URL_CHARS));
-            let kind = input.required("type", |input, key| input.text(key, 1, MAX_TYPE_CHARS));
+        Input::parse(input, &[&URL, &TYPE], |input| {
+            let (url, kind) = (input.text(&URL), input.text(&TYPE));
             Some(Self { url: url?, kind: kind?, data })
         })
     }

@@ -79,7 +79,9 @@ impl AuditKind {
         Self::LeadErased,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub const NAMES: [&str; 20] = names!(Self::ALL);
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::LoginFailed => "login_failed",
             Self::LoginLimited => "login_limited",

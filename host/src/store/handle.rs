@@ -66,7 +66,6 @@ pub struct Reader {
 pub struct Tx<'a> {
     pub(crate) reader: Reader,
     store: &'a Store,
-    /// Last seq that this transaction appended.
     pub(crate) appended: Option<Seq>,
     /// Set when the transaction leaves new work for plugins.
     pub(crate) staged: bool,
@@ -312,6 +311,11 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Last seq that this transaction appended.
+    pub fn appended(&self) -> Option<Seq> {
+        self.appended
+    }
+
     /// Commits, also when the caller goes away meanwhile, and wakes those who wait for the log.
     pub async fn commit(self) -> Result<()> {
         let Self { reader, store, appended, staged } = self;

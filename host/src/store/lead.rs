@@ -54,6 +54,10 @@ pub struct LeadSort {
     pub descending: bool,
 }
 
+/// Place of the status in the pipeline.
+const PIPELINE: &str = "CASE l.status WHEN 'NEW' THEN 0 WHEN 'CONTACTED' THEN 1 WHEN 'QUALIFIED' THEN 2 \
+    WHEN 'PROPOSAL' THEN 3 WHEN 'NEGOTIATION' THEN 4 WHEN 'WON' THEN 5 WHEN 'LOST' THEN 6 ELSE 7 END";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum LeadSortKey {
     UpdatedAt,
@@ -61,6 +65,8 @@ pub enum LeadSortKey {
     LastActivityAt,
     Title,
     Company,
+    // Renamed when the order became that of the pipeline, so that a cursor of the order before is refused.
+    #[serde(rename = "Pipeline")]
     Status,
     ValueCents,
 }
@@ -76,8 +82,11 @@ impl LeadSortKey {
         Self::ValueCents,
     ];
 
+    /// Names of the members, in the same order.
+    pub const NAMES: [&str; 7] = names!(Self::ALL);
+
     /// Member of the lead that the list is sorted by.
-    pub fn field(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::UpdatedAt => "updatedAt",
             Self::CreatedAt => "createdAt",
@@ -97,7 +106,7 @@ impl LeadSortKey {
             Self::LastActivityAt => dialect::LAST_ACTIVITY,
             Self::Title => "coalesce(s.title, '')",
             Self::Company => "coalesce(s.company, '')",
-            Self::Status => "l.status",
+            Self::Status => PIPELINE,
             Self::ValueCents => "coalesce(l.value_cents, -1)",
         }
     }
@@ -441,7 +450,7 @@ fn long_texts(row: &SqliteRow) -> Result<usize> {
 fn position(row: &SqliteRow, key: LeadSortKey) -> Result<LeadPosition> {
     let columns = Columns { table: "leads", row };
     let value = match key {
-        LeadSortKey::ValueCents => SortValue::Number(columns.integer("sort_key")?),
+        LeadSortKey::ValueCents | LeadSortKey::Status => SortValue::Number(columns.integer("sort_key")?),
         _ => SortValue::Text(columns.text("sort_key")?),
     };
     Ok(LeadPosition { key: value, id: columns.parsed("id")? })

@@ -33,13 +33,8 @@ const CALL_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("idempotency-key"),
     request_id::REQUEST_ID,
 ];
-const EXPOSED_HEADERS: [HeaderName; 5] = [
-    header::ETAG,
-    header::LOCATION,
-    header::RETRY_AFTER,
-    request_id::REQUEST_ID,
-    HeaderName::from_static("leadwire-seq"),
-];
+const EXPOSED_HEADERS: [HeaderName; 5] =
+    [header::ETAG, header::LOCATION, header::RETRY_AFTER, request_id::REQUEST_ID, http::lead::LEADWIRE_SEQ];
 
 /// Puts the front before all routes.
 pub fn before(router: Router, settings: &http::HttpConfig) -> Router {

@@ -8,23 +8,25 @@ mod activity;
 pub(crate) mod api;
 mod audit;
 mod auth;
+mod contract;
 mod effect;
 mod event;
 pub mod extract;
 mod health;
 pub(crate) mod in_flight;
-mod lead;
+pub(crate) mod lead;
 mod list;
 mod plugin;
 mod presence;
 pub mod problem;
+pub(crate) mod schema;
 pub mod settings;
 mod user;
 
 use std::{any::Any, time::Instant};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -36,17 +38,23 @@ use tracing::Instrument;
 
 use crate::transport::{
     address::ClientAddress,
-    http::{api::ApiState, problem::Problem},
+    http::{
+        api::ApiState,
+        contract::Documents,
+        problem::Problem,
+        schema::{document, routes::ApiRoutes},
+    },
+    record::RecordedRoute,
     request_id::{REQUEST_ID, request_id},
+    socket,
 };
 
 pub use in_flight::UnderWay;
 pub use settings::HttpConfig;
 
-/// Returns every HTTP route, with its layers; the front is not among them, because Socket.IO needs it as well.
-pub fn router(api: ApiState) -> Router {
-    Router::new()
-        .merge(auth::routes())
+/// Returns every route with its declaration.
+fn routes() -> ApiRoutes {
+    auth::routes()
         .merge(user::routes())
         .merge(lead::routes())
         .merge(activity::routes())
@@ -55,7 +63,21 @@ pub fn router(api: ApiState) -> Router {
         .merge(effect::routes())
         .merge(event::routes())
         .merge(audit::routes())
+        .merge(contract::routes())
         .merge(health::routes())
+}
+
+/// Returns the OpenAPI document of every route.
+pub fn openapi() -> String {
+    let own = auth::components().into_iter().chain(plugin::components());
+    document::text(&routes().operations, own)
+}
+
+/// Returns every HTTP route, with its layers; the front is not among them, because Socket.IO needs it as well.
+pub fn router(api: ApiState) -> Router {
+    routes()
+        .router
+        .layer(Extension(Documents::new(openapi(), socket::asyncapi())))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(api.clone(), envelope))
@@ -72,6 +94,7 @@ async fn envelope(State(api): State<ApiState>, mut request: Request, next: Next)
     let client = ClientAddress::field(request.extensions());
     let span = tracing::info_span!("http", request.id = %id, method = %request.method(), path, client);
     let measured = RequestMetrics::begin(&request);
+    let recorded = RecordedRoute::of(&request);
     let under_api = path == "/api" || path.starts_with("/api/");
 
     let counted = api.under_way.begin(request.extensions_mut());
@@ -90,9 +113,14 @@ async fn envelope(State(api): State<ApiState>, mut request: Request, next: Next)
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).into_response()
         });
         tracing::debug!(status = response.status().as_u16(), "answered");
+        // Problems are recorded when they are written out.
+        let response = if response.status().is_success() { recorded.answer(response).await } else { response };
         response.map(|body| counted.until_sent(body))
     };
     let mut response = problem::write_out(answer.instrument(span).await, &id);
+    if !response.status().is_success() {
+        response = recorded.answer(response).await;
+    }
     measured.end(response.status());
     if under_api {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -16,6 +16,7 @@ mod packet;
 pub mod presence;
 mod queue;
 pub(crate) mod registry;
+mod schema;
 pub(crate) mod session;
 pub mod settings;
 mod writer;
@@ -60,6 +61,11 @@ use crate::{
 
 /// Pause between two clients that are sent away at shutdown, unless there are too many for that.
 const GAP: Duration = Duration::from_millis(10);
+
+/// Returns the AsyncAPI document of every event.
+pub fn asyncapi() -> String {
+    schema::document::text()
+}
 
 /// Socket.IO server. Clones share one.
 #[derive(Clone)]

@@ -126,7 +126,9 @@ fn event_names_are_written_in_one_place() {
     for Source { path, text, .. } in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let has_own = path.ends_with("event_name.rs") || path.ends_with("tests.rs");
-        for name in EventName::ALL.iter().map(|event| event.as_str()).filter(|_| !has_own) {
+        // `error` is an ordinary word as well.
+        let events = EventName::ALL.iter().filter(|event| **event != EventName::Error && !has_own);
+        for name in events.map(|event| event.as_str()) {
             assert!(!code.contains(&format!("\"{name}\"")), "{}: use EventName for {name}", path.display());
         }
     }

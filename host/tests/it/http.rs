@@ -4,6 +4,7 @@ mod activities;
 mod api;
 mod audit;
 mod auth;
+mod contract;
 mod front;
 mod lead_search;
 mod leads;

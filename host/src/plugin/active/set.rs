@@ -18,7 +18,7 @@ use crate::{
         },
         contract::{
             answer::{Hidden, Hides, Unavailable},
-            manifest::{Events, Field, Hooks},
+            manifest::{Events, Hooks, PluginField},
         },
     },
 };
@@ -42,7 +42,7 @@ pub(crate) struct Set {
     /// Plugins in shadow mode.
     shadows: Vec<Shadow>,
     /// Fields that some plugin reads; plugins refer to them by index.
-    fields: Vec<Field>,
+    fields: Vec<PluginField>,
     hidden: [Hidden; Role::ALL.len()],
 }
 
@@ -159,7 +159,7 @@ impl Set {
         set
     }
 
-    fn number(&mut self, field: &Field) -> usize {
+    fn number(&mut self, field: &PluginField) -> usize {
         self.fields.iter().position(|known| known == field).unwrap_or_else(|| {
             self.fields.push(field.clone());
             self.fields.len() - 1
@@ -199,7 +199,7 @@ impl Set {
         })
     }
 
-    pub(crate) fn fields(&self) -> &[Field] {
+    pub(crate) fn fields(&self) -> &[PluginField] {
         &self.fields
     }
 

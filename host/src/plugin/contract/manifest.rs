@@ -58,7 +58,7 @@ pub(crate) struct Manifest {
     pub version: Version,
     pub events: Events,
     pub roles: Roles,
-    pub fields: Vec<Field>,
+    pub fields: Vec<PluginField>,
     pub whole_payload: bool,
 }
 
@@ -71,7 +71,7 @@ impl Manifest {
         if fields.len() > MAX_FIELDS {
             return Err(format!("it declares {} fields; {MAX_FIELDS} are allowed", fields.len()));
         }
-        let fields = fields.into_iter().map(Field::parse).collect::<Result<_, _>>()?;
+        let fields = fields.into_iter().map(PluginField::parse).collect::<Result<_, _>>()?;
         Ok(Self {
             name,
             version,
@@ -135,9 +135,9 @@ fn is_of(event: &str, noun: &str) -> bool {
     noun.ends_with(':') && event.starts_with(noun) && event != EventName::LeadViewers.as_str()
 }
 
-/// Field that a plugin reads.
+/// PluginField that a plugin reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Field {
+pub(crate) struct PluginField {
     pointer: Pointer,
     source: FieldSource,
     /// Offset in the pointer where the part inside of its source starts.
@@ -158,7 +158,7 @@ pub(crate) enum FieldSource {
     Activity,
 }
 
-impl Field {
+impl PluginField {
     pub(crate) fn parse(text: String) -> Result<Self, String> {
         let pointer = Pointer::parse(text)?;
         let sources = [

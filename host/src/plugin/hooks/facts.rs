@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::plugin::{
     active::set::{Set, WorkingPlugin},
     contract::{
-        manifest::{Field, FieldSource},
+        manifest::{FieldSource, PluginField},
         pointer,
     },
     wasm::bindings::{self, DeclaredField, EventQuestion},
@@ -28,7 +28,7 @@ impl<'a> Sources<'a> {
         Self { payload, lead: context.get("lead"), before: context.get("before"), user: None, activity: None }
     }
 
-    fn find(&self, field: &Field) -> Option<&'a Value> {
+    fn find(&self, field: &PluginField) -> Option<&'a Value> {
         let source = match field.source() {
             FieldSource::Payload => Some(self.payload),
             FieldSource::Lead => self.lead,

@@ -1,6 +1,6 @@
 //! Activities: the list of a lead is under `/api/leads/{id}/activities`, each activity under `/api/activities`.
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::Response, routing::get};
+use axum::{Json, extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
 use crate::{
@@ -12,17 +12,69 @@ use crate::{
     },
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, Id, IdempotencyHeader, JsonBody, QueryParams, ResourceId},
+        extract::{HttpCaller, Id, IdempotencyHeader, JsonBody, PAGE, QueryParams, ResourceId},
         lead::answer,
         list::ListResponse,
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/api/leads/{id}/activities", get(list).post(create))
-        .route("/api/activities/{id}", get(read).patch(update).delete(delete))
+const OWN: Callers =
+    Callers::Restricted("For ADMIN and MANAGER; for SALES, its own. Nobody changes those of the server.");
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Activities")
+        .route(
+            Operation::get(
+                "/api/leads/{id}/activities",
+                "listActivities",
+                "List the activities of a lead, newest first",
+            )
+            .query(PAGE)
+            .answers(200, "A page of activities.", "ActivityPage")
+            .refuses(&["lead_not_found"])
+            .asks_plugins(),
+            list,
+        )
+        .route(
+            Operation::post("/api/leads/{id}/activities", "createActivity", "Add an activity to a lead")
+                .access(Callers::Restricted("Not for VIEWER."))
+                .body("ActivityCreate")
+                .idempotent()
+                .answers(201, "The activity.", "Activity")
+                .with_headers(&["Location"])
+                .refuses(&["lead_not_found"])
+                .commands(),
+            create,
+        )
+        .route(
+            Operation::get("/api/activities/{id}", "readActivity", "Read an activity")
+                .answers(200, "The activity.", "Activity")
+                .refuses(&["activity_not_found"])
+                .asks_plugins(),
+            read,
+        )
+        .route(
+            Operation::patch("/api/activities/{id}", "updateActivity", "Change an activity")
+                .access(OWN)
+                .merge_patch("ActivityPatch")
+                .answers(200, "The activity.", "Activity")
+                .refuses(&["activity_not_found"])
+                .commands(),
+            update,
+        )
+        .route(
+            Operation::delete("/api/activities/{id}", "deleteActivity", "Delete an activity")
+                .access(OWN)
+                .answers_nothing("The activity is deleted.")
+                .refuses(&["activity_not_found"])
+                .commands(),
+            delete,
+        )
 }
 
 impl ResourceId for ActivityId {
@@ -35,7 +87,7 @@ async fn list(
     Id(lead): Id<LeadId>,
     params: QueryParams,
 ) -> Result<ListResponse, Problem> {
-    let page = params.parse(|params| params.page(&api))?;
+    let page = params.parse(&[PAGE], |params| params.page(&api))?;
     Ok(ListResponse(api.app.activities(&caller.actor(), lead, &page).await?))
 }
 

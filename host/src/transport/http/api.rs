@@ -29,6 +29,8 @@ pub struct ApiState {
     /// Check that the delivery of events keeps up with the log.
     pub tail: ReadinessCheck,
     pub settings: Arc<HttpConfig>,
+    /// Name of the mode that the server runs in.
+    pub mode: &'static str,
     pub under_way: UnderWay,
     /// Cancelled when the server is about to stop and others should take over.
     pub draining: CancellationToken,

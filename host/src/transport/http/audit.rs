@@ -1,11 +1,12 @@
 //! `/api/audit`: audit trail for administrators: who did what to accounts, sessions and plugins, and who failed to sign
 //! in.
 
-use axum::{Router, extract::State, routing::get};
+use axum::extract::State;
 
 use crate::{
     app,
     domain::{
+        field::{Field, FieldKind},
         id::UserId,
         policy::{Action, may},
         time::Timestamp,
@@ -16,19 +17,35 @@ use crate::{
     },
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, QueryParams, QueryReader},
+        extract::{HttpCaller, PAGE, QueryParams, QueryReader},
         list::ListResponse,
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/api/audit", get(list))
+const KIND: Field = Field::new("kind", FieldKind::ManyOf(&AuditKind::NAMES), "Kinds; may repeat.");
+const USER: Field = Field::new("user", FieldKind::Id, "User who did it, or to whom it was done.");
+const SINCE: Field = Field::new("since", FieldKind::Time, "Only entries from this time on.");
+const LIST: &[&Field] = &[&KIND, &USER, &SINCE];
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Audit").route(
+        Operation::get("/api/audit", "listAuditEntries", "List the audit table, newest first")
+            .access(Callers::Restricted("For ADMIN."))
+            .query(LIST)
+            .query(PAGE)
+            .answers(200, "A page of entries.", "AuditEntryPage"),
+        list,
+    )
 }
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    let (filter, page) = params.parse(|params| Ok((filter(params)?, params.page(&api)?)))?;
+    let (filter, page) = params.parse(&[LIST, PAGE], |params| Ok((filter(params)?, params.page(&api)?)))?;
     // Includes entries of the last second, which are not written yet.
     if let Err(error) = api.auth.audit_log().flush().await {
         report(&error);
@@ -37,17 +54,13 @@ async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryPara
 }
 
 fn filter(params: &mut QueryReader) -> Result<AuditFilter, app::Error> {
-    let mut filter = AuditFilter::default();
-    for name in params.all("kind") {
-        let names = || AuditKind::ALL.map(AuditKind::as_str).join(", ");
-        let kind = AuditKind::from_name(&name);
-        let kind = kind.ok_or_else(|| app::Error::query("kind", format!("must be one of {}", names())))?;
-        filter.kinds.push(kind.as_str());
-    }
+    let kinds = params.many_of(&KIND, AuditKind::from_name)?;
+    let mut filter =
+        AuditFilter { kinds: kinds.into_iter().map(AuditKind::as_str).collect(), ..AuditFilter::default() };
     let user = |text: &str| text.parse::<UserId>().map(|id| id.to_string()).ok();
-    filter.user = params.parsed("user", "a user id", user)?;
+    filter.user = params.parsed(&USER, "a user id", user)?;
     let time = |text: &str| text.parse::<Timestamp>().ok().filter(|time| time.is_storable());
-    filter.since = params.parsed("since", "an RFC 3339 time between 1970 and 9999", time)?;
+    filter.since = params.parsed(&SINCE, "an RFC 3339 time between 1970 and 9999", time)?;
     Ok(filter)
 }
 

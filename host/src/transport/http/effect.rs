@@ -2,31 +2,72 @@
 //! administrators to see, retry and drop.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, State},
     http::StatusCode,
-    routing::{delete, get, post},
 };
 use serde_json::{Value, json};
 
 use crate::{
     app,
-    domain::policy::{Action, may},
+    domain::{
+        field::{Field, FieldKind},
+        policy::{Action, may},
+    },
     store::effect::EffectState,
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, QueryParams},
+        extract::{HttpCaller, PAGE, QueryParams},
         list::ListResponse,
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/api/plugins/{name}/effects", get(list))
-        .route("/api/plugins/{name}/effects/retry", post(retry_all))
-        .route("/api/plugins/{name}/effects/{id}", delete(drop_one))
-        .route("/api/plugins/{name}/effects/{id}/retry", post(retry))
+const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
+
+const STATE: Field = Field::new("state", FieldKind::OneOf(&["pending", "parked"]), "State; both if it is left out.");
+const LIST: &[&Field] = &[&STATE];
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Plugins")
+        .route(
+            Operation::get(
+                "/api/plugins/{name}/effects",
+                "listEffects",
+                "List the open effects of a plugin, oldest first",
+            )
+            .access(ADMINISTRATOR)
+            .query(LIST)
+            .query(PAGE)
+            .answers(200, "A page of effects.", "EffectPage")
+            .refuses(&["plugin_not_found"]),
+            list,
+        )
+        .route(
+            Operation::post("/api/plugins/{name}/effects/retry", "retryEffects", "Try all parked effects again")
+                .access(ADMINISTRATOR)
+                .answers(200, "Number of parked effects that are tried again.", "Retried")
+                .refuses(&["plugin_not_found"]),
+            retry_all,
+        )
+        .route(
+            Operation::delete("/api/plugins/{name}/effects/{id}", "dropEffect", "Drop an effect")
+                .access(ADMINISTRATOR)
+                .answers_nothing("The effect is dropped.")
+                .refuses(&["plugin_not_found", "effect_not_found"]),
+            drop_one,
+        )
+        .route(
+            Operation::post("/api/plugins/{name}/effects/{id}/retry", "retryEffect", "Try an effect again at once")
+                .access(ADMINISTRATOR)
+                .answers(200, "The effect.", "Effect")
+                .refuses(&["plugin_not_found", "effect_not_found"]),
+            retry,
+        )
 }
 
 async fn list(
@@ -37,8 +78,8 @@ async fn list(
 ) -> Result<ListResponse, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     let open = |text: &str| EffectState::from_name(text).filter(|state| *state != EffectState::Done);
-    let (state, page) =
-        params.parse(|params| Ok((params.parsed("state", "pending or parked", open)?, params.page(&api)?)))?;
+    let (state, page) = params
+        .parse(&[LIST, PAGE], |params| Ok((params.parsed(&STATE, "pending or parked", open)?, params.page(&api)?)))?;
     Ok(ListResponse(api.app.effects(&caller.actor(), &name, state, &page).await?))
 }
 

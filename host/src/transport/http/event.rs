@@ -1,23 +1,41 @@
 //! `/api/events/{seq}/explain`: which decisions were made about an event and by whom, for administrators.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, extract::State, http::StatusCode};
 
 use crate::{
     app,
     delivery::explain::{self, Explanation, Viewer},
     domain::{
         counter::Seq,
+        field::{Field, FieldKind},
         policy::{Action, may},
+        role::Role,
     },
     transport::http::{
         api::ApiState,
         extract::{HttpCaller, Id, QueryParams, ResourceId},
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/api/events/{seq}/explain", get(explain))
+const ROLE: Field = Field::new("role", FieldKind::OneOf(&Role::NAMES), "Role whose view is explained.");
+const USER_ID: Field = Field::new("userId", FieldKind::Id, "User whose view is explained.");
+const VIEWER: &[&Field] = &[&ROLE, &USER_ID];
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Events").route(
+        Operation::get("/api/events/{seq}/explain", "explainEvent", "Explain who received an event, and why")
+            .about("Takes exactly one of `role` and `userId`.")
+            .access(Callers::Restricted("For ADMIN."))
+            .query(VIEWER)
+            .answers(200, "The explanation.", "Explanation")
+            .refuses(&["event_not_found", "user_not_found", "not_explained"]),
+        explain,
+    )
 }
 
 impl ResourceId for Seq {
@@ -31,9 +49,9 @@ async fn explain(
     params: QueryParams,
 ) -> Result<Json<Explanation>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    let (role, user) = params.parse(|params| {
-        let role = params.parsed("role", "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
-        Ok((role, params.parsed("userId", "a user id", |text| text.parse().ok())?))
+    let (role, user) = params.parse(&[VIEWER], |params| {
+        let role = params.parsed(&ROLE, "ADMIN, MANAGER, SALES or VIEWER", |text| text.parse().ok())?;
+        Ok((role, params.parsed(&USER_ID, "a user id", |text| text.parse().ok())?))
     })?;
     let viewer = match (role, user) {
         (Some(role), None) => Viewer::Role(role),

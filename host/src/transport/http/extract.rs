@@ -18,7 +18,12 @@ use serde_json::{Map, Value};
 use crate::{
     app::{self, IdempotencyKey},
     auth::{Authenticated, Principal, RequestOrigin},
-    domain::{actor::Actor, input::inexact_number, number},
+    domain::{
+        actor::Actor,
+        field::{Field, FieldKind},
+        input::inexact_number,
+        number,
+    },
     transport::{
         address::ClientAddress,
         http::{api::ApiState, problem::Problem},
@@ -216,7 +221,10 @@ pub struct QueryParams(Vec<(String, String)>);
 
 /// Query parameters being read. Each reader takes one out, so that what is left at the end is unknown; an empty value is
 /// the same as none.
-pub struct QueryReader(Vec<(String, String)>);
+pub struct QueryReader {
+    given: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
 
 impl<S: Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Problem;
@@ -253,29 +261,35 @@ impl QueryParams {
         query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<Vec<_>, _>>().map(Self)
     }
 
-    /// Reads the parameters with `read`, and returns the result if it has read all of them.
+    /// Reads the parameters of some tables with `read`, and returns the result if it has read all of them.
     ///
     /// # Errors
     /// When one is invalid, or nobody read it; the error names it.
-    pub fn parse<T>(self, read: impl FnOnce(&mut QueryReader) -> Result<T, app::Error>) -> Result<T, app::Error> {
-        let mut reader = QueryReader(self.0);
+    pub fn parse<T>(
+        self,
+        tables: &[&[&Field]],
+        read: impl FnOnce(&mut QueryReader) -> Result<T, app::Error>,
+    ) -> Result<T, app::Error> {
+        let known = tables.iter().flat_map(|table| table.iter()).map(|field| field.name).collect();
+        let mut reader = QueryReader { given: self.0, known };
         let value = read(&mut reader)?;
-        let Some((name, _)) = reader.0.first() else { return Ok(value) };
+        let Some((name, _)) = reader.given.first() else { return Ok(value) };
         let name: String = name.chars().take(100).collect();
         Err(app::Error::query(name, "is not a known parameter"))
     }
 }
 
 impl QueryReader {
-    pub fn all(&mut self, name: &str) -> Vec<String> {
-        let taken = self.0.extract_if(.., |(key, _)| key == name);
+    fn all(&mut self, field: &Field) -> Vec<String> {
+        debug_assert!(self.known.contains(&field.name), "{} is not in the table", field.name);
+        let taken = self.given.extract_if(.., |(key, _)| key == field.name);
         taken.map(|(_, value)| value).filter(|value| !value.is_empty()).collect()
     }
 
-    pub fn one(&mut self, name: &str) -> Result<Option<String>, app::Error> {
-        let mut values = self.all(name);
+    pub fn one(&mut self, field: &Field) -> Result<Option<String>, app::Error> {
+        let mut values = self.all(field);
         if values.len() > 1 {
-            return Err(app::Error::query(name, "must be given only once"));
+            return Err(app::Error::query(field.name, "must be given only once"));
         }
         Ok(values.pop())
     }
@@ -283,21 +297,59 @@ impl QueryReader {
     /// Reads a value with `read`; `expected` completes "must be".
     pub fn parsed<T>(
         &mut self,
-        name: &str,
+        field: &Field,
         expected: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, app::Error> {
-        let Some(text) = self.one(name)? else { return Ok(None) };
-        read(&text).map(Some).ok_or_else(|| app::Error::query(name, format!("must be {expected}")))
+        let Some(text) = self.one(field)? else { return Ok(None) };
+        read(&text).map(Some).ok_or_else(|| app::Error::query(field.name, format!("must be {expected}")))
     }
 
+    pub fn flag(&mut self, field: &Field) -> Result<Option<bool>, app::Error> {
+        self.parsed(field, "true or false", |text| text.parse().ok())
+    }
+
+    pub fn text(&mut self, field: &Field) -> Result<Option<String>, app::Error> {
+        let FieldKind::Text { max, .. } = field.kind else { unreachable!("{} is {:?}", field.name, field.kind) };
+        let short = |text: &str| (text.chars().count() <= max).then(|| text.to_owned());
+        self.parsed(field, &format!("at most {max} characters long"), short)
+    }
+
+    /// Reads names of a closed set, each once, in the order in which they were given.
+    pub fn many_of<T: PartialEq>(
+        &mut self,
+        field: &Field,
+        from_name: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, app::Error> {
+        let FieldKind::ManyOf(names) = field.kind else { unreachable!("{} is {:?}", field.name, field.kind) };
+        let mut found = Vec::new();
+        let given = self.all(field);
+        for name in given.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+            let item = from_name(name)
+                .ok_or_else(|| app::Error::query(field.name, format!("must be one of {}", names.join(", "))))?;
+            if !found.contains(&item) {
+                found.push(item);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads the parameters of [`PAGE`].
     pub fn page(&mut self, api: &ApiState) -> Result<app::PageRequest, app::Error> {
         let expected = format!("a whole number from 1 to {}", app::MAX_LIMIT);
         let limit = |text: &str| text.parse().ok().filter(|limit| (1..=app::MAX_LIMIT).contains(limit));
-        let limit = self.parsed("limit", &expected, limit)?.unwrap_or(app::DEFAULT_LIMIT);
-        Ok(app::PageRequest { limit, cursor: self.one("cursor")?, max_bytes: api.settings.page_bytes })
+        let limit = self.parsed(&LIMIT, &expected, limit)?.unwrap_or(app::DEFAULT_LIMIT);
+        Ok(app::PageRequest { limit, cursor: self.one(&CURSOR)?, max_bytes: api.settings.page_bytes })
     }
 }
+
+const LIMIT: Field =
+    Field::new("limit", FieldKind::Integer { min: 1, max: app::MAX_LIMIT as i64 }, "Most items of the page.")
+        .default("50");
+const CURSOR: Field = Field::new("cursor", FieldKind::Text { min: 0, max: 4096 }, "`nextCursor` of the page before.");
+
+/// Parameters of every list.
+pub(crate) const PAGE: &[&Field] = &[&LIMIT, &CURSOR];
 
 /// `Idempotency-Key` of a request, if it has one.
 pub struct IdempotencyHeader(pub Option<IdempotencyKey>);

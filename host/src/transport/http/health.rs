@@ -1,16 +1,35 @@
 //! `/healthz` (liveness) and `/readyz` (readiness). Neither authenticates the caller, so neither says more than which
 //! check fails, and the reason in one word; the details are in the log.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::{
     store::{HealthCheck, HealthFailure},
-    transport::http::api::ApiState,
+    transport::http::{
+        api::ApiState,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
+    },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/healthz", get(health)).route("/readyz", get(readiness))
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Server")
+        .route(
+            Operation::get("/healthz", "readHealth", "Is the process alive?")
+                .access(Callers::Anyone)
+                .answers(200, "It is.", "Health"),
+            health,
+        )
+        .route(
+            Operation::get("/readyz", "readReadiness", "Can the server serve?")
+                .access(Callers::Anyone)
+                .answers(200, "It can.", "Readiness")
+                .answers(503, "It cannot.", "Readiness"),
+            readiness,
+        )
 }
 
 async fn health() -> Json<Value> {

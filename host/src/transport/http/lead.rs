@@ -1,11 +1,10 @@
 //! `/api/leads`: lists with filters, one lead and its history, and the commands that change leads.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde_json::Value;
 
@@ -14,6 +13,7 @@ use crate::{
     domain::{
         actor::Actor,
         command::{Command, new_owner},
+        field::{Field, FieldKind},
         id::LeadId,
         input::Input,
         lead::{LeadFields, LeadStatus},
@@ -23,26 +23,130 @@ use crate::{
     transport::http::{
         api::ApiState,
         extract::{
-            HttpCaller, Id, IdempotencyHeader, IfMatch, JsonBody, OptionalJsonBody, QueryParams, QueryReader,
+            HttpCaller, Id, IdempotencyHeader, IfMatch, JsonBody, OptionalJsonBody, PAGE, QueryParams, QueryReader,
             ResourceId,
         },
         list::ListResponse,
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
+
+/// Header of the answer to a command: the last event that the command wrote, or the head of the log if it wrote none.
+pub(crate) const LEADWIRE_SEQ: HeaderName = HeaderName::from_static("leadwire-seq");
 
 /// Maximum length of a search text, and of the value of any filter.
 const MAX_SEARCH_CHARS: usize = 200;
 
 const TIME_OR_DATE: &str = "an RFC 3339 time or date between 1970 and 9999";
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/api/leads", get(list).post(create))
-        .route("/api/leads/{id}", get(read).patch(update).delete(delete))
-        .route("/api/leads/{id}/restore", post(restore))
-        .route("/api/leads/{id}/assign", post(assign))
-        .route("/api/leads/{id}/history", get(history))
+const DELETED: Field = Field::new("deleted", FieldKind::Flag, "True for deleted leads alone; for ADMIN and MANAGER.");
+const STATUS: Field = Field::new("status", FieldKind::ManyOf(&LeadStatus::NAMES), "Statuses; may repeat.");
+const OWNER_ID: Field = Field::new("ownerId", FieldKind::IdOrNone, "Owner, or `none` for leads without one.");
+const SOURCE: Field = Field::text("source", MAX_SEARCH_CHARS, "Source of the lead.");
+const CREATED_AFTER: Field = Field::new("createdAfter", FieldKind::TimeOrDate, "Only leads created later than this.");
+const CREATED_BEFORE: Field =
+    Field::new("createdBefore", FieldKind::TimeOrDate, "Only leads created earlier than this.");
+const SEARCH: Field =
+    Field::text("q", MAX_SEARCH_CHARS, "Text in the title, contact, company, e-mail, phone or description.");
+const SORT: Field =
+    Field::new("sort", FieldKind::SortBy(&LeadSortKey::NAMES), "Member to sort by; `-` in front sorts downwards.")
+        .default("\"-updatedAt\"");
+const LIST: &[&Field] = &[&DELETED, &STATUS, &OWNER_ID, &SOURCE, &CREATED_AFTER, &CREATED_BEFORE, &SEARCH, &SORT];
+
+const ERASE: Field = Field::new("erase", FieldKind::Flag, "True to erase the lead for good; for ADMIN.");
+const DELETION: &[&Field] = &[&ERASE];
+
+const OWN: Callers = Callers::Restricted("For ADMIN and MANAGER; for SALES, leads that it owns or that nobody owns.");
+const LEADERS: Callers = Callers::Restricted("For ADMIN and MANAGER.");
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Leads")
+        .route(
+            Operation::get("/api/leads", "listLeads", "List leads")
+                .query(LIST)
+                .query(PAGE)
+                .answers(200, "A page of leads.", "LeadPage")
+                .refuses(&["forbidden", "field_hidden"])
+                .asks_plugins(),
+            list,
+        )
+        .route(
+            Operation::post("/api/leads", "createLead", "Create a lead")
+                .access(Callers::Restricted("Not for VIEWER."))
+                .body("LeadCreate")
+                .idempotent()
+                .answers(201, "The lead.", "Lead")
+                .with_headers(&["Location", "ETag"])
+                .commands(),
+            create,
+        )
+        .route(
+            Operation::get("/api/leads/{id}", "readLead", "Read a lead")
+                .answers(200, "The lead.", "Lead")
+                .with_headers(&["ETag"])
+                .refuses(&["lead_not_found"])
+                .asks_plugins(),
+            read,
+        )
+        .route(
+            Operation::patch("/api/leads/{id}", "updateLead", "Change a lead")
+                .about("A patch that changes nothing writes nothing, and keeps the version.")
+                .access(OWN)
+                .merge_patch("LeadPatch")
+                .if_match()
+                .answers(200, "The lead.", "Lead")
+                .with_headers(&["ETag"])
+                .refuses(&["lead_not_found"])
+                .commands(),
+            update,
+        )
+        .route(
+            Operation::delete("/api/leads/{id}", "deleteLead", "Delete a lead, or erase it")
+                .access(LEADERS)
+                .query(DELETION)
+                .if_match()
+                .answers_nothing("The lead is hidden but kept.")
+                .refuses(&["lead_not_found"])
+                .commands()
+                .answers(200, "The lead is erased.", "Erasure"),
+            delete,
+        )
+        .route(
+            Operation::post("/api/leads/{id}/restore", "restoreLead", "Restore a deleted lead")
+                .access(LEADERS)
+                .optional_body("Nothing")
+                .idempotent()
+                .if_match()
+                .answers(200, "The lead.", "Lead")
+                .with_headers(&["ETag"])
+                .refuses(&["lead_not_found"])
+                .commands(),
+            restore,
+        )
+        .route(
+            Operation::post("/api/leads/{id}/assign", "assignLead", "Give a lead to another owner, or to nobody")
+                .access(Callers::Restricted("For ADMIN and MANAGER; SALES may take what nobody owns."))
+                .body("LeadAssignment")
+                .idempotent()
+                .if_match()
+                .answers(200, "The lead.", "Lead")
+                .with_headers(&["ETag"])
+                .refuses(&["lead_not_found"])
+                .commands(),
+            assign,
+        )
+        .route(
+            Operation::get("/api/leads/{id}/history", "listLeadChanges", "List the changes of a lead, newest first")
+                .query(PAGE)
+                .answers(200, "A page of changes.", "LeadChangePage")
+                .refuses(&["lead_not_found"])
+                .asks_plugins(),
+            history,
+        )
 }
 
 impl ResourceId for LeadId {
@@ -50,7 +154,7 @@ impl ResourceId for LeadId {
 }
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
-    let (filter, page) = params.parse(|params| Ok((filter(params)?, params.page(&api)?)))?;
+    let (filter, page) = params.parse(&[LIST, PAGE], |params| Ok((filter(params)?, params.page(&api)?)))?;
     Ok(ListResponse(api.app.leads(&caller.actor(), &filter, &page).await?))
 }
 
@@ -91,7 +195,7 @@ async fn delete(
     if_match: IfMatch,
     params: QueryParams,
 ) -> Result<Response, Problem> {
-    let erase = params.parse(|params| params.parsed("erase", "true or false", |text| text.parse::<bool>().ok()))?;
+    let erase = params.parse(&[DELETION], |params| params.flag(&ERASE))?;
     let actor = caller.actor();
     if erase == Some(true) {
         return Ok(Json(api.app.erase_lead(&caller.principal(), lead).await?).into_response());
@@ -143,20 +247,24 @@ async fn history(
     Id(id): Id<LeadId>,
     params: QueryParams,
 ) -> Result<ListResponse, Problem> {
-    let page = params.parse(|params| params.page(&api))?;
+    let page = params.parse(&[PAGE], |params| params.page(&api))?;
     Ok(ListResponse(api.app.history(&caller.actor(), id, &page).await?))
 }
 
 /// Turns the outcome of a command into a response; `status` is for a resource that still exists.
 pub(crate) fn answer(status: StatusCode, outcome: CommandOutcome) -> Response {
+    let seq = outcome.seq();
     let (location, mut response) = match outcome {
-        CommandOutcome::Lead { id, version, lead } => (format!("/api/leads/{id}"), with_version(status, version, lead)),
-        CommandOutcome::Activity { id, activity } => {
-            (format!("/api/activities/{id}"), (status, Json(activity)).into_response())
+        CommandOutcome::Lead { id, version, lead, .. } => {
+            (Some(format!("/api/leads/{id}")), with_version(status, version, lead))
         }
-        CommandOutcome::Deleted => return StatusCode::NO_CONTENT.into_response(),
+        CommandOutcome::Activity { id, activity, .. } => {
+            (Some(format!("/api/activities/{id}")), (status, Json(activity)).into_response())
+        }
+        CommandOutcome::Deleted { .. } => (None, StatusCode::NO_CONTENT.into_response()),
     };
-    if status == StatusCode::CREATED {
+    response.headers_mut().insert(LEADWIRE_SEQ, seq.0.into());
+    if let Some(location) = location.filter(|_| status == StatusCode::CREATED) {
         let location = HeaderValue::from_str(&location).expect("ids are visible ASCII");
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -188,37 +296,19 @@ fn one_of(versions: &[i64], current: i64) -> i64 {
 }
 
 fn filter(params: &mut QueryReader) -> Result<LeadFilter, app::Error> {
-    let mut statuses = Vec::new();
-    let given = params.all("status");
-    for name in given.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
-        let status = LeadStatus::from_name(name).ok_or_else(|| {
-            app::Error::query(
-                "status",
-                format!("must be one of {}", LeadStatus::ALL.map(LeadStatus::as_str).join(", ")),
-            )
-        })?;
-        if !statuses.contains(&status) {
-            statuses.push(status);
-        }
-    }
-    let short = |text: &str| (text.chars().count() <= MAX_SEARCH_CHARS).then(|| text.to_owned());
-    let short_text = format!("at most {MAX_SEARCH_CHARS} characters long");
     Ok(LeadFilter {
-        deleted: params.parsed("deleted", "true or false", |text| text.parse().ok())?.unwrap_or(false),
-        statuses,
-        owner: params.parsed("ownerId", "a user id or none", |text| match text {
+        deleted: params.flag(&DELETED)?.unwrap_or(false),
+        statuses: params.many_of(&STATUS, LeadStatus::from_name)?,
+        owner: params.parsed(&OWNER_ID, "a user id or none", |text| match text {
             "none" => Some(OwnerFilter::Unassigned),
             id => id.parse().ok().map(OwnerFilter::User),
         })?,
-        source: params.parsed("source", &short_text, short)?,
-        created_after: params.parsed("createdAfter", TIME_OR_DATE, time_or_date)?,
-        created_before: params.parsed("createdBefore", TIME_OR_DATE, time_or_date)?,
-        text: params
-            .parsed("q", &short_text, short)?
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty()),
+        source: params.text(&SOURCE)?,
+        created_after: params.parsed(&CREATED_AFTER, TIME_OR_DATE, time_or_date)?,
+        created_before: params.parsed(&CREATED_BEFORE, TIME_OR_DATE, time_or_date)?,
+        text: params.text(&SEARCH)?.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
         sort: params
-            .parsed("sort", &sortable(), sort)?
+            .parsed(&SORT, &sortable(), sort)?
             .unwrap_or(LeadSort { key: LeadSortKey::UpdatedAt, descending: true }),
     })
 }
@@ -234,10 +324,10 @@ fn time_or_date(text: &str) -> Option<Timestamp> {
 
 fn sort(text: &str) -> Option<LeadSort> {
     let (descending, name) = text.strip_prefix('-').map_or((false, text), |name| (true, name));
-    let key = LeadSortKey::ALL.into_iter().find(|key| key.field() == name)?;
+    let key = LeadSortKey::ALL.into_iter().find(|key| key.as_str() == name)?;
     Some(LeadSort { key, descending })
 }
 
 fn sortable() -> String {
-    format!("one of {}, with a leading - for descending order", LeadSortKey::ALL.map(LeadSortKey::field).join(", "))
+    format!("one of {}, with a leading - for descending order", LeadSortKey::NAMES.join(", "))
 }

@@ -2,16 +2,16 @@
 //! roll back.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, State},
     http::StatusCode,
-    routing::{get, post},
 };
 use serde_json::{Map, Value, json};
 
 use crate::{
     app,
     domain::{
+        field::{Field, FieldKind},
         input::Input,
         policy::{Action, may},
     },
@@ -21,20 +21,70 @@ use crate::{
         api::ApiState,
         extract::{HttpCaller, OptionalJsonBody, QueryParams},
         problem::Problem,
+        schema::{
+            member::creation,
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+            shape::NamedSchema,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/api/plugins", get(list))
-        .route("/api/plugins/{name}/promote", post(promote))
-        .route("/api/plugins/{name}/drop", post(drop_held))
-        .route("/api/plugins/{name}/rollback", post(roll_back))
+const SHA256: FieldKind = FieldKind::Text { min: 1, max: 64 };
+const HASH: Field = Field::new("hash", SHA256, "Hash that the held candidate must have.");
+const FROM: Field = Field::new("from", SHA256, "Hash that the plugin in force must have.");
+
+const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Plugins")
+        .route(
+            Operation::get("/api/plugins", "listPlugins", "List the plugins, and what they hold back")
+                .access(ADMINISTRATOR)
+                .answers(200, "The plugins.", "Plugins"),
+            list,
+        )
+        .route(
+            Operation::post("/api/plugins/{name}/promote", "promotePlugin", "Put a held candidate in force")
+                .access(ADMINISTRATOR)
+                .optional_body("PluginPromotion")
+                .answers(200, "The plugin.", "Plugin")
+                .refuses(&["plugin_not_found", "nothing_held", "other_held", "not_in_force"]),
+            promote,
+        )
+        .route(
+            Operation::post(
+                "/api/plugins/{name}/drop",
+                "dropCandidate",
+                "Forget a held candidate until its files change",
+            )
+            .access(ADMINISTRATOR)
+            .optional_body("Nothing")
+            .answers(200, "The plugin.", "Plugin")
+            .refuses(&["plugin_not_found", "nothing_held"]),
+            drop_held,
+        )
+        .route(
+            Operation::post("/api/plugins/{name}/rollback", "rollBackPlugin", "Bring the previous generation back")
+                .access(ADMINISTRATOR)
+                .optional_body("PluginRollback")
+                .answers(200, "The plugin.", "Plugin")
+                .refuses(&["plugin_not_found", "nothing_before", "other_in_force", "not_in_force"]),
+            roll_back,
+        )
+}
+
+/// Components that only these routes use.
+pub(crate) fn components() -> Vec<NamedSchema> {
+    vec![
+        ("PluginPromotion", creation("Promotion of the held candidate.", &[&HASH]).into()),
+        ("PluginRollback", creation("Rollback of the plugin in force.", &[&FROM]).into()),
+    ]
 }
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
-    params.parse(|_| Ok(()))?;
+    params.parse(&[], |_| Ok(()))?;
     let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
         let effects = followers.get(status.name.as_str()).map(app::effect::stats_json);
@@ -54,7 +104,7 @@ async fn promote(
     caller: HttpCaller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
-    let hash = hash("hash", &caller, body)?;
+    let hash = hash(&HASH, &caller, body)?;
     shift(state, name, &caller, RolloutCommand::Promote { hash }).await
 }
 
@@ -75,14 +125,14 @@ async fn roll_back(
     caller: HttpCaller,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<PluginStatus>, Problem> {
-    let from = hash("from", &caller, body)?;
+    let from = hash(&FROM, &caller, body)?;
     shift(state, name, &caller, RolloutCommand::RollBack { from }).await
 }
 
 /// Reads the one field that an administrator may send.
-fn hash(field: &'static str, caller: &HttpCaller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
+fn hash(field: &Field, caller: &HttpCaller, body: Map<String, Value>) -> Result<Option<String>, app::Error> {
     may(&caller.actor(), Action::Administer)?;
-    Ok(Input::parse(body, |input| Some(input.text(field, 1, 64)))?)
+    Ok(Input::parse(body, &[field], |input| Some(input.text(field)))?)
 }
 
 async fn shift(

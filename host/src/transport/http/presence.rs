@@ -1,24 +1,39 @@
 //! `/api/presence`: the users who are online, or the viewers of one lead.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde_json::json;
 
 use crate::{
     app,
+    domain::field::{Field, FieldKind},
     transport::http::{
         api::ApiState,
         extract::{HttpCaller, QueryParams},
         problem::Problem,
+        schema::{operation::Operation, routes::ApiRoutes},
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/api/presence", get(list))
+const LEAD_ID: Field = Field::new("leadId", FieldKind::Id, "Lead whose viewers are wanted.");
+const LIST: &[&Field] = &[&LEAD_ID];
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Presence").route(
+        Operation::get("/api/presence", "readPresence", "List the users who are online, or the viewers of a lead")
+            .query(LIST)
+            .answers_any(
+                200,
+                "Users who are online; with `leadId`, the viewers of that lead.",
+                &["OnlineUsers", "Viewers"],
+            )
+            .refuses(&["forbidden", "lead_not_found"])
+            .asks_plugins(),
+        list,
+    )
 }
 
 async fn list(
@@ -26,7 +41,7 @@ async fn list(
     HttpCaller(caller, _): HttpCaller,
     params: QueryParams,
 ) -> Result<Response, Problem> {
-    let lead = params.parse(|params| params.one("leadId"))?;
+    let lead = params.parse(&[LIST], |params| params.one(&LEAD_ID))?;
     let Some(lead) = lead else {
         return Ok(Json(json!({"users": api.viewers.online()})).into_response());
     };

@@ -1,30 +1,73 @@
 //! `/api/users`: accounts, for administrators; possible owners of a lead, for everyone.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 
 use crate::{
     app,
     domain::{
+        field::{Field, FieldKind},
         id::UserId,
         policy::{Action, may},
         user::{NewUser, User, UserPatch},
     },
     transport::http::{
         api::ApiState,
-        extract::{HttpCaller, Id, IdempotencyHeader, JsonBody, QueryParams, ResourceId},
+        extract::{HttpCaller, Id, IdempotencyHeader, JsonBody, PAGE, QueryParams, ResourceId},
         list::ListResponse,
         problem::Problem,
+        schema::{
+            operation::{Callers, Operation},
+            routes::ApiRoutes,
+        },
     },
 };
 
-pub(crate) fn routes() -> Router<ApiState> {
-    Router::new().route("/api/users", get(list).post(create)).route("/api/users/{id}", get(read).patch(update))
+const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
+
+const ASSIGNABLE: Field =
+    Field::new("assignable", FieldKind::Flag, "True for the users who can own a lead, for every user.");
+const LIST: &[&Field] = &[&ASSIGNABLE];
+
+pub(crate) fn routes() -> ApiRoutes {
+    ApiRoutes::tagged("Users")
+        .route(
+            Operation::get("/api/users", "listUsers", "List accounts, or the users who can own a lead")
+                .access(Callers::Restricted("For ADMIN; with `assignable=true`, for every user."))
+                .query(LIST)
+                .query(PAGE)
+                .answers_any(200, "A page of accounts, or all assignable users.", &["UserPage", "AssignableUserPage"]),
+            list,
+        )
+        .route(
+            Operation::post("/api/users", "createUser", "Create an account")
+                .access(ADMINISTRATOR)
+                .body("UserCreate")
+                .idempotent()
+                .answers(201, "The account.", "User")
+                .with_headers(&["Location"]),
+            create,
+        )
+        .route(
+            Operation::get("/api/users/{id}", "readUser", "Read an account")
+                .access(ADMINISTRATOR)
+                .answers(200, "The account.", "User")
+                .refuses(&["user_not_found"]),
+            read,
+        )
+        .route(
+            Operation::patch("/api/users/{id}", "updateUser", "Change an account")
+                .about("A new role, name or `active` reaches open sockets at once.")
+                .access(ADMINISTRATOR)
+                .merge_patch("UserPatch")
+                .answers(200, "The account.", "User")
+                .refuses(&["user_not_found"]),
+            update,
+        )
 }
 
 impl ResourceId for UserId {
@@ -32,8 +75,8 @@ impl ResourceId for UserId {
 }
 
 async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<ListResponse, Problem> {
-    let page = params.parse(|params| {
-        if params.parsed("assignable", "true or false", |text| text.parse::<bool>().ok())? == Some(true) {
+    let page = params.parse(&[LIST, PAGE], |params| {
+        if params.flag(&ASSIGNABLE)? == Some(true) {
             return Ok(None);
         }
         may(&caller.actor(), Action::Administer)?;

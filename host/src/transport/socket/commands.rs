@@ -13,24 +13,28 @@ use crate::{
     delivery::line::Message,
     domain::{
         activity::ActivityFields,
-        command::{Command, new_owner},
+        command::{Command, PATCH, new_owner},
         counter::Seq,
         event_name::EventName,
         id::{Epoch, LeadId},
-        input::{Input, Invalid, MAX_SAFE_INTEGER, inexact_number},
+        input::{Input, Invalid, inexact_number},
         lead::LeadFields,
         number,
         room::{MAX_LEAD_ROOM_CHARS, Room},
     },
-    transport::socket::{
-        client::Client,
-        context::HandshakeContext,
-        error::SocketError,
-        follow::{FollowOutcome, may_follow},
-        inbox::{Inbox, IncomingEvent, members},
-        intake::refused,
-        packet::OutgoingPacket,
-        session::lease::Lease,
+    transport::{
+        record,
+        socket::{
+            client::Client,
+            context::HandshakeContext,
+            error::SocketError,
+            follow::{FollowOutcome, may_follow},
+            inbox::{Inbox, IncomingEvent, members},
+            intake::refused,
+            packet::OutgoingPacket,
+            schema::incoming::{ClientEvent, EPOCH, EventPayload, IDEMPOTENCY_KEY, ROOM, SEQ, SINCE, TOKEN, VERSION},
+            session::lease::Lease,
+        },
     },
 };
 
@@ -92,13 +96,17 @@ impl CommandRunner {
             let field = field.split_once('.').map_or(field.as_str(), |(_, field)| field).to_owned();
             return (refused(&inexact_number(field).into(), Some(&name), ack), None);
         }
-        if name == "sync:since" {
+        if ClientEvent::from_name(&name) == Some(ClientEvent::SyncSince) {
             // Answered by the writer, when it has sent what was missed.
-            let asked = object(payload).and_then(|payload| self.sync_since(payload, ack));
+            let asked = object(payload)
+                .and_then(|members| self.sync_since(EventPayload::new(ClientEvent::SyncSince, members), ack));
             return (asked.err().map_or_else(Vec::new, |refusal| refused(&refusal, Some(&name), ack)), None);
         }
         match self.handle(&name, payload).await {
             Ok(answer) => {
+                if ack.is_some() {
+                    record::ack(&name, &answer.ack);
+                }
                 let event = answer.event.map(OutgoingPacket::Event);
                 (
                     event
@@ -116,23 +124,28 @@ impl CommandRunner {
         if self.client.has_ended() {
             return Err(SocketError::bad_token());
         }
-        match name {
-            // A payload that is not an object has no token, and no lead.
-            "auth:refresh" => self.refresh(members(payload)).await,
-            "lead:subscribe" => self.subscribe(members(payload)).await,
-            "lead:unsubscribe" => self.unsubscribe(members(payload)),
-            "lead:create" => self.create_lead(object(payload)?).await,
-            "lead:update" => self.update_lead(members(payload)).await,
-            "lead:delete" => self.delete_lead(members(payload)).await,
-            "lead:assign" => self.assign_lead(members(payload)).await,
-            "activity:create" => self.create_activity(members(payload)).await,
-            _ => Err(SocketError::new("unknown_event", "unknown event")),
+        let Some(event) = ClientEvent::from_name(name) else {
+            return Err(SocketError::new("unknown_event", "unknown event"));
+        };
+        // Where a `leadId` or a `token` is needed, a payload that is not an object counts as one without it.
+        let members = if event == ClientEvent::LeadCreate { object(payload)? } else { members(payload) };
+        let payload = EventPayload::new(event, members);
+        match event {
+            ClientEvent::AuthRefresh => self.refresh(payload).await,
+            ClientEvent::LeadSubscribe => self.subscribe(payload).await,
+            ClientEvent::LeadUnsubscribe => self.unsubscribe(payload),
+            ClientEvent::LeadCreate => self.create_lead(payload).await,
+            ClientEvent::LeadUpdate => self.update_lead(payload).await,
+            ClientEvent::LeadDelete => self.delete_lead(payload).await,
+            ClientEvent::LeadAssign => self.assign_lead(payload).await,
+            ClientEvent::ActivityCreate => self.create_activity(payload).await,
+            ClientEvent::SyncSince => unreachable!("the writer answers it"),
         }
     }
 
     /// Renews the lease: the socket may stay for as long as another token of the same user is good.
-    async fn refresh(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
-        let token = match payload.shift_remove("token") {
+    async fn refresh(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
+        let token = match payload.take(&TOKEN) {
             Some(Value::String(token)) if !token.is_empty() => token,
             None | Some(Value::Null | Value::String(_)) => return Err(SocketError::no_token()),
             Some(_) => return Err(SocketError::bad_token()),
@@ -163,9 +176,9 @@ impl CommandRunner {
         Ok(Lease::renewed(credentials, self.context.app.now()))
     }
 
-    async fn subscribe(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn subscribe(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let lead_id = lead_id(&mut payload)?;
-        let since = match payload.shift_remove("since") {
+        let since = match payload.take(&SINCE) {
             None | Some(Value::Null) => None,
             Some(since) => Some(seq("since", &since)?),
         };
@@ -200,12 +213,12 @@ impl CommandRunner {
     }
 
     /// Has the writer send what was missed since a seq (catch-up), and acknowledge that.
-    fn sync_since(&self, mut payload: Map<String, Value>, ack: Option<i64>) -> Result<(), SocketError> {
+    fn sync_since(&self, mut payload: EventPayload, ack: Option<i64>) -> Result<(), SocketError> {
         if self.client.has_ended() {
             return Err(SocketError::bad_token());
         }
-        let since = seq("seq", &payload.shift_remove("seq").unwrap_or_default())?;
-        let epoch = epoch(payload.shift_remove("epoch"))?;
+        let since = seq("seq", &payload.take(&SEQ).unwrap_or_default())?;
+        let epoch = epoch(payload.take(&EPOCH))?;
         let shared = &self.context.shared;
         // A seq of another log means nothing here; it is treated like one that is yet to come.
         let since = if epoch == *shared.replay.epoch() { since } else { Seq::END };
@@ -213,7 +226,7 @@ impl CommandRunner {
         Ok(self.client.sync(since, ack, shared.registry.position(), reset_line)?)
     }
 
-    fn unsubscribe(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    fn unsubscribe(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let lead_id = lead_id(&mut payload)?;
         let (room, shared) = (room(&lead_id), &self.context.shared);
         shared.registry.leave(&self.client, &room);
@@ -224,42 +237,42 @@ impl CommandRunner {
         Ok(CommandAnswer::new(Some(event), json!({"ok": true, "leadId": lead_id})))
     }
 
-    async fn create_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn create_lead(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let key = idempotency_key(&mut payload)?;
-        self.execute(Command::CreateLead { fields: LeadFields::parse(payload)? }, key).await
+        self.execute(Command::CreateLead { fields: LeadFields::parse(payload.rest())? }, key).await
     }
 
-    async fn update_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn update_lead(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
-        let patch = match payload.shift_remove("patch") {
+        let patch = match payload.take(&PATCH) {
             Some(Value::Object(patch)) => patch,
             None | Some(Value::Null) => return Err(Invalid::one("patch", "required", "patch is required").into()),
             Some(_) => return Err(Invalid::one("patch", "wrong_type", "patch must be an object").into()),
         };
         let version = version(&mut payload)?;
-        Input::expect_empty(payload)?;
+        Input::expect_empty(payload.rest())?;
         self.execute(Command::UpdateLead { lead, patch, version }, key).await
     }
 
-    async fn delete_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn delete_lead(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
         let version = version(&mut payload)?;
-        Input::expect_empty(payload)?;
+        Input::expect_empty(payload.rest())?;
         let mut answer = self.execute(Command::DeleteLead { lead, version }, key).await?;
         answer.ack["leadId"] = json!(lead);
         Ok(answer)
     }
 
-    async fn assign_lead(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn assign_lead(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
         let version = version(&mut payload)?;
-        let owner = new_owner(payload)?;
+        let owner = new_owner(payload.rest())?;
         self.execute(Command::AssignLead { lead, owner, version }, key).await
     }
 
-    async fn create_activity(&self, mut payload: Map<String, Value>) -> Result<CommandAnswer, SocketError> {
+    async fn create_activity(&self, mut payload: EventPayload) -> Result<CommandAnswer, SocketError> {
         let (lead, key) = (known_lead(&mut payload)?, idempotency_key(&mut payload)?);
-        let fields = ActivityFields::parse(payload)?;
+        let fields = ActivityFields::parse(payload.rest())?;
         self.execute(Command::CreateActivity { lead, fields }, key).await
     }
 
@@ -267,9 +280,9 @@ impl CommandRunner {
         let Some(lease) = self.client.lease() else { return Err(SocketError::bad_token()) };
         let caller = Principal::of_token(&self.client.user(), lease.credentials, self.origin.clone());
         let ack = match self.context.app.execute(&caller, command, key).await? {
-            CommandOutcome::Lead { lead, .. } => json!({"ok": true, "lead": lead}),
-            CommandOutcome::Activity { activity, .. } => json!({"ok": true, "activity": activity}),
-            CommandOutcome::Deleted => json!({"ok": true}),
+            CommandOutcome::Lead { lead, seq, .. } => json!({"ok": true, "lead": lead, "seq": seq}),
+            CommandOutcome::Activity { activity, seq, .. } => json!({"ok": true, "activity": activity, "seq": seq}),
+            CommandOutcome::Deleted { seq } => json!({"ok": true, "seq": seq}),
         };
         // Everybody who may see it, including this client, gets the event from the log.
         Ok(CommandAnswer::new(None, ack))
@@ -286,8 +299,8 @@ fn object(payload: Option<Value>) -> Result<Map<String, Value>, SocketError> {
 }
 
 /// Reads the id of a lead. Any text names a room, even if there is no such lead.
-fn lead_id(payload: &mut Map<String, Value>) -> Result<String, SocketError> {
-    let id = match payload.shift_remove("leadId") {
+fn lead_id(payload: &mut EventPayload) -> Result<String, SocketError> {
+    let id = match payload.take(&ROOM) {
         Some(Value::String(id)) => id,
         None | Some(Value::Null) => String::new(),
         Some(_) => return Err(Invalid::one("leadId", "wrong_type", "leadId must be a string").into()),
@@ -328,20 +341,20 @@ pub(crate) fn room(lead_id: &str) -> Room {
     Room::Lead(lead_id.parse().map_or_else(|_| lead_id.to_owned(), |id: LeadId| id.to_string()))
 }
 
-fn known_lead(payload: &mut Map<String, Value>) -> Result<LeadId, SocketError> {
+fn known_lead(payload: &mut EventPayload) -> Result<LeadId, SocketError> {
     let id = lead_id(payload)?;
     id.parse().map_err(|_| app::Error::NotFound("lead").into())
 }
 
 /// Reads the version of the lead that the client has seen, if it gives one.
-fn version(payload: &mut Map<String, Value>) -> Result<Option<i64>, SocketError> {
-    let Some(version) = payload.shift_remove("version") else { return Ok(None) };
+fn version(payload: &mut EventPayload) -> Result<Option<i64>, SocketError> {
+    let Some(version) = payload.take(&VERSION) else { return Ok(None) };
     let members = Map::from_iter([("version".to_owned(), version)]);
-    Ok(Input::parse(members, |input| Some(input.integer("version", 1, MAX_SAFE_INTEGER)))?)
+    Ok(Input::parse(members, &[&VERSION], |input| Some(input.integer(&VERSION)))?)
 }
 
-fn idempotency_key(payload: &mut Map<String, Value>) -> Result<Option<IdempotencyKey>, SocketError> {
-    match payload.shift_remove("idempotencyKey") {
+fn idempotency_key(payload: &mut EventPayload) -> Result<Option<IdempotencyKey>, SocketError> {
+    match payload.take(&IDEMPOTENCY_KEY) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(key)) => Ok(Some(IdempotencyKey::parse("idempotencyKey", &key)?)),
         Some(_) => Err(Invalid::one("idempotencyKey", "wrong_type", "idempotencyKey must be a string").into()),

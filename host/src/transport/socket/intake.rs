@@ -14,8 +14,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     delivery::line::Message,
+    domain::event_name::EventName,
     transport::{
         limits::{self, Pace},
+        record,
         socket::{
             client::Client,
             error::SocketError,
@@ -97,6 +99,9 @@ impl Intake {
 
 pub(crate) fn refused(refusal: &SocketError, name: Option<&str>, ack: Option<i64>) -> Vec<OutgoingPacket> {
     let name = name.map(|name| name.chars().take(MAX_ECHO_CHARS).collect::<String>());
-    let event = OutgoingPacket::Event(Message::new("error", &refusal.event(name.as_deref())));
+    let event = OutgoingPacket::Event(Message::new(EventName::Error.as_str(), &refusal.event(name.as_deref())));
+    if ack.is_some() {
+        record::ack("refused", &refusal.ack());
+    }
     [event].into_iter().chain(ack.map(|id| crate::transport::socket::packet::ack(id, &refusal.ack()))).collect()
 }

@@ -31,12 +31,16 @@ use crate::{
         line::{LogLine, Message, Recalled},
     },
     domain::{id::LeadId, user::User},
-    transport::socket::{
-        client::Client,
-        conn::{backpressure::SendWindow, close_transport::close_transport, sessions::EngineSession},
-        context::{SocketContext, caller_address},
-        packet::{OutgoingPacket, ack},
-        session::{expiry, lease::Over},
+    transport::{
+        record,
+        socket::{
+            client::Client,
+            conn::{backpressure::SendWindow, close_transport::close_transport, sessions::EngineSession},
+            context::{SocketContext, caller_address},
+            packet::{OutgoingPacket, ack},
+            schema::incoming::ClientEvent,
+            session::{expiry, lease::Over},
+        },
     },
 };
 
@@ -185,6 +189,7 @@ impl Writer {
 
     async fn acknowledge(&mut self, acks: Vec<i64>, body: &serde_json::Value) -> Result<(), Closed> {
         for id in acks {
+            record::ack(ClientEvent::SyncSince.as_str(), body);
             self.send(&ack(id, body)).await?;
         }
         Ok(())
@@ -273,6 +278,9 @@ impl Writer {
     /// Hands a packet to socketioxide once its queue has room to spare.
     async fn send(&mut self, output: &OutgoingPacket) -> Result<(), Closed> {
         walk_step!("send");
+        if let OutgoingPacket::Event(message) = output {
+            record::event(&message.name, message.body.get());
+        }
         // The queue may still be full: of the engine's own packets, or because nobody counts.
         const MIN_WAIT: Duration = Duration::from_millis(5);
         const MAX_WAIT: Duration = Duration::from_millis(100);

@@ -20,9 +20,7 @@ async fn raw_body(app: &TestApp, kind: &str, body: impl Into<reqwest::Body>) -> 
 async fn unknown_routes_and_methods_return_a_problem() {
     let app = TestApp::start().await;
     let client = app.client(Role::Admin);
-    for path in
-        ["/", "/api", "/api/", "/api/lead", "/api/leads/", "/api/leads/x/y/z", "/api/../etc", "/nothing", "/api/%ff"]
-    {
+    for path in ["/", "/api/", "/api/lead", "/api/leads/", "/api/leads/x/y/z", "/api/../etc", "/nothing", "/api/%ff"] {
         client.get(path).await.refused(404, "not_found");
     }
     let reply = client.delete("/api/leads").await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use leadwire::domain::{
     counter::Seq,
+    lead::LeadStatus,
     policy::{Scope, Visibility},
     role::Role,
 };
@@ -492,6 +493,22 @@ async fn if_match_applies_to_every_write_of_a_lead() {
     // It already exists, with another version.
     call(Method::POST, &restoring, "\"3\"", json!({})).await.refused(412, "version_conflict");
     call(Method::POST, &restoring, "*", json!({})).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn sorting_by_status_follows_the_pipeline() {
+    let app = TestApp::start().await;
+    for status in LeadStatus::NAMES.iter().rev() {
+        app.lead(json!({"title": status, "status": status})).await;
+    }
+    let sorted = async |query: &str| -> Vec<String> {
+        let leads = app.client(Role::Viewer).walk(&format!("/api/leads?limit=3&sort={query}")).await;
+        leads.iter().map(|lead| lead["status"].as_str().expect("a status").to_owned()).collect()
+    };
+    assert_eq!(sorted("status").await, LeadStatus::NAMES);
+    let mut backwards = LeadStatus::NAMES;
+    backwards.reverse();
+    assert_eq!(sorted("-status").await, backwards);
 }
 
 #[tokio::test]

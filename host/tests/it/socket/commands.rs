@@ -356,8 +356,10 @@ async fn acks_of_commands_match_http_responses() {
     assert_eq!(admin.call("lead:assign", json!({"leadId": lead, "ownerId": null})).await["lead"]["owner"], Value::Null);
     assert_eq!(client.event("lead:assigned").await["previousOwnerId"], json!(me));
     assert_eq!(client.event("notification").await["kind"], "lead_unassigned");
-    assert_eq!(admin.call("lead:delete", json!({"leadId": lead})).await, json!({"ok": true, "leadId": lead}));
-    assert_eq!(client.event("lead:deleted").await["leadId"], lead);
+    let ack = admin.call("lead:delete", json!({"leadId": lead})).await;
+    let deleted = client.event("lead:deleted").await;
+    assert_eq!(ack, json!({"ok": true, "seq": deleted["seq"], "leadId": lead}));
+    assert_eq!(deleted["leadId"], lead);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use crate::{
     },
     domain::{
         counter::Seq,
+        event_name::EventName,
         id::{Epoch, UserId},
         policy::Visibility,
         role::Roles,
@@ -159,7 +160,10 @@ fn a_closed_client_joins_no_room_and_gets_no_reply() {
     assert_eq!(client.close(), Some((Rooms::from([(Room::Everyone, Seq(10))]), ROLE)));
     assert_eq!(client.close(), None);
     assert_eq!(client.enter(&Room::Lead("x".into()), Seq(11)), None);
-    assert!(client.try_reply(&OutgoingPacket::Event(Message::new("error", &json!({})))), "it is dropped");
+    assert!(
+        client.try_reply(&OutgoingPacket::Event(Message::new(EventName::Error.as_str(), &json!({})))),
+        "it is dropped"
+    );
     assert!(client.pop().is_none());
 }
 

@@ -158,7 +158,7 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
         Resumed::From(since) => client.resume(since),
         Resumed::Impossible => greetings.push(context.shared.reset_event(head)),
         Resumed::Invalid(invalid) => {
-            greetings.push(Message::new("error", &SocketError::from(invalid).event(None)));
+            greetings.push(Message::new(EventName::Error.as_str(), &SocketError::from(invalid).event(None)));
             greetings.push(context.shared.reset_event(head));
         }
     }
@@ -221,7 +221,7 @@ async fn rejoin(context: &HandshakeContext, client: &Arc<Client>) -> Vec<Message
     let (mut rooms, mut messages, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     if is_cut {
         let refusal = SocketError::from(TooManyRooms(context.limits.subscriptions));
-        messages.push(Message::new("error", &refusal.event(Some("lead:subscribe"))));
+        messages.push(Message::new(EventName::Error.as_str(), &refusal.event(Some("lead:subscribe"))));
     }
     for (room, since) in left {
         let Room::Lead(lead_id) = &room else { continue };
@@ -237,7 +237,7 @@ async fn rejoin(context: &HandshakeContext, client: &Arc<Client>) -> Vec<Message
             Err(refusal) => {
                 let mut error = refusal.event(Some("lead:subscribe"));
                 error["leadId"] = json!(lead_id);
-                messages.push(Message::new("error", &error));
+                messages.push(Message::new(EventName::Error.as_str(), &error));
             }
         }
     }

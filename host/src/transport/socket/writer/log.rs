@@ -178,7 +178,7 @@ impl Writer {
         let Room::Lead(lead_id) = &room else { return Ok(()) };
         let mut error = refusal.event(Some("lead:subscribe"));
         error["leadId"] = json!(lead_id);
-        self.send(&OutgoingPacket::Event(Message::new("error", &error))).await
+        self.send(&OutgoingPacket::Event(Message::new(EventName::Error.as_str(), &error))).await
     }
 
     async fn replay(&mut self, line: &LogLine) -> Result<(), Closed> {

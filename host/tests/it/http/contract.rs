@@ -1,0 +1,112 @@
+//! The contract as data: the documents that are served are those that are committed, and commands tell their `seq`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use leadwire::{
+    domain::role::Role,
+    transport::{http, socket},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    socket_client::{SocketClient, Transport},
+    support::{Reply, TestApp, send},
+};
+
+fn committed(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    fs::read_to_string(path).expect("a committed document")
+}
+
+fn seq(reply: &Reply) -> u64 {
+    reply.header("leadwire-seq").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn the_served_documents_are_the_committed_ones() {
+    for (name, text) in [("openapi.json", http::openapi()), ("asyncapi.json", socket::asyncapi())] {
+        assert!(committed(name) == text, "docs/{name} is outdated: run cargo xtask docs");
+    }
+    let app = TestApp::start().await;
+    let anonymous = app.anonymous();
+    let served = anonymous.get("/api/openapi.json").await.expect(StatusCode::OK);
+    assert_eq!(served["openapi"], "3.1.0");
+    assert_eq!(served, serde_json::from_str::<Value>(&http::openapi()).expect("JSON"));
+    let served = anonymous.get("/api/asyncapi.json").await.expect(StatusCode::OK);
+    assert_eq!(served["asyncapi"], "3.0.0");
+
+    let about = anonymous.get("/api").await.expect(StatusCode::OK);
+    assert_eq!((&about["name"], &about["mode"]), (&json!("leadwire"), &json!("production")));
+    let version = served["info"]["version"].as_str().and_then(|version| version.strip_suffix(".0"));
+    assert_eq!(about["contract"].as_str(), version);
+    assert!(about["features"].as_array().is_some_and(|features| features.contains(&json!("resume"))), "{about}");
+}
+
+#[test]
+fn schemas_in_both_documents_are_equal_and_every_reference_leads_somewhere() {
+    let [openapi, asyncapi] =
+        [http::openapi(), socket::asyncapi()].map(|text| serde_json::from_str::<Value>(&text).expect("JSON"));
+    let schemas = |document: &Value| -> Map<String, Value> {
+        document["components"]["schemas"].as_object().expect("schemas").clone()
+    };
+    let ours = schemas(&openapi);
+    for (name, schema) in schemas(&asyncapi) {
+        assert_eq!(ours.get(&name), Some(&schema), "{name}");
+    }
+    for document in [&openapi, &asyncapi] {
+        let mut pointers = BTreeSet::new();
+        references(document, &mut pointers);
+        for pointer in pointers {
+            let target = pointer.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+            assert!(target.is_some(), "{pointer} leads nowhere");
+        }
+    }
+}
+
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_commands_tell_the_seq_of_their_last_event() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    let address = app.server.address().to_string();
+    let mut socket = SocketClient::connect(Transport::WebSocket, &address, app.token(Role::Viewer)).await;
+
+    let create = || {
+        let request = admin.request(Method::POST, "/api/leads").header("idempotency-key", "one");
+        send(request.json(&json!({"title": "Roof"})))
+    };
+    let created = create().await;
+    let event = socket.event("lead:created").await;
+    assert_eq!(json!(seq(&created)), event["seq"]);
+    let path = created.header("location").to_owned();
+
+    let note = admin.post(&format!("{path}/activities"), json!({"type": "NOTE"})).await;
+    let changed = admin.patch(&path, json!({"title": "Door"})).await;
+    let event = socket.event("lead:updated").await;
+    assert!(seq(&created) < seq(&note) && seq(&note) < seq(&changed));
+    assert_eq!(json!(seq(&changed)), event["seq"]);
+
+    assert_eq!(seq(&create().await), seq(&created), "a repeated request tells the seq of the first");
+    let unchanged = admin.patch(&path, json!({"title": "Door"})).await;
+    assert_eq!(seq(&unchanged), seq(&changed), "without an event, it is the head of the log");
+
+    let assigned = admin.post(&format!("{path}/assign"), json!({"ownerId": app.user(Role::Sales).id})).await;
+    let event = socket.event("lead:assigned").await;
+    assert!(json!(seq(&assigned)).as_u64() >= event["seq"].as_u64(), "the notification comes after it");
+    let deleted = admin.delete(&path).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert_eq!(json!(seq(&deleted)), socket.event("lead:deleted").await["seq"]);
+    let read = admin.get("/api/leads").await;
+    assert!(!read.headers.contains_key("leadwire-seq"), "only commands have a seq");
+}
