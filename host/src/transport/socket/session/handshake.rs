@@ -298,7 +298,9 @@ impl RecoveryRange {
     /// Returns true if what follows `since` makes a list right that was right there.
     fn reaches(&self, since: Seq, head: Seq) -> bool {
         let is_in_log = since == head || self.oldest <= since.next();
-        is_in_log && since >= self.rights && since >= self.reset
+        // A line behind the head was committed after the head was read. The client is told of it when it comes there.
+        let is_past = |line: Seq| since >= line || line > head;
+        is_in_log && is_past(self.rights) && is_past(self.reset)
     }
 }
 
@@ -459,5 +461,22 @@ impl DisconnectHandler<LocalAdapter, Self> for Farewell {
         };
         self.context.shared.part(&self.client, parting, successor);
         defer(socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_line_behind_the_head_of_the_handshake_prevents_no_resume() {
+        let reaches = |since, rights, reset| {
+            let past = RecoveryRange { oldest: Seq(5), rights: Seq(rights), reset: Seq(reset) };
+            past.reaches(Seq(since), Seq(30))
+        };
+        assert!(reaches(10, 10, 10));
+        assert!(!reaches(10, 11, 0) && !reaches(10, 0, 30), "a line up to the head does");
+        assert!(reaches(10, 0, 31) && reaches(10, 31, 0), "it was committed after the head was read");
+        assert!(reaches(4, 0, 0) && !reaches(3, 0, 0), "the log begins at 5");
     }
 }
