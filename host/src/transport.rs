@@ -2,6 +2,7 @@
 //! module.
 
 pub mod address;
+mod client_files;
 mod event_names;
 pub mod front;
 pub mod http;

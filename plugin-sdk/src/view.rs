@@ -81,6 +81,8 @@ view! {
         source: text = "/source";
         /// Value of the lead, in hundredths of the currency.
         value_cents: integer = "/valueCents";
+        /// Id of the lead in another system.
+        external_id: text = "/externalId";
         /// ISO 4217 code of the currency.
         currency: text = "/currency";
         /// Free-text description.

@@ -87,8 +87,15 @@ pub fn run(workspace: &Workspace) -> Result<Outcome> {
 
 /// Returns the missing part of Node.js, and how to install it.
 pub fn missing_node() -> Option<String> {
-    let missing = ["node", "npm"].into_iter().find(|program| !process::installed(program))?;
-    Some(format!("{missing} is missing; get Node.js 18 or newer, on Debian with: apt-get install nodejs npm"))
+    const GET: &str = "get Node.js 20.19 or newer from https://nodejs.org (Debian 12's own is older)";
+    if let Some(missing) = ["node", "npm"].into_iter().find(|program| !process::installed(program)) {
+        return Some(format!("{missing} is missing; {GET}"));
+    }
+    let output = Command::new("node").arg("--version").output().ok()?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned();
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    let found = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    (found < (20, 19)).then(|| format!("Node.js {version} is too old; {GET}"))
 }
 
 /// Copies the files that git knows or would add; the build folder is kept from one run to the next.

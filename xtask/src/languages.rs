@@ -73,39 +73,55 @@ impl Language {
 
     /// Installs the tools unless they are installed already; returns their folder.
     fn tools(self, workspace: &Workspace) -> Result<PathBuf> {
-        let (name, folder, pins): (_, _, &[&str]) = match self {
-            Self::JavaScript => ("js", JAVASCRIPT, &["package.json", "package-lock.json", ".npmrc"]),
-            Self::Python => ("py", PYTHON, &["requirements.txt"]),
+        let pinned = |folder: &str, pins: &[&str]| -> Vec<PathBuf> {
+            pins.iter().map(|pin| workspace.root.join(folder).join(pin)).collect()
         };
-        let tools = workspace.target.join("lang-tools").join(name);
-        let from = workspace.root.join(folder);
-        let pinned: Vec<PathBuf> = pins.iter().map(|pin| from.join(pin)).collect();
-        let stamp = tools.join("stamp");
-        let hash = hash(&workspace.root, &pinned)?;
-        if fs::read_to_string(&stamp).is_ok_and(|found| found == hash) {
-            return Ok(tools);
-        }
-        if tools.exists() {
-            fs::remove_dir_all(&tools)?;
-        }
-        fs::create_dir_all(&tools)?;
         match self {
             Self::JavaScript => {
-                for pin in &pinned {
-                    fs::copy(pin, tools.join(pin.file_name().context("a file has a name")?))?;
-                }
-                process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&tools))?;
+                let pinned = pinned(JAVASCRIPT, &["package.json", "package-lock.json", ".npmrc"]);
+                installed(workspace, "js", &pinned, |tools| {
+                    for pin in &pinned {
+                        fs::copy(pin, tools.join(pin.file_name().context("a file has a name")?))?;
+                    }
+                    process::run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(tools))
+                })
             }
-            Self::Python => {
-                process::run(Command::new("python3").args(["-m", "venv"]).arg(&tools))?;
-                let mut pip = Command::new(tools.join("bin/pip"));
-                pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).args(&pinned);
-                process::run(&mut pip)?;
-            }
+            Self::Python => python_tools(workspace, "py", &pinned(PYTHON, &["requirements.txt"])),
         }
-        fs::write(stamp, hash)?;
-        Ok(tools)
     }
+}
+
+/// Installs the packages of `requirements` into an environment of their own, unless they are installed already; returns
+/// its folder.
+pub fn python_tools(workspace: &Workspace, name: &str, requirements: &[PathBuf]) -> Result<PathBuf> {
+    installed(workspace, name, requirements, |tools| {
+        process::run(Command::new("python3").args(["-m", "venv"]).arg(tools))?;
+        let mut pip = Command::new(tools.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).args(requirements);
+        process::run(&mut pip)
+    })
+}
+
+/// Folder of tools, filled by `install` unless it was for the same pins.
+fn installed(
+    workspace: &Workspace,
+    name: &str,
+    pinned: &[PathBuf],
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let tools = workspace.target.join("lang-tools").join(name);
+    let stamp = tools.join("stamp");
+    let hash = hash(&workspace.root, pinned)?;
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == hash) {
+        return Ok(tools);
+    }
+    if tools.exists() {
+        fs::remove_dir_all(&tools)?;
+    }
+    fs::create_dir_all(&tools)?;
+    install(&tools)?;
+    fs::write(stamp, hash)?;
+    Ok(tools)
 }
 
 impl Source {
@@ -176,7 +192,7 @@ fn name_of(file: &Path) -> String {
 }
 
 /// All files of a plugin in order, including the interface behind its link.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in folder.read_dir().with_context(|| format!("{} cannot be read", folder.display()))? {
         let path = entry?.path();
@@ -190,7 +206,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Hash of the files' names and content; it may differ between machines.
-fn hash(root: &Path, files: &[PathBuf]) -> Result<String> {
+pub fn hash(root: &Path, files: &[PathBuf]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.strip_prefix(root).unwrap_or(file).hash(&mut hasher);

@@ -6,10 +6,12 @@
 #![expect(unreachable_pub, reason = "a program has no outside")]
 
 mod bench;
+mod client_files;
 mod contract;
 mod debian_rust;
 mod dist;
 mod docs;
+mod generated;
 mod languages;
 mod process;
 mod report;
@@ -32,6 +34,7 @@ usage: cargo xtask <command>
   dist              make a release archive in target/dist, with install.sh, licences and checksums
   bench [--debug]   measure what plugins cost, in a release build; says whether the gate holds.
                     With --debug, in a debug build: for those who work on the bench itself
+  docs              write docs/openapi.json, docs/asyncapi.json and the generated types of clients/js
   contract [rules | release]
                     compare docs/openapi.json and docs/asyncapi.json with the last released ones in docs/contract;
                     fails on a change that breaks clients. `rules` lists such changes with examples;
@@ -69,6 +72,10 @@ fn command() -> anyhow::Result<ExitCode> {
             ["--debug"] => bench::run(&Workspace::find()?, workspace::Profile::Dev),
             _ => anyhow::bail!("bench takes no argument but --debug"),
         },
+        Some("docs") => {
+            generated::write(&Workspace::find()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some("contract") => contract::run(&Workspace::find()?, &args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

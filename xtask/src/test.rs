@@ -4,8 +4,8 @@
 //! skip fails the run, so that no step is left out unnoticed.
 
 use std::{
-    env,
-    path::Path,
+    env, fs,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     contract, dist, docs,
-    languages::{Language, SOURCES},
+    languages::{Language, SOURCES, python_tools},
     process,
     report::{self, Outcome, Row},
     workspace::{Profile, Workspace},
@@ -26,7 +26,7 @@ struct Step {
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "clippy", about: "clippy has no complaint", run: clippy },
     Step { name: "doc", about: "the API documentation builds without warnings", run: doc },
@@ -39,6 +39,8 @@ const STEPS: [Step; 10] = [
     },
     Step { name: "rust", about: "unit and integration tests, and the examples in the documentation", run: rust },
     Step { name: "node", about: "real clients against the real server", run: node },
+    Step { name: "record", about: "the tests have seen what the contract declares, and nothing else", run: record },
+    Step { name: "outside", about: "tools of others agree with the contract", run: outside },
     Step { name: "dist", about: "a release archive installs and starts", run: dist },
     Step { name: "docs", about: "every command in the documentation", run: docs::run },
 ];
@@ -119,8 +121,54 @@ fn languages(workspace: &Workspace) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Variable that has debug builds of the server record what they answer and send.
+const RECORD: &str = "RECORD_CONTRACT";
+
 fn rust(workspace: &Workspace) -> Result<Outcome> {
-    counted(&mut workspace.cargo(["test", "--workspace", "--no-fail-fast"]))
+    // The first of the two steps that are recorded.
+    let record = record_folder(workspace);
+    if record.exists() {
+        fs::remove_dir_all(&record)?;
+    }
+    counted(workspace.cargo(["test", "--workspace", "--no-fail-fast"]).env(RECORD, record))
+}
+
+fn record_folder(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("contract-record")
+}
+
+/// Compares what the steps `rust` and `node` have recorded with the contract.
+fn record(workspace: &Workspace) -> Result<Outcome> {
+    if let Some(missing) = docs::missing_node() {
+        return Ok(Outcome::skip(missing));
+    }
+    let folder = workspace.root.join("host/tests/contract");
+    let mut tests = Command::new("node");
+    let mut outcome = counted(tests.args(["--test", "--test-reporter=spec", "check.test.mjs"]).current_dir(&folder))?;
+    let record = record_folder(workspace);
+    if !record.exists() {
+        outcome.notes.push("nothing is recorded: run the steps rust and node first".into());
+        return Ok(outcome);
+    }
+    process::run(Command::new("node").arg("check.mjs").arg(record).current_dir(&folder))?;
+    outcome.passed += 1;
+    Ok(outcome)
+}
+
+fn outside(workspace: &Workspace) -> Result<Outcome> {
+    if let Some(missing) = docs::missing_node().or_else(|| Language::Python.missing()) {
+        return Ok(Outcome::skip(missing));
+    }
+    let folder = workspace.root.join("host/tests/contract");
+    let tools = python_tools(workspace, "schemathesis", &[folder.join("requirements.txt")])?;
+    counted(
+        Command::new("node")
+            .args(["--test", "--test-reporter=spec", "outside.test.mjs"])
+            .current_dir(folder)
+            .env("SCHEMATHESIS", tools.join("bin/schemathesis"))
+            .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
+            .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins")),
+    )
 }
 
 fn dist(workspace: &Workspace) -> Result<Outcome> {
@@ -165,6 +213,7 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
             .args(is_known.then_some(FORCE_EXIT))
             .args(files)
             .current_dir(folder)
+            .env(RECORD, record_folder(workspace))
             .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
             .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins")),
     )

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{debian_rust, process};
+use crate::{client_files, debian_rust, process};
 
 pub struct Workspace {
     pub root: PathBuf,
@@ -56,6 +56,7 @@ impl Workspace {
 
     /// Builds the server and returns the path of the binary.
     pub fn build_host(&self, profile: Profile) -> Result<PathBuf> {
+        client_files::make(self)?;
         // Cargo compiles wasmtime once per set of requested features: for development the set of the tests, otherwise
         // that of the command in the documentation.
         let mut command = match profile {

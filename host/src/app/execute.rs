@@ -17,6 +17,7 @@ use crate::{
     domain::{
         actor::Actor,
         command::Command,
+        counter::Seq,
         id::LeadId,
         lead::{Lead, LeadFields},
         policy::{Action, may},
@@ -139,7 +140,10 @@ impl App {
     }
 
     /// Earlier outcome, shaped by the caller's present rights: what they cannot see any more is not repeated.
-    async fn answer_again(&self, actor: &Actor, done: Recorded) -> Result<CommandOutcome> {
+    async fn answer_again(&self, actor: &Actor, mut done: Recorded) -> Result<CommandOutcome> {
+        if done.seq == Seq::START {
+            done.seq = self.0.store.read().await?.head().await?;
+        }
         let lead = match &done.completed {
             Completed::Lead(lead) | Completed::Activity { lead, .. } => lead.id,
             Completed::Deleted => return Ok(CommandOutcome::Deleted { seq: done.seq }),

@@ -58,12 +58,12 @@ pub(crate) enum Completed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "StoredRecord")]
 pub(crate) struct Recorded {
-    /// See [`CommandOutcome`].
+    /// See [`CommandOutcome`]; [`Seq::START`] if it is not known.
     pub(crate) seq: Seq,
     pub(crate) completed: Completed,
 }
 
-/// Stored form of [`Recorded`]. Versions before `Leadwire-Seq` stored no seq; a key lives for 24 hours.
+/// Stored form of [`Recorded`]. What was erased has no seq, nor has what versions before `Leadwire-Seq` stored.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum StoredRecord {

@@ -196,6 +196,10 @@ impl Input {
             let text = input.string(key)?;
             let text = if is_blank(&text) { "" } else { text.trim() };
             if text.is_empty() {
+                // In a change, nothing in place of an address would leave the address as it is.
+                if field.is_never_null() {
+                    input.error(key, "required", format!("{key} is required"));
+                }
                 return None;
             }
             let text: String = input.sized(key, text, 0, MAX_EMAIL_CHARS)?.nfc().collect();

@@ -71,6 +71,9 @@ pub struct LeadFields {
     pub value_cents: Option<i64>,
     pub currency: String,
     pub description: Option<String>,
+    /// Left out where there is none: payloads of the log from before it existed have none either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
     pub custom: Map<String, Value>,
 }
 
@@ -119,6 +122,8 @@ const VALUE_CENTS: Field = Field::new(
 const CURRENCY: Field =
     Field::new("currency", FieldKind::Currency, "ISO 4217 code of the currency.").default("\"USD\"");
 const DESCRIPTION: Field = Field::text("description", 10_000, "Free text.");
+const EXTERNAL_ID: Field =
+    Field::text("externalId", 200, "Id of the lead in another system, such as the one that it was imported from.");
 const CUSTOM: Field = Field::new("custom", FieldKind::Object, "Members of your own choice.");
 
 impl LeadFields {
@@ -134,6 +139,7 @@ impl LeadFields {
         &VALUE_CENTS,
         &CURRENCY,
         &DESCRIPTION,
+        &EXTERNAL_ID,
         &CUSTOM,
     ];
 
@@ -154,6 +160,7 @@ impl LeadFields {
         let value_cents = input.integer(&VALUE_CENTS);
         let currency = input.currency(&CURRENCY).unwrap_or_else(|| "USD".into());
         let description = input.text(&DESCRIPTION);
+        let external_id = input.text(&EXTERNAL_ID);
         let custom = input.object(&CUSTOM).unwrap_or_default();
         Some(Self {
             title: title?,
@@ -166,6 +173,7 @@ impl LeadFields {
             value_cents,
             currency,
             description,
+            external_id,
             custom,
         })
     }

@@ -38,12 +38,12 @@ macro_rules! columns {
     };
     (leads as l) => {
         "l.id, l.title, l.status, l.contact_name, l.company, l.email, l.phone, l.source, \
-         l.value_cents, l.currency, l.description, l.custom, l.owner_id, l.created_by, \
+         l.value_cents, l.currency, l.description, l.external_id, l.custom, l.owner_id, l.created_by, \
          l.last_activity_at, l.version, l.created_at, l.updated_at, l.deleted_at, l.rev"
     };
     (leads written) => {
         "title, status, contact_name, company, email, phone, source, value_cents, currency, \
-         description, custom, owner_id, last_activity_at, version, updated_at"
+         description, external_id, custom, owner_id, last_activity_at, version, updated_at"
     };
     (plugin_actors) => {
         "id, name, created_at"

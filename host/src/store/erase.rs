@@ -48,11 +48,12 @@ enum TableKey {
 }
 
 /// Columns that may mention a person, each with the expression for the id of its lead.
-const MENTIONS: [(&str, &str, &str); 13] = [
+const MENTIONS: [(&str, &str, &str); 14] = [
     ("leads", "title", "id"),
     ("leads", "contact_name", "id"),
     ("leads", "email", "id"),
     ("leads", "description", "id"),
+    ("leads", "external_id", "id"),
     ("leads", "custom", "id"),
     ("activities", "body", "lead_id"),
     ("activities", "meta", "lead_id"),

@@ -335,7 +335,7 @@ impl Tx<'_> {
             "INSERT INTO leads (",
             columns!(leads written),
             ", id, rev, created_by, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
         ));
         bind_written(insert, lead)
             .bind(lead.rev)
@@ -352,8 +352,8 @@ impl Tx<'_> {
         let update = sqlx::query(concat!(
             "UPDATE leads SET (",
             columns!(leads written),
-            ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15), rev = rev + 1
-             WHERE id = $16 RETURNING rev"
+            ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16), rev = rev + 1
+             WHERE id = $17 RETURNING rev"
         ));
         let row = bind_written(update, lead).fetch_one(&mut *self.reader.tx).await?;
         lead.rev = Columns { table: "leads", row: &row }.integer("rev")?;
@@ -404,6 +404,7 @@ fn bind_written<'q>(query: WriteQuery<'q>, lead: &'q Lead) -> WriteQuery<'q> {
         .bind(fields.value_cents)
         .bind(&fields.currency)
         .bind(&fields.description)
+        .bind(&fields.external_id)
         .bind(json(&fields.custom))
         .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
         .bind(lead.last_activity_at.map(|time| time.to_string()))
@@ -425,6 +426,7 @@ fn lead(row: &SqliteRow) -> Result<Lead> {
         value_cents: columns.maybe_integer("value_cents")?,
         currency: columns.text("currency")?,
         description: columns.maybe_text("description")?,
+        external_id: columns.maybe_text("external_id")?,
         custom: columns.json("custom")?,
     };
     Ok(Lead {

@@ -16,6 +16,7 @@ use axum::{
 use tower_http::cors::{AllowCredentials, AllowOrigin, CorsLayer};
 
 use super::{
+    client_files,
     http::{self, problem::Problem},
     origin::Origins,
     socket,
@@ -95,6 +96,9 @@ async fn front(State(origins): State<Arc<Origins>>, mut request: Request, next: 
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
+        }
+        Ok(()) if request.method().is_safe() && request.uri().path() == client_files::SOCKET_IO => {
+            client_files::socket_io(request.headers())
         }
         // A page that may not read responses over HTTP could read them over a WebSocket, to which CORS does not apply.
         Ok(()) if is_socket && !is_allowed => forbidden(),

@@ -38,6 +38,7 @@ use tracing::Instrument;
 
 use crate::transport::{
     address::ClientAddress,
+    client_files,
     http::{
         api::ApiState,
         contract::Documents,
@@ -77,6 +78,7 @@ pub fn openapi() -> String {
 pub fn router(api: ApiState) -> Router {
     routes()
         .router
+        .merge(client_files::routes())
         .layer(Extension(Documents::new(openapi(), socket::asyncapi())))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(CatchPanicLayer::custom(panicked))

@@ -1,5 +1,5 @@
 //! Record of what the server answers and sends, for the check of the contract: in debug builds, if
-//! `LEADWIRE_RECORD_CONTRACT` names a folder.
+//! `RECORD_CONTRACT` names a folder.
 //!
 //! Every kind of answer is written once: the same members with values of the same types are the same kind. The check
 //! compares the record of the whole test suite with the documents.
@@ -43,7 +43,7 @@ struct RecordFile {
 
 impl Record {
     fn open() -> Option<Self> {
-        let folder = PathBuf::from(std::env::var_os("LEADWIRE_RECORD_CONTRACT").filter(|_| cfg!(debug_assertions))?);
+        let folder = PathBuf::from(std::env::var_os("RECORD_CONTRACT").filter(|_| cfg!(debug_assertions))?);
         let path = folder.join(format!("{}.jsonl", uuid::Uuid::new_v4()));
         let file =
             fs::create_dir_all(&folder).and_then(|()| OpenOptions::new().create_new(true).append(true).open(path));

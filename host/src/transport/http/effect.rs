@@ -65,7 +65,7 @@ pub(crate) fn routes() -> ApiRoutes {
             Operation::post("/api/plugins/{name}/effects/{id}/retry", "retryEffect", "Try an effect again at once")
                 .access(ADMINISTRATOR)
                 .answers(200, "The effect.", "Effect")
-                .refuses(&["plugin_not_found", "effect_not_found"]),
+                .refuses(&["plugin_not_found", "effect_not_found", "invalid"]),
             retry,
         )
 }

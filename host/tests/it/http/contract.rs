@@ -6,12 +6,12 @@ use leadwire::{
     domain::role::Role,
     transport::{http, socket},
 };
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, header::HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::{
     socket_client::{SocketClient, Transport},
-    support::{Reply, TestApp, send},
+    support::{Reply, TestApp, http_client, send},
 };
 
 fn committed(name: &str) -> String {
@@ -109,4 +109,33 @@ async fn answers_of_commands_tell_the_seq_of_their_last_event() {
     assert_eq!(json!(seq(&deleted)), socket.event("lead:deleted").await["seq"]);
     let read = admin.get("/api/leads").await;
     assert!(!read.headers.contains_key("leadwire-seq"), "only commands have a seq");
+}
+
+#[tokio::test]
+async fn files_for_front_ends_are_served_with_tags_and_the_package_for_good() {
+    let app = TestApp::start().await;
+    let page = read(&format!("{}/client/", app.url), None).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.headers["content-security-policy"].to_str().is_ok_and(|policy| policy.contains("default-src 'none'")));
+    let text = page.body.as_str().expect("text").to_owned();
+    let paths: Vec<&str> = text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(paths.contains(&"/api/openapi.json"), "{paths:?}");
+    for path in paths.iter().filter(|path| !path.starts_with("/api/")) {
+        let file = read(&format!("{}{path}", app.url), None).await;
+        assert_eq!(file.status, StatusCode::OK, "{path}");
+        let is_package = path.ends_with(".tgz");
+        assert_eq!(file.headers["cache-control"].to_str().expect("text").contains("immutable"), is_package, "{path}");
+        let again = read(&format!("{}{path}", app.url), file.headers.get("etag")).await;
+        assert_eq!((again.status, again.body), (StatusCode::NOT_MODIFIED, json!("")), "{path}");
+    }
+    app.anonymous().get("/client/nothing.js").await.refused(404, "not_found");
+}
+
+async fn read(url: &str, known: Option<&HeaderValue>) -> Reply {
+    let request = http_client().get(url);
+    let request = known.into_iter().fold(request, |request, tag| request.header("if-none-match", tag));
+    let response = request.send().await.expect("is answered");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = String::from_utf8_lossy(&response.bytes().await.expect("a body")).into_owned();
+    Reply { status, headers, body: body.into() }
 }

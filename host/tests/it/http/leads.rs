@@ -496,6 +496,22 @@ async fn if_match_applies_to_every_write_of_a_lead() {
 }
 
 #[tokio::test]
+async fn a_lead_keeps_the_id_that_it_has_in_another_system() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    let lead = app.lead(json!({"title": "Roof", "externalId": "hub-7"})).await;
+    assert_eq!(lead["externalId"], "hub-7");
+    assert_eq!(app.lead(json!({"title": "Door"})).await.get("externalId"), None, "left out where there is none");
+    let changed = admin.patch(&path(&lead), json!({"externalId": "hub-8"})).await.expect(StatusCode::OK);
+    assert_eq!(changed["externalId"], "hub-8");
+    let removed = admin.patch(&path(&lead), json!({"externalId": null})).await.expect(StatusCode::OK);
+    assert_eq!(removed.get("externalId"), None);
+    let history = admin.walk(&format!("{}/history", path(&lead))).await;
+    let values: Vec<_> = history.iter().map(|entry| (&entry["from"], &entry["to"])).collect();
+    assert_eq!(values, [(&json!("hub-8"), &Value::Null), (&json!("hub-7"), &json!("hub-8"))]);
+}
+
+#[tokio::test]
 async fn sorting_by_status_follows_the_pipeline() {
     let app = TestApp::start().await;
     for status in LeadStatus::NAMES.iter().rev() {

@@ -63,13 +63,11 @@ pub(crate) fn parameter(field: &Field) -> AnySchema {
             let both = names.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]);
             text().enum_values(Some(both)).into()
         }
-        FieldKind::IdOrNone => {
-            let none = text().enum_values(Some(["none"]));
-            RefOr::T(Schema::AnyOf(AnyOfBuilder::new().item(id()).item(none).build()))
-        }
+        FieldKind::Id => any_of([id(), empty()]),
+        FieldKind::IdOrNone => any_of([id(), text().enum_values(Some(["none", ""]))]),
+        FieldKind::Time => any_of([time(), empty()]),
         FieldKind::TimeOrDate => {
-            let date = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
-            RefOr::T(Schema::AnyOf(AnyOfBuilder::new().item(time()).item(date).build()))
+            any_of([time(), text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))), empty()])
         }
         _ => {
             let mut schema = accepted(field);
@@ -81,14 +79,24 @@ pub(crate) fn parameter(field: &Field) -> AnySchema {
     }
 }
 
+/// Empty value of a parameter, which is the same as none.
+fn empty() -> ObjectBuilder {
+    text().max_length(Some(0))
+}
+
+fn any_of(schemas: impl IntoIterator<Item = ObjectBuilder>) -> AnySchema {
+    RefOr::T(Schema::AnyOf(schemas.into_iter().fold(AnyOfBuilder::new(), AnyOfBuilder::item).build()))
+}
+
 /// What is accepted for a field, null aside.
 fn accepted(field: &Field) -> ObjectBuilder {
     let sized = |min: usize, max| text().min_length((min > 0).then_some(min)).max_length(Some(max));
     let schema = match field.kind {
         FieldKind::Text { min, max } | FieldKind::Secret { min, max } => sized(min, max),
         FieldKind::Email => {
-            let email = SchemaFormat::Custom("email".into());
-            text().max_length(Some(MAX_EMAIL_CHARS)).format(Some(email))
+            let email = text().max_length(Some(MAX_EMAIL_CHARS));
+            // An empty text is the same as null where null is possible.
+            if field.is_never_null() { email.format(Some(SchemaFormat::Custom("email".into()))) } else { email }
         }
         FieldKind::Currency => text().pattern(Some("^[A-Z]{3}$")),
         FieldKind::Flag => flag(),

@@ -176,6 +176,9 @@ impl Operation {
 
     /// Is a command, which a `before` plugin may refuse; its answer has `Leadwire-Seq`.
     pub(crate) fn commands(mut self) -> Self {
+        if self.takes_key {
+            self = self.answers_nothing("Repeated with its key after the lead was erased: there is nothing to show.");
+        }
         for success in &mut self.successes {
             success.headers.push("Leadwire-Seq");
         }
@@ -297,7 +300,7 @@ impl Operation {
             parameters.push(header("Idempotency-Key", about, key));
         }
         if self.takes_if_match {
-            let tags = text().pattern(Some(r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#));
+            let tags = text().pattern(Some(r#"^(\*|((W/)?"[^"]*"|[ ,])*)$"#));
             parameters.push(header("If-Match", "Version that the change builds on, such as `\"3\"`, or `*`.", tags));
         }
         parameters

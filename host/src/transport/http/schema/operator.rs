@@ -66,7 +66,7 @@ fn plugins() -> Vec<NamedSchema> {
         .with("name", text())
         .with("input", free())
         .with("occasion", text().description(Some("Event or reminder that the plugin answered.")))
-        .with("index", whole().description(Some("Position in that answer.")))
+        .with("index", nullable(whole().description(Some("Position in that answer; null for a gap in the log."))))
         .with("chain", list(text()).description(Some("Plugins that led to it.")))
         .with("state", open_names(&["pending", "parked"], "`parked`: it failed too often, and waits for you."))
         .with("attempts", whole())

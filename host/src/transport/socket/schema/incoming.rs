@@ -121,7 +121,8 @@ impl ClientEvent {
         let fields = self.fields().concat();
         let payload = creation(self.about(), &fields);
         match self {
-            Self::LeadUpdate => payload.with(PATCH.name, reference("LeadPatch")).into(),
+            // In place of an object that is not described.
+            Self::LeadUpdate => payload.maybe(PATCH.name, reference("LeadPatch")).into(),
             Self::LeadSubscribe | Self::LeadUnsubscribe | Self::SyncSince | Self::AuthRefresh => payload.open().into(),
             Self::LeadCreate | Self::LeadDelete | Self::LeadAssign | Self::ActivityCreate => payload.into(),
         }
