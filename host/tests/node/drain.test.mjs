@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { io } from 'socket.io-client';
 import { Server, resume, until } from './support.mjs';
 
-const SOCKETS = process.env.CI ? 2000 : 500;
+const SOCKETS = 2000;
 /** Maximum number of reconnects per second. */
 const MOST = SOCKETS / 10;
 

@@ -139,3 +139,59 @@ async fn read(url: &str, known: Option<&HeaderValue>) -> Reply {
     let body = String::from_utf8_lossy(&response.bytes().await.expect("a body")).into_owned();
     Reply { status, headers, body: body.into() }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_keyed_command_refuses_another_request_and_shows_nothing_after_an_erasure() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    let lead = app.lead(json!({"title": "Roof"})).await;
+    let path = format!("/api/leads/{}", lead["id"].as_str().expect("an id"));
+    let sales = app.user(Role::Sales).id;
+    let keyed = |what: &str, key: &str, body: Value| {
+        let request = admin.request(Method::POST, &format!("{path}/{what}")).header("idempotency-key", key);
+        send(request.json(&body))
+    };
+    let repeated = [
+        ("assign", "one", json!({"ownerId": sales})),
+        ("activities", "two", json!({"type": "NOTE", "body": "hello"})),
+        ("restore", "three", json!({})),
+    ];
+    for (what, key, body) in &repeated {
+        if *what == "restore" {
+            assert_eq!(admin.delete(&path).await.status, StatusCode::NO_CONTENT);
+        }
+        let first = keyed(what, key, body.clone()).await;
+        assert!(first.status.is_success(), "{what}: {}", first.body);
+        assert_eq!(seq(&keyed(what, key, body.clone()).await), seq(&first), "{what}");
+    }
+    keyed("assign", "two", json!({"ownerId": null})).await.refused(422, "idempotency_key_reused");
+    keyed("activities", "one", json!({"type": "CALL"})).await.refused(422, "idempotency_key_reused");
+    keyed("restore", "one", json!({})).await.refused(422, "idempotency_key_reused");
+
+    admin.delete(&format!("{path}?erase=true")).await.expect(StatusCode::OK);
+    for (what, key, body) in repeated {
+        let again = keyed(what, key, body).await;
+        assert_eq!(again.status, StatusCode::NO_CONTENT, "{what}: {}", again.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_are_sent_changed_and_deleted_activities() {
+    let app = TestApp::start().await;
+    let admin = app.client(Role::Admin);
+    let lead = app.lead(json!({"title": "Roof"})).await["id"].clone();
+    let address = app.server.address().to_string();
+    let mut socket = SocketClient::connect(Transport::WebSocket, &address, app.token(Role::Viewer)).await;
+    socket.subscribe(lead.as_str().expect("an id")).await;
+    let path = format!("/api/leads/{}/activities", lead.as_str().expect("an id"));
+    let note = admin.post(&path, json!({"type": "NOTE"})).await.expect(StatusCode::CREATED)["id"].clone();
+    socket.event("activity:created").await;
+
+    let path = format!("/api/activities/{}", note.as_str().expect("an id"));
+    let changed = admin.patch(&path, json!({"body": "called back"})).await;
+    let event = socket.event("activity:updated").await;
+    assert_eq!((&event["activity"]["body"], &event["seq"]), (&json!("called back"), &json!(seq(&changed))));
+    let deleted = admin.delete(&path).await;
+    let event = socket.event("activity:deleted").await;
+    assert_eq!((&event["activityId"], &event["seq"]), (&note, &json!(seq(&deleted))));
+}
