@@ -1,116 +1,47 @@
-/** Payloads that the server sends. A plugin may hide fields from a role or add its own: all except ids can be missing. */
+/**
+ * Names for the generated types.
+ *
+ * A plugin may hide fields from a role or add its own: all except ids can be missing.
+ */
+import type { components } from './generated/api.js';
+import type { LoggedEvent, Messages, ServerToClientEvents } from './generated/events.js';
 
-export type Role = 'ADMIN' | 'MANAGER' | 'SALES' | 'VIEWER';
+export type { components, operations, paths } from './generated/api.js';
+export type { ClientToServerEvents, LoggedEvent, Messages, ServerToClientEvents } from './generated/events.js';
 
-export type LeadStatus =
-  | 'NEW' | 'CONTACTED' | 'QUALIFIED' | 'PROPOSAL' | 'NEGOTIATION' | 'WON' | 'LOST' | 'UNQUALIFIED';
+/** Schemas of the OpenAPI document, by name. */
+export type Schemas = components['schemas'];
 
-export interface Person {
-  id: string;
-  name?: string;
-  email?: string;
-}
-
+export type Role = Schemas['Role'];
+export type LeadStatus = Schemas['LeadStatus'];
+export type ActivityType = Schemas['ActivityType'];
+export type User = Schemas['User'];
+export type Person = Schemas['Person'];
 /** User who caused an event, or a plugin (role `PLUGIN`). */
-export interface Actor {
-  id: string;
-  email: string;
-  role: Role | 'PLUGIN';
-}
-
-export interface Lead {
-  id: string;
-  title?: string;
-  status?: LeadStatus;
-  owner?: Person | null;
-  contactName?: string | null;
-  company?: string | null;
-  email?: string | null;
-  phone?: string | null;
-  source?: string | null;
-  valueCents?: number | null;
-  currency?: string;
-  description?: string | null;
-  custom?: Record<string, unknown>;
-  createdBy?: Person;
-  lastActivityAt?: string | null;
-  version?: number;
-  /** Grows with every write: of two versions of a lead, the one with the larger `rev` is newer. */
-  rev: number;
-  createdAt?: string;
-  updatedAt?: string;
-  [added: string]: unknown;
-}
-
-export interface Activity {
-  id: string;
-  leadId: string;
-  type?: 'NOTE' | 'CALL' | 'EMAIL' | 'MEETING' | 'TASK' | 'STATUS_CHANGE' | 'ASSIGNMENT';
-  body?: string | null;
-  creator?: Person;
-  dueAt?: string | null;
-  completedAt?: string | null;
-  meta?: Record<string, unknown>;
-  createdAt?: string;
-  updatedAt?: string;
-  [added: string]: unknown;
-}
+export type Actor = Schemas['Actor'];
+export type Lead = Schemas['Lead'];
+export type LeadCreate = Schemas['LeadCreate'];
+export type LeadPatch = Schemas['LeadPatch'];
+export type Activity = Schemas['Activity'];
+export type ActivityCreate = Schemas['ActivityCreate'];
+export type FieldError = Schemas['FieldError'];
+export type Problem = Schemas['Problem'];
+/** Viewers of a followed lead, the complete list each time: the first hundred by name, and the total. */
+export type Viewers = Messages['lead.viewers'];
 
 /** A page of a list over HTTP. */
-export interface Page<Item> {
-  items: Item[];
-  nextCursor: string | null;
-  /** Items were left out because a plugin returns no verdict on them; a count for an ADMIN. */
-  withheld?: true | number;
-}
+export type Page<Item> = Omit<Schemas['LeadPage'], 'items'> & { items: Item[] };
 
 /** Answer to a change of a lead on which a plugin returns no verdict. */
-export interface WithheldLead {
-  id: string;
-  version: number;
-  withheld: true;
-}
+export type WithheldLead = Pick<Lead, 'id' | 'version'> & { withheld: true };
+
+type Payload<Name extends keyof ServerToClientEvents> = Parameters<ServerToClientEvents[Name]>[0];
 
 /** Fields that every event of the log has. */
-export interface Logged {
-  /** Its position in the log. */
-  seq: number;
-  /** Id of the log. */
-  epoch: string;
-  timestamp: string;
-}
+export type Logged = Pick<Payload<'lead:created'>, 'seq' | 'epoch' | 'timestamp'>;
 
 /** Events of the log, by name. */
-export interface LogEvents {
-  'lead:created': Logged & { lead: Lead; createdBy?: Actor; restored?: true };
-  'lead:updated': Logged & { lead: Lead; updatedBy?: Actor; changes: string[] };
-  'lead:deleted': Logged & { leadId: string; deletedBy?: Actor };
-  'lead:assigned': Logged & { lead: Lead; previousOwnerId?: string | null; assignedBy?: Actor };
-  'lead:revoked': Logged & { leadId: string };
-  'activity:created': Logged & { activity: Activity; leadId: string; createdBy?: Actor };
-  'activity:updated': Logged & { activity: Activity; leadId: string; updatedBy?: Actor };
-  'activity:deleted': Logged & { activityId: string; leadId: string; deletedBy?: Actor };
-  notification: Logged & { kind: string; leadId: string | null };
-  'session:updated': Logged & { userRole: Role };
-}
+export type LogEvents = { [Name in LoggedEvent]: Payload<Name> };
 
-/** Events that the server sends to one socket. */
-export interface SocketEvents {
-  connected: {
-    message: string;
-    userId: string;
-    userRole: Role;
-    timestamp: string;
-    seq: number;
-    epoch: string;
-    recovered: boolean;
-    tokenExpiresAt: string;
-  };
-  'lead:subscribed': { leadId: string };
-  'lead:unsubscribed': { leadId: string };
-  /** Viewers of a followed lead, the complete list each time: the first hundred by name, and the total. */
-  'lead:viewers': { leadId: string; users: Person[]; total: number };
-  'auth:refreshed': { tokenExpiresAt: string };
-  'server:draining': { retryAfterMs: number };
-  error: { message: string; code: string; event?: string; limit?: string; retryAfterMs?: number };
-}
+/** Events that the server sends to one socket or to the subscribers of a lead, without a `seq`. */
+export type SocketEvents = { [Name in Exclude<keyof ServerToClientEvents, LoggedEvent>]: Payload<Name> };

@@ -1,14 +1,9 @@
 // The minified helper, as published, on a stock client against the real server.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { io } from 'socket.io-client';
-import { promisify } from 'node:util';
-import { execFile } from 'node:child_process';
 import { Server, lose, until } from '../../../host/tests/node/support.mjs';
 import { Leadwire } from '../dist/leadwire.min.js';
 
@@ -267,26 +262,4 @@ test('the README\'s list is correct after changes during the fetch, and after a 
   leads.delete(kept.id);
   made.leadwire.socket.emit('sync:since', { seq: 1e9, epoch: made.leadwire.position.epoch });
   await until(() => `the list, ${titles()}`, () => titles().join() === 'changed meanwhile,kept,new');
-});
-
-test('the packed package can be installed and used', async (t) => {
-  const run = promisify(execFile);
-  const folder = mkdtempSync(join(tmpdir(), 'leadwire-pack-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const source = new URL('..', import.meta.url);
-  const npm = (cwd, ...args) => run('npm', [...args, '--no-audit', '--no-fund', '--offline'], { cwd });
-  const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', folder);
-  // After the output of the build.
-  const [{ filename, files }] = JSON.parse(stdout.slice(stdout.search(/^\[/m)));
-  const paths = files.map(({ path }) => path).sort();
-  for (const path of ['README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/events.d.ts', 'dist/leadwire.min.js']) {
-    assert.ok(paths.includes(path), `${path} in ${paths}`);
-  }
-  // The application provides the peer dependency, the stock client.
-  await npm(folder, 'install', `./${filename}`, '--legacy-peer-deps');
-  const require = createRequire(join(folder, 'application.js'));
-  for (const name of ['@leadwire/client', '@leadwire/client/min']) {
-    const { Leadwire: Installed } = await import(require.resolve(name));
-    assert.equal(typeof Installed.prototype.connect, 'function');
-  }
 });

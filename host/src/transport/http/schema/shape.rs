@@ -111,7 +111,8 @@ pub(crate) struct ObjectShape(ObjectBuilder);
 
 impl ObjectShape {
     pub(crate) fn new(about: &str) -> Self {
-        Self(ObjectBuilder::new().schema_type(Type::Object).description(Some(about)))
+        let about = (!about.is_empty()).then_some(about);
+        Self(ObjectBuilder::new().schema_type(Type::Object).description(about))
     }
 
     /// Adds a member that is always there.
