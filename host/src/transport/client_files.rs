@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 /// Path of `socket.io-client`, as tutorials have it. It is below the path of the engine, so the front serves it.
 pub(crate) const SOCKET_IO: &str = "/socket.io/socket.io.js";
 
-const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/client_files.rs"));
+static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/client_files.rs"));
 
 /// Entity tags of the files, in their order.
 static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {

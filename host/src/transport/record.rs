@@ -63,7 +63,7 @@ impl Record {
         let mut written = self.written.lock();
         let count = written.looked_at.entry(format!("{what} {name}")).or_default();
         *count += 1;
-        if *count > FIRST && *count % STEP != 0 {
+        if *count > FIRST && !count.is_multiple_of(STEP) {
             return;
         }
         let body: Value = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap_or_default() };

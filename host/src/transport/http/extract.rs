@@ -334,7 +334,7 @@ impl QueryReader {
         Ok(found)
     }
 
-    /// Reads the parameters of [`PAGE`].
+    /// Reads `limit` and `cursor`.
     pub fn page(&mut self, api: &ApiState) -> Result<app::PageRequest, app::Error> {
         let expected = format!("a whole number from 1 to {}", app::MAX_LIMIT);
         let limit = |text: &str| text.parse().ok().filter(|limit| (1..=app::MAX_LIMIT).contains(limit));
