@@ -403,7 +403,7 @@ impl Plugin {
 
 #[cfg(test)]
 #[path = "../../../tests/it/guest.rs"]
-#[expect(dead_code, unreachable_pub, reason = "the integration tests use the rest")]
+#[expect(dead_code, unreachable_pub, unused_imports, reason = "the integration tests use the rest")]
 mod guest;
 
 #[cfg(test)]

@@ -51,9 +51,13 @@ pub fn sources() -> Vec<Source> {
     paths.into_iter().map(read).collect()
 }
 
-fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
+/// Collects the Rust files below a folder, without those of builds and packages.
+pub fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
+        if path.ends_with("target") || path.ends_with("node_modules") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     plugin::hostile::{
-        inputs::{Dice, Frames, Request},
+        inputs::{Frames, Request, dice::Dice},
         wire::{Socket, Target},
     },
     process::{self, Process},

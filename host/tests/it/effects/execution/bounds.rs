@@ -1,6 +1,15 @@
 //! Limits of pending and parked effects per plugin: excess is reported, and nothing stored is lost.
 
-use crate::effects::execution::*;
+use std::fs;
+
+use leadwire::{domain::role::Role, plugin::PluginState};
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::{
+    effects::execution::{GRANT, NEVER, follower, id, parked, put, quick, remind, settled, stats, until_stats},
+    support::TestApp,
+};
 
 /// An effect that is parked at once.
 fn futile() -> (String, String) {

@@ -1,6 +1,14 @@
 //! Filters called with one text (`filter-lines`): the same hook in another form.
 
-use crate::plugin::hooks::*;
+use std::sync::Arc;
+
+use leadwire::domain::{audience::Audience as Reach, role::Role};
+use serde_json::{Value, json};
+
+use crate::{
+    guest::{Edit, Guest, everyone, remove},
+    plugin::hooks::{Yard, context, lead, only, payload, sent, user_id},
+};
 
 /// The lines that a plugin with these fields got for a role; it returns them as the title.
 fn asked(fields: &[&str], roles: &[Role]) -> Vec<String> {

@@ -1,14 +1,16 @@
 //! Harmful components and invalid answers: each kind in each hook. The effect of a fault is defined per hook; other
 //! plugins are unaffected.
 
+use std::time::{Duration, Instant};
+
 use leadwire::{
-    domain::counter::Seq,
-    plugin::{Breaker, Occasion, ProposedCommand, Ruling as Ruled},
+    domain::{counter::Seq, role::Role, time::Timestamp},
+    plugin::{Breaker, Decision, Occasion, PluginState, ProposedCommand, Ruling as Ruled, Shaped},
 };
 
 use crate::{
-    guest::{Outcome, Ruling, Wants, outcome},
-    plugin::hooks::*,
+    guest::{Audience, Edit, Guest, Outcome, Ruling, Verdict, Wants, everyone, outcome, remove, set},
+    plugin::hooks::{FLOOD, HUGE_LINE, RECURSE, SPIN, WANT_1_GIB, WILD, Yard, context, payload, user},
 };
 
 /// A hook, a plugin that fails in it, and the effect of its faults.

@@ -1,0 +1,157 @@
+//! Queues of sockets: bursts, slow readers and many writers lose no event and change no order.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use leadwire::domain::{event::NewEvent, role::Role, room::Room, time::Timestamp};
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    socket::commands::{address, connect, new_lead},
+    socket_client::{PATIENCE, SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
+    support::TestApp,
+};
+
+/// Appends events in one transaction: the fastest possible burst.
+async fn burst(app: &TestApp, count: u64, bytes: usize) {
+    let mut tx = app.app().store().write().await.expect("a transaction");
+    for number in 0..count {
+        let payload = json!({"number": number, "filling": "x".repeat(bytes)});
+        let (rooms, at) = (vec![Room::Everyone], Timestamp::now());
+        let draft = NewEvent { name: "lead:updated", rooms, lead_id: None, payload, context: json!({}), at };
+        tx.append(&draft).await.expect("a line");
+    }
+    tx.commit().await.expect("commits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_beyond_every_queue_size_arrives_complete_and_in_order() {
+    let app = TestApp::start().await;
+    for transport in TRANSPORTS {
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
+        burst(&app, 5000, 100).await;
+        let mut last = None;
+        for number in 0..5000 {
+            let event = client.event("lead:updated").await;
+            assert_eq!(event["number"], number, "{transport:?}");
+            let seq = event["seq"].as_u64();
+            assert!(last.is_none() || seq > last);
+            last = seq;
+        }
+        client.expect_silence().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
+    let app = TestApp::start().await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    until_true("the stalled client is connected", || app.server.sockets().registry().clients() == 1).await;
+    let mut healthy = connect(&app, Role::Viewer).await;
+    // Much more than the kernel buffers hold.
+    burst(&app, 3000, 10_000).await;
+    for number in 0..3000 {
+        assert_eq!(healthy.event("lead:updated").await["number"], number);
+    }
+    let mut number = 0;
+    while number < 3000 {
+        let frame = stalled.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+        if let Some(event) = frame.strip_prefix(r#"42["lead:updated","#) {
+            assert!(event.starts_with(&format!(r#"{{"number":{number},"#)), "{number}: {}", &event[..40]);
+            number += 1;
+        }
+    }
+}
+
+/// A full queue has no room for a ping, and socketioxide closes a session that it cannot ping.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_that_answers_pings_is_not_disconnected() {
+    let app = TestApp::with(|config| {
+        config.socket.ping_interval = Duration::from_millis(100);
+        config.socket.ping_timeout = PATIENCE;
+    })
+    .await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut slow, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    until_true("the client is connected", || app.server.sockets().registry().clients() == 1).await;
+    burst(&app, 800, 30_000).await;
+    let mut number = 0;
+    while number < 800 {
+        let frame = slow.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+        if frame.starts_with(r#"42["lead:updated","#) {
+            number += 1;
+            // Before the queued ping arrives, so that the next one is due soon.
+            slow.send(Message::text("3")).await.expect("sends");
+            // The slow part: packets accumulate on the server.
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_socket_leaves_no_registrations() {
+    let app = TestApp::start().await;
+    let registry = app.server.sockets().registry();
+    for transport in TRANSPORTS {
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Sales)).await;
+            client.subscribe("lead-123").await;
+            clients.push(client);
+        }
+        assert_eq!((registry.clients(), registry.rooms()), (10, 3));
+        for client in &clients {
+            // Half of them close cleanly, either the namespace or the whole session.
+            client.send(if transport == Transport::WebSocket { "41" } else { "1" });
+        }
+        until_true("all sockets are forgotten", || registry.clients() == 0 && registry.rooms() == 0).await;
+    }
+    let client = connect(&app, Role::Sales).await;
+    drop(client);
+    until_true("a lost socket is forgotten", || registry.clients() == 0 && registry.rooms() == 0).await;
+    until_true("its session is too", || app.server.sockets().polling_sessions() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sockets_see_the_events_of_many_writers_in_the_same_order() {
+    const WRITERS: u64 = 8;
+    const CHANGES: u64 = 50;
+    let app = TestApp::start().await;
+    let lead = new_lead(&app, json!({"title": "Roof"})).await;
+    let mut readers = Vec::new();
+    for number in 0..20 {
+        let transport = TRANSPORTS[number % 2];
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::ALL[number % 4])).await;
+        client.subscribe(&lead).await;
+        readers.push(tokio::spawn(async move {
+            let mut seqs = Vec::new();
+            for _ in 0..WRITERS * CHANGES {
+                let event = client.event("lead:updated").await;
+                seqs.push(event["seq"].as_u64().expect("a seq"));
+            }
+            client.expect_silence().await;
+            seqs
+        }));
+    }
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let (client, path) = (app.client(Role::Admin), format!("/api/leads/{lead}"));
+        writers.push(tokio::spawn(async move {
+            for change in 0..CHANGES {
+                let title = json!({"title": format!("{writer}.{change}")});
+                client.patch(&path, title).await.expect(StatusCode::OK);
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    let expected: Vec<u64> = (2..2 + WRITERS * CHANGES).collect();
+    for reader in readers {
+        assert_eq!(reader.await.expect("a reader"), expected);
+    }
+}
