@@ -38,7 +38,7 @@ pub use error::{Error, Result};
 pub use idempotency::IdempotencyKey;
 pub use outcome::CommandOutcome;
 pub use page::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest, Withheld};
-pub use query::{SeenLead, hold_json};
+pub use query::{SeenLead, ShownHold};
 
 /// Application state shared by both transports.
 #[derive(Clone)]

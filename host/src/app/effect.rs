@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -143,7 +144,9 @@ impl App {
             }
             Ok(Fetched::of(effects, limit))
         };
-        let show = |(effect, is_seen)| Ok(if is_seen { ItemView::Shown(shown(&effect)) } else { ItemView::Hidden });
+        let show = |(effect, is_seen)| {
+            Ok(if is_seen { ItemView::Shown(json!(ShownEffect::from(&effect))) } else { ItemView::Hidden })
+        };
         let list = ("effects", plugin, state);
         Ok(page.fill(&self.0.cursors, &list, Reading::by_page(page), fetch, show).await?.into())
     }
@@ -165,7 +168,7 @@ impl App {
         }
         let entry = caller.entry(AuditKind::EffectRetried).about(plugin).with("effect", id);
         self.commit_with(tx, entry, at).await?;
-        Ok(shown(&effect))
+        Ok(json!(ShownEffect::from(&effect)))
     }
 
     /// Makes all parked effects of a plugin due at once and returns their number.
@@ -254,44 +257,59 @@ impl App {
     }
 }
 
-/// Progress of a plugin in the log, and its open effects, as JSON.
-pub fn stats_json(stats: &FollowerStats) -> Value {
-    let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = stats;
-    let lag = head.since(*seq);
-    json!({"seq": seq, "lag": lag, "pending": pending, "parked": parked, "reminders": reminders, "stopped": stopped})
+/// Progress of a plugin in the log, and its open effects, for administrators and the command line.
+#[derive(Serialize)]
+pub struct FollowerProgress {
+    seq: Seq,
+    lag: u64,
+    pending: u64,
+    parked: u64,
+    reminders: u64,
+    stopped: u64,
+}
+
+impl From<&FollowerStats> for FollowerProgress {
+    fn from(stats: &FollowerStats) -> Self {
+        let FollowerStats { seq, head, stopped, pending, parked, reminders, .. } = *stats;
+        Self { seq, lag: head.since(seq), pending, parked, reminders, stopped }
+    }
 }
 
 /// Effect as administrators see it.
-fn shown(effect: &StoredEffect) -> Value {
-    let StoredEffect {
-        id,
-        occasion,
-        position,
-        name,
-        input,
-        cause,
-        state,
-        attempts,
-        due_at,
-        reason,
-        happened_at,
-        created_at,
-        ..
-    } = effect;
-    json!({
-        "id": id.to_string(),
-        "name": name,
-        "input": input,
-        "occasion": occasion,
-        "index": position,
-        "chain": cause.plugins,
-        "state": state,
-        "attempts": attempts,
-        "reason": reason,
-        "happenedAt": happened_at,
-        "dueAt": due_at,
-        "createdAt": created_at,
-    })
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShownEffect<'e> {
+    id: String,
+    name: &'e str,
+    input: &'e Map<String, Value>,
+    occasion: &'e str,
+    index: Option<u32>,
+    chain: &'e [PluginName],
+    state: EffectState,
+    attempts: u32,
+    reason: Option<&'e str>,
+    happened_at: Timestamp,
+    due_at: Timestamp,
+    created_at: Timestamp,
+}
+
+impl<'e> From<&'e StoredEffect> for ShownEffect<'e> {
+    fn from(effect: &'e StoredEffect) -> Self {
+        Self {
+            id: effect.id.to_string(),
+            name: &effect.name,
+            input: &effect.input,
+            occasion: &effect.occasion,
+            index: effect.position,
+            chain: &effect.cause.plugins,
+            state: effect.state,
+            attempts: effect.attempts,
+            reason: effect.reason.as_deref(),
+            happened_at: effect.happened_at,
+            due_at: effect.due_at,
+            created_at: effect.created_at,
+        }
+    }
 }
 
 impl Task {

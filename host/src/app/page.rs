@@ -95,8 +95,8 @@ impl<T> Fetched<T> {
 }
 
 /// Encodes an item as it is sent.
-pub(crate) fn text(item: &Value) -> Box<RawValue> {
-    to_raw_value(item).expect("a JSON value has string keys")
+pub(crate) fn text(item: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(item).expect("items are plain JSON with string keys")
 }
 
 /// Verdict on an item.

@@ -1,5 +1,6 @@
 //! Queries: leads, activities, history and holds, each item shaped for the caller.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,7 +18,10 @@ use crate::{
         event_name::EventName,
         id::{ActivityId, LeadId},
         lead::Lead,
+        plugin_name::PluginName,
         policy::{Action, Scope, may},
+        role::Role,
+        time::Timestamp,
     },
     plugin::Hidden,
     store::{
@@ -153,7 +157,7 @@ impl App {
         let mut holds = Vec::new();
         for hold in reader.holds().await? {
             if holds.len() < MOST && self.has_in_scope(actor, &mut reader, hold.lead).await? {
-                holds.push(hold_json(&hold));
+                holds.push(json!(ShownHold::from(&hold)));
             }
         }
         Ok(holds)
@@ -217,8 +221,7 @@ impl App {
         if from == to {
             return ItemView::Hidden;
         }
-        let mut entry =
-            json!({"id": id.to_string(), "field": field, "from": from, "to": to, "changedBy": by, "changedAt": at});
+        let mut entry = json!(LeadChange { id: id.to_string(), field, from, to, changed_by: by, changed_at: at });
         hidden.conceal_history(&mut entry);
         ItemView::Shown(entry)
     }
@@ -231,16 +234,34 @@ impl App {
     }
 }
 
-/// Hold as JSON, for administrators and the command line.
-pub fn hold_json(hold: &Hold) -> Value {
-    let Hold { role, lead, is_all, first_seq, plugin, reason, at } = hold;
-    json!({
-        "role": role,
-        "leadId": lead,
-        "all": is_all,
-        "firstSeq": first_seq,
-        "plugin": plugin,
-        "reason": reason,
-        "since": at,
-    })
+/// Hold as administrators and the command line see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShownHold<'h> {
+    role: Role,
+    lead_id: LeadId,
+    all: bool,
+    first_seq: Seq,
+    plugin: &'h PluginName,
+    reason: &'h str,
+    since: Timestamp,
+}
+
+impl<'h> From<&'h Hold> for ShownHold<'h> {
+    fn from(hold: &'h Hold) -> Self {
+        let Hold { role, lead, is_all, first_seq, plugin, reason, at } = hold;
+        Self { role: *role, lead_id: *lead, all: *is_all, first_seq: *first_seq, plugin, reason, since: *at }
+    }
+}
+
+/// One change of a lead, as its history shows it before plugins hide the person.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeadChange {
+    id: String,
+    field: String,
+    from: Value,
+    to: Value,
+    changed_by: Value,
+    changed_at: Timestamp,
 }

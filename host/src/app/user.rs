@@ -1,5 +1,6 @@
 //! Accounts: administrators create and change them; every user can list possible owners of a lead.
 
+use serde::Serialize;
 use serde_json::json;
 
 use crate::{
@@ -143,9 +144,16 @@ impl App {
     /// Users who can own a lead, as `{id, name}`, for every signed-in user.
     pub async fn assignable_users(&self) -> Result<Page> {
         let users = self.0.store.read().await?.assignable_users().await?;
-        let items = users.into_iter().map(|user| text(&json!({"id": user.id, "name": user.name}))).collect();
+        let items = users.into_iter().map(|user| text(&AssignableUser { id: user.id, name: user.name })).collect();
         Ok(Page { items, next_cursor: None, withheld: None })
     }
+}
+
+/// User who can own a lead, as every signed-in user sees them.
+#[derive(Serialize)]
+struct AssignableUser {
+    id: UserId,
+    name: String,
 }
 
 /// Returns the caller's present actor, who must still be an administrator.

@@ -71,8 +71,7 @@ impl Input {
         fields: &[&Field],
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Result<T, Invalid> {
-        let input = Self { members, errors: Vec::new(), read: Vec::new(), needs: true };
-        input.finish(fields, read)
+        Self::new(members, true).finish(fields, read)
     }
 
     /// Reads a change of an item: a field that is missing stays as it is.
@@ -84,7 +83,7 @@ impl Input {
         fields: &[&Field],
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Result<T, Invalid> {
-        let mut input = Self { members, errors: Vec::new(), read: Vec::new(), needs: false };
+        let mut input = Self::new(members, false);
         input.keep(fields);
         input.finish(fields, read)
     }
@@ -98,7 +97,7 @@ impl Input {
         fields: &[&Field],
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Result<T, Invalid> {
-        let mut input = Self { members, errors: Vec::new(), read: Vec::new(), needs: true };
+        let mut input = Self::new(members, true);
         input.keep(fields);
         input.finish(fields, read)
     }
@@ -106,6 +105,11 @@ impl Input {
     /// Refuses an object that has any member.
     pub fn expect_empty(members: Map<String, Value>) -> Result<(), Invalid> {
         Self::parse(members, &[], |_| Some(()))
+    }
+
+    /// `needs` is false if a field that is required may be missing.
+    fn new(members: Map<String, Value>, needs: bool) -> Self {
+        Self { members, errors: Vec::new(), read: Vec::new(), needs }
     }
 
     fn finish<T>(mut self, fields: &[&Field], read: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Invalid> {

@@ -41,7 +41,12 @@ export class Contract {
     const open = strict(openapi);
     delete open.components.schemas.Problem.unevaluatedProperties;
     this.ajv.addSchema(open, 'openapi');
-    this.ajv.addSchema(strict(asyncapi), 'asyncapi');
+    const events = strict(asyncapi);
+    // What is in the log goes through plugins, which may add members to the payload.
+    for (const { messages, ...operation } of Object.values(asyncapi.operations)) {
+      if (operation['x-leadwire-logged']) delete events.components.messages[messages[0].$ref.split('/').at(-1)].payload.unevaluatedProperties;
+    }
+    this.ajv.addSchema(events, 'asyncapi');
     this.validators = new Map();
   }
 

@@ -9,6 +9,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { ROLES, Server } from '../node/support.mjs';
 
 const require = createRequire(new URL('../node/package.json', import.meta.url));
@@ -51,7 +52,7 @@ for (const role of ROLES) {
     const home = mkdtempSync(join(tmpdir(), 'leadwire-schemathesis-'));
     t.after(() => rmSync(home, { recursive: true, force: true }));
     const { code, output } = await run(process.env.SCHEMATHESIS, [
-      'run', `${server.url}/api/openapi.json`, '--header', `Authorization: Bearer ${token}`, '--seed', String(SEED),
+      '--config-file', fileURLToPath(new URL('schemathesis.toml', import.meta.url)), 'run', `${server.url}/api/openapi.json`, '--header', `Authorization: Bearer ${token}`, '--seed', String(SEED),
       '--max-time', String(SECONDS), '--checks', 'all', '--exclude-checks', Object.keys(LEFT_OUT).join(','),
       ...ENDING.flatMap((operation) => ['--exclude-operation-id', operation]),
       '--continue-on-failure', '--warnings', 'off', '--output-truncate', 'true',

@@ -39,7 +39,7 @@ pub(crate) fn run(list: &ListArgs, options: &Options) -> Result<()> {
     let (followers, holds) = from_database(&config)?;
     for stats in followers {
         if let Some(item) = items.iter_mut().find(|item| item["name"] == stats.plugin.as_str()) {
-            item["effects"] = app::effect::stats_json(&stats);
+            item["effects"] = json!(app::effect::FollowerProgress::from(&stats));
         }
     }
     if list.json {
@@ -63,7 +63,7 @@ fn from_database(config: &Config) -> Result<(Vec<FollowerStats>, Vec<Value>)> {
         .await;
         store.close().await;
         let (followers, holds) = read?;
-        Ok((followers, holds.iter().map(app::hold_json).collect()))
+        Ok((followers, holds.iter().map(|hold| json!(app::ShownHold::from(hold))).collect()))
     })
 }
 

@@ -35,7 +35,7 @@ const LIST: &[&Field] = &[&KIND, &USER, &SINCE];
 pub(crate) fn routes() -> ApiRoutes {
     ApiRoutes::tagged("Audit").route(
         Operation::get("/api/audit", "listAuditEntries", "List the audit table, newest first")
-            .access(Callers::Restricted("For ADMIN."))
+            .access(Callers::ADMIN)
             .query(LIST)
             .query(PAGE)
             .answers(200, "A page of entries.", "AuditEntryPage"),

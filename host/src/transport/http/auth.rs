@@ -1,7 +1,8 @@
 //! `/api/auth`: login, refresh, logout, the current user and their password.
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
     auth::TokenPair,
@@ -100,7 +101,7 @@ async fn login(
     State(api): State<ApiState>,
     OriginExtractor(origin): OriginExtractor,
     JsonBody(body): JsonBody,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<GrantedTokens>, Problem> {
     let (email, password) = Input::parse(body, LOGIN, |input| {
         let (email, password) = (input.text(&EMAIL), input.secret(&PASSWORD));
         email.zip(password)
@@ -113,7 +114,7 @@ async fn refresh(
     State(api): State<ApiState>,
     OriginExtractor(origin): OriginExtractor,
     JsonBody(body): JsonBody,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<GrantedTokens>, Problem> {
     Ok(granted(api.auth.refresh(refresh_token(body).map_err(invalid)?, &origin).await?))
 }
 
@@ -154,13 +155,20 @@ fn refresh_token(body: Map<String, Value>) -> Result<String, Invalid> {
     Input::parse(body, REFRESH, |input| input.secret(&REFRESH_TOKEN))
 }
 
-fn granted(grant: TokenPair) -> Json<Value> {
-    Json(json!({
-        "accessToken": grant.access_token,
-        "refreshToken": grant.refresh_token,
-        "expiresIn": grant.expires_in.as_secs(),
-        "user": grant.user,
-    }))
+/// Answer to a login and a refresh.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GrantedTokens {
+    access_token: String,
+    refresh_token: String,
+    /// Seconds.
+    expires_in: u64,
+    user: User,
+}
+
+fn granted(grant: TokenPair) -> Json<GrantedTokens> {
+    let TokenPair { access_token, refresh_token, expires_in, user } = grant;
+    Json(GrantedTokens { access_token, refresh_token, expires_in: expires_in.as_secs(), user })
 }
 
 fn invalid(invalid: Invalid) -> Problem {

@@ -6,7 +6,8 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     app,
@@ -27,8 +28,6 @@ use crate::{
     },
 };
 
-const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
-
 const STATE: Field = Field::new("state", FieldKind::OneOf(&["pending", "parked"]), "State; both if it is left out.");
 const LIST: &[&Field] = &[&STATE];
 
@@ -40,7 +39,7 @@ pub(crate) fn routes() -> ApiRoutes {
                 "listEffects",
                 "List the open effects of a plugin, oldest first",
             )
-            .access(ADMINISTRATOR)
+            .access(Callers::ADMIN)
             .query(LIST)
             .query(PAGE)
             .answers(200, "A page of effects.", "EffectPage")
@@ -49,21 +48,21 @@ pub(crate) fn routes() -> ApiRoutes {
         )
         .route(
             Operation::post("/api/plugins/{name}/effects/retry", "retryEffects", "Try all parked effects again")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .answers(200, "Number of parked effects that are tried again.", "Retried")
                 .refuses(&["plugin_not_found"]),
             retry_all,
         )
         .route(
             Operation::delete("/api/plugins/{name}/effects/{id}", "dropEffect", "Drop an effect")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .answers_nothing("The effect is dropped.")
                 .refuses(&["plugin_not_found", "effect_not_found"]),
             drop_one,
         )
         .route(
             Operation::post("/api/plugins/{name}/effects/{id}/retry", "retryEffect", "Try an effect again at once")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .answers(200, "The effect.", "Effect")
                 .refuses(&["plugin_not_found", "effect_not_found", "invalid"]),
             retry,
@@ -87,8 +86,8 @@ async fn retry_all(
     State(api): State<ApiState>,
     caller: HttpCaller,
     Path(name): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({"retried": api.app.retry_effects(&caller.principal(), &name).await?})))
+) -> Result<Json<RetriedEffects>, Problem> {
+    Ok(Json(RetriedEffects { retried: api.app.retry_effects(&caller.principal(), &name).await? }))
 }
 
 async fn retry(
@@ -106,6 +105,12 @@ async fn drop_one(
 ) -> Result<StatusCode, Problem> {
     api.app.drop_effect(&caller.principal(), &name, number(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Number of parked effects that are tried again.
+#[derive(Serialize)]
+struct RetriedEffects {
+    retried: u64,
 }
 
 /// Parses the number of an effect; a text that is not a number is answered like an unknown number.

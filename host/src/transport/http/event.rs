@@ -30,7 +30,7 @@ pub(crate) fn routes() -> ApiRoutes {
     ApiRoutes::tagged("Events").route(
         Operation::get("/api/events/{seq}/explain", "explainEvent", "Explain who received an event, and why")
             .about("Takes exactly one of `role` and `userId`.")
-            .access(Callers::Restricted("For ADMIN."))
+            .access(Callers::ADMIN)
             .query(VIEWER)
             .answers(200, "The explanation.", "Explanation")
             .refuses(&["event_not_found", "user_not_found", "not_explained"]),

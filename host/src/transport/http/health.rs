@@ -2,7 +2,8 @@
 //! check fails, and the reason in one word; the details are in the log.
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
     store::{HealthCheck, HealthFailure},
@@ -32,11 +33,26 @@ pub(crate) fn routes() -> ApiRoutes {
         )
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+#[derive(Serialize)]
+struct Liveness {
+    status: &'static str,
 }
 
-async fn readiness(State(api): State<ApiState>) -> (StatusCode, Json<Value>) {
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    /// `ok` or `failing`, by check.
+    checks: Map<String, Value>,
+    /// Codes of the reasons, by check.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    reasons: Map<String, Value>,
+}
+
+async fn health() -> Json<Liveness> {
+    Json(Liveness { status: "ok" })
+}
+
+async fn readiness(State(api): State<ApiState>) -> (StatusCode, Json<Readiness>) {
     let serving = if api.draining.is_cancelled() { Err("the server is stopping".into()) } else { Ok(()) };
     let own = [("serving", serving), ("log", (api.tail)()), ("plugins", api.plugins.ready())];
     let own = own.map(|(name, check)| {
@@ -45,19 +61,20 @@ async fn readiness(State(api): State<ApiState>) -> (StatusCode, Json<Value>) {
     });
     let of_store = api.app.store().check().await;
 
-    let (mut words, mut reasons) = (Map::new(), Map::new());
+    let (mut checks, mut reasons) = (Map::new(), Map::new());
     for HealthCheck { name, failure } in own.iter().chain(&*of_store) {
         let name = (*name).to_owned();
         let Some(HealthFailure { code, reason }) = failure else {
-            words.insert(name, "ok".into());
+            checks.insert(name, "ok".into());
             continue;
         };
         tracing::warn!(check = name, code, reason, "not ready");
         reasons.insert(name.clone(), (*code).into());
-        words.insert(name, "failing".into());
+        checks.insert(name, "failing".into());
     }
-    if reasons.is_empty() {
-        return (StatusCode::OK, Json(json!({"status": "ready", "checks": words})));
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "checks": words, "reasons": reasons})))
+    let (code, status) = match reasons.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    (code, Json(Readiness { status, checks, reasons }))
 }

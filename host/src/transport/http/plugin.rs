@@ -6,11 +6,13 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{
-    app,
+    app::{self, effect::FollowerProgress},
     domain::{
+        counter::Generation,
         field::{Field, FieldKind},
         input::Input,
         policy::{Action, may},
@@ -34,19 +36,17 @@ const SHA256: FieldKind = FieldKind::Text { min: 1, max: 64 };
 const HASH: Field = Field::new("hash", SHA256, "Hash that the held candidate must have.");
 const FROM: Field = Field::new("from", SHA256, "Hash that the plugin in force must have.");
 
-const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
-
 pub(crate) fn routes() -> ApiRoutes {
     ApiRoutes::tagged("Plugins")
         .route(
             Operation::get("/api/plugins", "listPlugins", "List the plugins, and what they hold back")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .answers(200, "The plugins.", "Plugins"),
             list,
         )
         .route(
             Operation::post("/api/plugins/{name}/promote", "promotePlugin", "Put a held candidate in force")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .optional_body("PluginPromotion")
                 .answers(200, "The plugin.", "Plugin")
                 .refuses(&["plugin_not_found", "nothing_held", "other_held", "not_in_force"]),
@@ -58,7 +58,7 @@ pub(crate) fn routes() -> ApiRoutes {
                 "dropCandidate",
                 "Forget a held candidate until its files change",
             )
-            .access(ADMINISTRATOR)
+            .access(Callers::ADMIN)
             .optional_body("Nothing")
             .answers(200, "The plugin.", "Plugin")
             .refuses(&["plugin_not_found", "nothing_held"]),
@@ -66,7 +66,7 @@ pub(crate) fn routes() -> ApiRoutes {
         )
         .route(
             Operation::post("/api/plugins/{name}/rollback", "rollBackPlugin", "Bring the previous generation back")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .optional_body("PluginRollback")
                 .answers(200, "The plugin.", "Plugin")
                 .refuses(&["plugin_not_found", "nothing_before", "other_in_force", "not_in_force"]),
@@ -82,18 +82,35 @@ pub(crate) fn components() -> Vec<NamedSchema> {
     ]
 }
 
-async fn list(State(api): State<ApiState>, caller: HttpCaller, params: QueryParams) -> Result<Json<Value>, Problem> {
+/// Plugins, and what they hold back.
+#[derive(Serialize)]
+struct PluginList {
+    generation: Generation,
+    items: Vec<ListedPlugin>,
+    holds: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct ListedPlugin {
+    #[serde(flatten)]
+    status: PluginStatus,
+    effects: Option<FollowerProgress>,
+}
+
+async fn list(
+    State(api): State<ApiState>,
+    caller: HttpCaller,
+    params: QueryParams,
+) -> Result<Json<PluginList>, Problem> {
     may(&caller.actor(), Action::Administer).map_err(app::Error::from)?;
     params.parse(&[], |_| Ok(()))?;
     let followers = api.app.follower_stats().await?;
     let items = api.plugins.status().into_iter().map(|status| {
-        let effects = followers.get(status.name.as_str()).map(app::effect::stats_json);
-        let mut item = json!(status);
-        item["effects"] = json!(effects);
-        item
+        let effects = followers.get(status.name.as_str()).map(FollowerProgress::from);
+        ListedPlugin { status, effects }
     });
-    let (items, holds) = (items.collect::<Vec<_>>(), api.app.holds(&caller.actor()).await?);
-    Ok(Json(json!({"generation": api.plugins.generation(), "items": items, "holds": holds})))
+    let (items, holds) = (items.collect(), api.app.holds(&caller.actor()).await?);
+    Ok(Json(PluginList { generation: api.plugins.generation(), items, holds }))
 }
 
 /// Promotes the held version. `hash`, if given, has to be that of the held version: what the caller looked at may have

@@ -5,16 +5,19 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     app,
     domain::field::{Field, FieldKind},
-    transport::http::{
-        api::ApiState,
-        extract::{HttpCaller, QueryParams},
-        problem::Problem,
-        schema::{operation::Operation, routes::ApiRoutes},
+    transport::{
+        http::{
+            api::ApiState,
+            extract::{HttpCaller, QueryParams},
+            problem::Problem,
+            schema::{operation::Operation, routes::ApiRoutes},
+        },
+        socket::presence::viewers::Online,
     },
 };
 
@@ -36,6 +39,12 @@ pub(crate) fn routes() -> ApiRoutes {
     )
 }
 
+/// Users who are online, by name.
+#[derive(Serialize)]
+struct OnlineUsers {
+    users: Vec<Online>,
+}
+
 async fn list(
     State(api): State<ApiState>,
     HttpCaller(caller, _): HttpCaller,
@@ -43,7 +52,7 @@ async fn list(
 ) -> Result<Response, Problem> {
     let lead = params.parse(&[LIST], |params| params.one(&LEAD_ID))?;
     let Some(lead) = lead else {
-        return Ok(Json(json!({"users": api.viewers.online()})).into_response());
+        return Ok(Json(OnlineUsers { users: api.viewers.online() }).into_response());
     };
     // As in a path: a text that is not an id is answered like an unknown id.
     let lead = lead.parse().map_err(|_| app::Error::NotFound("lead"))?;

@@ -27,8 +27,6 @@ use crate::{
     },
 };
 
-const ADMINISTRATOR: Callers = Callers::Restricted("For ADMIN.");
-
 const ASSIGNABLE: Field =
     Field::new("assignable", FieldKind::Flag, "True for the users who can own a lead, for every user.");
 const LIST: &[&Field] = &[&ASSIGNABLE];
@@ -45,7 +43,7 @@ pub(crate) fn routes() -> ApiRoutes {
         )
         .route(
             Operation::post("/api/users", "createUser", "Create an account")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .body("UserCreate")
                 .idempotent()
                 .answers(201, "The account.", "User")
@@ -54,7 +52,7 @@ pub(crate) fn routes() -> ApiRoutes {
         )
         .route(
             Operation::get("/api/users/{id}", "readUser", "Read an account")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .answers(200, "The account.", "User")
                 .refuses(&["user_not_found"]),
             read,
@@ -62,7 +60,7 @@ pub(crate) fn routes() -> ApiRoutes {
         .route(
             Operation::patch("/api/users/{id}", "updateUser", "Change an account")
                 .about("A new role, name or `active` reaches open sockets at once.")
-                .access(ADMINISTRATOR)
+                .access(Callers::ADMIN)
                 .merge_patch("UserPatch")
                 .answers(200, "The account.", "User")
                 .refuses(&["user_not_found"]),

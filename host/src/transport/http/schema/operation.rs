@@ -41,6 +41,10 @@ pub(crate) enum Callers {
     Restricted(&'static str),
 }
 
+impl Callers {
+    pub(crate) const ADMIN: Self = Self::Restricted("For ADMIN.");
+}
+
 #[derive(Debug)]
 struct Body {
     component: &'static str,
