@@ -111,7 +111,10 @@ fn add_documents(workspace: &Workspace, metadata: &Metadata, to: &Path) -> Resul
     }
     for entry in workspace.root.join("docs").read_dir()? {
         let entry = entry?;
-        fs::copy(entry.path(), to.join("docs").join(entry.file_name()))?;
+        // The documents of earlier versions stay behind.
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join("docs").join(entry.file_name()))?;
+        }
     }
     let linked = metadata.linked()?;
     fs::write(to.join("LICENSES.txt"), licences(&linked)?)?;

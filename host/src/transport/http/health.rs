@@ -72,9 +72,7 @@ async fn readiness(State(api): State<ApiState>) -> (StatusCode, Json<Readiness>)
         reasons.insert(name.clone(), (*code).into());
         checks.insert(name, "failing".into());
     }
-    let (code, status) = match reasons.is_empty() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-    };
+    let (code, status) =
+        if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
     (code, Json(Readiness { status, checks, reasons }))
 }
