@@ -47,7 +47,7 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 const KEY: Field =
     Field::new("key", FieldKind::Text { min: 1, max: 200 }, "Name of the reminder, unique in the plugin.").required();
 const AT: Field = Field::new("at", FieldKind::Time, "Time at which the reminder is due.").required();
-const KIND: Field = Field::new("kind", FieldKind::Text { min: 1, max: 64 }, "Kind of the notification.").required();
+const KIND: Field = Field::new("kind", FieldKind::Opaque, "Kind of the notification.").required();
 const MAX_DATA_BYTES: usize = 16 * 1024;
 const FORGOTTEN_AT_ONCE: u32 = 1000;
 /// Prefix of the occasion ids of reminders.
@@ -278,7 +278,7 @@ impl From<&FollowerStats> for FollowerProgress {
 /// Effect as administrators see it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ShownEffect<'e> {
+struct ShownEffect<'e> {
     id: String,
     name: &'e str,
     input: &'e Map<String, Value>,
@@ -339,7 +339,7 @@ impl Task {
 fn notify(mut input: Map<String, Value>) -> Result<Task> {
     let (to, lead) = (required_id(&mut input, "userId")?, required_id(&mut input, "leadId")?);
     let kind = Input::parse(input, &[&KIND], |input| {
-        let text = input.text(&KIND)?;
+        let text = input.opaque(&KIND)?;
         let kind = NotificationKind::of_plugin(&text);
         if kind.is_none() {
             let message = "kind must be snake_case, at most 64 characters, and not a kind of the server's own";
@@ -406,6 +406,7 @@ mod tests {
         let bad = [
             ("notify", json!({"userId": "x", "kind": "late", "leadId": ID}), "userId"),
             ("notify", json!({"userId": ID, "kind": "Very late", "leadId": ID}), "kind"),
+            ("notify", json!({"userId": ID, "kind": " late ", "leadId": ID}), "kind"),
             ("notify", json!({"userId": ID, "leadId": ID}), "kind"),
             ("activity:create", json!({"type": "NOTE"}), "leadId"),
             ("activity:create", json!({"leadId": ID, "type": "STATUS_CHANGE"}), "type"),

@@ -1,6 +1,6 @@
 //! Validation of JSON objects from clients.
 //!
-//! What is accepted is in a table of [`Field`]s, by which it is read and documented. All problems are collected, each
+//! Tables of [`Field`]s describe the members; they are read and documented by them. All problems are collected, each
 //! with the name of its field. An unknown member is a problem too. What was read leaves [`Input::parse`] only if there
 //! was no problem.
 
@@ -158,12 +158,19 @@ impl Input {
         self.read(field, |input, key| {
             let FieldKind::Text { min, max } = field.kind else { unfit(field) };
             let text = input.string(key)?;
-            // Text with no visible character counts as empty.
-            let text = if is_blank(&text) { "" } else { text.trim() };
+            let text = trimmed(&text);
             if text.is_empty() && min == 0 {
                 return None;
             }
             input.sized(key, text, min, max)
+        })
+    }
+
+    /// Reads a text as it is, of any length.
+    pub fn opaque(&mut self, field: &Field) -> Option<String> {
+        self.read(field, |input, key| {
+            let FieldKind::Opaque = field.kind else { unfit(field) };
+            input.string(key)
         })
     }
 
@@ -198,12 +205,8 @@ impl Input {
         self.read(field, |input, key| {
             let FieldKind::Email = field.kind else { unfit(field) };
             let text = input.string(key)?;
-            let text = if is_blank(&text) { "" } else { text.trim() };
+            let text = trimmed(&text);
             if text.is_empty() {
-                // In a change, nothing in place of an address would leave the address as it is.
-                if field.is_never_null() {
-                    input.error(key, "required", format!("{key} is required"));
-                }
                 return None;
             }
             let text: String = input.sized(key, text, 0, MAX_EMAIL_CHARS)?.nfc().collect();
@@ -320,7 +323,8 @@ impl Input {
         let is_absent = !self.members.contains_key(key);
         let value = read(self, key);
         let is_missing = match field.need {
-            Need::Required => self.needs && value.is_none(),
+            // In a change, a value that counts as none would leave the field as it is.
+            Need::Required => value.is_none() && (self.needs || !is_absent),
             Need::Explicit => is_absent,
             Need::Default(_) | Need::Optional => false,
         };
@@ -370,6 +374,11 @@ impl Input {
 /// Ends a reader that was given a field of another kind.
 fn unfit(field: &Field) -> ! {
     unreachable!("{} is {:?}", field.name, field.kind)
+}
+
+/// Trims a text. Text with no visible character counts as empty.
+fn trimmed(text: &str) -> &str {
+    if is_blank(text) { "" } else { text.trim() }
 }
 
 /// Reads a whole number; `1e3` and `5.0` are whole numbers too.

@@ -157,7 +157,24 @@ pub fn password(input: &mut Input, field: &Field) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_change_refuses_what_would_silently_leave_the_field_as_it_is() {
+        let faults = |change: Value| {
+            let Value::Object(change) = change else { unreachable!("written as an object") };
+            let found = UserPatch::parse(change).err().map(|Invalid(errors)| errors).unwrap_or_default();
+            found.into_iter().map(|error| (error.field, error.code)).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(json!({})), []);
+        assert_eq!(
+            faults(json!({"email": " ", "name": ""})),
+            [("email".into(), "required"), ("name".into(), "too_short")]
+        );
+        assert_eq!(faults(json!({"email": null})), [("email".into(), "required")]);
+    }
 
     #[test]
     fn an_address_is_folded_only_by_normal_form_and_ascii_case() {
