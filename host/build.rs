@@ -1,4 +1,4 @@
-//! What is embedded at compile time: migrations, and the files for front ends that `npm run assets` has made.
+//! Embeds migrations, and the files for front ends that `npm run assets` has made.
 
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 

@@ -97,9 +97,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Written {
+    impl Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("nobody panicked").write(bytes)
         }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_log_event_stays_on_one_line_for_any_message_field_and_span() {
-        let written = Written::default();
+        let written = LogBuffer::default();
         let into = written.clone();
         let subscriber = fmt::fmt().with_writer(move || into.clone()).with_ansi(false).fmt_fields(OneLine).finish();
         let evil = "a\r\n2026-01-01 forged\u{1b}[2J";

@@ -143,8 +143,7 @@ fn record(workspace: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::skip(missing));
     }
     let folder = workspace.root.join("host/tests/contract");
-    let mut tests = Command::new("node");
-    let mut outcome = counted(tests.args(["--test", "--test-reporter=spec", "check.test.mjs"]).current_dir(&folder))?;
+    let mut outcome = counted(node_runner(workspace, &folder).arg("check.test.mjs"))?;
     let record = record_folder(workspace);
     if !record.exists() {
         outcome.notes.push("nothing is recorded: run the steps rust and node first".into());
@@ -161,14 +160,8 @@ fn outside(workspace: &Workspace) -> Result<Outcome> {
     }
     let folder = workspace.root.join("host/tests/contract");
     let tools = python_tools(workspace, "schemathesis", &[folder.join("requirements.txt")])?;
-    counted(
-        Command::new("node")
-            .args(["--test", "--test-reporter=spec", "outside.test.mjs"])
-            .current_dir(folder)
-            .env("SCHEMATHESIS", tools.join("bin/schemathesis"))
-            .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
-            .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins")),
-    )
+    let mut tests = node_runner(workspace, &folder);
+    counted(tests.arg("outside.test.mjs").env("SCHEMATHESIS", tools.join("bin/schemathesis")))
 }
 
 fn dist(workspace: &Workspace) -> Result<Outcome> {
@@ -208,17 +201,20 @@ fn node_tests(workspace: &Workspace, folder: &Path) -> Result<Outcome> {
     const FORCE_EXIT: &str = "--test-force-exit";
     let is_known =
         Command::new("node").args([FORCE_EXIT, "--version"]).output().is_ok_and(|done| done.status.success());
-    counted(
-        Command::new("node")
-            // Two files at a time: most of their time is waiting for clients to reconnect.
-            .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
-            .args(is_known.then_some(FORCE_EXIT))
-            .args(files)
-            .current_dir(folder)
-            .env(RECORD, record_folder(workspace))
-            .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
-            .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins")),
-    )
+    let mut tests = node_runner(workspace, folder);
+    // Two files at a time: most of their time is waiting for clients to reconnect.
+    tests.arg("--test-concurrency=2").args(is_known.then_some(FORCE_EXIT)).args(files);
+    counted(tests.env(RECORD, record_folder(workspace)))
+}
+
+/// Runner of Node.js tests in a folder, with the server that they talk to.
+fn node_runner(workspace: &Workspace, folder: &Path) -> Command {
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=spec"])
+        .current_dir(folder)
+        .env("LEADWIRE_TEST_BIN", workspace.target.join("debug/leadwire"))
+        .env("LEADWIRE_TEST_PLUGINS", workspace.target.join("plugins"));
+    node
 }
 
 /// Runs a test runner and counts its results; one that fails without naming a test counts as one failure.

@@ -18,23 +18,25 @@ use crate::{
 
 /// Retention of a key.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
-const MAX_CHARS: usize = 255;
 
 /// Idempotency key, scoped to one user.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
+    pub const MAX_CHARS: usize = 255;
+
     /// Validates a key; `field` is where it came from.
     ///
     /// # Errors
     /// When `key` is empty, longer than 255 characters or not visible ASCII.
     pub fn parse(field: &str, key: &str) -> std::result::Result<Self, Invalid> {
-        let fits = (1..=MAX_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = (1..=Self::MAX_CHARS).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
         if fits {
             return Ok(Self(key.into()));
         }
-        Err(Invalid::one(field, "invalid_key", format!("{field} must be 1 to {MAX_CHARS} visible ASCII characters")))
+        let message = format!("{field} must be 1 to {} visible ASCII characters", Self::MAX_CHARS);
+        Err(Invalid::one(field, "invalid_key", message))
     }
 
     /// Binds the key to a fingerprint of the request.

@@ -30,13 +30,13 @@ use crate::{
 
 mod effects;
 
-struct Desk {
+struct AppDesk {
     app: App,
     admin: Principal,
     _database: TestDatabase,
 }
 
-impl Desk {
+impl AppDesk {
     async fn open() -> Self {
         Self::with(Visibility::default()).await
     }
@@ -117,7 +117,7 @@ fn all_leads() -> LeadFilter {
 
 #[tokio::test]
 async fn a_status_change_writes_an_event_a_history_entry_and_an_activity() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let patched = desk.seen_lead(desk.update(&desk.admin, lead.id, json!({"status": "WON", "phone": "1"}), None).await);
     assert_eq!((patched.version, patched.fields.status), (2, LeadStatus::Won));
@@ -146,7 +146,7 @@ async fn a_status_change_writes_an_event_a_history_entry_and_an_activity() {
 
 #[tokio::test]
 async fn a_patch_that_changes_nothing_writes_nothing() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof", "custom": {"a": 1}})).await;
     let same =
         desk.seen_lead(desk.update(&desk.admin, lead.id, json!({"title": "Roof", "custom": {"a": 1}}), None).await);
@@ -156,7 +156,7 @@ async fn a_patch_that_changes_nothing_writes_nothing() {
 
 #[tokio::test]
 async fn an_outdated_version_is_refused_with_the_current_lead() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     desk.update(&desk.admin, lead.id, json!({"title": "Wall"}), Some(1)).await.expect("the version is right");
     let Err(Error::Conflict { current, .. }) =
@@ -169,7 +169,7 @@ async fn an_outdated_version_is_refused_with_the_current_lead() {
 
 #[tokio::test]
 async fn a_sales_user_takes_an_unassigned_lead_and_a_reassignment_notifies_both_owners() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let assign = |actor: Principal, owner: Option<UserId>| {
@@ -190,7 +190,7 @@ async fn a_sales_user_takes_an_unassigned_lead_and_a_reassignment_notifies_both_
 
 #[tokio::test]
 async fn a_lead_cannot_be_assigned_to_a_user_who_cannot_own_leads() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let viewer = desk.user("vic", Role::Viewer).await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     for owner in [viewer.id, UserId(uuid::Uuid::now_v7())] {
@@ -204,7 +204,7 @@ async fn a_lead_cannot_be_assigned_to_a_user_who_cannot_own_leads() {
 
 #[tokio::test]
 async fn a_deleted_lead_and_its_activities_are_hidden_until_it_is_restored() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let fields = ActivityFields::parse(object(json!({"type": "NOTE", "body": "hi"}))).expect("valid");
     let created = desk.app.execute(&desk.admin, Command::CreateActivity { lead: lead.id, fields }, None).await;
@@ -221,7 +221,7 @@ async fn a_deleted_lead_and_its_activities_are_hidden_until_it_is_restored() {
 
 #[tokio::test]
 async fn only_writes_to_a_lead_increment_its_rev() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let ann = desk.user("ann", Role::Sales).await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let id = lead.id;
@@ -259,7 +259,7 @@ async fn only_writes_to_a_lead_increment_its_rev() {
 
 #[tokio::test]
 async fn a_command_with_an_idempotency_key_runs_once() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let create = |title: &str| Command::CreateLead {
         fields: LeadFields::parse(object(json!({"title": title}))).expect("valid"),
@@ -282,7 +282,7 @@ async fn a_command_with_an_idempotency_key_runs_once() {
 #[tokio::test]
 async fn visibility_hides_a_reassigned_lead_without_one_event_per_affected_user() {
     let visibility = Visibility { sales: Scope::OwnAndUnassigned, ..Visibility::default() };
-    let desk = Desk::with(visibility).await;
+    let desk = AppDesk::with(visibility).await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
     for name in ["cid", "dan", "eve"] {
         desk.user(name, Role::Sales).await;
@@ -303,7 +303,7 @@ async fn visibility_hides_a_reassigned_lead_without_one_event_per_affected_user(
 
 #[tokio::test]
 async fn unchanged_items_appear_exactly_once_while_paging_under_writes() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let mut steady = BTreeSet::new();
     let mut busy = Vec::new();
     for number in 0..40 {
@@ -333,7 +333,7 @@ async fn unchanged_items_appear_exactly_once_while_paging_under_writes() {
 
 #[tokio::test]
 async fn a_cursor_is_refused_for_another_list() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     for _ in 0..3 {
         desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     }
@@ -357,7 +357,7 @@ async fn a_cursor_is_refused_for_another_list() {
 
 #[tokio::test]
 async fn a_search_matches_percent_signs_literally() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     desk.lead(&desk.admin, json!({"title": "50% off"})).await;
     desk.lead(&desk.admin, json!({"title": "500 off"})).await;
     let filter = LeadFilter { text: Some("50% OFF".into()), ..all_leads() };
@@ -372,7 +372,7 @@ async fn a_search_matches_percent_signs_literally() {
 
 #[tokio::test]
 async fn concurrent_writers_leave_no_gap_in_the_log() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await;
     let writers = (0..32).map(|writer| {
         let (app, admin) = (desk.app.clone(), desk.admin.clone());
@@ -393,7 +393,7 @@ async fn concurrent_writers_leave_no_gap_in_the_log() {
 
 #[tokio::test]
 async fn the_last_administrator_cannot_be_demoted_or_deactivated() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let demote = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
     assert_eq!(code(desk.app.update_user(&desk.admin, desk.admin.id, demote.clone()).await), "invalid");
     desk.user("eve", Role::Admin).await;
@@ -402,7 +402,7 @@ async fn the_last_administrator_cannot_be_demoted_or_deactivated() {
 
 #[tokio::test]
 async fn a_deactivated_user_is_refused_on_an_open_socket() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let ann = desk.user("ann", Role::Manager).await;
     let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
     let leave = UserPatch { active: Some(false), ..UserPatch::default() };
@@ -412,7 +412,7 @@ async fn a_deactivated_user_is_refused_on_an_open_socket() {
 
 #[tokio::test]
 async fn a_role_change_applies_at_once_on_an_open_socket() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let ann = desk.user("ann", Role::Manager).await;
     let lead = desk.lead(&ann, json!({"title": "Roof"})).await;
     let demote = UserPatch { role: Some(Role::Viewer), ..UserPatch::default() };
@@ -423,7 +423,7 @@ async fn a_role_change_applies_at_once_on_an_open_socket() {
 #[tokio::test]
 async fn a_repeated_request_does_not_disclose_a_lead_that_is_now_hidden() {
     let visibility = Visibility { sales: Scope::Own, ..Visibility::default() };
-    let desk = Desk::with(visibility).await;
+    let desk = AppDesk::with(visibility).await;
     let (ann, bob) = (desk.user("ann", Role::Sales).await, desk.user("bob", Role::Sales).await);
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let create = || Command::CreateLead { fields: LeadFields::parse(object(json!({"title": "Roof"}))).expect("valid") };
@@ -471,7 +471,7 @@ async fn a_cursor_continues_after_the_last_item_and_discloses_nothing() {
 
 #[tokio::test]
 async fn the_fingerprint_of_a_key_includes_the_password() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let key = || Some(IdempotencyKey::parse("Idempotency-Key", "k1").expect("valid"));
     let ann = |password: &str| NewUser {
         email: "ann@example.com".into(),

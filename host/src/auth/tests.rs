@@ -30,7 +30,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_SECRET: &str = "ffffffffffffffffffffffffffffffff";
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Desk {
+struct AuthDesk {
     auth: Auth,
     store: Arc<Store>,
     millis: Arc<AtomicI64>,
@@ -52,7 +52,7 @@ fn settings() -> AuthConfig {
     }
 }
 
-impl Desk {
+impl AuthDesk {
     async fn open() -> Self {
         let database = TestDatabase::new();
         let store = Arc::new(database.open().await);
@@ -127,7 +127,7 @@ fn is_unauthenticated<T>(result: Result<T, Error>) -> bool {
 
 #[tokio::test]
 async fn a_login_issues_a_token_for_the_user() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let grant = desk.auth.login("ANN@Example.com", PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in");
     let who = desk.auth.authenticate(&grant.access_token).await.expect("is good");
     assert_eq!((who.user.id, who.user.role), (desk.ann().id, Role::Sales));
@@ -136,7 +136,7 @@ async fn a_login_issues_a_token_for_the_user() {
 
 #[tokio::test]
 async fn unknown_deactivated_and_wrong_password_fail_alike() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let refused = async |email: &str, password: &str| {
         matches!(
             desk.auth.login(email, password.into(), &RequestOrigin::default()).await,
@@ -151,7 +151,7 @@ async fn unknown_deactivated_and_wrong_password_fail_alike() {
 
 #[tokio::test]
 async fn an_access_token_is_invalid_after_its_expiry_session_end_or_deactivation() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let token = desk.login().await.access_token;
     desk.wait(15 * MINUTE);
     assert!(matches!(desk.auth.authenticate(&token).await, Err(Error::TokenExpired)), "in time");
@@ -167,7 +167,7 @@ async fn an_access_token_is_invalid_after_its_expiry_session_end_or_deactivation
 
 #[tokio::test]
 async fn the_role_comes_from_the_database() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let token = desk.login().await.access_token;
     desk.save(&User { role: Role::Viewer, ..desk.ann() }).await;
     assert_eq!(desk.auth.authenticate(&token).await.expect("is good").user.role, Role::Viewer);
@@ -175,7 +175,7 @@ async fn the_role_comes_from_the_database() {
 
 #[tokio::test]
 async fn a_refresh_rotates_the_token_and_keeps_the_session() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let first = desk.login().await;
     desk.wait(20 * MINUTE);
     let second = desk.auth.refresh(first.refresh_token.clone(), &RequestOrigin::default()).await.expect("refreshes");
@@ -192,7 +192,7 @@ async fn a_refresh_rotates_the_token_and_keeps_the_session() {
 
 #[tokio::test]
 async fn two_tabs_get_the_same_successor() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let token = desk.login().await.refresh_token;
     let origin = RequestOrigin::default();
     let (left, right) =
@@ -205,7 +205,7 @@ async fn two_tabs_get_the_same_successor() {
 
 #[tokio::test]
 async fn a_reused_refresh_token_ends_its_session_once() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let stolen = desk.login().await.refresh_token;
     let grant = desk.auth.refresh(stolen.clone(), &RequestOrigin::default()).await.expect("refreshes");
     desk.wait(Duration::from_millis(15_001));
@@ -222,7 +222,7 @@ async fn a_reused_refresh_token_ends_its_session_once() {
 
 #[tokio::test]
 async fn a_refresh_token_is_valid_for_thirty_days_and_is_not_an_access_token() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let grant = desk.login().await;
     assert!(is_unauthenticated(desk.auth.authenticate(&grant.refresh_token).await));
     assert!(is_unauthenticated(desk.auth.refresh(grant.access_token, &RequestOrigin::default()).await));
@@ -233,7 +233,7 @@ async fn a_refresh_token_is_valid_for_thirty_days_and_is_not_an_access_token() {
 
 #[tokio::test]
 async fn logging_out_twice_or_with_nothing_is_no_error() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let token = desk.login().await.refresh_token;
     desk.auth.logout(token.clone()).await.expect("logs out");
     desk.auth.logout(token).await.expect("has nothing left to do");
@@ -243,7 +243,7 @@ async fn logging_out_twice_or_with_nothing_is_no_error() {
 
 #[tokio::test]
 async fn logout_all_ends_every_session_with_one_event() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let (one, two) = (desk.login().await, desk.login().await);
     desk.auth.logout_all(&Principal::of_account(&one.user)).await.expect("logs out");
     for grant in [one, two] {
@@ -255,7 +255,7 @@ async fn logout_all_ends_every_session_with_one_event() {
 
 #[tokio::test]
 async fn a_new_password_ends_the_other_sessions() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let (here, there) = (desk.login().await, desk.login().await);
     let who = desk.auth.authenticate(&here.access_token).await.expect("is good");
     let who = who.principal(RequestOrigin::default());
@@ -274,7 +274,7 @@ async fn a_new_password_ends_the_other_sessions() {
 
 #[tokio::test]
 async fn a_secret_can_be_rotated_without_ending_sessions() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let grant = desk.login().await;
     let used = desk.auth.refresh(grant.refresh_token.clone(), &RequestOrigin::default()).await.expect("refreshes");
     let mut settings = settings();
@@ -295,7 +295,7 @@ async fn a_secret_can_be_rotated_without_ending_sessions() {
 
 #[tokio::test]
 async fn a_login_rehashes_a_password_with_outdated_costs() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let mut settings = settings();
     settings.password_hash.iterations = 2;
     desk.reopened(&settings).login(EMAIL, PASSWORD.into(), &RequestOrigin::default()).await.expect("logs in");
@@ -306,7 +306,7 @@ async fn a_login_rehashes_a_password_with_outdated_costs() {
 
 #[tokio::test]
 async fn attempts_are_limited_before_any_password_is_tried() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let mut settings = settings();
     settings.login_limits.per_account_per_minute = NonZeroU32::new(2).expect("not zero");
     let auth = desk.reopened(&settings);
@@ -324,7 +324,7 @@ async fn attempts_are_limited_before_any_password_is_tried() {
 
 #[tokio::test]
 async fn a_caller_is_checked_against_the_current_account_session_and_token() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let grant = desk.login().await;
     let caller =
         desk.auth.authenticate(&grant.access_token).await.expect("is good").principal(RequestOrigin::default());
@@ -370,7 +370,7 @@ async fn a_caller_is_checked_against_the_current_account_session_and_token() {
 
 #[tokio::test]
 async fn a_login_or_refresh_makes_a_network_known_for_a_time_and_across_restarts() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let from = |host: u8| RequestOrigin { address: Some([10, 0, 0, host].into()), request: None };
     let grant = desk.auth.login(EMAIL, PASSWORD.into(), &from(1)).await.expect("logs in");
     desk.auth.refresh(grant.refresh_token, &from(2)).await.expect("refreshes");
@@ -392,7 +392,7 @@ async fn a_login_or_refresh_makes_a_network_known_for_a_time_and_across_restarts
 
 #[tokio::test]
 async fn the_audit_table_is_bounded_and_keeps_administrator_actions() {
-    let desk = Desk::open().await;
+    let desk = AuthDesk::open().await;
     let mut settings = settings();
     settings.audit.keep_rows = 10;
     let auth = desk.reopened(&settings);

@@ -89,7 +89,7 @@ const COMPLETED_AT: Field = Field::new("completedAt", FieldKind::Time, "Time at 
 const META: Field = Field::new("meta", FieldKind::Object, "Members of your own choice.");
 
 impl ActivityFields {
-    /// What a client may write, in the order in which an activity shows it.
+    /// Fields that a client may write, in the order in which an activity shows it.
     pub const TABLE: &[&Field] = &[&TYPE, &BODY, &DUE_AT, &COMPLETED_AT, &META];
 
     pub fn parse(body: Map<String, Value>) -> Result<Self, Invalid> {

@@ -127,7 +127,7 @@ const EXTERNAL_ID: Field =
 const CUSTOM: Field = Field::new("custom", FieldKind::Object, "Members of your own choice.");
 
 impl LeadFields {
-    /// What a client may write, in the order in which a lead shows it.
+    /// Fields that a client may write, in the order in which a lead shows it.
     pub const TABLE: &[&Field] = &[
         &TITLE,
         &STATUS,

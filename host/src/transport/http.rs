@@ -23,10 +23,11 @@ pub(crate) mod schema;
 pub mod settings;
 mod user;
 
-use std::{any::Any, time::Instant};
+use std::{any::Any, sync::LazyLock, time::Instant};
 
 use axum::{
     Extension, Router,
+    body::Bytes,
     extract::{MatchedPath, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -52,6 +53,10 @@ use crate::transport::{
 
 pub use in_flight::UnderWay;
 pub use settings::HttpConfig;
+
+/// Documents as they are served; built when somebody first asks.
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| openapi().into());
+static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| socket::asyncapi().into());
 
 /// Returns every route with its declaration.
 fn routes() -> ApiRoutes {
@@ -79,7 +84,7 @@ pub fn router(api: ApiState) -> Router {
     routes()
         .router
         .merge(client_files::routes())
-        .layer(Extension(Documents::new(openapi(), socket::asyncapi())))
+        .layer(Extension(Documents { openapi: &OPENAPI, asyncapi: &ASYNCAPI }))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(api.clone(), envelope))

@@ -4,7 +4,7 @@ use crate::{app::tests::*, domain::plugin_name::PluginName};
 
 #[tokio::test]
 async fn old_completed_effects_are_all_deleted() {
-    let desk = Desk::open().await;
+    let desk = AppDesk::open().await;
     let (app, now) = (&desk.app, desk.app.now());
     let clock: PluginName = "clock".parse().expect("a name");
     app.follow(&clock).await.expect("follows");

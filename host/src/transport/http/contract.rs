@@ -1,5 +1,7 @@
 //! `/api`: which server and which contract this is, and the contract as data.
 
+use std::sync::LazyLock;
+
 use axum::{
     Extension, Json,
     body::Bytes,
@@ -45,16 +47,10 @@ pub(crate) fn routes() -> ApiRoutes {
 }
 
 /// Documents that describe the contract, as they are served.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Documents {
-    openapi: Bytes,
-    asyncapi: Bytes,
-}
-
-impl Documents {
-    pub(crate) fn new(openapi: String, asyncapi: String) -> Self {
-        Self { openapi: openapi.into(), asyncapi: asyncapi.into() }
-    }
+    pub(crate) openapi: &'static LazyLock<Bytes>,
+    pub(crate) asyncapi: &'static LazyLock<Bytes>,
 }
 
 #[derive(Serialize)]
@@ -72,11 +68,11 @@ async fn about(State(api): State<ApiState>) -> Json<ServerInfo> {
 }
 
 async fn read_openapi(Extension(documents): Extension<Documents>) -> Response {
-    json(documents.openapi)
+    json((**documents.openapi).clone())
 }
 
 async fn read_asyncapi(Extension(documents): Extension<Documents>) -> Response {
-    json(documents.asyncapi)
+    json((**documents.asyncapi).clone())
 }
 
 fn json(document: Bytes) -> Response {

@@ -346,6 +346,7 @@ impl QueryReader {
 const LIMIT: Field =
     Field::new("limit", FieldKind::Integer { min: 1, max: app::MAX_LIMIT as i64 }, "Most items of the page.")
         .default("50");
+const _: () = assert!(app::DEFAULT_LIMIT == 50, "the default of `limit` is documented here");
 const CURSOR: Field = Field::new("cursor", FieldKind::Text { min: 0, max: 4096 }, "`nextCursor` of the page before.");
 
 /// Parameters of every list.

@@ -15,8 +15,8 @@ const fn code(status: u16, name: &'static str, about: &'static str) -> Code {
 /// Code that stands for those which plugins make up.
 pub(crate) const OF_PLUGIN: &str = "plugin's own";
 
-/// Every code, but those of plugins.
-pub(crate) const CODES: [Code; 35] = [
+/// Every code that an operation refuses with, but those of plugins.
+pub(crate) const CODES: [Code; 33] = [
     code(400, "malformed", "The body is not a JSON object, or a header cannot be read."),
     code(
         400,
@@ -54,8 +54,6 @@ pub(crate) const CODES: [Code; 35] = [
     code(503, "database_unavailable", "The database cannot be used at the moment; nothing was changed."),
     code(503, "unavailable", "The server is too busy."),
     code(503, "timeout", "The request took too long."),
-    code(404, "not_found", "There is no resource at this path."),
-    code(405, "method_not_allowed", "`Allow` lists the methods of this path."),
 ];
 
 /// Returns a code of the table.

@@ -29,7 +29,7 @@ pub(crate) fn components() -> Vec<NamedSchema> {
 
 /// Page of a list.
 pub(crate) fn page(of: &str) -> AnySchema {
-    let withheld = either([flag().into(), whole().into()]);
+    let withheld = either([flag(), whole()]);
     ObjectShape::new("Page of a list.")
         .with("items", list(reference(of)))
         .with(

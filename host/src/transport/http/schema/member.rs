@@ -3,13 +3,13 @@
 use serde_json::Value;
 use utoipa::openapi::{
     RefOr, Schema,
-    schema::{AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type},
+    schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type},
 };
 
 use crate::{
     domain::field::{Field, FieldKind, MAX_EMAIL_CHARS, MAX_JSON_BYTES, MAX_JSON_DEPTH, Need},
     transport::http::schema::shape::{
-        AnySchema, ObjectShape, flag, free, id, list, nullable, open_names, text, time, whole,
+        AnySchema, ObjectShape, either, flag, free, id, list, nullable, open_names, text, time, whole,
     },
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn change(about: &str, fields: &[&Field]) -> ObjectShape {
     })
 }
 
-/// What is shown of a field that clients write. Plugins may change what is shown, so it has no limits.
+/// Value of a field as clients read it. Plugins may change what is shown, so it has no limits.
 pub(crate) fn shown(field: &Field) -> AnySchema {
     let schema = match field.kind {
         FieldKind::OneOf(names) if field.is_never_null() => return open_names(names, field.about),
@@ -63,11 +63,11 @@ pub(crate) fn parameter(field: &Field) -> AnySchema {
             let both = names.iter().flat_map(|name| [(*name).to_owned(), format!("-{name}")]);
             text().enum_values(Some(both)).into()
         }
-        FieldKind::Id => any_of([id(), empty()]),
-        FieldKind::IdOrNone => any_of([id(), text().enum_values(Some(["none", ""]))]),
-        FieldKind::Time => any_of([time(), empty()]),
+        FieldKind::Id => either([id(), empty()]),
+        FieldKind::IdOrNone => either([id(), text().enum_values(Some(["none", ""]))]),
+        FieldKind::Time => either([time(), empty()]),
         FieldKind::TimeOrDate => {
-            any_of([time(), text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))), empty()])
+            either([time(), text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date))), empty()])
         }
         _ => {
             let mut schema = accepted(field);
@@ -84,11 +84,7 @@ fn empty() -> ObjectBuilder {
     text().max_length(Some(0))
 }
 
-fn any_of(schemas: impl IntoIterator<Item = ObjectBuilder>) -> AnySchema {
-    RefOr::T(Schema::AnyOf(schemas.into_iter().fold(AnyOfBuilder::new(), AnyOfBuilder::item).build()))
-}
-
-/// What is accepted for a field, null aside.
+/// Values that are accepted for a field, null aside.
 fn accepted(field: &Field) -> ObjectBuilder {
     let sized = |min: usize, max| text().min_length((min > 0).then_some(min)).max_length(Some(max));
     let schema = match field.kind {

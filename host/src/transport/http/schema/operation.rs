@@ -15,11 +15,12 @@ use utoipa::openapi::{
 };
 
 use crate::{
+    app::IdempotencyKey,
     domain::field::Field,
     transport::http::schema::{
         codes::{Code, OF_PLUGIN, named},
         member::parameter,
-        shape::{AnySchema, id, open_names, reference, text, whole},
+        shape::{AnySchema, either, id, open_names, reference, text, whole},
     },
 };
 
@@ -299,7 +300,7 @@ impl Operation {
             header.schema(Some(schema)).build()
         };
         if self.takes_key {
-            let key = text().min_length(Some(1)).max_length(Some(255)).pattern(Some("^[!-~]+$"));
+            let key = text().min_length(Some(1)).max_length(Some(IdempotencyKey::MAX_CHARS)).pattern(Some("^[!-~]+$"));
             let about = "The same key with the same request within 24 hours is not carried out again.";
             parameters.push(header("Idempotency-Key", about, key));
         }
@@ -325,7 +326,7 @@ impl Success {
         let schema = match self.components[..] {
             [] => None,
             [component] => Some(reference(component)),
-            _ => Some(super::shape::either(self.components.iter().map(|component| reference(component)))),
+            _ => Some(either(self.components.iter().map(|component| reference(component)))),
         };
         if let Some(schema) = schema {
             response = response.content("application/json", ContentBuilder::new().schema(Some(schema)).build());

@@ -97,7 +97,7 @@ fn trails() -> Vec<NamedSchema> {
         .with("address", nullable(text()))
         .with("requestId", nullable(text()))
         .with("detail", any());
-    let audience = || either([text().into(), free().into()]);
+    let audience = || either([text(), free()]);
     let outcomes = ["sent", "revoked", "held", "withheld", "internal", "reset"];
     let explanation = ObjectShape::new("What a role or a user received of an event, and what decided that.")
         .with("seq", whole())

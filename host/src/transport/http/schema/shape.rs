@@ -72,7 +72,7 @@ pub(crate) fn nullable(schema: ObjectBuilder) -> ObjectBuilder {
 /// A component, or null.
 pub(crate) fn reference_or_null(component: &str) -> AnySchema {
     let null = ObjectBuilder::new().schema_type(Type::Null);
-    RefOr::T(Schema::AnyOf(AnyOfBuilder::new().item(reference(component)).item(null).build()))
+    either([reference(component), null.into()])
 }
 
 pub(crate) fn list(items: impl Into<AnySchema>) -> ArrayBuilder {
@@ -86,7 +86,8 @@ pub(crate) fn open_names(names: &[&str], about: &str) -> AnySchema {
     RefOr::T(Schema::AnyOf(any_of.build()))
 }
 
-pub(crate) fn either(schemas: impl IntoIterator<Item = AnySchema>) -> AnySchema {
+/// Any of these.
+pub(crate) fn either(schemas: impl IntoIterator<Item = impl Into<AnySchema>>) -> AnySchema {
     RefOr::T(Schema::AnyOf(schemas.into_iter().fold(AnyOfBuilder::new(), AnyOfBuilder::item).build()))
 }
 

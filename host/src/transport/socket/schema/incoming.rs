@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    app::IdempotencyKey,
     domain::{
         activity::ActivityFields,
         command::{ASSIGNMENT, PATCH},
@@ -38,7 +39,7 @@ pub(crate) const VERSION: Field = Field::new(
 );
 pub(crate) const IDEMPOTENCY_KEY: Field = Field::new(
     "idempotencyKey",
-    FieldKind::Text { min: 1, max: 255 },
+    FieldKind::Text { min: 1, max: IdempotencyKey::MAX_CHARS },
     "The same key with the same command within 24 hours is not carried out again.",
 );
 
