@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use crate::{
     backoff::Backoff,
     delivery::{
-        line::{LogLine, Slice},
+        line::{DeliveredLine, LogLine},
         replay::Replay,
         shape::Shaper,
         switch::{SwitchLog, Switches},
@@ -51,6 +51,8 @@ use crate::{
 
 /// Log lines per read.
 const BATCH: u32 = 64;
+/// Largest number of lines that are handed out together.
+const MAX_RUN: usize = 16;
 /// Longest time between two reads of the log: appends by other processes wake nobody here.
 const POLL: Duration = Duration::from_secs(2);
 const MIN_PAUSE: Duration = Duration::from_millis(100);
@@ -65,8 +67,9 @@ pub trait Publisher: Send + Sync + 'static {
     /// Returns the roles of the subscribers of any of the rooms.
     fn roles(&self, rooms: &[Room]) -> Vec<Role>;
 
-    /// Offers an event to the subscribers of its rooms; never waits for any of them.
-    fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]);
+    /// Offers lines, one after the other, to the subscribers of their rooms; never waits for any of them. The lines are
+    /// for the same rooms, or all for everyone.
+    fn publish(&self, lines: Arc<[DeliveredLine]>) -> impl Future<Output = ()> + Send;
 
     /// Resets those of `whom` who have not got as far as line `seq`, which was just handed out: they have to fetch
     /// again.
@@ -196,15 +199,18 @@ impl<P: Publisher> Delivery<P> {
                 warn!(seq = self.position.0, "gap in the log, continuing at {}", first.event.seq);
                 self.publisher.lost();
             }
-            for line in &lines {
+            let mut rest = lines.as_slice();
+            while let Some(first) = rest.first() {
                 walk_step!("deliver");
-                if line.event.is_erasure() {
+                let (run, later) = rest.split_at(run_length(rest));
+                if first.event.is_erasure() {
                     self.replay.forget();
                 }
-                self.pass(&line.event);
-                self.hand_out(line, &self.shaper.pinned());
-                self.position = line.event.seq;
-                // Sockets drain between events, so that a burst does not fill their queues.
+                self.pass(&first.event);
+                self.hand_out(run, &self.shaper.pinned()).await;
+                self.position = run.last().unwrap_or(first).event.seq;
+                rest = later;
+                // Sockets drain between runs, so that a burst does not fill their queues.
                 yield_now().await;
             }
         }
@@ -219,24 +225,54 @@ impl<P: Publisher> Delivery<P> {
         }
     }
 
-    fn hand_out(&self, line: &LogLine, plugins: &PinnedSet) {
-        let event = &line.event;
-        self.replay.current_leads().pass(event);
-        self.shaper.pass(event);
-        self.publisher.begin(event.seq);
-        if let Some(change) = RightsChange::of(event) {
-            self.publisher.apply(event.seq, &change);
+    /// Hands out a run of lines: one, or several that only lead to messages for the same rooms.
+    async fn hand_out(&self, run: &[Arc<LogLine>], plugins: &PinnedSet) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
+        for line in run {
+            self.replay.current_leads().pass(&line.event);
+            self.shaper.pass(&line.event);
         }
-        let roles = self.publisher.roles(&event.rooms);
+        self.publisher.begin(last.event.seq);
+        if let Some(change) = RightsChange::of(&first.event) {
+            self.publisher.apply(first.event.seq, &change);
+        }
+        let roles = self.publisher.roles(&first.event.rooms);
         if !roles.is_empty() {
-            self.publisher.publish(event, &self.shaper.slices_by(plugins, line, &roles));
-            metrics::histogram!("leadwire_delivery_seconds").record(Timestamp::now().since(event.at).as_secs_f64());
+            let shape = |line: &Arc<LogLine>| DeliveredLine {
+                line: line.clone(),
+                slices: self.shaper.slices_by(plugins, line, &roles),
+            };
+            self.publisher.publish(run.iter().map(shape).collect()).await;
+            let now = Timestamp::now();
+            for line in run {
+                metrics::histogram!("leadwire_delivery_seconds").record(now.since(line.event.at).as_secs_f64());
+            }
         }
-        if let Some(whom) = event.resets() {
-            self.publisher.reset(event.seq, &whom);
+        if let Some(whom) = first.event.resets() {
+            self.publisher.reset(first.event.seq, &whom);
         }
-        self.shaper.show_shadows(event);
+        run.iter().for_each(|line| self.shaper.show_shadows(&line.event));
     }
+}
+
+/// Returns the number of lines at the beginning that can be handed out together.
+///
+/// A line that changes what somebody may see, or is for one user alone, is handed out by itself: what is known of the
+/// newest line decides where a client that is reset goes on.
+fn run_length(lines: &[Arc<LogLine>]) -> usize {
+    let Some(first) = lines.first().filter(|line| is_plain(&line.event)) else { return 1 };
+    let is_for_all = |event: &Event| event.rooms.contains(&Room::Everyone);
+    let goes_on = |line: &&Arc<LogLine>| {
+        let (event, first) = (&line.event, &first.event);
+        is_plain(event) && (event.rooms == first.rooms || (is_for_all(event) && is_for_all(first)))
+    };
+    lines.iter().take(MAX_RUN).take_while(goes_on).count()
+}
+
+/// Returns true if the event leads to nothing but messages to the members of rooms.
+fn is_plain(event: &Event) -> bool {
+    let is_for_many = !event.rooms.is_empty() && !event.rooms.iter().any(|room| matches!(room, Room::User(_)));
+    is_for_many && !event.is_about_rights() && event.resets().is_none() && event.switches_to().is_none()
 }
 
 impl<P> Drop for Delivery<P> {
@@ -247,6 +283,8 @@ impl<P> Drop for Delivery<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::json;
 
     use super::*;
@@ -261,6 +299,32 @@ mod tests {
             payload: json!({}).into(),
             context,
             at,
+        }
+    }
+
+    #[test]
+    fn lines_for_the_same_rooms_are_handed_out_together_and_those_that_change_more_alone() {
+        let line = |name: &str, rooms: &[Room], context: serde_json::Value| {
+            Arc::new(LogLine::new(Event { rooms: rooms.to_vec(), ..event(name, context) }))
+        };
+        let (all, x, y) = (Room::Everyone, Room::Lead("x".into()), Room::Lead("y".into()));
+        let user = Room::User(UserId(uuid::Uuid::nil()));
+        let plain = |room: &Room| line("lead:updated", from_ref(room), json!({}));
+        let both = |room: &Room| line("lead:updated", &[all.clone(), room.clone()], json!({}));
+        assert_eq!(run_length(&[both(&x), both(&y), plain(&all), plain(&x)]), 3);
+        assert_eq!(run_length(&[plain(&x), plain(&x), plain(&y)]), 2);
+        assert_eq!(run_length(&vec![plain(&all); 40]), MAX_RUN);
+        let alone = [
+            line("session:ended", &[], json!({})),
+            line("session:updated", from_ref(&user), json!({})),
+            line("lead:assigned-to-you", &[user], json!({})),
+            line("lead:revoked", from_ref(&all), json!({})),
+            line("lead:updated", from_ref(&all), json!({"erased": true})),
+            line("delivery:reset", from_ref(&all), json!({"resets": {"roles": ["VIEWER"]}})),
+        ];
+        for alone in alone {
+            let after = [both(&x), alone.clone(), both(&x)];
+            assert_eq!((run_length(&after), run_length(&after[1..])), (1, 1), "{}", alone.event.name);
         }
     }
 

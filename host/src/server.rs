@@ -145,6 +145,7 @@ impl Server {
 
         let handing_over = tokio::spawn(keep_handover(handover, sockets.clone(), draining.clone(), stop.clone()));
         tokio::spawn(sockets.look_after_holds(stop.clone()));
+        tokio::spawn(sockets.look_after_leases(stop.clone()));
         if let Some(port) = metrics {
             tokio::spawn(port.serve(looks, stop.clone()));
         }

@@ -275,11 +275,11 @@ fn explanation(event: &Event, role: Role, plugins: &PinnedSet, switch: &Switch, 
             if audience == Audience::Nobody {
                 explanation.outcome = ExplainedOutcome::Withheld;
             } else {
-                (explanation.outcome, explanation.payload) = (ExplainedOutcome::Sent, Some(read(&message.body)));
+                (explanation.outcome, explanation.payload) = (ExplainedOutcome::Sent, Some(read(&message)));
             }
             explanation.audience = audience;
-            explanation.revoked = revoked
-                .map(|revoked| RevokedInstead { payload: read(&revoked.message.body), audience: revoked.saw_it });
+            explanation.revoked =
+                revoked.map(|revoked| RevokedInstead { payload: read(&revoked.message), audience: revoked.saw_it });
             explanation.notes.extend(addressed(&event.rooms));
         }
     }

@@ -11,14 +11,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, header::UPGRADE},
+};
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_user_timeout};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
@@ -43,6 +47,10 @@ const MAX_HEAD: usize = 64 * 1024;
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, for example when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Number of bytes that the kernel keeps for a connection before it sends them: the log is the queue of a slow reader,
+/// and thousands of them must not fill the memory that the kernel has for TCP. What is on its way does not count.
+const UNSENT: u32 = 16 * 1024;
 
 /// Response to a connection over the limit, sent without reading a request. Its client may have to retry to see it.
 const CROWDED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nContent-Length: 0\r\n\
@@ -98,6 +106,9 @@ impl Listener {
                 GuardedStream::new(stream, connection.clone(), self.header_timeout, self.tcp_user_timeout, place);
             let proxies = self.proxies.clone();
             let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+                if request.headers().contains_key(UPGRADE) {
+                    copy_head(&mut request);
+                }
                 let client = proxies.client(peer.ip(), request.headers());
                 request.extensions_mut().insert(client);
                 request.extensions_mut().insert(connection.clone());
@@ -149,11 +160,14 @@ impl Listener {
         self.addresses.take(auth::network(peer.to_canonical()), self.per_address).map(Some).ok_or(TooMany)
     }
 
-    /// Sets the socket options: small packets are sent at once (no Nagle delay), and a peer that acknowledges nothing
-    /// is dropped.
+    /// Sets the socket options: small packets are sent at once (no Nagle delay), a peer that acknowledges nothing is
+    /// dropped, and the kernel keeps little of what a peer does not read.
     fn set_options(&self, stream: &TcpStream) {
-        let millis = u32::try_from(self.tcp_user_timeout.as_millis()).unwrap_or(u32::MAX);
-        let set = set_tcp_nodelay(stream, true).and_then(|()| set_tcp_user_timeout(stream, millis));
+        let options = SockRef::from(stream);
+        let set = options
+            .set_tcp_nodelay(true)
+            .and_then(|()| options.set_tcp_user_timeout(Some(self.tcp_user_timeout)))
+            .and_then(|()| options.set_tcp_notsent_lowat(UNSENT));
         if let Err(error) = set {
             debug!(%error, "cannot set options of an accepted connection");
         }
@@ -164,6 +178,20 @@ impl Listener {
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(MAX_HEAD);
         // WebSocket needs HTTP/1, and hyper has no timeout for an idle or half-sent HTTP/2 connection.
         builder.http1_only()
+    }
+}
+
+/// Copies what the head of a request refers to in the buffer that it was read into. A session keeps the head of its
+/// first request as long as it lasts, and the whole buffer with it.
+fn copy_head(request: &mut Request<Incoming>) {
+    for value in request.headers_mut().values_mut() {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
+    if let Ok(copy) = request.uri().to_string().parse() {
+        *request.uri_mut() = copy;
     }
 }
 

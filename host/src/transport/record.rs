@@ -22,6 +22,8 @@ use axum::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::delivery::line::Message;
+
 /// Longest body that is recorded.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Number of payloads of one name that are all looked at; after that, one in [`STEP`].
@@ -102,9 +104,9 @@ fn kind(value: &Value, hasher: &mut DefaultHasher) {
 }
 
 /// Records an event that is sent.
-pub(crate) fn event(name: &str, body: &str) {
+pub(crate) fn event(message: &Message) {
     if let Some(record) = &*RECORD {
-        record.add("event", name, body);
+        record.add("event", message.name(), message.body());
     }
 }
 

@@ -9,9 +9,11 @@ mod commands;
 pub(crate) mod conn;
 mod context;
 mod error;
+mod fan_out;
 mod follow;
 mod inbox;
 mod intake;
+mod members;
 mod packet;
 pub mod presence;
 mod queue;
@@ -51,6 +53,7 @@ use crate::{
             presence::{Presence, viewers::Viewers},
             registry::Registry,
             session::{
+                expiry::Leases,
                 handshake::{self, ConnectRequest},
                 resume::{self, ResumeSnapshot},
             },
@@ -61,6 +64,9 @@ use crate::{
 
 /// Pause between two clients that are sent away at shutdown, unless there are too many for that.
 const GAP: Duration = Duration::from_millis(10);
+
+/// Size of the buffer that each WebSocket is read into, in bytes. Clients send little; longer frames have more reads.
+const READ_BUFFER: usize = 1024;
 
 /// Returns the AsyncAPI document of every event.
 pub fn asyncapi() -> String {
@@ -129,6 +135,7 @@ impl Sockets {
             // `max_payload` does not limit WebSocket frames.
             .ws_max_message_size(settings.max_frame)
             .ws_max_frame_size(settings.max_frame)
+            .ws_read_buffer_size(READ_BUFFER)
             .with_parser(ParserConfig::common().max_incoming_binary_buf_size(settings.max_frame))
             .build_layer();
         let shared = SocketContext {
@@ -140,6 +147,7 @@ impl Sockets {
             replay,
             shaper,
             holds: holds.clone(),
+            leases: Leases::default(),
             stall_timeout: settings.stall_timeout,
             max_subscriptions: limits.subscriptions,
         };
@@ -177,6 +185,14 @@ impl Sockets {
     /// Asks the plugins again about withheld leads, until `stop`.
     pub fn look_after_holds(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
         self.shared.holds.clone().run(self.shared.shaper.clone(), stop)
+    }
+
+    /// Looks after the leases of all sockets, until `stop`.
+    pub fn look_after_leases(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        let shared = self.shared.clone();
+        async move {
+            stop.run_until_cancelled(shared.leases.run(|| shared.app.now())).await;
+        }
     }
 
     /// Returns the number of sessions that began with polling, connected or not.

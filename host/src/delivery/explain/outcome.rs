@@ -4,7 +4,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::domain::{audience::Audience, event::Event, policy::Scope, room::Room, user::User};
+use crate::{
+    delivery::line::Message,
+    domain::{audience::Audience, event::Event, policy::Scope, room::Room, user::User},
+};
 
 /// Audience that `[visibility]` of the configuration left.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +55,6 @@ pub(crate) fn addressed(rooms: &[Room]) -> Option<String> {
     }
 }
 
-pub(crate) fn read(body: &serde_json::value::RawValue) -> Value {
-    serde_json::from_str(body.get()).unwrap_or_else(|error| json!({"unreadable": error.to_string()}))
+pub(crate) fn read(message: &Message) -> Value {
+    serde_json::from_str(message.body()).unwrap_or_else(|error| json!({"unreadable": error.to_string()}))
 }

@@ -78,7 +78,7 @@ impl CurrentRules {
             generation,
             outcome,
             audience,
-            payload: payload.map(|message| read(&message.body)),
+            payload: payload.map(read),
             reason,
         };
         let not_sent = |outcome, reason| verdict(outcome, Audience::Nobody, None, reason);

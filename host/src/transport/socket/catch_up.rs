@@ -59,8 +59,7 @@ impl Client {
             // The client was offered everything up to there.
             state.cursor = state.cursor.max(line);
         }
-        drop(guard);
-        self.wake.notify_one();
+        self.wake_writer(&mut guard);
     }
 
     /// Returns when a reset is to be sent, if one is owed and nothing has to go ahead of it.
@@ -121,8 +120,9 @@ impl Client {
 
     /// Records that the acknowledgement of `ask` is in the send queue, so that what was missed may follow.
     pub(crate) fn answered(&self) {
-        if std::mem::take(&mut self.state.lock().is_unanswered) {
-            self.wake.notify_one();
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_unanswered) {
+            self.wake_writer(&mut state);
         }
     }
 
@@ -159,8 +159,7 @@ impl Client {
             // The reset is the answer.
             owed.due = owed.due.min(Instant::now());
         }
-        drop(state);
-        self.wake.notify_one();
+        self.wake_writer(&mut state);
         Ok(())
     }
 
@@ -261,7 +260,8 @@ impl Client {
     }
 
     pub(crate) fn fall_behind(&self) {
-        self.state.lock().is_live = false;
-        self.wake.notify_one();
+        let mut state = self.state.lock();
+        state.is_live = false;
+        self.wake_writer(&mut state);
     }
 }

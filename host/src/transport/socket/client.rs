@@ -1,17 +1,22 @@
 //! One connected socket, as delivery sees it: its user, its rooms, and what waits to be sent.
 //!
-//! A client is *live* while it takes every event as it is handed out. When its send queue is full, or a failing plugin
+//! A client is *live* while it takes every event as it is handed out. When it cannot take one, or a failing plugin
 //! holds an event back, it is *behind*: nothing is pushed any more, and its [`Writer`] reads the log from its cursor on
-//! until it has caught up. Everything that is sent, replies too, goes through the send queue. While a `sync:reset` is
-//! owed, it *waits* at the reset line: after a newer event, it would resume from past that line.
+//! until it has caught up. While a `sync:reset` is owed, it *waits* at the reset line: after a newer event, it would
+//! resume from past that line.
+//!
+//! A live client on a WebSocket needs no task: what it is sent is written at once (`queue.rs`). Its tasks run while
+//! there is something to do for them ([`ClientTasks`]).
 //!
 //! [`Writer`]: super::writer::Writer
+
+mod rooms;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -33,11 +38,12 @@ use crate::{
         limits::SlotGuard,
         socket::{
             conn::sessions::{DisconnectKind, EngineSession},
-            inbox::SubscriptionHeir,
+            inbox::Inbox,
             packet::{OutgoingPacket, QueueLimits},
             session::{lease::Lease, resume::Rooms},
             settings::SocketConfig,
         },
+        tcp::connection::ConnectionHandle,
     },
 };
 
@@ -49,13 +55,31 @@ pub(crate) struct Client {
     pub(crate) wake: Notify,
     /// Notified when something left the send queue.
     pub(crate) room: Notify,
-    /// Notified when the lease is another, or over.
-    lease_changed: Notify,
     dismissed: Notify,
-    flooding: CancellationToken,
+    is_flooding: AtomicBool,
+    /// Number of the handshake, among those of its Engine.IO session that were accepted.
+    connects: OnceLock<u64>,
     pub(crate) closed: CancellationToken,
     engine_session: OnceLock<Weak<EngineSession>>,
-    heir: OnceLock<SubscriptionHeir>,
+    inbox: OnceLock<Arc<Inbox>>,
+    tasks: OnceLock<Box<dyn ClientTasks>>,
+    this: Weak<Client>,
+}
+
+/// Port to the tasks of a client. Each runs only while there is something to do for it. The client may be locked while
+/// one is started.
+pub(crate) trait ClientTasks: Send + Sync {
+    /// Runs a writer until there is nothing to write.
+    fn start_writer(&self, client: Arc<Client>);
+
+    /// Answers what is in the inbox.
+    fn start_commands(&self, client: Arc<Client>);
+
+    /// Judges the lease, which is another or over.
+    fn judge_lease(&self, client: Arc<Client>);
+
+    /// Closes the transport of the client, which counts as lost: `reason` for the metrics, `why` for the log.
+    fn cut(&self, client: &Client, reason: &'static str, why: &'static str);
 }
 
 pub(crate) struct ClientState {
@@ -98,8 +122,14 @@ pub(crate) struct ClientState {
     /// Seq from which it resumed, if it said where it was in the log.
     back_from: Option<Seq>,
     pub(crate) is_closed: bool,
+    /// Connection on which what is sent is written at once; `None` while everything goes through socketioxide.
+    pub(crate) short_way: Option<ConnectionHandle>,
     pub(crate) outbox: VecDeque<OutgoingPacket>,
     pub(crate) outbox_bytes: usize,
+    /// Set while a writer runs, and before the first does.
+    pub(crate) has_writer: bool,
+    /// Set when the client is to be sent away.
+    pub(crate) is_dismissed: bool,
     /// Counts the client among the sockets of its user until it is closed.
     place: Option<SlotGuard<UserId>>,
 }
@@ -173,23 +203,40 @@ impl Client {
             inherited: HashSet::new(),
             back_from: None,
             is_closed: false,
+            short_way: None,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
+            has_writer: true,
+            is_dismissed: false,
             place: None,
         };
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             state: Mutex::new(state),
             limits: QueueLimits { packets: settings.outbox_packets, bytes: settings.outbox_bytes },
             wake: Notify::new(),
             room: Notify::new(),
-            lease_changed: Notify::new(),
             dismissed: Notify::new(),
-            flooding: CancellationToken::new(),
+            is_flooding: AtomicBool::new(false),
+            connects: OnceLock::new(),
             closed: CancellationToken::new(),
             engine_session: OnceLock::new(),
-            heir: OnceLock::new(),
+            inbox: OnceLock::new(),
+            tasks: OnceLock::new(),
+            this: this.clone(),
         })
+    }
+
+    /// Sets the port to its tasks; until then, nothing is started.
+    pub(crate) fn set_tasks(&self, tasks: impl ClientTasks + 'static) {
+        let _ = self.tasks.set(Box::new(tasks));
+    }
+
+    /// Starts one of its tasks.
+    pub(crate) fn start(&self, start: impl FnOnce(&(dyn ClientTasks + 'static), Arc<Self>)) {
+        if let (Some(tasks), Some(client)) = (self.tasks.get(), self.this.upgrade()) {
+            start(&**tasks, client);
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -214,13 +261,13 @@ impl Client {
 
     pub(crate) fn renew(&self, lease: Lease) {
         self.state.lock().lease = lease;
-        self.lease_changed.notify_one();
+        self.start(ClientTasks::judge_lease);
     }
 
     /// Ends the socket's session, as a line of the log would.
     pub(crate) fn end(&self) {
         self.state.lock().has_ended = true;
-        self.lease_changed.notify_one();
+        self.start(ClientTasks::judge_lease);
     }
 
     /// Records how the client disconnects, before it is closed.
@@ -259,28 +306,45 @@ impl Client {
         self.state.lock().back_from.is_some()
     }
 
-    pub(crate) fn set_subscription_heir(&self, heir: SubscriptionHeir) {
-        let _ = self.heir.set(heir);
+    pub(crate) fn set_inbox(&self, inbox: Arc<Inbox>) {
+        let _ = self.inbox.set(inbox);
+    }
+
+    pub(crate) fn inbox(&self) -> Option<&Arc<Inbox>> {
+        self.inbox.get()
     }
 
     /// Takes over the subscriptions of a lost socket of its session, from where it resumed itself.
-    pub(crate) async fn inherit(&self, rooms: Rooms) {
+    pub(crate) fn inherit(&self, rooms: Rooms) {
         let (from, rooms) = {
             let mut state = self.state.lock();
             let ClientState { rooms: has, inherited, .. } = &mut *state;
             // Several sockets may leave it the same room: what went by there is sent once.
             let missing = rooms.into_keys().filter(|room| !has.contains_key(room) && inherited.insert(room.clone()));
-            let missing = missing.collect();
+            let missing: Vec<_> = missing.collect();
             (state.back_from.unwrap_or(state.cursor), missing)
         };
-        if let Some(heir) = self.heir.get() {
-            heir.follow(rooms, from).await;
+        if self.inbox.get().is_some_and(|inbox| inbox.follow(&rooms, from)) {
+            self.start(ClientTasks::start_commands);
         }
     }
 
-    /// Sets the Engine.IO session that carries its packets.
+    /// Sets the Engine.IO session that carries its packets, in which the handshake is accepted.
     pub(crate) fn attach(&self, engine_session: &Arc<EngineSession>) {
         let _ = self.engine_session.set(Arc::downgrade(engine_session));
+        let _ = self.connects.set(engine_session.connect());
+    }
+
+    pub(crate) fn connects(&self) -> u64 {
+        self.connects.get().copied().unwrap_or_default()
+    }
+
+    /// Has everything written at once on this connection from now on.
+    pub(crate) fn go_short(&self, connection: &ConnectionHandle) {
+        let mut state = self.state.lock();
+        if !state.is_closed && state.short_way.is_none() {
+            state.short_way = Some(connection.clone());
+        }
     }
 
     pub(crate) fn engine_session(&self) -> Option<Arc<EngineSession>> {
@@ -294,16 +358,25 @@ impl Client {
 
     /// Sends the client away, once it has what waits for it.
     pub(crate) fn dismiss(&self) {
+        let mut state = self.state.lock();
+        state.is_dismissed = true;
         self.dismissed.notify_one();
+        self.wake_writer(&mut state);
     }
 
     pub(crate) async fn dismissed(&self) {
         self.dismissed.notified().await;
     }
 
-    /// Token that is cancelled when the client goes on sending far more than it may.
-    pub(crate) fn flooding(&self) -> &CancellationToken {
-        &self.flooding
+    /// Cuts a client that goes on sending far more than it may.
+    pub(crate) fn cut_flooding(&self) {
+        if !self.is_flooding.swap(true, Ordering::Relaxed) {
+            self.start(|tasks, client| tasks.cut(&client, "flooding", "it far exceeds its packet limit"));
+        }
+    }
+
+    pub(crate) fn is_flooding(&self) -> bool {
+        self.is_flooding.load(Ordering::Relaxed)
     }
 
     /// Takes a slot among the sockets of its user.
@@ -311,14 +384,9 @@ impl Client {
         self.state.lock().place = Some(place);
     }
 
-    /// Hands the slot to the caller, who decides how long the client counts among them.
-    pub(crate) fn vacate(&self) -> Option<SlotGuard<UserId>> {
-        self.state.lock().place.take()
-    }
-
-    /// Waits until the lease may be another, or over.
-    pub(crate) async fn lease_changed(&self) {
-        self.lease_changed.notified().await;
+    /// Frees that slot.
+    pub(crate) fn vacate(&self) {
+        self.state.lock().place = None;
     }
 
     /// Token that is cancelled when the socket is gone.
@@ -335,8 +403,7 @@ impl Client {
             return None;
         }
         state.learned = seq;
-        self.lease_changed.notify_one();
-        match change {
+        let moved = match change {
             RightsChange::SessionsEnded { session, .. } => {
                 state.has_ended |= session.is_none() || *session == state.lease.session;
                 None
@@ -351,73 +418,11 @@ impl Client {
                 state.has_ended |= !user.active || !state.lease.credentials.roles.contains(user.role);
                 (from != user.role).then(|| (state.rooms.keys().cloned().collect(), from, user.role))
             }
+        };
+        if state.has_ended {
+            self.start(ClientTasks::judge_lease);
         }
-    }
-
-    /// Marks a room that the client is about to enter as unjudged: plugins were not asked, and nothing is sent there.
-    pub(crate) fn leave_unjudged(&self, room: &Room) {
-        let mut state = self.state.lock();
-        if !state.rooms.contains_key(room) {
-            state.unjudged.insert(room.clone());
-        }
-    }
-
-    /// Returns the room of the event's lead, if plugins have to be asked about it once the user sees the lead.
-    pub(crate) fn awaits(&self, event: &Event) -> Option<Room> {
-        self.state.lock().awaits(event)
-    }
-
-    /// Returns true if the range is only of rooms about which plugins were not asked.
-    pub(crate) fn is_unjudged(&self, missed: &CatchUpRange) -> bool {
-        let state = self.state.lock();
-        missed.rooms.iter().all(|room| state.unjudged.contains(room))
-    }
-
-    /// Returns the rooms about which plugins were not asked.
-    pub(crate) fn unjudged(&self) -> Vec<Room> {
-        self.state.lock().unjudged.iter().cloned().collect()
-    }
-
-    /// Marks a room as judged, because plugins were asked: it counts from behind `since` on. False if the client left
-    /// it meanwhile.
-    pub(crate) fn judge(&self, room: &Room, since: Seq) -> bool {
-        let mut state = self.state.lock();
-        let was_unjudged = state.unjudged.remove(room);
-        if let Some(from) = state.rooms.get_mut(room).filter(|_| was_unjudged) {
-            *from = since.max(*from);
-            return true;
-        }
-        false
-    }
-
-    pub(crate) fn is_in(&self, room: &Room) -> bool {
-        self.state.lock().rooms.contains_key(room)
-    }
-
-    pub(crate) fn look_at_rooms(&self, look: impl FnOnce(&Rooms)) {
-        look(&self.state.lock().rooms);
-    }
-
-    pub(crate) fn rooms(&self) -> usize {
-        self.state.lock().rooms.len()
-    }
-
-    /// Enters a room; returns the role to count there, unless the client is closed or in it already.
-    pub(crate) fn enter(&self, room: &Room, since: Seq) -> Option<Role> {
-        let mut state = self.state.lock();
-        if state.is_closed || state.rooms.contains_key(room) {
-            return None;
-        }
-        state.rooms.insert(room.clone(), since);
-        Some(state.user.role)
-    }
-
-    pub(crate) fn exit(&self, room: &Room) -> Option<Role> {
-        let mut state = self.state.lock();
-        state.unjudged.remove(room);
-        state.made_up.remove(room);
-        state.rooms.remove(room)?;
-        Some(state.user.role)
+        moved
     }
 
     /// Leaves every room for good; returns the rooms, and the role that was counted there. `None` if it is closed
@@ -430,10 +435,13 @@ impl Client {
         state.is_live = false;
         state.outbox = VecDeque::new();
         state.outbox_bytes = 0;
+        state.short_way = None;
         self.closed.cancel();
         state.missed = VecDeque::new();
-        // Frees the slot if no command task runs for the client yet; else the client counts until that is done.
-        state.place = None;
+        // A client of which commands are still being answered counts until that is done.
+        if self.inbox.get().is_none_or(|inbox| !inbox.is_busy()) {
+            state.place = None;
+        }
         Some((std::mem::take(&mut state.rooms), state.user.role))
     }
 }

@@ -1,9 +1,9 @@
 //! Commands of a client, and their acknowledgements, in the order in which the client sends them.
 //!
 //! socketioxide spawns every handler, so two packets of one socket may overtake each other. Here they go through one
-//! bounded queue to one task per socket instead.
+//! bounded queue instead, to one task that runs while there is something in it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ use crate::{
             context::HandshakeContext,
             error::SocketError,
             follow::{FollowOutcome, may_follow},
-            inbox::{Inbox, IncomingEvent, members},
+            inbox::{IncomingEvent, members},
             intake::refused,
             packet::OutgoingPacket,
             schema::incoming::{ClientEvent, EPOCH, EventPayload, IDEMPOTENCY_KEY, ROOM, SEQ, SINCE, TOKEN, VERSION},
@@ -38,19 +38,10 @@ use crate::{
     },
 };
 
-/// Answers the commands of a client, until the socket is closed and everything that it sent is done.
-pub(crate) async fn run(context: Arc<HandshakeContext>, client: Arc<Client>, origin: RequestOrigin, mut inbox: Inbox) {
-    // A socket that is gone counts for its user as long as there is work that it left behind.
-    let _place = client.vacate();
+/// Answers the commands in the inbox of a client, also those that a socket which is gone left behind.
+pub(crate) async fn run(context: Arc<HandshakeContext>, client: Arc<Client>, origin: RequestOrigin) {
     let asker = CommandRunner { context, client, origin };
-    loop {
-        let packet = tokio::select! {
-            biased;
-            packet = inbox.queue.recv() => packet,
-            () = asker.client.closed().cancelled() => inbox.queue.try_recv().ok(),
-        };
-        let Some(packet) = packet else { return };
-        inbox.queued_bytes.fetch_sub(packet.json.len(), Ordering::Relaxed);
+    while let Some(packet) = asker.client.inbox().and_then(|inbox| inbox.next()) {
         let (outputs, entered) = asker.answer(packet).await;
         for output in outputs {
             asker.client.reply(output).await;
@@ -59,6 +50,10 @@ pub(crate) async fn run(context: Arc<HandshakeContext>, client: Arc<Client>, ori
         if let Some(lead) = entered {
             asker.context.shared.presence.welcome(&asker.client, lead);
         }
+    }
+    if asker.client.closed().is_cancelled() {
+        // It counted for its user until now.
+        asker.client.vacate();
     }
 }
 

@@ -8,3 +8,4 @@ pub(crate) mod backpressure;
 pub(crate) mod close_transport;
 pub(crate) mod query;
 pub(crate) mod sessions;
+pub(crate) mod window;

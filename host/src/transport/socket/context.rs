@@ -22,7 +22,10 @@ use crate::{
             conn::sessions::{DisconnectKind, EngineSession},
             presence::Presence,
             registry::Registry,
-            session::resume::{LostSubscriptions, Rooms},
+            session::{
+                expiry::Leases,
+                resume::{LostSubscriptions, Rooms},
+            },
             settings::SocketConfig,
         },
     },
@@ -77,6 +80,7 @@ pub(crate) struct SocketContext {
     pub(crate) replay: Arc<Replay>,
     pub(crate) shaper: Arc<Shaper>,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) leases: Leases,
     pub(crate) stall_timeout: Duration,
     /// Number of leads that one socket may follow.
     pub(crate) max_subscriptions: usize,
@@ -100,7 +104,7 @@ impl SocketContext {
         if let Some(rooms) = self.registry.remove(client, keep) {
             self.presence.left(client, &rooms);
             if let Some(successor) = successor {
-                tokio::spawn(async move { successor.inherit(rooms).await });
+                successor.inherit(rooms);
             }
         }
     }

@@ -1,17 +1,17 @@
-//! Inbox of a socket: the receiving end of its inbound queue, and the parsing of the events in it. A socket also gets
-//! the subscriptions of a lost one by way of this queue.
+//! Inbox of a socket: the bounded queue of what it sent and was not answered yet, and the parsing of the events in it.
+//! A socket also gets the subscriptions of a lost one by way of this queue.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::collections::VecDeque;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
 
 use crate::{
     domain::{counter::Seq, room::Room},
-    transport::{event_names::STAND_IN, socket::error::SocketError},
+    transport::{
+        event_names::STAND_IN,
+        socket::{error::SocketError, settings::SocketConfig},
+    },
 };
 
 /// One event as it came in: a JSON array of its name and its arguments.
@@ -21,32 +21,77 @@ pub(crate) struct IncomingEvent {
     pub(crate) ack: Option<i64>,
 }
 
-/// Receiving end of the inbound queue.
+/// Queue of incoming events. A task answers them while there are any.
 pub(crate) struct Inbox {
-    pub(crate) queue: mpsc::Receiver<IncomingEvent>,
-    pub(crate) queued_bytes: Arc<AtomicUsize>,
+    state: Mutex<InboxState>,
+    max_packets: usize,
+    max_bytes: usize,
+}
+
+struct InboxState {
+    queue: VecDeque<IncomingEvent>,
+    bytes: usize,
+    /// Set while a task answers the events, and before the first may be answered.
+    is_busy: bool,
 }
 
 /// Longest part of an unknown event's name that is echoed.
 pub(crate) const MAX_ECHO_CHARS: usize = 100;
 
-/// Heir of a lost socket of the same login: puts that socket's subscriptions into a client's inbound queue.
-pub(crate) struct SubscriptionHeir {
-    pub(crate) queue: mpsc::Sender<IncomingEvent>,
-    pub(crate) queued_bytes: Arc<AtomicUsize>,
-}
+impl Inbox {
+    /// Creates an inbox that is busy until [`Inbox::next`] finds it empty.
+    pub(crate) fn new(settings: &SocketConfig) -> Self {
+        let state = InboxState { queue: VecDeque::new(), bytes: 0, is_busy: true };
+        Self { state: Mutex::new(state), max_packets: settings.inbound_packets, max_bytes: settings.inbound_bytes }
+    }
 
-impl SubscriptionHeir {
-    /// Has the client follow these rooms of leads as if it had asked to, with what went by after `since`.
-    pub(crate) async fn follow(&self, rooms: Vec<Room>, since: Seq) {
+    /// Puts an event into the queue; returns true if a task has to be started to answer it.
+    ///
+    /// # Errors
+    /// The event, if it does not fit.
+    pub(crate) fn push(&self, packet: IncomingEvent) -> Result<bool, IncomingEvent> {
+        let mut state = self.state.lock();
+        // A packet that alone is over the limit still goes through an empty queue.
+        let fits = state.bytes + packet.json.len() <= self.max_bytes && state.queue.len() < self.max_packets;
+        if !fits && !state.queue.is_empty() {
+            return Err(packet);
+        }
+        state.bytes += packet.json.len();
+        state.queue.push_back(packet);
+        Ok(!std::mem::replace(&mut state.is_busy, true))
+    }
+
+    /// Has the client follow these rooms of leads as if it had asked to, with what went by after `since`. Returns true
+    /// if a task has to be started for that.
+    pub(crate) fn follow(&self, rooms: &[Room], since: Seq) -> bool {
+        let mut state = self.state.lock();
         for room in rooms {
             let Room::Lead(lead) = room else { continue };
             let json = json!(["lead:subscribe", {"leadId": lead, "since": since}]).to_string().into_boxed_str();
-            self.queued_bytes.fetch_add(json.len(), Ordering::Relaxed);
-            if self.queue.send(IncomingEvent { json, has_attachments: false, ack: None }).await.is_err() {
-                return;
+            state.bytes += json.len();
+            state.queue.push_back(IncomingEvent { json, has_attachments: false, ack: None });
+        }
+        !state.queue.is_empty() && !std::mem::replace(&mut state.is_busy, true)
+    }
+
+    /// Takes the next event; if there is none, the task that asks has to end.
+    pub(crate) fn next(&self) -> Option<IncomingEvent> {
+        let mut state = self.state.lock();
+        let packet = state.queue.pop_front();
+        match &packet {
+            Some(packet) => state.bytes -= packet.json.len(),
+            None => {
+                state.is_busy = false;
+                // Most sockets hardly ever send anything.
+                state.queue = VecDeque::new();
             }
         }
+        packet
+    }
+
+    /// Returns true while events are being answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state.lock().is_busy
     }
 }
 

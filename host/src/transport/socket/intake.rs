@@ -2,15 +2,11 @@
 //! not fit is refused; a client that is refused again and again is cut.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use socketioxide::{adapter::LocalAdapter, handler::MessageHandler, socket::Socket};
-use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     delivery::line::Message,
@@ -19,9 +15,9 @@ use crate::{
         limits::{self, Pace},
         record,
         socket::{
-            client::Client,
+            client::{Client, ClientTasks},
             error::SocketError,
-            inbox::{Inbox, IncomingEvent, MAX_ECHO_CHARS, SubscriptionHeir},
+            inbox::{Inbox, IncomingEvent, MAX_ECHO_CHARS},
             packet::OutgoingPacket,
             settings::SocketConfig,
         },
@@ -31,28 +27,16 @@ use crate::{
 /// Time to wait before a retry after the inbound queue was full.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
-/// Sending end of the inbound queue: takes every event of a socket, and refuses what does not fit.
+/// Handler of every event of a socket: puts it into the inbox, or refuses it.
 pub(crate) struct Intake {
-    queue: mpsc::Sender<IncomingEvent>,
-    queued_bytes: Arc<AtomicUsize>,
-    max_bytes: usize,
+    inbox: Arc<Inbox>,
     pace: Pace,
     client: Arc<Client>,
 }
 
-pub(crate) fn queue(client: Arc<Client>, settings: &SocketConfig, limits: &limits::LimitsConfig) -> (Intake, Inbox) {
-    let (sender, receiver) = mpsc::channel(settings.inbound_packets);
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let max_bytes = settings.inbound_bytes;
-    client.set_subscription_heir(SubscriptionHeir { queue: sender.clone(), queued_bytes: queued_bytes.clone() });
-    let intake =
-        Intake { queue: sender, queued_bytes: queued_bytes.clone(), max_bytes, pace: Pace::new(limits), client };
-    (intake, Inbox { queue: receiver, queued_bytes })
-}
-
 impl MessageHandler<LocalAdapter, Self> for Intake {
     fn call(&self, _: Arc<Socket>, data: socketioxide_core::Value, ack: Option<i64>) {
-        if self.client.flooding().is_cancelled() {
+        if self.client.is_flooding() {
             return;
         }
         let (json, has_attachments) = match data {
@@ -65,14 +49,24 @@ impl MessageHandler<LocalAdapter, Self> for Intake {
             let message = "event rate limit exceeded: send events more slowly";
             return self.refuse(&packet, &SocketError::rate_limited("events", message, wait));
         }
-        if let Err(packet) = self.push(packet) {
-            let message = "too many packets are queued: send packets more slowly";
-            self.refuse(&packet, &SocketError::rate_limited("queue", message, QUEUE_WAIT));
+        match self.inbox.push(packet) {
+            Ok(true) => self.client.start(ClientTasks::start_commands),
+            Ok(false) => {}
+            Err(packet) => {
+                let message = "too many packets are queued: send packets more slowly";
+                self.refuse(&packet, &SocketError::rate_limited("queue", message, QUEUE_WAIT));
+            }
         }
     }
 }
 
 impl Intake {
+    pub(crate) fn new(client: Arc<Client>, settings: &SocketConfig, limits: &limits::LimitsConfig) -> Self {
+        let inbox = Arc::new(Inbox::new(settings));
+        client.set_inbox(inbox.clone());
+        Self { inbox, pace: Pace::new(limits), client }
+    }
+
     /// Refuses an event that is not even looked at; a client that is refused again and again is cut.
     fn refuse(&self, packet: &IncomingEvent, refusal: &SocketError) {
         // A client that floods the server and reads nothing gets no answers.
@@ -80,20 +74,8 @@ impl Intake {
             self.client.try_reply(&output);
         }
         if self.pace.refuse(Instant::now()) {
-            self.client.flooding().cancel();
+            self.client.cut_flooding();
         }
-    }
-
-    fn push(&self, packet: IncomingEvent) -> Result<(), IncomingEvent> {
-        let bytes = packet.json.len();
-        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // A packet that alone is over the limit still goes through an empty queue.
-        let fits = queued == 0 || queued + bytes <= self.max_bytes;
-        let pushed = if fits { self.queue.try_send(packet).map_err(TrySendError::into_inner) } else { Err(packet) };
-        if pushed.is_err() {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        pushed
     }
 }
 

@@ -1,11 +1,16 @@
-//! Outgoing packets of a socket: events and acknowledgements with their encoded lengths, and the outcome of offering
-//! an event to a client.
+//! Outgoing packets of a socket: events and acknowledgements as they are encoded, and the reasons why a client falls
+//! behind.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use metrics::counter;
 use serde_json::{Value, value::to_raw_value};
 
-use crate::delivery::line::Message;
+use crate::{
+    delivery::line::{Message, text_frame},
+    transport::record,
+};
 
 pub(crate) struct QueueLimits {
     pub(crate) packets: usize,
@@ -19,17 +24,14 @@ pub(crate) enum OutgoingPacket {
     Ack(i64, Arc<serde_json::value::RawValue>),
 }
 
-/// Outcome of offering an event to a client.
+/// Reason why a client fell behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Offered {
-    Taken,
-    /// The event is not for the client, or the client reads the log anyway.
-    Nothing,
-    /// The client fell behind: its send queue is full.
+pub(crate) enum Fall {
+    /// It could not take the event: nothing more fits where it waits.
     Full,
-    /// The client fell behind: a failing plugin holds the event back.
+    /// A failing plugin holds the event back.
     Held,
-    /// The client fell behind: the user now sees a lead that it listens to, and plugins have to be asked if it may.
+    /// The user now sees a lead that the client listens to, and plugins have to be asked if it may.
     Unjudged,
 }
 
@@ -44,10 +46,32 @@ impl OutgoingPacket {
     /// Returns the length of the Engine.IO packet: `42["name",{…}]` or `437[{…}]`.
     pub(crate) fn encoded_bytes(&self) -> usize {
         match self {
-            Self::Event(message) => "42[\"\",]".len() + message.bytes(),
+            Self::Event(message) => message.packet_bytes(),
             Self::Ack(id, body) => "43[]".len() + id.to_string().len() + body.get().len(),
         }
     }
+
+    /// Returns the WebSocket frame.
+    pub(crate) fn frame(&self) -> Bytes {
+        match self {
+            Self::Event(message) => message.frame().clone(),
+            Self::Ack(id, body) => text_frame(&["43", &id.to_string(), "[", body.get(), "]"]),
+        }
+    }
+
+    /// Counts a packet that is sent.
+    pub(crate) fn count(&self) {
+        if let Self::Event(message) = self {
+            record::event(message);
+        }
+        count_sent(1, self.encoded_bytes() as u64);
+    }
+}
+
+/// Counts packets that are sent, in the metrics.
+pub(crate) fn count_sent(packets: u64, bytes: u64) {
+    counter!("leadwire_packets_sent_total").increment(packets);
+    counter!("leadwire_sent_bytes_total").increment(bytes);
 }
 
 pub(crate) fn ack(id: i64, body: &Value) -> OutgoingPacket {

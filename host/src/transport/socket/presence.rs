@@ -16,12 +16,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde_json::value::RawValue;
 use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use crate::{
     backoff::Backoff,
-    delivery::RightsChange,
+    delivery::{RightsChange, line::Message},
     domain::{counter::Seq, event::Event, id::LeadId, role::Role, room::Room, time::Timestamp, user::User},
     transport::socket::{
         client::Client,
@@ -86,7 +85,7 @@ struct Subscription {
     /// Version at which it asked: it is sent the next list that is begun after that, whatever it knows.
     asked_at: Option<u64>,
     /// List that it was sent last.
-    known: Option<Arc<RawValue>>,
+    known: Option<Message>,
 }
 
 /// Version at which a list was begun.
@@ -428,7 +427,7 @@ impl Subscription {
             (self.known, self.asked_at) = (None, None);
             return;
         };
-        let is_same = |known: &Arc<RawValue>| Arc::ptr_eq(known, &message.body) || known.get() == message.body.get();
+        let is_same = |known: &Message| known.body() == message.body();
         if !is_new && self.known.as_ref().is_some_and(is_same) {
             return;
         }
@@ -437,6 +436,6 @@ impl Subscription {
             return;
         }
         outcome.has_sent_to_others |= !is_new;
-        (self.known, self.asked_at) = (Some(message.body.clone()), None);
+        (self.known, self.asked_at) = (Some(message.clone()), None);
     }
 }

@@ -6,21 +6,25 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use metrics::counter;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::{
-    delivery::{Publisher, RightsChange, line::Slice},
+    delivery::{Publisher, RightsChange, line::DeliveredLine},
     domain::{
         counter::{AtomicSeq, Seq},
-        event::{Event, Resets},
+        event::Resets,
         id::{SessionId, UserId},
         role::Role,
         room::Room,
     },
     transport::socket::{
-        client::Client, conn::admission::pace, error::TooManyRooms, packet::Offered, presence::Presence,
+        client::Client,
+        conn::admission::pace,
+        error::TooManyRooms,
+        fan_out::fan_out,
+        members::{Members, place},
+        presence::Presence,
         session::resume::Rooms,
     },
 };
@@ -38,14 +42,6 @@ pub struct Registry {
     rooms: RwLock<HashMap<Room, Members>>,
     /// Presence, which is informed of what may change who sees whom before any client is.
     presence: Arc<Presence>,
-}
-
-/// Members of one room.
-#[derive(Default)]
-struct Members {
-    clients: HashMap<u64, Arc<Client>>,
-    /// Number of members per role, in the order of [`Role::ALL`].
-    roles: [usize; Role::ALL.len()],
 }
 
 impl Registry {
@@ -119,8 +115,8 @@ impl Registry {
     pub(crate) fn siblings(&self, user: UserId, session: SessionId) -> Vec<Arc<Client>> {
         let index = self.rooms.read();
         let Some(members) = index.get(&Room::User(user)) else { return Vec::new() };
-        let is_sibling = |client: &&Arc<Client>| client.lease().and_then(|lease| lease.session) == Some(session);
-        members.clients.values().filter(is_sibling).cloned().collect()
+        let is_sibling = |client: &Arc<Client>| client.lease().and_then(|lease| lease.session) == Some(session);
+        members.clients().filter(|client| is_sibling(client)).cloned().collect()
     }
 
     pub(crate) fn leave(&self, client: &Client, room: &Room) {
@@ -149,7 +145,7 @@ impl Registry {
         let index = self.rooms.read();
         let mut seen = begin();
         if let Some(members) = index.get(&Room::Everyone) {
-            members.clients.values().for_each(|client| visit(&mut seen, client));
+            members.clients().for_each(|client| visit(&mut seen, client));
         }
         seen
     }
@@ -161,15 +157,14 @@ impl Registry {
         let Some((rooms, from, to)) = client.learn(seq, change) else { return };
         for room in &rooms {
             if let Some(members) = index.get_mut(room) {
-                members.roles[place(from)] -= 1;
-                members.roles[place(to)] += 1;
+                members.change_role(from, to);
             }
         }
     }
 
     /// Returns the number of sockets that listen to something.
     pub fn clients(&self) -> usize {
-        self.rooms.read().get(&Room::Everyone).map_or(0, |members| members.clients.len())
+        self.rooms.read().get(&Room::Everyone).map_or(0, Members::len)
     }
 
     /// Returns the number of rooms that have somebody in them.
@@ -182,7 +177,7 @@ impl Registry {
     }
 
     fn clients_of(&self, room: &Room) -> Vec<Arc<Client>> {
-        self.rooms.read().get(room).map_or_else(Vec::new, |members| members.clients.values().cloned().collect())
+        self.rooms.read().get(room).map_or_else(Vec::new, |members| members.clients().cloned().collect())
     }
 }
 
@@ -194,30 +189,25 @@ impl Publisher for Registry {
     fn roles(&self, rooms: &[Room]) -> Vec<Role> {
         let index = self.rooms.read();
         let members: Vec<&Members> = rooms.iter().filter_map(|room| index.get(room)).collect();
-        let listens = |at: &usize| members.iter().any(|members| members.roles[*at] > 0);
-        (0..Role::ALL.len()).filter(listens).map(|at| Role::ALL[at]).collect()
+        let listens = |role: &Role| members.iter().any(|members| members.has_role(*role));
+        Role::ALL.into_iter().filter(listens).collect()
     }
 
-    fn publish(&self, event: &Event, slices: &[(Role, Arc<Slice>)]) {
+    async fn publish(&self, lines: Arc<[DeliveredLine]>) {
         walk_step!("publish");
-        self.presence.note(event);
-        let index = self.rooms.read();
-        let members = event.rooms.iter().filter_map(|room| index.get(room));
-        let (mut taken, mut full, mut held) = (0, 0, 0);
-        for client in members.flat_map(|members| members.clients.values()) {
-            // A client in two of the rooms is offered the event twice, and takes it once.
-            match client.offer(event, slices) {
-                Offered::Taken => taken += 1,
-                Offered::Full => full += 1,
-                Offered::Held => held += 1,
-                Offered::Nothing | Offered::Unjudged => {}
+        let mut chunks = Vec::new();
+        {
+            let index = self.rooms.read();
+            lines.iter().for_each(|of| self.presence.note(&of.line.event));
+            // Everybody is in the room of everyone. A client in two other rooms is offered a line twice, and takes it
+            // once.
+            let rooms = lines.first().map_or(&[][..], |of| &of.line.event.rooms);
+            let of_all = rooms.iter().find(|room| **room == Room::Everyone).map(std::slice::from_ref);
+            for members in of_all.unwrap_or(rooms).iter().filter_map(|room| index.get(room)) {
+                chunks.extend_from_slice(members.chunks());
             }
         }
-        drop(index);
-        counter!("leadwire_events_delivered_total", "how" => "live").increment(taken);
-        for (reason, count) in [("full", full), ("held", held)] {
-            counter!("leadwire_sockets_fell_behind_total", "reason" => reason).increment(count);
-        }
+        fan_out(lines, chunks).await;
     }
 
     fn reset(&self, seq: Seq, whom: &Resets) {
@@ -258,23 +248,10 @@ impl Publisher for Registry {
     }
 }
 
-impl Members {
-    fn add(&mut self, client: &Arc<Client>, role: Role) {
-        self.clients.insert(client.id(), client.clone());
-        self.roles[place(role)] += 1;
-    }
-}
-
 fn drop_member(index: &mut HashMap<Room, Members>, room: &Room, client: u64, role: Role) {
     let Some(members) = index.get_mut(room) else { return };
-    if members.clients.remove(&client).is_some() {
-        members.roles[place(role)] -= 1;
-    }
-    if members.clients.is_empty() {
+    members.remove(client, role);
+    if members.len() == 0 {
         index.remove(room);
     }
-}
-
-fn place(role: Role) -> usize {
-    Role::ALL.iter().position(|known| *known == role).expect("ALL has every role")
 }

@@ -5,3 +5,4 @@ pub(crate) mod expiry;
 pub(crate) mod handshake;
 pub(crate) mod lease;
 pub(crate) mod resume;
+pub(crate) mod tasks;

@@ -18,7 +18,8 @@ pub struct SocketConfig {
     pub connect_timeout: Duration,
     /// Longest frame or request body that is read, in bytes.
     pub max_frame: usize,
-    /// Number of packets that may wait for one socket; what comes after them is read from the log when there is room.
+    /// Number of packets that may wait for one socket; what comes after them is read from the log when there is room. On
+    /// a WebSocket, events never wait here.
     pub outbox_packets: usize,
     /// Number of bytes of packets that may wait for one socket.
     pub outbox_bytes: usize,

@@ -1,14 +1,21 @@
 //! Accepted TCP connection with guards: it can be cut from elsewhere, has to send something soon, and has to take what
 //! it is sent.
 //!
-//! Once it is a WebSocket, what comes in goes through `Frames`.
+//! Once it is a WebSocket, what comes in goes through `Frames`. Everything that leaves goes through the connection's
+//! gate.
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
     net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{Shutdown, shutdown},
 };
 
 use tokio::{
@@ -30,7 +37,7 @@ const OPENING: usize = 24;
 const HTTP_2: &[u8] = b"PRI *";
 
 pub(crate) struct GuardedStream {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     connection: ConnectionHandle,
     // One per direction: they may be polled by two tasks, and a future wakes only the last task that polled it.
     read_cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -59,6 +66,8 @@ impl GuardedStream {
         patience: Duration,
         place: Option<SlotGuard<IpAddr>>,
     ) -> Self {
+        let stream = Arc::new(stream);
+        connection.gate().open(stream.clone());
         let cut = || Box::pin(connection.is_cut().clone().cancelled_owned());
         let opening = Opening { deadline: Box::pin(sleep(opening)), start: Vec::new() };
         Self {
@@ -97,7 +106,7 @@ impl GuardedStream {
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            ready!(self.poll_stream(cx, buffer))?;
             let bytes = &buffer.filled()[before..];
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));
@@ -115,24 +124,39 @@ impl GuardedStream {
         }
     }
 
-    /// Counts what was sent. A client that takes nothing for too long reads nothing: a response must not wait in memory
-    /// for ever.
-    fn count(&mut self, cx: &mut Context<'_>, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        match polled {
-            Poll::Ready(Ok(bytes)) => {
-                self.stalled = None;
-                self.connection.note_sent(bytes);
-            }
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => {
-                let patience = self.patience;
-                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-                if stalled.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client reads nothing")));
+    /// Reads from the stream, which is shared with the gate.
+    fn poll_stream(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(buffer.initialize_unfilled()) {
+                Ok(bytes) => {
+                    buffer.advance(bytes);
+                    return Poll::Ready(Ok(()));
                 }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        polled
+    }
+
+    /// Writes through the gate. A client that takes nothing for too long reads nothing: a response must not wait in
+    /// memory for ever.
+    fn poll_gate(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        loop {
+            match self.connection.gate().write(slices, self.is_web_socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => {
+                    self.stalled = None;
+                    return Poll::Ready(written);
+                }
+            }
+            if self.stream.poll_write_ready(cx)?.is_pending() {
+                let patience = self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+                ready!(stalled.as_mut().poll(cx));
+                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client reads nothing")));
+            }
+        }
     }
 
     /// Detects that the connection became a WebSocket, between its last request and the response to that.
@@ -158,7 +182,7 @@ impl AsyncRead for GuardedStream {
             return line.poll_frames(cx, buffer);
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut line.stream).poll_read(cx, buffer);
+        let polled = line.poll_stream(cx, buffer);
         line.head.read(&buffer.filled()[before..]);
         if let Some(opening) = &mut line.opening {
             let room = OPENING - opening.start.len();
@@ -177,28 +201,35 @@ impl AsyncRead for GuardedStream {
 
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let line = self.get_mut();
-        line.poll_writable(cx)?;
-        let polled = Pin::new(&mut line.stream).poll_write(cx, bytes);
-        line.count(cx, polled)
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let line = self.get_mut();
         line.poll_writable(cx)?;
-        let polled = Pin::new(&mut line.stream).poll_write_vectored(cx, slices);
-        line.count(cx, polled)
+        line.poll_gate(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    /// Nothing is kept back here that could be flushed.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        match shutdown(&*self.stream, Shutdown::Write) {
+            // The peer has closed the connection already.
+            Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        self.connection.gate().close();
     }
 }

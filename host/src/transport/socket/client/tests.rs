@@ -46,13 +46,13 @@ fn event(seq: Seq) -> Event {
 fn offer(client: &Client, seq: Seq) {
     let shaper = Shaper::new(Plugins::none(), Visibility::default(), &Epoch::from("epoch"));
     let line = LogLine::new(event(seq));
-    client.offer(&line.event, &shaper.slices(&line, &[ROLE]));
+    client.offer(&[(&line.event, &shaper.slices(&line, &[ROLE]))]);
 }
 
 fn seqs(client: &Client) -> Vec<u64> {
     let seq = |output: OutgoingPacket| match output {
         OutgoingPacket::Event(message) => {
-            serde_json::from_str::<serde_json::Value>(message.body.get()).expect("JSON")["seq"].as_u64()
+            serde_json::from_str::<serde_json::Value>(message.body()).expect("JSON")["seq"].as_u64()
         }
         OutgoingPacket::Ack(..) => None,
     };
@@ -112,7 +112,7 @@ fn a_pending_reset_precedes_newer_events_and_loses_no_user_events() {
     client.owe_reset(Seq(17), false, later);
     let mut notice = event(Seq(18));
     notice.rooms = vec![Room::User(user().id)];
-    client.offer(&notice, &[]);
+    client.offer(&[(&notice, &[])]);
     offer(&client, Seq(19));
     assert_eq!((client.behind(), client.reset_seq(Seq(19))), (None, Seq(17)));
     client.skip_to(Seq(17));

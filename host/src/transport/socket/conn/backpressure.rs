@@ -1,12 +1,7 @@
-//! Backpressure: measures how much of what was handed to socketioxide has left, the only way to know how full its queue
-//! is.
-//!
-//! That queue reports nothing but "full", and a full one has no room for the heartbeat either, which then takes a slow
-//! client for dead. So an [`EngineSession`] counts what a session's transports have sent, polls and WebSocket alike,
-//! and a [`SendWindow`] compares it with what its writer has handed over and keeps part of the queue empty.
+//! Watch over the requests of Engine.IO sessions: which of them may begin, what their transports have sent, and what
+//! comes in too fast.
 
 use std::{
-    collections::VecDeque,
     future::ready,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
@@ -30,7 +25,7 @@ use crate::transport::{
     socket::conn::{
         close_transport::{close_session_transport, unless_closed},
         query::{EngineQuery, is_for_engine},
-        sessions::{EngineSession, EngineSessions, MAX_BYTES, MAX_PACKETS, RequestGuard},
+        sessions::{EngineSession, EngineSessions, RequestGuard},
     },
     tcp::connection::ConnectionHandle,
 };
@@ -115,58 +110,7 @@ pub(crate) async fn watch(State(engine_sessions): State<EngineSessions>, mut req
         engine_session.count_packets_of(&connection);
     }
     attempt.has_succeeded |= response.status().is_success();
-    if is_poll && response.status().is_success() {
-        engine_session.progress.lock().before += response.body().size_hint().exact().unwrap_or_default();
-        engine_session.polled.notify_waiters();
-    }
-    response
-}
-
-/// Send window of one writer: what it has handed over and what has not been sent yet.
-pub(crate) struct SendWindow {
-    engine_session: Arc<EngineSession>,
-    handed: u64,
-    /// End of each packet that may still be queued, counted like `handed`.
-    ends: VecDeque<u64>,
-}
-
-impl SendWindow {
-    pub(crate) fn new(engine_session: Arc<EngineSession>) -> Self {
-        Self { engine_session, handed: 0, ends: VecDeque::new() }
-    }
-
-    /// Waits until the queue has room to spare.
-    pub(crate) async fn room(&mut self) {
-        loop {
-            let sent = self.engine_session.sent();
-            while self.ends.front().is_some_and(|end| *end <= sent) {
-                self.ends.pop_front();
-            }
-            // Transports send a little of their own: heads, heartbeats. Once all is sent, the counts are aligned again.
-            if self.ends.is_empty() {
-                self.handed = self.handed.max(sent);
-                return;
-            }
-            if self.ends.len() < MAX_PACKETS && self.handed - sent < MAX_BYTES {
-                return;
-            }
-            self.engine_session.more_sent(sent).await;
-        }
-    }
-
-    /// Records a text packet of `bytes` bytes; on a WebSocket it gets a frame head.
-    pub(crate) fn note(&mut self, bytes: usize, is_web_socket: bool) {
-        let head = match bytes {
-            _ if !is_web_socket => 0,
-            0..126 => 2,
-            126..65536 => 4,
-            _ => 10,
-        };
-        self.handed += bytes as u64 + head;
-        self.ends.push_back(self.handed);
-        self.engine_session.handed.store(self.handed, Ordering::Relaxed);
-        self.engine_session.more_handed.notify_one();
-    }
+    if is_poll && response.status().is_success() { engine_session.count_poll(response).await } else { response }
 }
 
 impl EngineSession {
@@ -184,6 +128,19 @@ impl EngineSession {
             }
             return;
         }
+    }
+
+    /// Counts what a poll is answered.
+    async fn count_poll(&self, response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        // The engine has made the whole body.
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        let mut progress = self.progress.lock();
+        progress.polled_bytes += body.len() as u64;
+        body.split(|byte| *byte == SEPARATOR).for_each(|packet| progress.polled.count(packet));
+        drop(progress);
+        self.polled.notify_waiters();
+        Response::from_parts(parts, Body::from(body))
     }
 
     /// Counts the packets of a post, and gives its events names that the engine can read.
@@ -222,49 +179,5 @@ impl EngineSession {
             engine_session.count_packets(u32::try_from(separators).unwrap_or(u32::MAX));
             frame
         }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transport::socket::conn::sessions::SendProgress;
-    use tokio_util::sync::CancellationToken;
-
-    fn connection_and_meter() -> (ConnectionHandle, SendWindow) {
-        let connection = ConnectionHandle::new(CancellationToken::new());
-        let progress = SendProgress { web_socket: Some((connection.clone(), 0)), ..SendProgress::default() };
-        let engine_session = EngineSession::default();
-        *engine_session.progress.lock() = progress;
-        (connection, SendWindow::new(Arc::new(engine_session)))
-    }
-
-    #[tokio::test]
-    async fn a_send_window_waits_while_full_and_continues_when_drained() {
-        let (connection, mut meter) = connection_and_meter();
-        for _ in 0..MAX_PACKETS {
-            meter.room().await;
-            meter.note(100, true);
-        }
-        tokio::select! {
-            biased;
-            () = meter.room() => panic!("there is no room"),
-            () = std::future::ready(()) => {}
-        }
-        connection.note_sent(102);
-        meter.room().await;
-        assert_eq!(meter.ends.len(), MAX_PACKETS - 1);
-    }
-
-    #[tokio::test]
-    async fn transport_overhead_does_not_count_once_everything_is_sent() {
-        let (connection, mut meter) = connection_and_meter();
-        connection.note_sent(5000);
-        for _ in 0..3 {
-            meter.room().await;
-            meter.note(1000, true);
-            assert_eq!(meter.ends.len(), 1);
-            connection.note_sent(1004 + 7);
-        }
     }
 }

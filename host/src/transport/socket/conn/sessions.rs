@@ -30,14 +30,11 @@ use crate::{
     transport::{
         address::ClientAddress,
         limits::{self, Pace, SlotGuard, Slots},
-        socket::conn::admission::Admission,
-        tcp::{connection::ConnectionHandle, frames::Ending},
+        socket::conn::{admission::Admission, window::SendWindow},
+        tcp::{connection::ConnectionHandle, engine_frames::PacketCounts, frames::Ending},
     },
 };
 
-/// Share of the 128 places in socketioxide's queue; the others are for heartbeats and the engine's own packets.
-pub(crate) const MAX_PACKETS: usize = 96;
-pub(crate) const MAX_BYTES: u64 = 256 * 1024;
 /// Limit for an OPEN packet, which is much shorter.
 const MAX_OPEN_BYTES: usize = 4096;
 
@@ -46,13 +43,14 @@ const MAX_OPEN_BYTES: usize = 4096;
 pub(crate) struct EngineSession {
     pub(crate) progress: Mutex<SendProgress>,
     pub(crate) polled: Notify,
-    /// Bytes that its writer has handed over, counted like those that were sent.
-    pub(crate) handed: AtomicU64,
-    pub(crate) more_handed: Notify,
+    window: Mutex<SendWindow>,
+    more_handed: Notify,
     pub(crate) closing: CancellationToken,
     /// Counts the session among the connections of its address.
     place: OnceLock<SlotGuard<IpAddr>>,
     handshakes: AtomicU32,
+    /// Number of handshakes that were accepted.
+    connects: AtomicU64,
     /// Rate limit of the packets that come in, events or not.
     pub(crate) pace: OnceLock<Pace>,
     /// Entry in the table of sessions, once the session has a `sid`.
@@ -79,10 +77,10 @@ impl Drop for RequestGuard {
 
 #[derive(Default)]
 pub(crate) struct SendProgress {
-    /// Bytes sent by polls, and by WebSockets that are gone.
-    pub(crate) before: u64,
-    /// Connection of the WebSocket, and what it had sent when it became one.
-    pub(crate) web_socket: Option<(ConnectionHandle, u64)>,
+    /// Bytes and packets sent by polls.
+    pub(crate) polled_bytes: u64,
+    pub(crate) polled: PacketCounts,
+    pub(crate) web_socket: Option<ConnectionHandle>,
     /// Time of the last request.
     pub(crate) last_asked: Option<Instant>,
 }
@@ -202,7 +200,7 @@ impl EngineSession {
     /// Ends the session's WebSocket, if it has one; its requests are refused from now on.
     pub(crate) fn close_transport(&self) {
         self.closing.cancel();
-        if let Some((connection, _)) = &self.progress.lock().web_socket {
+        if let Some(connection) = &self.progress.lock().web_socket {
             connection.cut();
         }
     }
@@ -216,7 +214,7 @@ impl EngineSession {
         if self.closing.is_cancelled() {
             return DisconnectKind::Lost;
         }
-        let ending = self.progress.lock().web_socket.as_ref().and_then(|(connection, _)| connection.ending());
+        let ending = self.progress.lock().web_socket.as_ref().and_then(ConnectionHandle::ending);
         match ending {
             Some(Ending::Left) => DisconnectKind::Left,
             Some(Ending::GaveUp) => DisconnectKind::Lost,
@@ -239,7 +237,7 @@ impl EngineSession {
     /// Returns when the client last sent anything.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         let progress = self.progress.lock();
-        let by_web_socket = progress.web_socket.as_ref().and_then(|(connection, _)| connection.last_heard());
+        let by_web_socket = progress.web_socket.as_ref().and_then(ConnectionHandle::last_heard);
         progress.last_asked.max(by_web_socket)
     }
 
@@ -258,6 +256,11 @@ impl EngineSession {
         self.handshakes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
+    /// Counts a handshake that is accepted; returns how many there were, including this one.
+    pub(crate) fn connect(&self) -> u64 {
+        self.connects.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Returns the `sid` of a session that began with polling, and the service that answers its requests.
     pub(crate) fn engine(&self) -> Option<(&str, Next)> {
         let (sid, engine_sessions) = self.listed.get()?;
@@ -270,13 +273,54 @@ impl EngineSession {
         if progress.web_socket.is_some() {
             return connection.cut();
         }
-        progress.before = progress.sent();
-        progress.web_socket = Some((connection.clone(), connection.sent()));
+        progress.web_socket = Some(connection.clone());
         drop(progress);
         if self.closing.is_cancelled() {
             connection.cut();
         }
         self.polled.notify_waiters();
+    }
+
+    /// Returns the WebSocket, unless nothing can be written past the engine there.
+    pub(crate) fn open_web_socket(&self) -> Option<ConnectionHandle> {
+        self.progress.lock().web_socket.clone().filter(|connection| !connection.gate().is_shut())
+    }
+
+    /// Returns the WebSocket if the next packet of a client may go past the engine: the client, which is the one of
+    /// accepted handshake number `connects`, was told that it is connected, and all that the engine was handed has
+    /// left.
+    pub(crate) fn short_way(&self, connects: u64) -> Option<ConnectionHandle> {
+        let has_left = self.progress.lock().packets().connects >= connects && !self.owes();
+        self.open_web_socket().filter(|_| has_left)
+    }
+
+    /// Waits until socketioxide's queue has room to spare.
+    pub(crate) async fn room(&self) {
+        loop {
+            let sent = self.sent();
+            if self.window_now(SendWindow::has_room) {
+                return;
+            }
+            self.more_sent(sent).await;
+        }
+    }
+
+    /// Records a packet that is about to be handed to socketioxide.
+    pub(crate) fn note_handed(&self, bytes: usize) {
+        self.window.lock().push(bytes);
+        self.more_handed.notify_one();
+    }
+
+    /// Returns true if something that socketioxide was handed waits for the client to take it.
+    pub(crate) fn owes(&self) -> bool {
+        self.window_now(|window| !window.is_empty())
+    }
+
+    fn window_now<T>(&self, look: impl FnOnce(&SendWindow) -> T) -> T {
+        let left = self.progress.lock().packets().messages;
+        let mut window = self.window.lock();
+        window.leave(left);
+        look(&window)
     }
 
     /// Waits until the client has taken nothing of what waits for it for as long as `limit`.
@@ -296,22 +340,18 @@ impl EngineSession {
         }
     }
 
-    /// Returns true if something waits for the client to take it.
-    pub(crate) fn owes(&self) -> bool {
-        self.handed.load(Ordering::Relaxed) > self.sent()
-    }
-
+    /// Returns the number of bytes that were sent.
     pub(crate) fn sent(&self) -> u64 {
-        self.progress.lock().sent()
+        self.progress.lock().bytes()
     }
 
-    /// Waits until more has been sent, or for a short time.
+    /// Waits until more than `seen` bytes were sent, or for a short time.
     pub(crate) async fn more_sent(&self, seen: u64) {
         // A wake-up may be missed when the transport changes; the timeout covers that.
         const LOOK: Duration = Duration::from_millis(100);
-        let connection = self.progress.lock().web_socket.as_ref().map(|(connection, _)| connection.clone());
+        let connection = self.progress.lock().web_socket.clone();
         let sent = match &connection {
-            Some(connection) => connection.more_sent().notified(),
+            Some(connection) => connection.gate().moved().notified(),
             None => self.polled.notified(),
         };
         // `notified` counts from its creation, so no wake-up is lost between here and the wait.
@@ -330,8 +370,38 @@ impl Drop for EngineSession {
 }
 
 impl SendProgress {
-    fn sent(&self) -> u64 {
-        let by_web_socket = self.web_socket.as_ref().map_or(0, |(connection, from)| connection.sent() - from);
-        self.before + by_web_socket
+    fn bytes(&self) -> u64 {
+        self.polled_bytes + self.web_socket.as_ref().map_or(0, |connection| connection.gate().sent())
+    }
+
+    pub(crate) fn packets(&self) -> PacketCounts {
+        let by_web_socket = self.web_socket.as_ref().map(|connection| connection.gate().counts()).unwrap_or_default();
+        PacketCounts {
+            connects: self.polled.connects + by_web_socket.connects,
+            messages: self.polled.messages + by_web_socket.messages,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_room_in_the_queue_goes_on_when_packets_have_left() {
+        let engine_session = EngineSession::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = engine_session.room() => engine_session.note_handed(100),
+                () = std::future::ready(()) => break,
+            }
+        }
+        assert!(engine_session.owes());
+        let drain = async {
+            engine_session.progress.lock().polled.messages += 1;
+            engine_session.polled.notify_waiters();
+        };
+        tokio::join!(engine_session.room(), drain);
     }
 }

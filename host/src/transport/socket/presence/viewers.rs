@@ -68,7 +68,7 @@ impl Viewers {
         let lead = self.lead(lead).await?.ok_or(app::Error::NotFound("lead"))?;
         let list = self.judge(&lead, &[user.role]);
         if let Some(message) = list.message_for(user) {
-            return Ok(message.body.clone());
+            return Ok(message.raw_body().clone());
         }
         match list.slices.into_iter().next() {
             Some((_, Slice::Held(unavailable))) => Err(unavailable.into()),

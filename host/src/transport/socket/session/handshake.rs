@@ -27,7 +27,7 @@ use crate::{
     transport::{
         limits::hit,
         socket::{
-            client::Client,
+            client::{Client, ClientTasks},
             commands,
             conn::{
                 close_transport::{close_session_transport, close_transport},
@@ -36,9 +36,8 @@ use crate::{
             context::{HandshakeContext, SocketContext, caller_address, origin},
             error::{SocketError, TooManyRooms},
             follow::{self, FollowOutcome},
-            inbox::Inbox,
-            intake,
-            session::{lease::Lease, resume},
+            intake::Intake,
+            session::{lease::Lease, resume, tasks::SocketTasks},
             writer::Writer,
         },
     },
@@ -85,14 +84,9 @@ impl FromConnectParts<LocalAdapter> for ConnectRequest {
     }
 }
 
-/// State that the middleware prepared for [`begin`]; it waits in the socket's extensions.
+/// Greetings that the middleware prepared for [`begin`]; they wait in the socket's extensions.
 #[derive(Clone)]
-struct Prepared(Arc<Mutex<Option<Connected>>>, Arc<Client>);
-
-struct Connected {
-    inbox: Inbox,
-    greetings: Vec<Message>,
-}
+struct Prepared(Arc<Mutex<Vec<Message>>>, Arc<Client>);
 
 /// Judges a client that wants to connect and prepares everything for it.
 pub(crate) async fn judge(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result<(), ConnectRefusal> {
@@ -162,19 +156,18 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
             greetings.push(context.shared.reset_event(head));
         }
     }
-    let (intake, inbox) = intake::queue(client.clone(), &context.settings, &context.limits);
-    socket.on_fallback(intake);
+    client.set_tasks(SocketTasks::new(&socket, &context));
+    socket.on_fallback(Intake::new(client.clone(), &context.settings, &context.limits));
     socket.on_disconnect(Farewell { context: context.clone(), client: client.clone() });
-    let inbox = Arc::new(Mutex::new(Some(Connected { inbox, greetings })));
-    socket.extensions.insert(Prepared(inbox, client));
+    socket.extensions.insert(Prepared(Arc::new(Mutex::new(greetings)), client));
     Ok(())
 }
 
 /// Starts to listen to a client that has been told that it is connected, and to send to it.
 pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest) {
     let socket = caller.socket;
-    let Some(Prepared(inbox, client)) = socket.extensions.remove::<Prepared>() else { return };
-    let Some(Connected { inbox, mut greetings }) = inbox.lock().take() else { return };
+    let Some(Prepared(greetings, client)) = socket.extensions.remove::<Prepared>() else { return };
+    let mut greetings = std::mem::take(&mut *greetings.lock());
     let user = client.user().id;
     if let Some(session) = client.lease().and_then(|lease| lease.session) {
         for sibling in context.shared.registry.siblings(user, session) {
@@ -198,10 +191,10 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
         TransportType::Polling => "polling",
     };
     counter!("leadwire_connects_total", "transport" => transport).increment(1);
-    let origin = origin(&socket);
+    context.shared.leases.judge(client.clone());
     let writer = Writer::new(client.clone(), socket, context.shared.clone());
-    tokio::spawn(writer.run(greetings));
-    tokio::spawn(commands::run(context, client, origin, inbox));
+    tokio::spawn(writer.run(Some(greetings)));
+    client.start(ClientTasks::start_commands);
 }
 
 /// Restores the subscriptions that lost sockets of the login session left behind; returns what to tell the client.

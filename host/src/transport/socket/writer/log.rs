@@ -20,7 +20,7 @@ use crate::{
         conn::admission::LONGEST,
         follow::{FollowOutcome, may_follow},
         packet::OutgoingPacket,
-        writer::{Closed, Writer},
+        writer::{WorkEnd, Writer},
     },
 };
 
@@ -36,7 +36,7 @@ struct CatchUpBatch {
 
 impl Writer {
     /// Reads on in the log: some lines, or to the end of what was handed out, from where the client is live.
-    pub(crate) async fn catch_up(&mut self, cursor: Seq) -> Result<(), Closed> {
+    pub(crate) async fn catch_up(&mut self, cursor: Seq) -> Result<(), WorkEnd> {
         let shared = self.shared.clone();
         // Never further than the tail: what it has not applied may change this client's rights. Nor past a reset line;
         // the tail records those before it goes on.
@@ -73,7 +73,7 @@ impl Writer {
     }
 
     /// Sends a range that the client asks for, of what went by before it listened.
-    pub(crate) async fn make_up_for(&mut self, missed: &CatchUpRange) -> Result<(), Closed> {
+    pub(crate) async fn make_up_for(&mut self, missed: &CatchUpRange) -> Result<(), WorkEnd> {
         let mut cursor = missed.since;
         let is_past_reset = missed.upto > self.client.upto();
         if cursor > missed.upto || is_past_reset || cursor < self.shared.registry.reset_line(&self.client) {
@@ -100,7 +100,7 @@ impl Writer {
     }
 
     /// Reads some of the missed lines that follow `seq`; `None` if the log is no longer kept that far back.
-    async fn read_missed(&mut self, missed: &CatchUpRange, seq: Seq) -> Result<Option<CatchUpBatch>, Closed> {
+    async fn read_missed(&mut self, missed: &CatchUpRange, seq: Seq) -> Result<Option<CatchUpBatch>, WorkEnd> {
         let Some(lead) = missed.lead() else {
             let lines = self.read(seq).await?;
             let is_next = lines.first().is_some_and(|line| line.event.seq == seq.next());
@@ -116,7 +116,7 @@ impl Writer {
     }
 
     /// Reads some lines that follow `seq`; retries while the database fails.
-    pub(crate) async fn read(&mut self, seq: Seq) -> Result<Vec<Arc<LogLine>>, Closed> {
+    pub(crate) async fn read(&mut self, seq: Seq) -> Result<Vec<Arc<LogLine>>, WorkEnd> {
         loop {
             match self.shared.replay.after(seq, BATCH).await {
                 Ok(lines) => return Ok(lines),
@@ -125,13 +125,13 @@ impl Writer {
         }
     }
 
-    pub(crate) async fn wait_for_log(&mut self, error: &store::Error) -> Result<(), Closed> {
+    pub(crate) async fn wait_for_log(&mut self, error: &store::Error) -> Result<(), WorkEnd> {
         error!("cannot read the log for a socket, retrying: {error}");
         self.pause(Duration::from_secs(1), false).await
     }
 
     /// Reads leads as they are now; retries while the database fails.
-    async fn look_up(&mut self, mut leads: Vec<LeadId>) -> Result<(), Closed> {
+    async fn look_up(&mut self, mut leads: Vec<LeadId>) -> Result<(), WorkEnd> {
         leads.sort_unstable();
         leads.dedup();
         loop {
@@ -146,7 +146,7 @@ impl Writer {
     }
 
     /// Returns the lead of a line as it is now, if that matters; reads it again if something happened to it.
-    pub(crate) async fn current(&mut self, line: &LogLine) -> Result<Option<Arc<CurrentLead>>, Closed> {
+    pub(crate) async fn current(&mut self, line: &LogLine) -> Result<Option<Arc<CurrentLead>>, WorkEnd> {
         let Some(id) = line.lead_in_content() else { return Ok(None) };
         if !self.leads.get(&id).is_some_and(|lead| lead.is_fresh()) {
             self.look_up(vec![id]).await?;
@@ -156,7 +156,7 @@ impl Writer {
 
     /// Asks plugins about a room that the client listens to, now that the user may see its lead. What it is sent there
     /// follows `since`.
-    pub(crate) async fn judge(&mut self, room: Room, since: Seq) -> Result<(), Closed> {
+    pub(crate) async fn judge(&mut self, room: Room, since: Seq) -> Result<(), WorkEnd> {
         let shared = self.shared.clone();
         let refusal = match may_follow(&shared, &self.client.user(), &room).await {
             Ok(FollowOutcome::Unseen | FollowOutcome::Withheld) => return Ok(()),
@@ -181,7 +181,7 @@ impl Writer {
         self.send(&OutgoingPacket::Event(Message::new(EventName::Error.as_str(), &error))).await
     }
 
-    async fn replay(&mut self, line: &LogLine) -> Result<(), Closed> {
+    async fn replay(&mut self, line: &LogLine) -> Result<(), WorkEnd> {
         if let Some(room) = self.client.awaits(&line.event) {
             let slices = self.shared.shaper.slices(line, &[self.client.user().role]);
             let user = self.client.user();
