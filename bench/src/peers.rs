@@ -82,28 +82,20 @@ pub struct Launch {
 /// Plugin in the folder of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Installed {
-    /// Name under which it runs.
     pub name: &'static str,
-    /// Component that it is.
-    pub component: &'static str,
     pub settings: &'static str,
 }
 
 /// Plugins that act on `lead:updated`, the first ones of which are loaded.
 pub static PLUGINS: [Installed; 5] = [
-    Installed { name: "bench-filter", component: "bench-filter", settings: "" },
-    Installed { name: "bench-enrich", component: "bench-enrich", settings: "" },
-    Installed { name: "lead-score", component: "lead-score", settings: "" },
+    Installed { name: "bench-filter", settings: "" },
+    Installed { name: "bench-enrich", settings: "" },
+    Installed { name: "lead-score", settings: "" },
     Installed {
         name: "redact-contact",
-        component: "redact-contact",
         settings: "[config]\nroles = [\"VIEWER\"]\nfields = [\"contactName\"]\nmask = \"hidden\"\n",
     },
-    Installed {
-        name: "redact-source",
-        component: "redact-contact",
-        settings: "[config]\nroles = [\"SALES\"]\nfields = [\"source\"]\nmask = \"hidden\"\n",
-    },
+    Installed { name: "bench-mask", settings: "" },
 ];
 
 impl Launch {

@@ -19,10 +19,8 @@ use crate::{
 };
 
 /// Sample plugins in languages that bring an interpreter along.
-static PLUGINS: [Installed; 2] = [
-    Installed { name: "mask-email-js", component: "mask-email-js", settings: "" },
-    Installed { name: "card-guard-py", component: "card-guard-py", settings: "" },
-];
+static PLUGINS: [Installed; 2] =
+    [Installed { name: "mask-email-js", settings: "" }, Installed { name: "card-guard-py", settings: "" }];
 const RELOADS: u32 = 50;
 /// Maximum wait for a reload, which compiles.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn run(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     let options = bench.options;
     let reloads = if options.quick() { 1 } else { RELOADS };
-    let file = |plugin: &Installed| bench.programs.plugins.join(format!("{}.wasm", plugin.component));
+    let file = |plugin: &Installed| bench.programs.plugins.join(format!("{}.wasm", plugin.name));
     if let Some(missing) = PLUGINS.iter().find(|plugin| !file(plugin).is_file()) {
-        report.note(format!("memory was not measured: {} was not built", missing.component));
+        report.note(format!("memory was not measured: {} was not built", missing.name));
         return Ok(());
     }
     for kind in options.leadwires(bench.programs) {

@@ -25,7 +25,7 @@ const SECONDS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Plugin with hooks that decide about commands.
-static GUARD: [Installed; 1] = [Installed { name: "bench-guard", component: "bench-guard", settings: "" }];
+static GUARD: [Installed; 1] = [Installed { name: "bench-guard", settings: "" }];
 
 pub fn run(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     let options = bench.options;

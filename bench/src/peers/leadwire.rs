@@ -146,7 +146,7 @@ fn check_plugins(admin: &mut Client, launch: &Launch) -> Result<()> {
 }
 
 pub fn install(programs: &Programs, plugin: &Installed, folder: &Path) -> Result<()> {
-    let component = programs.plugins.join(format!("{}.wasm", plugin.component));
+    let component = programs.plugins.join(format!("{}.wasm", plugin.name));
     if !plugin.settings.is_empty() {
         fs::write(folder.join(format!("{}.toml", plugin.name)), plugin.settings)?;
     }
