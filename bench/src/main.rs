@@ -81,7 +81,7 @@ fn servers(options: &Options, programs: &Programs) -> Result<bool> {
     let measured = cases(&bench, &mut report);
     machine::pin_load(false)?;
     report.compare_load();
-    let holds = report.print_end();
+    let holds = report.print_end(!options.quick());
     let usual = || options.out.join(format!("{}.json", started.replace(':', "")));
     let file = options.json.clone().unwrap_or_else(usual);
     report.write(&file, head)?;

@@ -115,7 +115,11 @@ impl Launch {
     /// Name of the peer in tables.
     pub fn label(&self) -> String {
         let name = self.kind.name();
-        let workers = self.workers.map(|workers| format!(", {workers} workers")).unwrap_or_default();
+        let workers = match self.workers {
+            None => String::new(),
+            Some(1) => ", 1 worker".to_owned(),
+            Some(workers) => format!(", {workers} workers"),
+        };
         match self.plugins.len() {
             0 => format!("{name}{workers}"),
             1 => format!("{name} +1 plugin{workers}"),

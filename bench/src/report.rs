@@ -159,9 +159,9 @@ impl Report {
         }
     }
 
-    /// Prints budgets and notes; returns false if a budget is exceeded.
-    pub fn print_end(&self) -> bool {
-        let verdicts = budget::verdicts(&self.tables);
+    /// Prints the budgets, unless the figures mean nothing, and notes; returns false if a budget is exceeded.
+    pub fn print_end(&self, judges: bool) -> bool {
+        let verdicts = if judges { budget::verdicts(&self.tables) } else { Vec::new() };
         if !verdicts.is_empty() {
             println!("\n| budget | limit | aim | now | |\n|---|---|---|---|---|");
             verdicts.iter().for_each(|verdict| println!("{}", verdict.line()));

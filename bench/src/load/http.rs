@@ -50,7 +50,7 @@ pub fn request(method: &str, path: &str, token: Option<&str>, body: Option<&str>
     }
     match body {
         Some(body) => {
-            text += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            text += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }
         None if method == "POST" => text += "Content-Length: 0\r\n\r\n",
         None => text += "\r\n",

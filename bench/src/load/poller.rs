@@ -122,7 +122,7 @@ impl Poller {
             [b'4', b'2', ..] => {
                 sink.event(packet, packet.len(), &mut self.order, now);
             }
-            [b'2'] | [b'6'] | [b'4', b'0' | b'3', ..] => {}
+            [b'2' | b'6'] | [b'4', b'0' | b'3', ..] => {}
             _ => bail!("an unexpected packet: {}", String::from_utf8_lossy(packet)),
         }
         Ok(())
