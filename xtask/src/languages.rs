@@ -47,6 +47,12 @@ pub const MEASURED: [Source; 4] = [
     Source { language: Language::Python, folder: "bench/scripts/bench-hooks-py" },
 ];
 
+/// Sample plugins in other languages than Rust.
+pub const SAMPLES: [Source; 2] = [
+    Source { language: Language::JavaScript, folder: JAVASCRIPT },
+    Source { language: Language::Python, folder: PYTHON },
+];
+
 /// Files that an author's tools leave in a plugin's folder.
 const LEFTOVERS: [&str; 4] = ["node_modules", ".venv", "build", "__pycache__"];
 

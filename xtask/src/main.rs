@@ -32,8 +32,12 @@ usage: cargo xtask <command>
   test [STEP...]    run all checks and tests, or only the named steps
   plugins           build the sample plugins into target/plugins
   dist              make a release archive in target/dist, with install.sh, licences and checksums
-  bench [--debug]   measure what plugins cost, in a release build; says whether the gate holds.
-                    With --debug, in a debug build: for those who work on the bench itself
+  bench [CASE...] [--before REV] [--rounds N] [--peers P,...] [--sockets N,...] [--plugins N,...]
+        [--leads N,...] [--json FILE] [--gate] [--quick] [--debug]
+                    measure the server beside a floor, a reference server in Node.js and, with --before, the server of
+                    another commit; print tables and budgets, and write target/bench/<date>.json. Fails if an event is
+                    lost or doubled, or a gate of the hooks is missed; with --gate, if any budget is exceeded.
+                    --quick is a small run; --debug is one in a debug build, for those who work on the bench itself
   docs              write docs/openapi.json, docs/asyncapi.json and the generated types of clients/js
   contract [rules | release]
                     compare docs/openapi.json and docs/asyncapi.json with the last released ones in docs/contract;
@@ -67,11 +71,7 @@ fn command() -> anyhow::Result<ExitCode> {
             Workspace::find()?.build_plugins(workspace::Profile::Dev)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some("bench") => match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [] => bench::run(&Workspace::find()?, workspace::Profile::Release),
-            ["--debug"] => bench::run(&Workspace::find()?, workspace::Profile::Dev),
-            _ => anyhow::bail!("bench takes no argument but --debug"),
-        },
+        Some("bench") => bench::run(&Workspace::find()?, &args),
         Some("docs") => {
             generated::write(&Workspace::find()?)?;
             Ok(ExitCode::SUCCESS)

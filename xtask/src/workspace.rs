@@ -24,7 +24,7 @@ pub enum Profile {
 
 impl Profile {
     /// Name of the folder that cargo builds into.
-    fn folder(self) -> &'static str {
+    pub fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
@@ -88,9 +88,11 @@ impl Workspace {
         Ok((folder.join("leadwire"), folder.join("leadwire-bench")))
     }
 
-    /// Builds the plugins that the bench measures, with the settings of a project of `leadwire plugin new`.
-    pub fn build_measured_plugins(&self, leadwire: &Path, out: &Path) -> Result<()> {
+    /// Builds the plugins that the bench measures, and some `others`, with the settings of a project of `leadwire plugin
+    /// new`.
+    pub fn build_measured_plugins(&self, leadwire: &Path, others: &[&str], out: &Path) -> Result<()> {
         let mut command = self.build_guests(leadwire, "bench/guests", out)?;
+        command.args(others);
         command.env("CARGO_PROFILE_RELEASE_LTO", "true").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
         process::run(&mut command)
     }

@@ -20,7 +20,7 @@ use leadwire_plugin_sdk::testing;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{measure, report};
+use crate::hooks::{measure, tables};
 
 const SWAPS: usize = 40;
 /// Maximum wait for a swap.
@@ -62,7 +62,7 @@ pub fn run(folder: &Path) -> Result<()> {
         measure::of("from the file being written to the new one in force", swaps.into_iter().skip(2)),
         measure::of("a call while plugins are swapped", calls),
     ];
-    report::table("swaps", &cases, None, None);
+    tables::table("swaps", &cases, None, None);
     Ok(())
 }
 

@@ -19,9 +19,9 @@ use leadwire_plugin_sdk::testing;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::{
+use crate::hooks::{
     measure::{self, Case, beside},
-    native, report,
+    native, tables,
 };
 
 /// A debug build only shows that the bench itself works.
@@ -53,7 +53,7 @@ impl Gate {
     pub fn lines(&self) -> [String; 2] {
         let Self { call, of_native } = *self;
         let verdict = |holds| if holds { "pass" } else { "FAIL" };
-        let (took, most) = (report::span(call), report::span(Self::CALL));
+        let (took, most) = (tables::span(call), tables::span(Self::CALL));
         [
             format!(
                 "gate: a Rust filter, 3 roles, 2 fields: a call {took}, at most {most}: {}",
@@ -124,7 +124,7 @@ pub fn run(folder: &Path) -> Result<Gate> {
         measure::clock(),
     ];
     beside(&mut cases, ROUNDS, 10);
-    report::table("beside the point", &cases, None, None);
+    tables::table("beside the point", &cases, None, None);
 
     let cold = rust(folder, "bench-filter", 0)?;
     let mut cases = [
@@ -132,7 +132,7 @@ pub fn run(folder: &Path) -> Result<Gate> {
         Case::new("filter, a fresh instance for each call", shaping(&cold, &world, EVENT)),
     ];
     beside(&mut cases, 100, 20);
-    report::table("warm and fresh", &cases, Some(0), None);
+    tables::table("warm and fresh", &cases, Some(0), None);
     call.measure();
     Ok(Gate { call: call.report(), of_native })
 }
@@ -182,7 +182,7 @@ impl<'a> TheCall<'a> {
     /// Prints the best measurement, and returns the duration of the call in it.
     fn report(&self) -> f64 {
         let best = self.best.as_ref().expect("it was measured");
-        report::table("filter: 3 roles, 2 fields, the call", best, Some(0), Some(best[Self::EMPTY].median()));
+        tables::table("filter: 3 roles, 2 fields, the call", best, Some(0), Some(best[Self::EMPTY].median()));
         best[Self::RUST].median()
     }
 }
@@ -196,7 +196,7 @@ fn filter(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<f
     cases.extend(all(&rust, &others.filters).map(|(language, plugins)| shape(language, plugins)));
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.filters)?;
-    report::table("filter: 3 roles, 2 fields, until the payloads are made", &cases, Some(0), Some(empty));
+    tables::table("filter: 3 roles, 2 fields, until the payloads are made", &cases, Some(0), Some(empty));
     Ok(cases[1].median() / cases[0].median())
 }
 
@@ -208,7 +208,7 @@ fn enrich(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<(
     cases.extend(all(&rust, &others.hooks).map(|(language, plugins)| shape(language, plugins)));
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.hooks)?;
-    report::table("enrich: 2 fields, 1 edit", &cases, Some(0), Some(empty));
+    tables::table("enrich: 2 fields, 1 edit", &cases, Some(0), Some(empty));
     Ok(())
 }
 
@@ -220,7 +220,7 @@ fn authorize(folder: &Path, world: &World, empty: f64, others: &Others) -> Resul
     }));
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.hooks)?;
-    report::table("authorize: 1 field", &cases, Some(0), Some(empty));
+    tables::table("authorize: 1 field", &cases, Some(0), Some(empty));
     Ok(())
 }
 
@@ -243,7 +243,7 @@ fn before(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<(
     }));
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.hooks)?;
-    report::table("before: 3 fields, 1 amendment", &cases, Some(0), Some(empty));
+    tables::table("before: 3 fields, 1 amendment", &cases, Some(0), Some(empty));
     Ok(())
 }
 
@@ -257,7 +257,7 @@ fn after(folder: &Path, world: &World, empty: f64, others: &Others) -> Result<()
     }));
     beside(&mut cases, ROUNDS, CALLS);
     sound(&rust, &others.hooks)?;
-    report::table("after: 2 fields, 1 effect, a state", &cases, Some(0), Some(empty));
+    tables::table("after: 2 fields, 1 effect, a state", &cases, Some(0), Some(empty));
     Ok(())
 }
 
