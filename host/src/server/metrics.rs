@@ -90,6 +90,7 @@ impl Looks {
             set("leadwire_holds", "role", role, count);
         }
         gauge!("leadwire_sockets_behind").set(number(now.behind));
+        gauge!("leadwire_sockets_direct").set(number(now.direct));
         gauge!("leadwire_connections").set(number(now.connections));
         gauge!("leadwire_packets_queued").set(number(now.queued_packets));
         gauge!("leadwire_queued_bytes").set(number(now.queued_bytes));

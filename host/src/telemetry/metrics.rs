@@ -25,6 +25,7 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
     ("leadwire_build_info", Gauge, "1, with the version as a label"),
     ("leadwire_sockets", Gauge, "Connected sockets, by transport"),
     ("leadwire_sockets_behind", Gauge, "Sockets that are catching up from the log"),
+    ("leadwire_sockets_direct", Gauge, "Sockets on a WebSocket that are written to directly"),
     ("leadwire_holds", Gauge, "Leads withheld from a role because a plugin returns no verdict"),
     ("leadwire_holds_total", Counter, "Holds placed on leads after a plugin returned no verdict"),
     ("leadwire_holds_released_total", Counter, "Holds released after a plugin returned a verdict again"),

@@ -90,6 +90,8 @@ pub struct Sockets {
 pub struct SocketStats {
     pub by_transport: [(&'static str, usize); 2],
     pub behind: usize,
+    /// Number of sockets that are written to directly.
+    pub direct: usize,
     /// Number of connections, with a handshake or without.
     pub connections: usize,
     pub queued_packets: usize,
@@ -248,6 +250,7 @@ impl Sockets {
             look.queued_packets += packets;
             look.queued_bytes += bytes;
             look.behind += usize::from(client.is_behind());
+            look.direct += usize::from(client.is_direct());
         }
         look
     }

@@ -23,8 +23,13 @@ pub type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub enum Transport {
     WebSocket,
     Polling,
+    /// Polling, and then a WebSocket, as stock clients do it.
+    Upgraded,
 }
 
+pub const ALL_TRANSPORTS: [Transport; 3] = [Transport::WebSocket, Transport::Polling, Transport::Upgraded];
+
+/// Transports that a client stays with.
 pub const TRANSPORTS: [Transport; 2] = [Transport::WebSocket, Transport::Polling];
 
 /// Packet from the server.
@@ -85,6 +90,14 @@ impl SocketClient {
             Transport::Polling => {
                 let polling = Polling::open(address, connect, authorization).await;
                 tokio::spawn(polling.run(from_test, to_test))
+            }
+            Transport::Upgraded => {
+                let polling = Polling::open(address, connect, authorization).await;
+                let answer = polling.poll().await.expect("an answer to CONNECT");
+                for packet in answer.split('\u{1e}').filter_map(parse) {
+                    to_test.send(packet).expect("the test listens");
+                }
+                tokio::spawn(run_web_socket(polling.upgrade(address).await, from_test, to_test))
             }
         };
         let hears_viewers = false;
@@ -150,6 +163,11 @@ impl SocketClient {
                 _ => {}
             }
         }
+    }
+
+    /// Takes the next packet of any kind.
+    pub async fn receive(&mut self) -> Packet {
+        self.packet().await
     }
 
     /// Takes the next event of any name.
@@ -318,6 +336,18 @@ impl Polling {
             () = sending => {}
             () = receiving => {}
         }
+    }
+
+    /// Goes over to a WebSocket (Engine.IO, "Upgrade").
+    async fn upgrade(&self, address: &str) -> WebSocket {
+        let (_, session) = self.url.split_once("&sid=").expect("a session");
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={session}");
+        let (mut socket, _) = connect_async(url).await.expect("a WebSocket");
+        socket.send(Message::text("2probe")).await.expect("sends");
+        let answer = socket.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+        assert_eq!(answer, "3probe");
+        socket.send(Message::text("5")).await.expect("sends");
+        socket
     }
 
     async fn poll(&self) -> Option<String> {

@@ -472,4 +472,6 @@ impl ClientState {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

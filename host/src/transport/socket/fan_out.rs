@@ -91,3 +91,39 @@ impl FanOutTotals {
         self.held += other.held;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        delivery::{line::LogLine, shape::Shaper},
+        domain::{counter::Seq, event::Event, id::Epoch, policy::Visibility, role::Role, room::Room, time::Timestamp},
+        plugin::Plugins,
+        transport::socket::{client::testing, members::Members},
+    };
+
+    #[tokio::test]
+    async fn others_get_their_turn_while_thousands_of_sockets_are_sent_to() {
+        let mut members = Members::default();
+        let clients: Vec<_> = (0..10_000).map(|_| testing::live_client()).collect();
+        clients.iter().for_each(|client| members.add(client, testing::ROLE));
+        let (rooms, at) = (vec![Room::Everyone], Timestamp::from_millis(0).expect("in range"));
+        let (name, payload, context) = ("lead:updated".into(), json!({}).into(), json!({}));
+        let line = Arc::new(LogLine::new(Event { seq: Seq(11), name, rooms, lead_id: None, payload, context, at }));
+        let shaper = Shaper::new(Plugins::none(), Visibility::default(), &Epoch::from("epoch"));
+        let slices = shaper.slices(&line, &[Role::Sales]);
+
+        let chunks = members.chunks().len();
+        let sending = tokio::spawn(fan_out(Arc::from([DeliveredLine { line, slices }]), members.chunks().to_vec()));
+        let mut turns = 0;
+        while !sending.is_finished() {
+            turns += 1;
+            yield_now().await;
+        }
+        sending.await.expect("it ends");
+        assert!(turns >= chunks, "{turns} turns in {chunks} chunks");
+        assert!(clients.iter().all(|client| client.queued().0 == 1));
+    }
+}

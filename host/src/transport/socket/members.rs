@@ -97,30 +97,9 @@ mod tests {
     use std::collections::HashSet;
 
     use rand::{RngExt, SeedableRng, rngs::StdRng};
-    use uuid::Uuid;
 
     use super::*;
-    use crate::{
-        auth::Credentials,
-        domain::{counter::Seq, id::UserId, role::Roles, time::Timestamp, user::User},
-        transport::socket::{session::lease::Lease, settings::SocketConfig},
-    };
-
-    fn client() -> Arc<Client> {
-        let at = Timestamp::from_millis(0).expect("in range");
-        let (email, name) = ("sam@example.com".into(), "Sam".into());
-        let user = User {
-            id: UserId(Uuid::nil()),
-            email,
-            name,
-            role: Role::Sales,
-            active: true,
-            created_at: at,
-            updated_at: at,
-        };
-        let lease = Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles: Roles::ALL });
-        Client::new(user, lease, Seq(1), &SocketConfig::default())
-    }
+    use crate::transport::socket::client::testing::client;
 
     #[test]
     fn members_come_and_go_and_a_copy_of_the_chunks_stays_as_it_was() {
@@ -131,7 +110,7 @@ mod tests {
         for round in 0..6 {
             for _ in 0..400 {
                 if expected.is_empty() || random.random_bool(if round % 2 == 0 { 0.8 } else { 0.2 }) {
-                    let client = client();
+                    let client = client(1);
                     members.add(&client, Role::Sales);
                     expected.push(client.id());
                 } else {

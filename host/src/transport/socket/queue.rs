@@ -241,6 +241,11 @@ impl Client {
         !state.outbox.is_empty() || state.short_way.as_ref().is_some_and(|connection| connection.gate().has_rest())
     }
 
+    /// Returns true if it is on the short way.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.state.lock().short_way.is_some()
+    }
+
     /// Returns the number of packets that wait to be sent, and the number of their bytes.
     pub(crate) fn queued(&self) -> (usize, usize) {
         let state = self.state.lock();

@@ -1,42 +1,20 @@
 //! Tests of the queue, the catch-up and the rights of one client, without a transport.
 
 use serde_json::json;
-use uuid::Uuid;
 
-use super::*;
+use super::{
+    testing::{ROLE, client, user},
+    *,
+};
 use crate::{
     auth::Credentials,
     delivery::{
         line::{LogLine, Message},
         shape::Shaper,
     },
-    domain::{
-        counter::Seq,
-        event_name::EventName,
-        id::{Epoch, UserId},
-        policy::Visibility,
-        role::Roles,
-        time::Timestamp,
-    },
+    domain::{counter::Seq, event_name::EventName, id::Epoch, policy::Visibility, time::Timestamp},
     plugin::Plugins,
 };
-
-const ROLE: Role = Role::Sales;
-
-fn user() -> User {
-    let at = Timestamp::from_millis(0).expect("in range");
-    let (email, name) = ("sam@example.com".into(), "Sam".into());
-    User { id: UserId(Uuid::nil()), email, name, role: ROLE, active: true, created_at: at, updated_at: at }
-}
-
-/// Creates a client in the room of everyone, which has read everything up to 10.
-fn client(outbox_packets: usize) -> Arc<Client> {
-    let at = user().created_at;
-    let lease = Lease::new(Credentials { session: None, issued_at: at, expires_at: at, roles: Roles::ALL });
-    let client = Client::new(user(), lease, Seq(10), &SocketConfig { outbox_packets, ..SocketConfig::default() });
-    client.enter(&Room::Everyone, Seq(10));
-    client
-}
 
 fn event(seq: Seq) -> Event {
     let (rooms, at) = (vec![Room::Everyone], Timestamp::from_millis(0).expect("in range"));

@@ -7,11 +7,13 @@ use leadwire::domain::{event::NewEvent, role::Role, room::Room, time::Timestamp}
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::sleep;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, tungstenite::Message};
 
 use crate::{
     socket::commands::{address, connect, new_lead},
-    socket_client::{PATIENCE, SocketClient, TRANSPORTS, Transport, open_web_socket, until_true},
+    socket_client::{
+        ALL_TRANSPORTS, PATIENCE, Packet, SocketClient, TRANSPORTS, Transport, open_web_socket, until_true,
+    },
     support::TestApp,
 };
 
@@ -30,7 +32,7 @@ async fn burst(app: &TestApp, count: u64, bytes: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_beyond_every_queue_size_arrives_complete_and_in_order() {
     let app = TestApp::start().await;
-    for transport in TRANSPORTS {
+    for transport in ALL_TRANSPORTS {
         let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
         burst(&app, 5000, 100).await;
         let mut last = None;
@@ -65,6 +67,89 @@ async fn a_stalled_reader_delays_no_other_and_misses_nothing() {
             number += 1;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_is_written_to_directly_from_the_start_and_after_an_upgrade() {
+    let app = TestApp::start().await;
+    let direct = || app.server.sockets().stats().direct;
+    for (transport, expected) in [(Transport::WebSocket, 1), (Transport::Polling, 1), (Transport::Upgraded, 2)] {
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Viewer)).await;
+        until_true("the client has gone over", || direct() == expected).await;
+        burst(&app, 20, 10).await;
+        for number in 0..20 {
+            assert_eq!(client.event("lead:updated").await["number"], number, "{transport:?}");
+        }
+        client.expect_silence().await;
+        if transport == Transport::WebSocket {
+            // The others come beside it.
+            tokio::spawn(async move { client.closed().await });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_and_events_keep_their_orders_while_both_race() {
+    const COMMANDS: u64 = 300;
+    let app = TestApp::start().await;
+    for transport in ALL_TRANSPORTS {
+        let mut client = SocketClient::connect(transport, &address(&app), app.token(Role::Admin)).await;
+        let writing = async {
+            for _ in 0..60 {
+                burst(&app, 20, 500).await;
+            }
+        };
+        let reading = async {
+            for id in 0..COMMANDS {
+                client.send(format!(r#"42{id}["lead:unsubscribe",{{"leadId":"{id}"}}]"#));
+            }
+            let (mut events, mut replies, mut acks, mut last) = (0, 0, 0, 0);
+            while (events, replies, acks) != (1200, COMMANDS, COMMANDS) {
+                match client.receive().await {
+                    Packet::Event(name, event) if name == "lead:updated" => {
+                        let seq = event["seq"].as_u64().expect("a seq");
+                        assert!(seq > last, "{transport:?}: {seq} after {last}");
+                        (events, last) = (events + 1, seq);
+                    }
+                    Packet::Event(name, reply) => {
+                        assert_eq!(
+                            (name.as_str(), &reply["leadId"]),
+                            ("lead:unsubscribed", &json!(replies.to_string()))
+                        );
+                        replies += 1;
+                    }
+                    Packet::Ack(id, _) => {
+                        assert_eq!((id, replies), (acks, acks + 1), "{transport:?}: after its event, before the next");
+                        acks += 1;
+                    }
+                    packet => panic!("{transport:?}: {packet:?}"),
+                }
+            }
+        };
+        tokio::join!(writing, reading);
+        client.expect_silence().await;
+    }
+}
+
+/// Without a limit the kernel takes some megabytes for each connection, and thousands of them all memory that it has
+/// for TCP.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_keeps_little_for_a_client_that_reads_nothing() {
+    let app = TestApp::start().await;
+    let connect_packet = format!(r#"40{{"token":"{}"}}"#, app.token(Role::Viewer));
+    let (mut stalled, _) = open_web_socket(&address(&app), &connect_packet, None).await;
+    let MaybeTlsStream::Plain(stream) = stalled.get_ref() else { panic!("no TLS") };
+    socket2::SockRef::from(stream).set_recv_buffer_size(4096).expect("a small buffer");
+    until_true("it is connected", || app.server.sockets().stats().direct == 1).await;
+    // It is behind after what the two buffers hold.
+    burst(&app, 60, 10_000).await;
+    until_true("it is behind", || app.server.sockets().stats().behind == 1).await;
+    let mut numbers = 0;
+    while numbers < 60 {
+        let frame = stalled.next().await.expect("a packet").expect("a frame").into_text().expect("text");
+        numbers += u64::from(frame.starts_with(&format!(r#"42["lead:updated",{{"number":{numbers},"#)));
+    }
+    until_true("it has caught up", || app.server.sockets().stats().behind == 0).await;
 }
 
 /// A full queue has no room for a ping, and socketioxide closes a session that it cannot ping.
