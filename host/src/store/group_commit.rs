@@ -50,6 +50,8 @@ pub(crate) struct GroupCommit {
     pool: Arc<ConnectionPool>,
     stop: CancellationToken,
     task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    #[cfg(test)]
+    queued: std::sync::atomic::AtomicUsize,
 }
 
 struct QueuedJob {
@@ -125,7 +127,14 @@ impl GroupCommit {
         let stop = CancellationToken::new();
         let writer = GroupWriter { pool: Arc::clone(&pool), signals, jobs, waiting: VecDeque::new() };
         let task = tokio::spawn(writer.run(stop.clone()));
-        Self { queue, pool, stop, task: Some(task).into() }
+        Self {
+            queue,
+            pool,
+            stop,
+            task: Some(task).into(),
+            #[cfg(test)]
+            queued: Default::default(),
+        }
     }
 
     /// Runs a job in the next group, and returns its outcome once that is durable. An error of the job undoes its
@@ -155,6 +164,8 @@ impl GroupCommit {
             Ok(Err(_)) => return Err(closed().into()),
             Err(_) => return Err(self.pool.waited_too_long().into()),
         }
+        #[cfg(test)]
+        self.queued.fetch_add(1, Ordering::AcqRel);
         let answered = match timeout_at(deadline, &mut answer).await {
             Ok(answered) => answered,
             Err(_) if !is_taken.swap(true, Ordering::AcqRel) => return Err(self.pool.waited_too_long().into()),
@@ -169,10 +180,10 @@ impl GroupCommit {
         }
     }
 
-    /// Number of jobs in the queue, and the one that the task waits with.
+    /// Number of jobs that were queued so far.
     #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        QUEUE - self.queue.capacity() + 1
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Acquire)
     }
 
     /// Accepts no more jobs, and returns once those that wait are done.

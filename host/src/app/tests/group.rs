@@ -15,12 +15,20 @@ impl AppDesk {
         tokio::spawn(async move { app.execute(&actor, command, key).await })
     }
 
-    /// Starts commands while nobody can write, so that they are one group.
-    async fn together(&self, commands: impl FnOnce(&Self) -> Vec<Answer>) -> Vec<Result<CommandOutcome>> {
+    /// Carries out updates in one group, in this order: patch, version and key of each.
+    async fn together(
+        &self,
+        lead: LeadId,
+        updates: impl IntoIterator<Item = (Value, Option<i64>, Option<&str>)>,
+    ) -> Vec<Result<CommandOutcome>> {
         let alone = self.app.store().write().await.expect("a transaction");
-        let answers = commands(self);
-        while self.app.store().group_commit().waiting() < answers.len() {
-            yield_now().await;
+        let queued = || self.app.store().group_commit().queued();
+        let (before, mut answers) = (queued(), Vec::new());
+        for (patch, version, key) in updates {
+            answers.push(self.updating(lead, patch, version, key));
+            while queued() < before + answers.len() {
+                yield_now().await;
+            }
         }
         drop(alone);
         let mut outcomes = Vec::new();
@@ -41,11 +49,8 @@ async fn of_two_requests_with_one_key_in_a_group_one_is_carried_out() {
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await.id;
     let before = desk.log().await.len();
     let wall = json!({"title": "Wall"});
-    let commands = |desk: &AppDesk| {
-        let same = || desk.updating(lead, wall.clone(), None, Some("k"));
-        vec![same(), same(), desk.updating(lead, json!({"title": "Door"}), None, Some("k"))]
-    };
-    let outcomes = desk.together(commands).await;
+    let same = (wall, None, Some("k"));
+    let outcomes = desk.together(lead, [same.clone(), same, (json!({"title": "Door"}), None, Some("k"))]).await;
     let versions: Vec<Option<i64>> = outcomes.iter().map(version).collect();
     assert_eq!(versions, [Some(2), Some(2), None], "{outcomes:?}");
     assert_eq!(outcomes.into_iter().last().map(code).as_deref(), Some("idempotency_key_reused"));
@@ -56,13 +61,8 @@ async fn of_two_requests_with_one_key_in_a_group_one_is_carried_out() {
 async fn a_key_of_a_refused_request_can_be_used_again() {
     let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await.id;
-    let commands = |desk: &AppDesk| {
-        vec![
-            desk.updating(lead, json!({"title": "Wall"}), Some(7), Some("k")),
-            desk.updating(lead, json!({"title": "Door"}), Some(1), Some("k")),
-        ]
-    };
-    let outcomes = desk.together(commands).await;
+    let updates = [(json!({"title": "Wall"}), Some(7), Some("k")), (json!({"title": "Door"}), Some(1), Some("k"))];
+    let outcomes = desk.together(lead, updates).await;
     assert_eq!(outcomes.iter().map(version).collect::<Vec<_>>(), [None, Some(2)], "{outcomes:?}");
 }
 
@@ -70,10 +70,8 @@ async fn a_key_of_a_refused_request_can_be_used_again() {
 async fn of_two_changes_of_the_same_version_in_a_group_one_conflicts() {
     let desk = AppDesk::open().await;
     let lead = desk.lead(&desk.admin, json!({"title": "Roof"})).await.id;
-    let commands = |desk: &AppDesk| {
-        ["Wall", "Door", "Gate"].map(|title| desk.updating(lead, json!({"title": title}), Some(1), None)).into()
-    };
-    let outcomes = desk.together(commands).await;
+    let updates = ["Wall", "Door", "Gate"].map(|title| (json!({"title": title}), Some(1), None));
+    let outcomes = desk.together(lead, updates).await;
     assert_eq!(outcomes.iter().map(version).collect::<Vec<_>>(), [Some(2), None, None], "{outcomes:?}");
     for outcome in outcomes.into_iter().skip(1) {
         let Err(Error::Conflict { current, .. }) = outcome else { panic!("no conflict: {outcome:?}") };

@@ -47,9 +47,9 @@ impl Desk {
         outcomes
     }
 
-    /// Waits until so many jobs are in the queue, of which the task has taken the first.
+    /// Waits until so many jobs were queued.
     async fn queued(&self, jobs: usize) {
-        while self.store.group_commit().waiting() < jobs {
+        while self.store.group_commit().queued() < jobs {
             yield_now().await;
         }
     }
@@ -330,9 +330,7 @@ async fn a_caller_that_leaves_does_not_interrupt_its_job() {
     begun.notified().await;
     // This one has not begun when its caller leaves.
     let waiting = desk.append();
-    while desk.store.group_commit().queue.capacity() == QUEUE {
-        yield_now().await;
-    }
+    desk.queued(2).await;
     leaving.abort();
     waiting.abort();
     assert!(leaving.await.is_err() && waiting.await.is_err());
