@@ -1,7 +1,8 @@
 //! SQLite storage: users, sessions, leads, activities, the log. Only this module knows SQL.
 //!
-//! [`Store::write`] is the only way to a writing transaction. SQLite has one writer at a time, so there is one writing
-//! connection with a queue in front of it. Each reader sees its own snapshot.
+//! SQLite has one writer at a time, so there is one writing connection with a queue in front of it. Commands are jobs
+//! that share a transaction and its commit ([`Store::write_in_group`]); other work has it alone ([`Store::write`]).
+//! Each reader sees its own snapshot.
 
 #[macro_use]
 mod columns;
@@ -24,6 +25,7 @@ mod file_guard;
 mod file_stamp;
 pub mod follower;
 pub mod generation;
+mod group_commit;
 pub(crate) mod handle;
 mod head;
 mod health;
@@ -43,6 +45,7 @@ mod sql_types;
 #[cfg(test)]
 pub(crate) mod test_database;
 mod transaction;
+mod tx;
 mod upgrade;
 pub mod user;
 mod watch;

@@ -1,5 +1,6 @@
 //! Audit table as administrators read it, and the recording of orders before they are carried out.
 
+use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -15,7 +16,10 @@ use crate::{
         actor::Actor,
         policy::{Action, may},
     },
-    store::audit::{AuditFilter, AuditKind, AuditRow, Entry},
+    store::{
+        audit::{AuditFilter, AuditKind, AuditRow, Entry},
+        handle::Tx,
+    },
 };
 
 impl App {
@@ -42,12 +46,13 @@ impl App {
         detail: Map<String, Value>,
     ) -> Result<()> {
         let entry = Entry { detail, ..caller.entry(kind).about(subject) };
-        let at = self.now();
-        let mut tx = self.0.store.write().await?;
-        administrator(&mut tx, caller, at).await?;
-        tx.audit(&entry, at).await?;
-        tx.commit().await?;
-        entry.log();
+        let (at, caller) = (self.now(), caller.clone());
+        let job = async move |tx: &mut Tx<'_>| -> Result<Entry> {
+            administrator(tx, &caller, at).await?;
+            tx.audit(&entry, at).await?;
+            Ok(entry)
+        };
+        self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await?.log();
         Ok(())
     }
 
@@ -55,10 +60,12 @@ impl App {
     pub async fn order_failed(&self, caller: &Principal, kind: AuditKind, subject: &str, reason: &str) -> Result<()> {
         let entry = caller.entry(AuditKind::PluginOrderFailed).about(subject);
         let entry = entry.with("order", kind.as_str()).with("reason", reason);
-        let mut tx = self.0.store.write().await?;
-        tx.audit(&entry, self.now()).await?;
-        tx.commit().await?;
-        entry.log();
+        let at = self.now();
+        let job = async move |tx: &mut Tx<'_>| -> Result<Entry> {
+            tx.audit(&entry, at).await?;
+            Ok(entry)
+        };
+        self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await?.log();
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ impl<'a> CommandBatch<'a> {
         let inner = &*self.app.0;
         let tx = &mut self.tx;
         let (clock, visibility) = (&*inner.clock, &inner.visibility);
-        let write = write::Write { tx, actor, at, clock, visibility, cause: None };
+        let write = write::Write { tx, actor, at, clock, visibility, cause: None, loaded: None };
         Ok(match write.run(command).await? {
             write::Written::Done(Completed::Lead(lead) | Completed::Activity { lead, .. }) => Some(lead.id),
             write::Written::Outdated(lead) => Some(lead.id),

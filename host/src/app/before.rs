@@ -1,8 +1,10 @@
 //! Calls of `before` plugins, which accept, amend or refuse a command before its transaction.
 //!
 //! They are asked only about commands that the server itself would carry out, so permissions and input are checked
-//! first. They judge a lead as it was read. [`About::holds`] checks inside the transaction that it is still the same,
-//! because two commands that are each fine alone may not be fine together.
+//! first. They judge a lead as it was read. [`About::read_again`] checks inside the transaction that it is still the
+//! same, because two commands that are each fine alone may not be fine together.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -30,22 +32,33 @@ pub(crate) struct About {
     pub(crate) activity: Option<Activity>,
 }
 
+/// What was read again and is as it was.
+#[derive(Default)]
+pub(crate) struct Unchanged {
+    /// The lead, unless it is deleted.
+    pub(crate) lead: Option<Lead>,
+}
+
 impl About {
-    /// True if nothing relevant changed since it was read. A new activity on the lead does not count as a change.
-    pub(crate) async fn holds(&self, reader: &mut Reader) -> Result<bool> {
+    /// Reads the same again; `None` if anything relevant changed. A new activity on the lead does not count as a change.
+    pub(crate) async fn read_again(&self, reader: &mut Reader) -> Result<Option<Unchanged>> {
+        let mut unchanged = Unchanged::default();
         if let Some(lead) = &self.lead {
-            let now = match reader.lead(lead.id).await? {
-                Some(now) => Some(now),
-                None => reader.deleted_lead(lead.id).await?,
+            unchanged.lead = reader.lead(lead.id).await?;
+            let now = match &unchanged.lead {
+                Some(now) => Some(now.version),
+                None => reader.deleted_lead(lead.id).await?.map(|now| now.version),
             };
-            if now.is_none_or(|now| now.version != lead.version) {
-                return Ok(false);
+            if now != Some(lead.version) {
+                return Ok(None);
             }
         }
-        match &self.activity {
-            Some(activity) => Ok(reader.activity(activity.id).await?.as_ref() == Some(activity)),
-            None => Ok(true),
+        if let Some(activity) = &self.activity
+            && reader.activity(activity.id).await?.as_ref() != Some(activity)
+        {
+            return Ok(None);
         }
+        Ok(Some(unchanged))
     }
 
     fn values(&self) -> (Option<Value>, Option<Value>) {
@@ -119,7 +132,7 @@ impl App {
 
 impl App {
     /// Shows plugins in shadow mode the command that was carried out and the state before it. Nobody waits for it.
-    pub(crate) fn show_shadows(&self, actor: &Actor, command: Command, about: About) {
+    pub(crate) fn show_shadows(&self, actor: &Actor, command: Command, about: Arc<About>) {
         let (app, actor) = (self.clone(), actor.clone());
         tokio::spawn(async move {
             let account = async { write::account(&mut app.0.store.read().await?, &actor).await }.await;

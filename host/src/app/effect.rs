@@ -4,8 +4,9 @@
 //! process ends at any point. Webhooks are not executed here, because they leave this system. Administrators list,
 //! retry and drop pending and parked effects.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -93,33 +94,38 @@ impl App {
     /// # Errors
     /// On an error, nothing was changed.
     pub async fn carry_out_effect(&self, caller: &Principal, effect: &StoredEffect) -> Result<()> {
-        let guard = EffectGuard { id: effect.id, cause: &effect.cause };
+        let guard = EffectGuard { id: effect.id, cause: effect.cause.clone() };
         match Task::parse(&effect.name, effect.input.clone())? {
-            Task::Command(command) => self.ask_and_carry_out(caller, command, OnceBy::Effect(&guard)).await.map(drop),
+            Task::Command(command) => {
+                self.ask_and_carry_out(caller, command, OnceBy::Effect(Arc::new(guard))).await.map(drop)
+            }
             Task::Notify { to, kind, lead } => {
-                let at = self.now();
-                let mut tx = self.0.store.write().await?;
-                let actor = &caller.authorize(&mut tx, at).await?;
-                guard.finish(&mut tx, at).await?;
-                let (clock, visibility, cause) = (&*self.0.clock, &self.0.visibility, Some(guard.cause));
-                let mut write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
-                write.notify(to, kind, lead).await?;
-                Ok(tx.commit().await?)
+                let (app, caller, at) = (self.clone(), caller.clone(), self.now());
+                let job = async move |tx: &mut Tx<'_>| -> Result<()> {
+                    let actor = &caller.authorize(tx, at).await?;
+                    guard.finish(tx, at).await?;
+                    let (clock, visibility, cause) = (&*app.0.clock, &app.0.visibility, Some(&guard.cause));
+                    write::Write { tx, actor, at, clock, visibility, cause, loaded: None }.notify(to, kind, lead).await
+                };
+                self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await
             }
             Task::Remind { key, at, lead, data } => {
                 let now = self.now();
                 let due_at = if effect.occasion.starts_with(OF_REMINDER) { at.max(now.plus(MIN_WAIT)) } else { at };
                 let (id, cause) = (self.0.clock.id(), effect.cause.clone());
-                let mut tx = self.0.store.write().await?;
-                caller.authorize(&mut tx, now).await?;
-                guard.finish(&mut tx, now).await?;
-                let most = self.0.plugins.limits(&effect.plugin).unwrap_or_default().reminders;
-                if !tx.has_room_for_reminder(&effect.plugin, &key, most).await? {
-                    let reason = format!("reminder limit reached (limits.reminders = {most})");
-                    return Err(Invalid::one("key", "too_many", &reason).into());
-                }
-                tx.set_reminder(&effect.plugin, &Reminder { key, id, due_at, lead_id: lead, data, cause }).await?;
-                Ok(tx.commit().await?)
+                let reminder = Reminder { key, id, due_at, lead_id: lead, data, cause };
+                let (caller, plugin) = (caller.clone(), effect.plugin.clone());
+                let most = self.0.plugins.limits(&plugin).unwrap_or_default().reminders;
+                let job = async move |tx: &mut Tx<'_>| -> Result<()> {
+                    caller.authorize(tx, now).await?;
+                    guard.finish(tx, now).await?;
+                    if !tx.has_room_for_reminder(&plugin, &reminder.key, most).await? {
+                        let reason = format!("reminder limit reached (limits.reminders = {most})");
+                        return Err(Invalid::one("key", "too_many", &reason).into());
+                    }
+                    Ok(tx.set_reminder(&plugin, &reminder).await?)
+                };
+                self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await
             }
         }
     }

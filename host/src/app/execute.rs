@@ -2,6 +2,10 @@
 //!
 //! With an idempotency key, a repeated request gets the earlier outcome.
 
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
 use crate::{
     app::{
         App,
@@ -18,16 +22,85 @@ use crate::{
         actor::Actor,
         command::Command,
         counter::Seq,
+        event_name::EventName,
         id::LeadId,
         lead::{Lead, LeadFields},
         policy::{Action, may},
         role::Role,
         user::UserRef,
     },
+    store::handle::Tx,
 };
 
 /// Maximum number of times that plugins are asked about one command while its lead keeps changing.
 const MAX_ASKED: u32 = 10;
+
+/// Command as a job of a group commit. Plugins were asked about it before, and the answer is shaped after it.
+struct CommandJob {
+    app: App,
+    caller: Principal,
+    command: Command,
+    once: OnceBy,
+    /// What plugins were asked about.
+    shown: Option<Arc<About>>,
+}
+
+/// Reason why a job did nothing.
+enum NotDone {
+    /// The state is no longer the one that plugins were asked about.
+    ShownOutdated,
+    /// The same request was carried out before, with this outcome.
+    Before(Actor, Recorded),
+    /// The client's version is not the current version of the lead.
+    VersionOutdated(Actor, Lead),
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for NotDone {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl CommandJob {
+    async fn run(self, tx: &mut Tx<'_>) -> std::result::Result<(Actor, Recorded), NotDone> {
+        let Self { app, caller, command, once, shown } = self;
+        let at = app.now();
+        // Permissions that the caller had at the start of the request may have been withdrawn meanwhile.
+        let actor = caller.authorize(tx, at).await?;
+        if let OnceBy::Key(key) = &once
+            && let Some(done) = key.look_up(tx, &actor, at).await?
+        {
+            return Err(NotDone::Before(actor, done));
+        }
+        if let OnceBy::Effect(guard) = &once {
+            guard.finish(tx, at).await?;
+        }
+        let loaded = match shown {
+            Some(shown) => shown.read_again(tx).await?.ok_or(NotDone::ShownOutdated)?.lead,
+            None => None,
+        };
+        let cause = match &once {
+            OnceBy::Effect(guard) => Some(&guard.cause),
+            OnceBy::No | OnceBy::Key(_) => None,
+        };
+        let (clock, visibility) = (&*app.0.clock, &app.0.visibility);
+        let write = write::Write { tx, actor: &actor, at, clock, visibility, cause, loaded };
+        let completed = match write.run(command).await? {
+            write::Written::Done(completed) => completed,
+            write::Written::Outdated(lead) => return Err(NotDone::VersionOutdated(actor, lead)),
+        };
+        let seq = match tx.appended() {
+            Some(seq) => seq,
+            None => tx.head().await?,
+        };
+        let done = Recorded { seq, completed };
+        if let OnceBy::Key(key) = &once {
+            key.remember(tx, &actor, &done, at).await?;
+        }
+        Ok((actor, done))
+    }
+}
 
 impl App {
     /// Executes a command, once per idempotency key, and answers as the caller may see it.
@@ -41,14 +114,14 @@ impl App {
         key: Option<IdempotencyKey>,
     ) -> Result<CommandOutcome> {
         walk_step!("execute");
-        let key = key.map(|key| key.for_request(&command));
-        if let Some(outcome) = self.done_before(caller, key.as_ref()).await? {
+        let key = key.map(|key| Arc::new(key.for_request(&command)));
+        if let Some(outcome) = self.done_before(caller, key.as_deref()).await? {
             return Ok(outcome);
         }
-        let once = key.as_ref().map_or(OnceBy::No, OnceBy::Key);
+        let once = key.clone().map_or(OnceBy::No, OnceBy::Key);
         match self.ask_and_carry_out(caller, command, once).await {
             // The same request may just have been carried out concurrently: that would explain why the item is gone.
-            Err(error @ Error::NotFound(_)) => self.done_before(caller, key.as_ref()).await?.ok_or(error),
+            Err(error @ Error::NotFound(_)) => self.done_before(caller, key.as_deref()).await?.ok_or(error),
             result => result,
         }
     }
@@ -57,17 +130,22 @@ impl App {
         &self,
         actor: &Principal,
         command: Command,
-        once: OnceBy<'_>,
+        once: OnceBy,
     ) -> Result<CommandOutcome> {
+        if !self.concerns_plugins(actor, &command) {
+            let outcome = self.carry_out(actor, command, once, None).await?;
+            return outcome.ok_or(Error::Contended);
+        }
         // A plugin's verdict holds only for what it was shown: if that has changed meanwhile, all plugins are asked
         // again.
         for _ in 0..MAX_ASKED {
-            let about = self.check_sight(actor, &command).await?;
+            let about = Arc::new(self.check_sight(actor, &command).await?);
             let is_guarded = self.0.plugins.guard(command.name());
             let allowed =
                 if is_guarded { self.ask_plugins(actor, command.clone(), &about).await? } else { command.clone() };
             let for_shadows = self.0.plugins.has_shadow(allowed.name()).then(|| allowed.clone());
-            if let Some(outcome) = self.carry_out(actor, allowed, once, is_guarded.then_some(&about)).await? {
+            let shown = is_guarded.then(|| Arc::clone(&about));
+            if let Some(outcome) = self.carry_out(actor, allowed, once.clone(), shown).await? {
                 if let Some(command) = for_shadows {
                     self.show_shadows(actor, command, about);
                 }
@@ -77,55 +155,36 @@ impl App {
         Err(Error::Contended)
     }
 
-    /// Runs one transaction; `None` when the state differs from `shown`, and then nothing was done.
+    /// True if a plugin has a say about a command, or is shown it. Otherwise its job is enough: it loads the lead, and
+    /// checks what `[visibility]` lets the actor see.
+    fn concerns_plugins(&self, actor: &Actor, command: &Command) -> bool {
+        let plugins = &self.0.plugins;
+        let may_narrow = |role| {
+            [EventName::LeadRead, EventName::ActivityRead].iter().any(|name| plugins.may_narrow(name.as_str(), role))
+        };
+        // The job that restores a lead does not check who sees it.
+        matches!(command, Command::RestoreLead { .. })
+            || plugins.guard(command.name())
+            || plugins.has_shadow(command.name())
+            || actor.kind.role().is_some_and(may_narrow)
+    }
+
+    /// Runs one job of a group commit; `None` when the state differs from `shown`, and then nothing was done.
     async fn carry_out(
         &self,
         caller: &Principal,
         command: Command,
-        once: OnceBy<'_>,
-        shown: Option<&About>,
+        once: OnceBy,
+        shown: Option<Arc<About>>,
     ) -> Result<Option<CommandOutcome>> {
-        let at = self.now();
-        let mut tx = self.0.store.write().await?;
-        // Permissions that the caller had at the start of the request may have been withdrawn meanwhile.
-        let actor = &caller.authorize(&mut tx, at).await?;
-        if let OnceBy::Key(key) = once
-            && let Some(done) = key.look_up(&mut tx, actor, at).await?
-        {
-            drop(tx);
-            return self.answer_again(actor, done).await.map(Some);
+        let job = CommandJob { app: self.clone(), caller: caller.clone(), command, once, shown };
+        match self.0.store.write_in_group(|tx| job.run(tx).boxed()).await {
+            Ok((actor, done)) => Ok(Some(self.answer(&actor, done))),
+            Err(NotDone::ShownOutdated) => Ok(None),
+            Err(NotDone::Before(actor, done)) => self.answer_again(&actor, done).await.map(Some),
+            Err(NotDone::VersionOutdated(actor, lead)) => Err(self.conflict(&actor, &lead)?),
+            Err(NotDone::Failed(error)) => Err(error),
         }
-        if let OnceBy::Effect(guard) = once {
-            guard.finish(&mut tx, at).await?;
-        }
-        if let Some(shown) = shown
-            && !shown.holds(&mut tx).await?
-        {
-            return Ok(None);
-        }
-        let cause = match once {
-            OnceBy::Effect(guard) => Some(guard.cause),
-            OnceBy::No | OnceBy::Key(_) => None,
-        };
-        let (clock, visibility) = (&*self.0.clock, &self.0.visibility);
-        let write = write::Write { tx: &mut tx, actor, at, clock, visibility, cause };
-        let completed = match write.run(command).await? {
-            write::Written::Done(completed) => completed,
-            write::Written::Outdated(lead) => {
-                drop(tx);
-                return Err(self.conflict(actor, &lead)?);
-            }
-        };
-        let seq = match tx.appended() {
-            Some(seq) => seq,
-            None => tx.head().await?,
-        };
-        let done = Recorded { seq, completed };
-        if let OnceBy::Key(key) = once {
-            key.remember(&mut tx, actor, &done, at).await?;
-        }
-        tx.commit().await?;
-        Ok(Some(self.answer(actor, done)))
     }
 
     /// Outcome of the same request, if it was carried out before.

@@ -1,5 +1,7 @@
 //! Guards that make a command run once: an idempotency key, or the effect that it executes.
 
+use std::sync::Arc;
+
 use crate::{
     app::{
         error::{Error, Result},
@@ -10,12 +12,12 @@ use crate::{
 };
 
 /// Effect that is being executed by a command.
-pub(crate) struct EffectGuard<'a> {
+pub(crate) struct EffectGuard {
     pub(crate) id: i64,
-    pub(crate) cause: &'a Cause,
+    pub(crate) cause: Cause,
 }
 
-impl EffectGuard<'_> {
+impl EffectGuard {
     /// Marks the effect as done, provided that the rest of the transaction commits.
     ///
     /// # Errors
@@ -26,10 +28,10 @@ impl EffectGuard<'_> {
 }
 
 /// Mechanism that makes a command run once.
-#[derive(Clone, Copy)]
-pub(crate) enum OnceBy<'a> {
+#[derive(Clone)]
+pub(crate) enum OnceBy {
     /// None: a repeated request is carried out again.
     No,
-    Key(&'a KeyedRequest),
-    Effect(&'a EffectGuard<'a>),
+    Key(Arc<KeyedRequest>),
+    Effect(Arc<EffectGuard>),
 }

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod effects;
+mod group;
 
 struct AppDesk {
     app: App,

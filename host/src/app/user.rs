@@ -1,5 +1,6 @@
 //! Accounts: administrators create and change them; every user can list possible owners of a lead.
 
+use futures_util::FutureExt;
 use serde::Serialize;
 use serde_json::json;
 
@@ -43,31 +44,35 @@ impl App {
         }
         // Do not hash a password for a caller who was an administrator only at the start of the request.
         administrator(&mut self.0.store.read().await?, caller, self.now()).await?;
-        let password = new.password.clone();
-        let hash = self.0.passwords.hash(new.password).await?;
-        let at = self.now();
-        let mut tx = self.0.store.write().await?;
-        let actor = &administrator(&mut tx, caller, at).await?;
-        if let Some(key) = &key
-            && let Some(user) = key.look_up(&mut tx, actor, at).await?
-        {
-            drop(tx);
-            return self.same_password(user, password).await;
+        let NewUser { email, name, role, active, password } = new;
+        let hash = self.0.passwords.hash(password.clone()).await?;
+        let (at, id) = (self.now(), UserId(self.0.clock.id()));
+        let caller = caller.clone();
+        let job = async move |tx: &mut Tx<'_>| -> Result<MadeUser> {
+            let actor = &administrator(tx, &caller, at).await?;
+            if let Some(key) = &key
+                && let Some(user) = key.look_up(tx, actor, at).await?
+            {
+                return Ok(MadeUser::Before(user));
+            }
+            let user = User { id, email, name, role, active, created_at: at, updated_at: at };
+            tx.insert_user(&user, &hash).await?;
+            let entries = entries(&caller, None, &user, false);
+            for entry in &entries {
+                tx.audit(entry, at).await?;
+            }
+            if let Some(key) = &key {
+                key.remember(tx, actor, &user, at).await?;
+            }
+            Ok(MadeUser::Now(user, entries))
+        };
+        match self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await? {
+            MadeUser::Now(user, entries) => {
+                entries.iter().for_each(Entry::log);
+                Ok(user)
+            }
+            MadeUser::Before(user) => self.same_password(user, password).await,
         }
-        let id = UserId(self.0.clock.id());
-        let NewUser { email, name, role, active, .. } = new;
-        let user = User { id, email, name, role, active, created_at: at, updated_at: at };
-        tx.insert_user(&user, &hash).await?;
-        let entries = entries(caller, None, &user, false);
-        for entry in &entries {
-            tx.audit(entry, at).await?;
-        }
-        if let Some(key) = &key {
-            key.remember(&mut tx, actor, &user, at).await?;
-        }
-        tx.commit().await?;
-        entries.iter().for_each(Entry::log);
-        Ok(user)
     }
 
     /// Account that the same request created earlier, provided that the password is the same as well.
@@ -89,38 +94,41 @@ impl App {
             }
             None => None,
         };
-        let at = self.now();
-        let mut tx = self.0.store.write().await?;
-        let actor = &administrator(&mut tx, caller, at).await?;
-        let before = tx.user(id).await?.ok_or(Error::NotFound("user"))?;
-        let mut user = User {
-            email: patch.email.unwrap_or_else(|| before.email.clone()),
-            name: patch.name.unwrap_or_else(|| before.name.clone()),
-            role: patch.role.unwrap_or(before.role),
-            active: patch.active.unwrap_or(before.active),
-            ..before.clone()
+        let (at, caller) = (self.now(), caller.clone());
+        let UserPatch { email, name, role, active, .. } = patch;
+        let job = async move |tx: &mut Tx<'_>| -> Result<(User, Vec<Entry>)> {
+            let actor = &administrator(tx, &caller, at).await?;
+            let before = tx.user(id).await?.ok_or(Error::NotFound("user"))?;
+            let mut user = User {
+                email: email.unwrap_or_else(|| before.email.clone()),
+                name: name.unwrap_or_else(|| before.name.clone()),
+                role: role.unwrap_or(before.role),
+                active: active.unwrap_or(before.active),
+                ..before.clone()
+            };
+            if user == before && hash.is_none() {
+                return Ok((before, Vec::new()));
+            }
+            keep_an_administrator(tx, &before, &user).await?;
+            user.updated_at = at;
+            tx.save_user(&user).await?;
+            if let Some(hash) = &hash {
+                tx.save_password_hash(id, hash).await?;
+            }
+            if (user.role, &user.name, user.active) != (before.role, &before.name, before.active) {
+                let resets = (user.role, user.active) != (before.role, before.active);
+                tx.append(&DomainEvent::SessionUpdated { user: user.clone(), resets }.draft(actor, at)).await?;
+            }
+            if hash.is_some() || (before.active && !user.active) {
+                session::end_all(tx, actor, id, at).await?;
+            }
+            let entries = entries(&caller, Some(&before), &user, hash.is_some());
+            for entry in &entries {
+                tx.audit(entry, at).await?;
+            }
+            Ok((user, entries))
         };
-        if user == before && hash.is_none() {
-            return Ok(before);
-        }
-        keep_an_administrator(&mut tx, &before, &user).await?;
-        user.updated_at = at;
-        tx.save_user(&user).await?;
-        if let Some(hash) = &hash {
-            tx.save_password_hash(id, hash).await?;
-        }
-        if (user.role, &user.name, user.active) != (before.role, &before.name, before.active) {
-            let resets = (user.role, user.active) != (before.role, before.active);
-            tx.append(&DomainEvent::SessionUpdated { user: user.clone(), resets }.draft(actor, at)).await?;
-        }
-        if hash.is_some() || (before.active && !user.active) {
-            session::end_all(&mut tx, actor, id, at).await?;
-        }
-        let entries = entries(caller, Some(&before), &user, hash.is_some());
-        for entry in &entries {
-            tx.audit(entry, at).await?;
-        }
-        tx.commit().await?;
+        let (user, entries) = self.0.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await?;
         entries.iter().for_each(Entry::log);
         Ok(user)
     }
@@ -147,6 +155,13 @@ impl App {
         let items = users.into_iter().map(|user| text(&AssignableUser { id: user.id, name: user.name })).collect();
         Ok(Page { items, next_cursor: None, withheld: None })
     }
+}
+
+/// Account that a request has created.
+enum MadeUser {
+    Now(User, Vec<Entry>),
+    /// By the same request before.
+    Before(User),
 }
 
 /// User who can own a lead, as every signed-in user sees them.

@@ -33,6 +33,8 @@ pub(crate) struct Write<'a, 's> {
     pub(crate) visibility: &'a Visibility,
     /// Set when a plugin's effect caused the command; it is recorded in the events.
     pub(crate) cause: Option<&'a Cause>,
+    /// The lead that the command is about, if it was loaded in this transaction already.
+    pub(crate) loaded: Option<Lead>,
 }
 
 pub(crate) enum Written {
@@ -238,7 +240,10 @@ impl Write<'_, '_> {
     /// Returns the lead if `[visibility]` lets the actor see it. Inside the transaction, nobody else can change it any
     /// more.
     async fn lead(&mut self, id: LeadId) -> Result<Lead> {
-        let lead = self.tx.lead(id).await?.ok_or(Error::NotFound("lead"))?;
+        let lead = match self.loaded.take().filter(|lead| lead.id == id) {
+            Some(lead) => lead,
+            None => self.tx.lead(id).await?.ok_or(Error::NotFound("lead"))?,
+        };
         let owner = lead.owner.as_ref().map(|owner| owner.id);
         if !self.visibility.sees(self.actor, owner) {
             return Err(Error::NotFound("lead"));

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     },
     store::{
         self,
-        audit::AuditKind,
+        audit::{AuditKind, Entry},
         handle::{Store, Tx},
     },
 };
@@ -121,9 +122,7 @@ impl Auth {
         };
         let subject = account.as_ref().map(|(user, _)| user.id.to_string());
         let note = |kind, name, why: &str| {
-            inner
-                .audit_log
-                .note(store::audit::Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
+            inner.audit_log.note(Entry { subject: subject.clone(), ..origin.entry(kind) }.with(name, why));
         };
         let priority = inner.limits.login(email, from, is_known).map_err(|limited| {
             note(AuditKind::LoginLimited, "limit", limited.limit);
@@ -144,27 +143,23 @@ impl Auth {
         let PasswordCheck::Right { outdated } = verdict else { return fail("wrong_password") };
         let rehashed = if outdated { Some(inner.passwords.hash(password).await?) } else { None };
 
-        let mut tx = inner.store.write().await?;
-        // The account may have changed while its password was being verified.
-        let user = match tx.user_by_email(&user.email).await? {
-            Some((user, hash)) if user.active && hash == tried => user,
-            _ => {
-                drop(tx);
-                return fail("inactive_account");
-            }
+        let begin = BeginSession {
+            email: user.email,
+            tried,
+            rehashed,
+            network: from.map(|network| network.to_string()),
+            session: SessionId(Uuid::now_v7()),
+            refresh: RefreshToken::random(),
         };
-        if let Some(hash) = rehashed {
-            tx.save_password_hash(user.id, &hash).await?;
+        let auth = self.clone();
+        match inner.store.write_in_group(|tx| async move { begin.run(&auth.0, tx).await }.boxed()).await {
+            Ok(pair) => {
+                inner.limits.went(from, true);
+                Ok(pair)
+            }
+            Err(Error::InvalidCredentials) => fail("inactive_account"),
+            Err(error) => Err(error),
         }
-        if let Some(network) = from {
-            tx.know_network(user.id, &network.to_string(), inner.now()).await?;
-        }
-        let (now, session) = (inner.now(), SessionId(Uuid::now_v7()));
-        let refresh = RefreshToken::random();
-        tx.insert_session(session, user.id, &refresh.hashed(), now, now.plus(inner.refresh_ttl)).await?;
-        tx.commit().await?;
-        inner.limits.went(from, true);
-        Ok(inner.grant(user, session, refresh, now))
     }
 
     /// Exchanges a refresh token for a new pair.
@@ -181,39 +176,17 @@ impl Auth {
         if inner.store.read().await?.refresh_token(&hash).await?.is_none() {
             return Err(Error::Unauthenticated);
         }
-        let mut tx = inner.store.write().await?;
-        let now = inner.now();
-        let Some(stored) = tx.refresh_token(&hash).await? else { return Err(Error::Unauthenticated) };
-        let store::session::StoredRefreshToken { session, user, expires_at, used_at, session_ended } = stored;
-        if used_at.is_some_and(|used_at| now.since(used_at) > inner.reuse_window) {
-            if end(&mut tx, &user, session, now).await? {
-                let entry = origin.entry(AuditKind::RefreshTokenReused).about(user.id);
-                tx.audit(&entry, now).await?;
-                tx.commit().await?;
-                entry.log();
-            }
-            return Err(Error::RefreshTokenReused);
-        }
-        if session_ended || !user.active || expires_at <= now {
-            return Err(Error::Unauthenticated);
-        }
-        if used_at.is_none() {
-            let successor = inner.tokens.successors(&presented).next().expect("the current secret always exists");
-            let expires_at = now.plus(inner.refresh_ttl);
-            tx.rotate_refresh_token(&hash, session, &successor.hashed(), now, expires_at).await?;
-            if let Some(network) = origin.address.map(network) {
-                tx.know_network(user.id, &network.to_string(), now).await?;
-            }
-            tx.commit().await?;
-            return Ok(inner.grant(user, session, successor, now));
-        }
-        // The secret may have been replaced in between; the successor is the one that is stored.
-        for successor in inner.tokens.successors(&presented) {
-            if tx.refresh_token(&successor.hashed()).await?.is_some() {
-                return Ok(inner.grant(user, session, successor, now));
+        let (auth, origin) = (self.clone(), origin.clone());
+        let job = async move |tx: &mut Tx<'_>| auth.0.exchange(tx, &presented, &hash, &origin).await;
+        match inner.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await? {
+            Exchanged::Granted(pair) => Ok(*pair),
+            Exchanged::Reused(entry) => {
+                if let Some(entry) = entry {
+                    entry.log();
+                }
+                Err(Error::RefreshTokenReused)
             }
         }
-        Err(Error::Unauthenticated)
     }
 
     /// Ends the session of a refresh token; an unknown token is no error.
@@ -222,9 +195,10 @@ impl Auth {
         let hash = RefreshToken::presented(token).hashed();
         let stored = inner.store.read().await?.refresh_token(&hash).await?;
         let Some(stored) = stored else { return Ok(()) };
-        let mut tx = inner.store.write().await?;
-        end(&mut tx, &stored.user, stored.session, inner.now()).await?;
-        Ok(tx.commit().await?)
+        let now = inner.now();
+        let job = async move |tx: &mut Tx<'_>| end(tx, &stored.user, stored.session, now).await;
+        let ended: store::Result<bool> = inner.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await;
+        Ok(ended.map(drop)?)
     }
 
     /// Ends every session of the caller's user.
@@ -233,13 +207,16 @@ impl Auth {
     /// [`Error::Unauthenticated`] when the caller may not act any more.
     pub async fn logout_all(&self, caller: &Principal) -> Result<(), Error> {
         let inner = &*self.0;
-        let mut tx = inner.store.write().await?;
-        let now = inner.now();
-        let actor = caller.authorize(&mut tx, now).await?;
-        end_all(&mut tx, &actor, actor.id, now).await?;
-        let entry = caller.entry(AuditKind::SessionsEnded).about(actor.id);
-        tx.audit(&entry, now).await?;
-        tx.commit().await?;
+        let (auth, caller) = (self.clone(), caller.clone());
+        let job = async move |tx: &mut Tx<'_>| -> Result<Entry, Error> {
+            let now = auth.0.now();
+            let actor = caller.authorize(tx, now).await?;
+            end_all(tx, &actor, actor.id, now).await?;
+            let entry = caller.entry(AuditKind::SessionsEnded).about(actor.id);
+            tx.audit(&entry, now).await?;
+            Ok(entry)
+        };
+        let entry = inner.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await?;
         entry.log();
         Ok(())
     }
@@ -271,26 +248,29 @@ impl Auth {
         }
         let hash = inner.passwords.hash(new).await?;
 
-        let mut tx = inner.store.write().await?;
-        let now = inner.now();
-        let actor = caller.authorize(&mut tx, now).await?;
-        if tx.password_hash(id).await? != tried {
-            return Err(Error::WrongPassword);
-        }
-        tx.save_password_hash(id, &hash).await?;
-        tx.refuse_older_tokens(id, now).await?;
-        let mut ended: Vec<_> = tx.end_sessions(id, caller.session(), now).await?.into_iter().map(Some).collect();
-        if inner.has_trusted_keys {
-            // Sockets with such a token belong to no session that could be named. The caller's own reconnect by
-            // themselves.
-            ended = vec![None];
-        }
-        for session in ended {
-            tx.append(&DomainEvent::SessionsEnded { user: id, session }.draft(&actor, now)).await?;
-        }
-        let entry = caller.entry(AuditKind::PasswordChanged).about(id);
-        tx.audit(&entry, now).await?;
-        tx.commit().await?;
+        let (auth, caller) = (self.clone(), caller.clone());
+        let job = async move |tx: &mut Tx<'_>| -> Result<Entry, Error> {
+            let now = auth.0.now();
+            let actor = caller.authorize(tx, now).await?;
+            if tx.password_hash(id).await? != tried {
+                return Err(Error::WrongPassword);
+            }
+            tx.save_password_hash(id, &hash).await?;
+            tx.refuse_older_tokens(id, now).await?;
+            let mut ended: Vec<_> = tx.end_sessions(id, caller.session(), now).await?.into_iter().map(Some).collect();
+            if auth.0.has_trusted_keys {
+                // Sockets with such a token belong to no session that could be named. The caller's own reconnect by
+                // themselves.
+                ended = vec![None];
+            }
+            for session in ended {
+                tx.append(&DomainEvent::SessionsEnded { user: id, session }.draft(&actor, now)).await?;
+            }
+            let entry = caller.entry(AuditKind::PasswordChanged).about(id);
+            tx.audit(&entry, now).await?;
+            Ok(entry)
+        };
+        let entry = inner.store.write_in_group(|tx| async move { job(tx).await }.boxed()).await?;
         entry.log();
         Ok(())
     }
@@ -342,9 +322,89 @@ impl AuthInner {
         self.clock.now()
     }
 
+    /// Exchanges a refresh token that was presented, in the job that writes it.
+    async fn exchange(
+        &self,
+        tx: &mut Tx<'_>,
+        presented: &RefreshToken,
+        hash: &str,
+        origin: &RequestOrigin,
+    ) -> Result<Exchanged, Error> {
+        let now = self.now();
+        let Some(stored) = tx.refresh_token(hash).await? else { return Err(Error::Unauthenticated) };
+        let store::session::StoredRefreshToken { session, user, expires_at, used_at, session_ended } = stored;
+        if used_at.is_some_and(|used_at| now.since(used_at) > self.reuse_window) {
+            if !end(tx, &user, session, now).await? {
+                return Ok(Exchanged::Reused(None));
+            }
+            let entry = origin.entry(AuditKind::RefreshTokenReused).about(user.id);
+            tx.audit(&entry, now).await?;
+            return Ok(Exchanged::Reused(Some(entry)));
+        }
+        if session_ended || !user.active || expires_at <= now {
+            return Err(Error::Unauthenticated);
+        }
+        if used_at.is_none() {
+            let successor = self.tokens.successors(presented).next().expect("the current secret always exists");
+            let expires_at = now.plus(self.refresh_ttl);
+            tx.rotate_refresh_token(hash, session, &successor.hashed(), now, expires_at).await?;
+            if let Some(network) = origin.address.map(network) {
+                tx.know_network(user.id, &network.to_string(), now).await?;
+            }
+            return Ok(Exchanged::Granted(Box::new(self.grant(user, session, successor, now))));
+        }
+        // The secret may have been replaced in between; the successor is the one that is stored.
+        for successor in self.tokens.successors(presented) {
+            if tx.refresh_token(&successor.hashed()).await?.is_some() {
+                return Ok(Exchanged::Granted(Box::new(self.grant(user, session, successor, now))));
+            }
+        }
+        Err(Error::Unauthenticated)
+    }
+
     fn grant(&self, user: User, session: SessionId, refresh: RefreshToken, now: Timestamp) -> TokenPair {
         let access_token = self.tokens.issue(user.id, session, now, now.plus(self.access_ttl));
         TokenPair { access_token, refresh_token: refresh.into_string(), expires_in: self.access_ttl, user }
+    }
+}
+
+/// Outcome of presenting a refresh token.
+enum Exchanged {
+    Granted(Box<TokenPair>),
+    /// It was used before; with the audit entry if that has ended its session.
+    Reused(Option<Entry>),
+}
+
+/// Session of a user whose password was verified.
+struct BeginSession {
+    email: String,
+    /// Hash that the password was verified against.
+    tried: String,
+    rehashed: Option<String>,
+    network: Option<String>,
+    session: SessionId,
+    refresh: RefreshToken,
+}
+
+impl BeginSession {
+    /// Begins it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`] when the account changed while its password was being verified.
+    async fn run(self, auth: &AuthInner, tx: &mut Tx<'_>) -> Result<TokenPair, Error> {
+        let user = match tx.user_by_email(&self.email).await? {
+            Some((user, hash)) if user.active && hash == self.tried => user,
+            _ => return Err(Error::InvalidCredentials),
+        };
+        if let Some(hash) = self.rehashed {
+            tx.save_password_hash(user.id, &hash).await?;
+        }
+        if let Some(network) = self.network {
+            tx.know_network(user.id, &network, auth.now()).await?;
+        }
+        let now = auth.now();
+        tx.insert_session(self.session, user.id, &self.refresh.hashed(), now, now.plus(auth.refresh_ttl)).await?;
+        Ok(auth.grant(user, self.session, self.refresh, now))
     }
 }
 

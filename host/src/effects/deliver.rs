@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, future::pending, sync::Arc};
 
+use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use tokio::{
     task::{Id, JoinSet},
@@ -139,9 +140,9 @@ async fn send(shared: &EffectsContext, effect: &StoredEffect, grant: &WebhookGra
 async fn record(shared: &EffectsContext, effect: &StoredEffect, sent: &Result<(), SendError>) -> app::Result<()> {
     let error = match sent {
         Ok(()) => {
-            let mut tx = shared.app.store().write().await?;
-            tx.finish_effect(effect.id, shared.app.now()).await?;
-            tx.commit().await?;
+            let (id, now) = (effect.id, shared.app.now());
+            let done = shared.app.store().write_in_group(move |tx| tx.finish_effect(id, now).boxed());
+            done.await?;
             metrics::counter!("leadwire_effects_done_total", "plugin" => effect.plugin.to_string()).increment(1);
             return Ok(());
         }

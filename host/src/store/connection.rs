@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+use futures_util::StreamExt;
+use sqlx::{
+    ConnectOptions, Either, Execute, Executor, Sqlite, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteQueryResult, SqliteRow},
+};
 
 use crate::store::{error::Result, file::DatabaseFile};
 
@@ -64,6 +68,33 @@ impl PooledConnection {
         handle.set_rollback_hook(move || undone.has_rolled_back.store(true, Ordering::Release));
         drop(handle);
         Ok(Self { sqlite, watch })
+    }
+
+    /// Runs a statement without parameters.
+    pub(crate) async fn execute(&mut self, sql: &'static str) -> std::result::Result<(), sqlx::Error> {
+        self.items(sqlx::query(sql), true).await.into_iter().try_for_each(|item| item.map(drop))
+    }
+
+    /// Runs statements, and returns their rows and results.
+    ///
+    /// The result of a statement is its last item. So if it `is_single`, the end of the stream is not awaited, for which
+    /// the caller's task would be woken a second time.
+    pub(crate) async fn items<'q>(
+        &mut self,
+        query: impl Execute<'q, Sqlite> + 'q,
+        is_single: bool,
+    ) -> Vec<std::result::Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>> {
+        let mut items = Vec::new();
+        let mut stream = self.sqlite.fetch_many(query);
+        while let Some(item) = stream.next().await {
+            let is_result = matches!(item, Ok(Either::Left(_)));
+            items.push(item);
+            if is_result && is_single {
+                break;
+            }
+        }
+        drop(stream);
+        items
     }
 }
 

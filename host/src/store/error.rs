@@ -28,6 +28,16 @@ pub enum Error {
     Database(#[source] sqlx::Error),
 }
 
+impl Error {
+    /// Outage behind the error, if it is one.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        match self {
+            Self::Unavailable { outage, .. } => Some(*outage),
+            _ => None,
+        }
+    }
+}
+
 /// Reason why the database cannot be used for the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {

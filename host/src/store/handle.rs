@@ -1,9 +1,11 @@
-//! Store handle: opens the database, and lends snapshots ([`Reader`]) and writing transactions ([`Tx`]).
+//! Store handle: opens the database, lends snapshots ([`Reader`]), and carries out writes ([`Tx`]): together in a group
+//! commit, or alone.
 //!
 //! It also knows the names and the head of the log, and guards the files of the database while they are open.
 
 use std::{panic::Location, path::Path, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions,
     migrate::MigrateError,
@@ -19,18 +21,20 @@ use crate::{
         error::{Error, Outage, Result},
         file::DatabaseFile,
         file_guard::FileGuard,
-        head::LogHead,
+        group_commit::GroupCommit,
+        head::CommitSignals,
         health::DatabaseHealth,
         lock::{Lock, LockError},
         log_name::{self, LogName},
         maintenance::{self, Maintenance},
         open_files::{self, OpenPlace},
-        pool::{ConnectionPool, PoolKind},
+        pool::{ConnectionPool, PATIENCE, PoolKind},
         search,
-        transaction::Transaction,
         upgrade::{self, MIGRATIONS, check_version},
     },
 };
+
+pub use crate::store::tx::{Reader, Tx};
 
 const READERS: u32 = 8;
 /// Busy timeout for another process's lock. Shorter than the wait for a connection, so that callers in the queue behind
@@ -40,8 +44,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_READ: Duration = Duration::from_secs(10);
 /// Maximum duration of a read by a command, which a person waits for and can end.
 const MAX_READ_ASIDE: Duration = Duration::from_secs(10 * 60);
-/// Pages in the write-ahead log at which a commit runs a checkpoint, if nobody else does: 64 MiB.
-const CHECKPOINT_PAGES: &str = "16384";
+/// Statements that a connection keeps prepared: more than there are in this module.
+const PREPARED: usize = 512;
 
 /// Open database.
 pub struct Store {
@@ -49,26 +53,12 @@ pub struct Store {
     readers: Arc<ConnectionPool>,
     pub(crate) opener: Arc<Opener>,
     pub(crate) health: Arc<DatabaseHealth>,
-    /// `None` for a database that is never written.
+    /// `None` for a database that is never written, as is the next.
+    group_commit: Option<GroupCommit>,
     upkeep: Option<Maintenance>,
     custody: FileGuard,
     pub(crate) name: LogName,
-    pub(crate) head: Arc<LogHead>,
-    staged: Arc<watch::Sender<()>>,
-}
-
-/// Snapshot of the database for one or more queries. It is ended when it stays open for too long.
-pub struct Reader {
-    pub(crate) tx: Box<Transaction>,
-}
-
-/// Writing transaction, which holds the write lock; dropped without [`Tx::commit`], it changes nothing.
-pub struct Tx<'a> {
-    pub(crate) reader: Reader,
-    store: &'a Store,
-    pub(crate) appended: Option<Seq>,
-    /// Set when the transaction leaves new work for plugins.
-    pub(crate) staged: bool,
+    signals: CommitSignals,
 }
 
 impl Store {
@@ -106,8 +96,9 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             // An answered write must survive a power cut, not only a crash of this process.
             .synchronous(SqliteSynchronous::Full)
-            // Fallback; the maintenance task empties the write-ahead log earlier, see `maintenance`.
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // No commit waits for a checkpoint: the maintenance task runs them, on a connection of its own.
+            .pragma("wal_autocheckpoint", "0")
+            .statement_cache_capacity(PREPARED)
             .pragma("journal_size_limit", maintenance::SMALL_WAL.to_string())
             // Deleted or overwritten content is erased from the file.
             .pragma("secure_delete", "ON")
@@ -133,6 +124,7 @@ impl Store {
         let mut store = Self::new(opener, custody, name, head, max_read);
         store.writer.adopt(PooledConnection::new(first).await?);
         let (opener, health) = (Arc::clone(&store.opener), Arc::clone(&store.health));
+        store.group_commit = Some(GroupCommit::start(Arc::clone(&store.writer), store.signals.clone()));
         store.upkeep = Some(Maintenance::start(opener, health, Arc::clone(&store.readers), Arc::clone(&store.writer)));
         Ok(store)
     }
@@ -162,11 +154,11 @@ impl Store {
             readers: pool(PoolKind::Reader(max_read), READERS),
             opener,
             health,
+            group_commit: None,
             upkeep: None,
             custody,
             name,
-            head: Arc::new(LogHead::at(head)),
-            staged: Arc::default(),
+            signals: CommitSignals::at(head),
         }
     }
 
@@ -184,7 +176,31 @@ impl Store {
         }
     }
 
-    /// Begins a writing transaction.
+    /// Carries out a job that writes, together with others that wait, and returns its outcome once that is durable.
+    ///
+    /// The job awaits nothing but the statements of its transaction: others wait for it. An error undoes its changes.
+    /// When the caller goes away, a job that has begun is carried out all the same.
+    ///
+    /// # Errors
+    /// Those of the job; [`Outage::Replaced`] when the database's file is not the one that was opened;
+    /// [`Error::Busy`] when the job could not begin in time; [`Error::Unavailable`] when the commit failed, and then
+    /// nothing was changed.
+    pub async fn write_in_group<T, E>(
+        &self,
+        job: impl for<'c, 's> FnOnce(&'c mut Tx<'s>) -> BoxFuture<'c, std::result::Result<T, E>> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.custody.check()?;
+        match &self.group_commit {
+            Some(group_commit) => group_commit.run(PATIENCE, job).await,
+            None => Err(Outage::ReadOnly.error("the database was opened for reading").into()),
+        }
+    }
+
+    /// Begins a writing transaction that is shared with nobody, for work that is long, or that is not one job.
     ///
     /// # Errors
     /// [`Outage::Replaced`] when the database's file is not the one that was opened: the write would be lost.
@@ -193,9 +209,13 @@ impl Store {
         let origin = Location::caller();
         async move {
             self.custody.check()?;
-            let tx = Box::new(self.writer.begin(origin).await?);
-            Ok(Tx { reader: Reader { tx }, store: self, appended: None, staged: false })
+            Ok(Tx::new(self.writer.begin(origin).await?, &self.signals))
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn group_commit(&self) -> &GroupCommit {
+        self.group_commit.as_ref().expect("it is writable")
     }
 
     /// Gives the log a new epoch, because it may have issued seqs before that it no longer contains.
@@ -269,24 +289,29 @@ impl Store {
 
     /// Sets a callback that gets every newer seq before anybody else sees it or a command is answered.
     pub fn set_witness(&self, witness: impl Fn(Seq) + Send + Sync + 'static) {
-        self.head.set_witness(Box::new(witness));
+        self.signals.head.set_witness(Box::new(witness));
     }
 
     /// Newest committed seq known to this process; it changes after each commit that appended events.
     pub fn appended(&self) -> watch::Receiver<Seq> {
-        self.head.subscribe()
+        self.signals.head.subscribe()
     }
 
     /// Signals each commit that left work for plugins: an effect, a reminder, a question to repeat.
     pub fn staged(&self) -> watch::Receiver<()> {
-        self.staged.subscribe()
+        self.signals.staged.subscribe()
     }
 
     /// Reads the head of the log, which another process may have advanced, and wakes those who wait for new events.
     pub async fn refresh(&self) -> Result<Seq> {
         let head = self.read().await?.head().await?;
-        self.head.announce(head);
+        self.signals.head.announce(head);
         Ok(head)
+    }
+
+    /// Newest committed seq known to this process.
+    pub(crate) fn known_head(&self) -> Seq {
+        self.signals.head.seq()
     }
 
     /// Size of the write-ahead log in bytes.
@@ -296,53 +321,22 @@ impl Store {
 
     /// Raises the head to at least `seq`. Call it when an event was found, before it is shown to anybody.
     pub(crate) fn announce(&self, seq: Seq) {
-        self.head.announce(seq);
+        self.signals.head.announce(seq);
     }
 
     /// Closes every connection; afterwards the files can be moved.
+    ///
+    /// Jobs that wait are carried out before.
     pub async fn close(&self) {
+        if let Some(group_commit) = &self.group_commit {
+            group_commit.close().await;
+        }
         if let Some(upkeep) = &self.upkeep {
             upkeep.close().await;
         }
         self.readers.close().await;
         self.writer.close().await;
         self.custody.end(self.health.outage() == Some(Outage::Io)).await;
-    }
-}
-
-impl Tx<'_> {
-    /// Last seq that this transaction appended.
-    pub fn appended(&self) -> Option<Seq> {
-        self.appended
-    }
-
-    /// Commits, also when the caller goes away meanwhile, and wakes those who wait for the log.
-    pub async fn commit(self) -> Result<()> {
-        let Self { reader, store, appended, staged } = self;
-        let (head, wake) = (Arc::clone(&store.head), Arc::clone(&store.staged));
-        let announce = move || {
-            if let Some(seq) = appended {
-                head.announce(seq);
-            }
-            if staged {
-                wake.send_replace(());
-            }
-        };
-        reader.tx.commit(announce).await
-    }
-}
-
-impl std::ops::Deref for Tx<'_> {
-    type Target = Reader;
-
-    fn deref(&self) -> &Reader {
-        &self.reader
-    }
-}
-
-impl std::ops::DerefMut for Tx<'_> {
-    fn deref_mut(&mut self) -> &mut Reader {
-        &mut self.reader
     }
 }
 

@@ -1,6 +1,6 @@
-//! Head of the log: the newest seq that this process knows of, and its subscribers.
+//! Head of the log: the newest seq that this process knows of, and its subscribers; and those whom a commit wakes.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
@@ -12,6 +12,14 @@ type Witness = Box<dyn Fn(Seq) + Send + Sync>;
 pub(crate) struct LogHead {
     seq: watch::Sender<Seq>,
     witness: OnceLock<Witness>,
+}
+
+/// Subscribers of commits.
+#[derive(Clone)]
+pub(crate) struct CommitSignals {
+    pub(crate) head: Arc<LogHead>,
+    /// Signalled when a commit left work for plugins.
+    pub(crate) staged: Arc<watch::Sender<()>>,
 }
 
 impl LogHead {
@@ -41,5 +49,21 @@ impl LogHead {
             *head = seq.max(*head);
             newer
         });
+    }
+}
+
+impl CommitSignals {
+    pub(crate) fn at(head: Seq) -> Self {
+        Self { head: Arc::new(LogHead::at(head)), staged: Arc::default() }
+    }
+
+    /// Announces a transaction that was committed.
+    pub(crate) fn committed(&self, appended: Option<Seq>, staged: bool) {
+        if let Some(seq) = appended {
+            self.head.announce(seq);
+        }
+        if staged {
+            self.staged.send_replace(());
+        }
     }
 }

@@ -146,6 +146,7 @@ impl Tx<'_> {
             self.note_resets(seq, &resets).await?;
         }
         self.appended = Some(seq);
+        self.events += 1;
         Ok(seq)
     }
 

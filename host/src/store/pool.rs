@@ -60,7 +60,7 @@ pub(crate) struct OpenTransaction {
 /// Connection in use, with its place in the pool.
 pub(crate) struct CheckedOut {
     pub(crate) connection: PooledConnection,
-    /// True if a transaction may be open.
+    /// True if a transaction may be open. That of a reader begins with its first statement.
     pub(crate) is_open: bool,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
@@ -81,12 +81,21 @@ impl ConnectionPool {
         match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(sqlx::Error::PoolClosed.into()),
-            Err(_) => Err(match self.health.outage().filter(|_| self.kind == PoolKind::Writer) {
-                // The caller at the front of the queue is waiting because of this outage.
-                Some(outage) => outage.error("no connection became free"),
-                None => sqlx::Error::PoolTimedOut.into(),
-            }),
+            Err(_) => Err(self.waited_too_long()),
         }
+    }
+
+    /// Error of a caller that waited for a connection in vain.
+    pub(crate) fn waited_too_long(&self) -> Error {
+        match self.health.outage().filter(|_| self.kind == PoolKind::Writer) {
+            // The caller at the front of the queue is waiting because of this outage.
+            Some(outage) => outage.error("no connection became free"),
+            None => sqlx::Error::PoolTimedOut.into(),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.permits.is_closed()
     }
 
     /// Statement that begins a transaction.
@@ -107,7 +116,7 @@ impl ConnectionPool {
     /// Takes a connection back whose transaction has ended.
     pub(crate) fn take_back(&self, lent: CheckedOut) {
         let CheckedOut { connection, _permit, .. } = lent;
-        if !self.permits.is_closed() {
+        if !self.is_closed() {
             self.idle.lock().push(connection);
         }
     }
@@ -125,15 +134,15 @@ impl ConnectionPool {
 
     async fn roll_back(&self, mut lent: CheckedOut) {
         lent.connection.watch.begin(None);
-        if sqlx::query("ROLLBACK").execute(&mut lent.connection.sqlite).await.is_ok() {
+        if lent.connection.execute("ROLLBACK").await.is_ok() {
             self.take_back(lent);
         }
     }
 
     /// Commits the transaction of a connection.
     pub(crate) async fn commit(&self, mut lent: CheckedOut) -> std::result::Result<(), sqlx::Error> {
-        match sqlx::query("COMMIT").execute(&mut lent.connection.sqlite).await {
-            Ok(_) => {
+        match lent.connection.execute("COMMIT").await {
+            Ok(()) => {
                 self.health.committed();
                 self.take_back(lent);
                 Ok(())

@@ -16,7 +16,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Either, Execute, Executor, SqlStr, Sqlite,
+    AssertSqlSafe, Either, Execute, Executor, SqlSafeStr, SqlStr, Sqlite,
     error::BoxDynError,
     sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo},
 };
@@ -94,9 +94,13 @@ impl Transaction {
         let mut lent = self.lease.lent.lock().await;
         let Some(lent) = lent.as_mut() else { return Err(overdue()) };
         lent.connection.watch.begin(self.pool.limit());
+        if self.pool.kind != PoolKind::Writer {
+            // A snapshot is of the moment of its first statement, and begins together with it.
+            return Ok(());
+        }
         // Set first: this future may be dropped while SQLite still waits for the lock.
         lent.is_open = true;
-        let begun = sqlx::query(self.pool.opening()).execute(&mut lent.connection.sqlite).await;
+        let begun = lent.connection.execute(self.pool.opening()).await;
         let Err(error) = begun else { return Ok(()) };
         if error::outage(&error) == Some(Outage::Locked) {
             lent.is_open = false;
@@ -128,20 +132,58 @@ impl Transaction {
         }
     }
 
+    /// True if no further statement can run in it, also because SQLite rolled back by itself.
+    pub(crate) async fn is_broken(&self) -> bool {
+        let is_undone =
+            self.lease.lent.lock().await.as_ref().is_none_or(|lent| lent.connection.watch.has_rolled_back());
+        if is_undone {
+            let _ = self.lease.broken.set(Some(Outage::Io));
+        }
+        self.lease.broken.get().is_some()
+    }
+
+    /// Outage that broke it.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        *self.lease.broken.get()?
+    }
+
+    /// Interrupts its next statement, unless that is quick.
+    #[cfg(test)]
+    pub(crate) async fn interrupt(&self) {
+        let lent = self.lease.lent.lock().await;
+        lent.as_ref().expect("it is open").connection.watch.begin(Some(std::time::Duration::ZERO));
+    }
+
+    /// Prevents that anything of it lasts.
+    pub(crate) fn break_off(&self) {
+        let _ = self.lease.broken.set(None);
+    }
+
     /// Runs one statement and records its failure.
     async fn run(&mut self, mut statement: Statement, limit: usize) -> SqlxResult<Vec<SqlxResult<QueryItem>>> {
         if let Some(outage) = self.lease.broken.get() {
             return Err(failed_before(*outage));
         }
         let mut lent = self.lease.lent.lock().await;
-        let Some(CheckedOut { connection, .. }) = lent.as_mut() else { return Err(overdue()) };
+        let Some(CheckedOut { connection, is_open, .. }) = lent.as_mut() else { return Err(overdue()) };
         let sql = statement.sql.clone();
         statement.is_prepared = statement.arguments.is_some();
+        let is_first = !std::mem::replace(is_open, true);
+        if is_first {
+            let opening = self.pool.opening();
+            statement.sql = AssertSqlSafe(format!("{opening}; {}", sql.as_str())).into_sql_str();
+        }
         let steps: Vec<SqlxResult<QueryItem>> = if limit == 1 {
             let row = connection.sqlite.fetch_optional(statement).await.transpose();
             row.map(|row| row.map(Either::Right)).into_iter().collect()
         } else {
-            connection.sqlite.fetch_many(statement).collect().await
+            let is_single = !statement.sql.as_str().contains(';');
+            let mut items = connection.items(statement, is_single).await;
+            if is_first && matches!(items.first(), Some(Ok(_))) {
+                // The result of BEGIN.
+                items.drain(..1);
+            }
+            items
         };
         let undone = connection.watch.has_rolled_back();
         drop(lent);

@@ -60,7 +60,7 @@ impl FileGuard {
         let content =
             opened.map_err(|error| Error::Open { path: self.path.clone(), source: sqlx::Error::Io(error) })?;
         let content = self.content.get_or_init(|| content);
-        let head = store.head.seq();
+        let head = store.known_head();
         content.follow(store, head).await?;
         // Checkpoint the stamp into the file, so that every earlier copy has an older one.
         if let Some(keeper) = self.keeper.lock().await.as_mut() {
@@ -73,7 +73,7 @@ impl FileGuard {
     /// because a database can also be replaced by writing into its file.
     pub(crate) async fn check_log(&self, store: &Store) -> Result<()> {
         self.check()?;
-        let (name, head, path) = (&store.name, store.head.seq(), self.path.display());
+        let (name, head, path) = (&store.name, store.known_head(), self.path.display());
         if let Some(content) = self.content.get()
             && let Some(reason) = content.overwritten().await
         {

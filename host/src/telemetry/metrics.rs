@@ -16,7 +16,7 @@ pub enum MetricKind {
     Counter,
     /// Value looked up on each request.
     Gauge,
-    /// Histogram of seconds.
+    /// Histogram of seconds, or of a size.
     Histogram,
 }
 
@@ -51,6 +51,8 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
     ("leadwire_database_wal_bytes", Gauge, "Size of the write-ahead log in bytes"),
     ("leadwire_database_errors_total", Counter, "Statements that failed because of the database, by reason"),
     ("leadwire_database_reads_ended_total", Counter, "Read transactions aborted because they were open for too long"),
+    ("leadwire_database_write_wait_seconds", Histogram, "Time that commands wait for their turn to write"),
+    ("leadwire_database_commit_jobs", Histogram, "Commands per commit, which share one sync of the disk"),
     ("leadwire_http_requests_total", Counter, "Requests, by route, method and class of status"),
     ("leadwire_http_request_seconds", Histogram, "Duration of HTTP requests, by route and method"),
     ("leadwire_plugin_generation", Gauge, "Number of the active generation of plugins"),
@@ -80,6 +82,9 @@ pub const ALL: &[(&str, MetricKind, &str)] = &[
 /// From a tenth of a millisecond, the duration of a slow plugin call, to longer than anybody waits.
 const BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Up to the largest group that one commit writes.
+const GROUP_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 static RECORDED: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -120,8 +125,11 @@ pub fn tidy() {
 }
 
 fn recorder() -> PrometheusRecorder {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS);
-    builder.expect("the buckets are not empty").build_recorder()
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_jobs".into()), &GROUP_BUCKETS))
+        .expect("the buckets are not empty")
+        .build_recorder()
 }
 
 fn describe() {

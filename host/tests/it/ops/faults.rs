@@ -30,7 +30,8 @@ use crate::{
     support::{self, Reply, open_store},
 };
 
-const WRITERS: usize = 4;
+/// So many that several of them are in one commit.
+const WRITERS: usize = 16;
 /// Maximum time to recover after the end of a fault.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// Additional time on a busy machine.
