@@ -30,6 +30,9 @@ mod health;
 pub mod hold;
 pub mod idempotency;
 pub mod lead;
+pub mod lead_filter;
+pub mod lead_list;
+mod lead_walk;
 pub mod lock;
 pub mod log;
 mod log_name;
@@ -43,6 +46,7 @@ mod sql_types;
 #[cfg(test)]
 pub(crate) mod test_database;
 mod transaction;
+mod trigram;
 mod upgrade;
 pub mod user;
 mod watch;
