@@ -32,6 +32,9 @@ mod health;
 pub mod hold;
 pub mod idempotency;
 pub mod lead;
+pub mod lead_filter;
+pub mod lead_list;
+mod lead_walk;
 pub mod lock;
 pub mod log;
 mod log_name;
@@ -45,6 +48,7 @@ mod sql_types;
 #[cfg(test)]
 pub(crate) mod test_database;
 mod transaction;
+mod trigram;
 mod tx;
 mod upgrade;
 pub mod user;

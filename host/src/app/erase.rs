@@ -59,6 +59,7 @@ const BACKUPS: &str =
 const RECEIVERS: &str = "what clients, webhooks and plugins received, and the server's own log output";
 const READERS: &str =
     "the write-ahead log of the database, because it was being read: it is emptied at the next checkpoint";
+const INDEX: &str = "traces in the index of the search, because it could not be written: the server removes them later";
 
 const UNLISTED: &str = "more mentions of the address: only the first 100 are listed per column";
 const UNSEARCHED: &str = "perhaps mentions of the address elsewhere: the database could not be searched for them";
@@ -174,6 +175,9 @@ impl App {
         }
         mentions.sort();
         mentions.dedup();
+        if self.0.store.purge_texts().await.is_err() {
+            remains.push(INDEX);
+        }
         // The erasure stands: a write-ahead log that cannot be emptied now is reported and is not a failure.
         if !self.0.store.truncate_wal().await.unwrap_or(false) {
             remains.push(READERS);

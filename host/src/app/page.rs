@@ -77,20 +77,35 @@ impl Reading {
         Self { step: (request.limit + 1).max(100), steps: 20 }
     }
 
+    /// Steps for a list of which hardly any item is hidden: one is enough, with the item that follows the page.
+    pub(crate) fn exact(request: &PageRequest) -> Self {
+        Self { step: request.limit + 1, steps: 20 }
+    }
+
     /// Steps of the same size for every page, so that the duration of a request reveals little.
     pub(crate) const EVEN: Self = Self { step: 256, steps: 16 };
 }
 
-/// Items of a list in its order; `is_last` is set when no more follow.
-pub(crate) struct Fetched<T> {
-    pub(crate) items: Vec<T>,
-    pub(crate) is_last: bool,
+/// Items of a list in its order, each with its position.
+pub(crate) struct Fetched<P, T> {
+    pub(crate) items: Vec<(P, T)>,
+    pub(crate) rest: Rest<P>,
 }
 
-impl<T> Fetched<T> {
+/// What follows the items of a read.
+pub(crate) enum Rest<P> {
+    Nothing,
+    /// More, after the last item.
+    More,
+    /// Items after this position. The page ends here, because enough were examined for it.
+    After(P),
+}
+
+impl<P, T> Fetched<P, T> {
     /// Result of a read of at most `limit` items: fewer items are the last.
-    pub(crate) fn of(items: Vec<T>, limit: u32) -> Self {
-        Self { is_last: items.len() < limit as usize, items }
+    pub(crate) fn of(items: Vec<(P, T)>, limit: u32) -> Self {
+        let rest = if items.len() < limit as usize { Rest::Nothing } else { Rest::More };
+        Self { items, rest }
     }
 }
 
@@ -131,7 +146,7 @@ impl PageRequest {
         show: impl Fn(T) -> Result<ItemView>,
     ) -> Result<Filled>
     where
-        F: Future<Output = Result<Fetched<(P, T)>>>,
+        F: Future<Output = Result<Fetched<P, T>>>,
     {
         let mut examined = self.position(cursors, list)?;
         let next = |position: Option<P>| position.map(|position| cursor(cursors, list, &position));
@@ -141,7 +156,6 @@ impl PageRequest {
 
         for _ in 0..reading.steps {
             let step = fetch(examined.clone(), reading.step).await?;
-            let is_last = step.is_last;
             let view = |(position, item): (P, T)| -> Result<(P, PageItem)> { Ok((position, show(item)?.into())) };
             let views = step.items.into_iter().map(view).collect::<Result<Vec<_>>>()?;
             for (position, view) in views {
@@ -159,10 +173,15 @@ impl PageRequest {
                 }
                 examined = Some(position);
             }
-            if is_last {
-                return Ok(Filled { items, next_cursor: None, withheld: withheld + withheld_since });
-            }
-            tokio::task::yield_now().await;
+            let examined_to = match step.rest {
+                Rest::Nothing => None,
+                Rest::After(position) => Some(position),
+                Rest::More => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+            };
+            return Ok(Filled { items, next_cursor: next(examined_to), withheld: withheld + withheld_since });
         }
         Ok(Filled { items, next_cursor: next(examined), withheld: withheld + withheld_since })
     }

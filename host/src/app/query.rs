@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         error::{Error, Result},
-        page::{Fetched, Page, PageRequest, Reading},
+        page::{Fetched, Page, PageRequest, Reading, Rest},
         visibility::ItemView,
     },
     domain::{
@@ -28,7 +28,9 @@ use crate::{
         activity::ActivityPosition,
         handle::Reader,
         hold::Hold,
-        lead::{HistoryEntry, LeadFilter, LeadPosition, OwnerFilter, Viewpoint},
+        lead::HistoryEntry,
+        lead_filter::{LeadFilter, LeadPosition, OwnerFilter, Viewpoint},
+        lead_list::{ListRead, ListRest},
         search::SEARCHED,
     },
 };
@@ -77,14 +79,18 @@ impl App {
         // page, and whether something in it is withheld, must not reveal which invisible leads match.
         let may_narrow = |role| self.0.plugins.may_narrow(EventName::LeadRead.as_str(), role);
         let is_narrowed = actor.kind.role().is_some_and(may_narrow);
-        let reading = if is_narrowed { Reading::EVEN } else { Reading::by_page(page) };
+        let reading = if is_narrowed { Reading::EVEN } else { Reading::exact(page) };
         let viewpoint = &viewpoint;
         let fetch = |behind: Option<LeadPosition>, limit| async move {
-            let mut reader = self.0.store.read().await?;
-            let (found, is_last) =
-                reader.leads(filter, viewpoint, behind.as_ref(), limit, page.max_bytes, is_narrowed).await?;
-            let placed = found.into_iter().map(|found| (found.position, (found.lead, found.matches)));
-            Ok(Fetched { items: placed.collect(), is_last })
+            let read = ListRead { limit, max_bytes: page.max_bytes, all: is_narrowed };
+            let found = self.0.store.read().await?.leads(filter, viewpoint, behind.as_ref(), read).await?;
+            let placed = found.leads.into_iter().map(|found| (found.position, (found.lead, found.matches)));
+            let rest = match found.rest {
+                ListRest::Nothing => Rest::Nothing,
+                ListRest::More => Rest::More,
+                ListRest::After(position) => Rest::After(position),
+            };
+            Ok(Fetched { items: placed.collect(), rest })
         };
         let show = |(lead, matches): (Lead, bool)| match self.view_lead(actor, &lead)? {
             ItemView::Shown(_) if !matches => Ok(ItemView::Hidden),

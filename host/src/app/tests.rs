@@ -23,7 +23,7 @@ use crate::{
         user::{NewUser, UserPatch},
     },
     store::{
-        lead::{LeadFilter, LeadSort, LeadSortKey},
+        lead_filter::{LeadFilter, LeadSort, LeadSortKey},
         test_database::TestDatabase,
     },
 };

@@ -96,7 +96,7 @@ impl Write<'_, '_> {
             return Ok(Written::Done(Completed::Lead(before)));
         }
         let mut lead = Lead { fields, version: before.version + 1, updated_at: self.at, ..before.clone() };
-        self.tx.save_lead(&mut lead).await?;
+        self.tx.save_lead(&before, &mut lead).await?;
         self.tx.record(id, &changes, self.actor, self.at).await?;
         let (from, to) = (before.fields.status, lead.fields.status);
         let changes = changes.iter().map(|change| change.field).collect();
@@ -135,9 +135,9 @@ impl Write<'_, '_> {
             return Ok(Written::Done(Completed::Lead(lead)));
         }
         let deleted = lead;
-        let mut lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted };
+        let mut lead = Lead { version: deleted.version + 1, updated_at: self.at, ..deleted.clone() };
         self.tx.set_lead_deleted(&mut lead, None).await?;
-        self.tx.save_lead(&mut lead).await?;
+        self.tx.save_lead(&deleted, &mut lead).await?;
         let restored = FieldChange { field: "deleted", from: true.into(), to: false.into() };
         self.tx.record(id, &[restored], self.actor, self.at).await?;
         self.append(DomainEvent::LeadCreated { lead: lead.clone(), restored: true }).await?;
@@ -159,7 +159,7 @@ impl Write<'_, '_> {
             return Ok(Written::Done(Completed::Lead(before)));
         }
         let mut lead = Lead { owner, version: before.version + 1, updated_at: self.at, ..before.clone() };
-        self.tx.save_lead(&mut lead).await?;
+        self.tx.save_lead(&before, &mut lead).await?;
         let to_json = |user: &Option<UserRef>| serde_json::to_value(user).expect("a user is plain JSON");
         let change = FieldChange { field: "owner", from: to_json(&previous), to: to_json(&lead.owner) };
         self.tx.record(id, &[change], self.actor, self.at).await?;
@@ -176,10 +176,10 @@ impl Write<'_, '_> {
     }
 
     async fn create_activity(&mut self, lead: LeadId, fields: ActivityFields) -> Result<Completed> {
-        let lead = self.lead(lead).await?;
+        let before = self.lead(lead).await?;
         may(self.actor, Action::CreateActivity)?;
-        let mut lead = Lead { last_activity_at: Some(self.at), ..lead };
-        self.tx.save_lead(&mut lead).await?;
+        let mut lead = Lead { last_activity_at: Some(self.at), ..before.clone() };
+        self.tx.save_lead(&before, &mut lead).await?;
         let activity = self.log_activity(&lead, fields).await?;
         Ok(Completed::Activity { activity, lead })
     }

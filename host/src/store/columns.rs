@@ -42,8 +42,9 @@ macro_rules! columns {
          l.last_activity_at, l.version, l.created_at, l.updated_at, l.deleted_at, l.rev"
     };
     (leads written) => {
-        "title, status, contact_name, company, email, phone, source, value_cents, currency, \
-         description, external_id, custom, owner_id, last_activity_at, version, updated_at"
+        "id, title, status, contact_name, company, email, phone, source, value_cents, currency, \
+         description, external_id, custom, owner_id, created_by, last_activity_at, version, rev, \
+         created_at, updated_at, title_key, company_key"
     };
     (plugin_actors) => {
         "id, name, created_at"

@@ -20,9 +20,6 @@ pub(crate) const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE 
 pub(crate) const TABLES_ABOUT_LEADS: &str = "SELECT DISTINCT m.name FROM sqlite_schema m, pragma_table_info(m.name) c
      WHERE m.type = 'table' AND c.name = 'lead_id'";
 
-/// Sort key of leads by their last activity, never null. PostgreSQL: `'-infinity'` for the empty text.
-pub(crate) const LAST_ACTIVITY: &str = "coalesce(l.last_activity_at, '')";
-
 /// Condition that a text contains another, as a literal for `concat!`. PostgreSQL: `strpos`.
 ///
 /// LIKE is no common wording: it ignores the case of ASCII letters in SQLite only, and the text must be escaped.

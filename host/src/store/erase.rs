@@ -19,7 +19,8 @@ use crate::{
         affected::AffectedRows,
         dialect::{self, push_contains},
         error::Result,
-        handle::{Reader, Tx},
+        handle::{Reader, Store, Tx},
+        trigram,
     },
 };
 
@@ -168,6 +169,21 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+}
+
+impl Store {
+    /// Removes erased texts from the search index, in short transactions. It writes the index anew, and is done in the
+    /// background too.
+    pub async fn purge_texts(&self) -> Result<()> {
+        loop {
+            let mut tx = self.write().await?;
+            let is_done = trigram::purge(&mut tx.reader.tx).await?;
+            tx.commit().await?;
+            if is_done {
+                return Ok(());
+            }
+        }
     }
 }
 

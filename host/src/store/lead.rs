@@ -1,146 +1,23 @@
-//! Leads: queries, lists and history.
+//! Leads: rows and history.
 
-use futures_util::TryStreamExt;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use sqlx::{Encode, QueryBuilder, Sqlite, Type, sqlite::SqliteRow};
 
 use crate::{
     domain::{
         actor::Actor,
-        id::{LeadId, UserId},
+        folding::fold,
+        id::LeadId,
         lead::{FieldChange, Lead, LeadFields, LeadStatus},
-        policy::Scope,
         time::Timestamp,
     },
     store::{
-        dialect,
         error::Result,
         handle::{Reader, Tx},
-        row::{Columns, WriteQuery, json},
-        search,
+        row::{Columns, json},
+        search::{self, FoldedTexts},
     },
 };
-
-pub use crate::store::search::SEARCHED;
-
-/// Filter and order of a list of leads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LeadFilter {
-    /// Set to list only deleted leads; otherwise they are left out.
-    pub deleted: bool,
-    /// Accepted statuses; all when empty.
-    pub statuses: Vec<LeadStatus>,
-    pub owner: Option<OwnerFilter>,
-    pub source: Option<String>,
-    pub created_after: Option<Timestamp>,
-    // Omitted when absent, so that cursors issued before this field existed stay valid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_before: Option<Timestamp>,
-    /// Text that one of the fields contains, ignoring case, accents and Unicode forms.
-    pub text: Option<String>,
-    pub sort: LeadSort,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum OwnerFilter {
-    Unassigned,
-    User(UserId),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LeadSort {
-    pub key: LeadSortKey,
-    pub descending: bool,
-}
-
-/// Place of the status in the pipeline.
-const PIPELINE: &str = "CASE l.status WHEN 'NEW' THEN 0 WHEN 'CONTACTED' THEN 1 WHEN 'QUALIFIED' THEN 2 \
-    WHEN 'PROPOSAL' THEN 3 WHEN 'NEGOTIATION' THEN 4 WHEN 'WON' THEN 5 WHEN 'LOST' THEN 6 ELSE 7 END";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum LeadSortKey {
-    UpdatedAt,
-    CreatedAt,
-    LastActivityAt,
-    Title,
-    Company,
-    // Renamed when the order became that of the pipeline, so that a cursor of the order before is refused.
-    #[serde(rename = "Pipeline")]
-    Status,
-    ValueCents,
-}
-
-impl LeadSortKey {
-    pub const ALL: [Self; 7] = [
-        Self::UpdatedAt,
-        Self::CreatedAt,
-        Self::LastActivityAt,
-        Self::Title,
-        Self::Company,
-        Self::Status,
-        Self::ValueCents,
-    ];
-
-    /// Names of the members, in the same order.
-    pub const NAMES: [&str; 7] = names!(Self::ALL);
-
-    /// Member of the lead that the list is sorted by.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UpdatedAt => "updatedAt",
-            Self::CreatedAt => "createdAt",
-            Self::LastActivityAt => "lastActivityAt",
-            Self::Title => "title",
-            Self::Company => "company",
-            Self::Status => "status",
-            Self::ValueCents => "valueCents",
-        }
-    }
-
-    /// SQL sort expression; never null, so that positions compare.
-    fn expression(self) -> &'static str {
-        match self {
-            Self::UpdatedAt => "l.updated_at",
-            Self::CreatedAt => "l.created_at",
-            Self::LastActivityAt => dialect::LAST_ACTIVITY,
-            Self::Title => "coalesce(s.title, '')",
-            Self::Company => "coalesce(s.company, '')",
-            Self::Status => PIPELINE,
-            Self::ValueCents => "coalesce(l.value_cents, -1)",
-        }
-    }
-}
-
-/// Position in a sorted list: after the lead with this key and id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeadPosition {
-    pub key: SortValue,
-    pub id: LeadId,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SortValue {
-    Number(i64),
-    Text(String),
-}
-
-/// User whose view of the leads a list shows.
-pub struct Viewpoint {
-    pub user: UserId,
-    pub scope: Scope,
-    /// Members of the lead that `text` may search.
-    pub searchable: Vec<&'static str>,
-}
-
-/// Lead of a list.
-pub struct FoundLead {
-    pub position: LeadPosition,
-    pub lead: Lead,
-    /// True if the filter accepts it.
-    pub matches: bool,
-}
 
 /// One entry of a lead's history.
 pub struct HistoryEntry {
@@ -152,7 +29,7 @@ pub struct HistoryEntry {
     pub at: Timestamp,
 }
 
-const SELECT: &str = concat!(
+pub(crate) const SELECT: &str = concat!(
     "SELECT ",
     columns!(leads as l),
     ", o.name AS owner_name, o.email AS owner_email, c.name AS creator_name, c.email AS creator_email"
@@ -190,66 +67,6 @@ impl Reader {
         rows.iter().map(lead).collect()
     }
 
-    /// Returns at most `limit` leads after the position `after`, and true if no more follow. It returns fewer when they
-    /// would take more than `max_bytes` of text.
-    ///
-    /// With `all`, it returns all leads in the viewpoint's scope, each marked whether it matches, so that the duration
-    /// reveals nothing; otherwise only those that the filter accepts.
-    pub async fn leads(
-        &mut self,
-        filter: &LeadFilter,
-        viewpoint: &Viewpoint,
-        after: Option<&LeadPosition>,
-        limit: u32,
-        max_bytes: usize,
-        all: bool,
-    ) -> Result<(Vec<FoundLead>, bool)> {
-        let key = filter.sort.key.expression();
-        let mut query = QueryBuilder::<Sqlite>::new(SELECT);
-        query.push(format_args!(", {key} AS sort_key, "));
-        if all {
-            // A comparison with NULL yields NULL.
-            query.push("coalesce(");
-            matching(&mut query, filter, viewpoint);
-            query.push(", FALSE)");
-        } else {
-            query.push("TRUE");
-        }
-        query.push(" AS matches").push(FROM);
-        if filter.text.is_some() || matches!(filter.sort.key, LeadSortKey::Title | LeadSortKey::Company) {
-            // LEFT JOIN, so that a lead that was written without this program is still listed.
-            query.push(" LEFT JOIN lead_search s ON s.lead_id = l.id");
-        }
-        query.push(if filter.deleted { " WHERE l.deleted_at IS NOT NULL" } else { " WHERE l.deleted_at IS NULL" });
-        in_scope(&mut query, viewpoint);
-        if !all {
-            query.push(" AND ");
-            matching(&mut query, filter, viewpoint);
-        }
-        let (comparison, direction) = if filter.sort.descending { ("<", "DESC") } else { (">", "ASC") };
-        if let Some(after) = after {
-            query.push(format_args!(" AND ({key}, l.id) {comparison} ("));
-            match &after.key {
-                SortValue::Number(number) => query.push_bind(*number),
-                SortValue::Text(text) => query.push_bind(text.clone()),
-            };
-            query.push(", ").push_bind(after.id.to_string()).push(")");
-        }
-        query.push(format_args!(" ORDER BY {key} {direction}, l.id {direction} LIMIT ")).push_bind(limit);
-        let mut rows = query.build().fetch(&mut *self.tx);
-        let (mut leads, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.try_next().await? {
-            let matches = Columns { table: "leads", row: &row }.flag("matches")?;
-            leads.push(FoundLead { position: position(&row, filter.sort.key)?, lead: lead(&row)?, matches });
-            bytes += long_texts(&row)?;
-            if bytes >= max_bytes {
-                return Ok((leads, false));
-            }
-        }
-        let is_last = leads.len() < limit as usize;
-        Ok((leads, is_last))
-    }
-
     /// Sample of about `limit` leads at most, spread over the table.
     pub async fn sample_leads(&mut self, limit: u32) -> Result<Vec<Lead>> {
         let count: i64 =
@@ -281,83 +98,64 @@ impl Reader {
     }
 }
 
-/// Adds the condition that `[visibility]` lets the lead be seen.
-fn in_scope(query: &mut QueryBuilder<Sqlite>, viewpoint: &Viewpoint) {
-    match viewpoint.scope {
-        Scope::All => {}
-        Scope::Own => {
-            query.push(" AND l.owner_id = ").push_bind(viewpoint.user.to_string());
-        }
-        Scope::OwnAndUnassigned => {
-            query.push(" AND (l.owner_id IS NULL OR l.owner_id = ").push_bind(viewpoint.user.to_string()).push(")");
-        }
-    }
-}
-
-/// Adds an expression that is true if the filter accepts a lead.
-fn matching(query: &mut QueryBuilder<Sqlite>, filter: &LeadFilter, viewpoint: &Viewpoint) {
-    query.push("(TRUE");
-    if !filter.statuses.is_empty() {
-        query.push(" AND l.status IN (");
-        let mut names = query.separated(", ");
-        for status in &filter.statuses {
-            names.push_bind(status.as_str());
-        }
-        query.push(")");
-    }
-    match filter.owner {
-        None => {}
-        Some(OwnerFilter::Unassigned) => {
-            query.push(" AND l.owner_id IS NULL");
-        }
-        Some(OwnerFilter::User(id)) => {
-            query.push(" AND l.owner_id = ").push_bind(id.to_string());
-        }
-    }
-    if let Some(source) = &filter.source {
-        query.push(" AND l.source = ").push_bind(source.clone());
-    }
-    if let Some(time) = filter.created_after {
-        query.push(" AND l.created_at > ").push_bind(time.to_string());
-    }
-    if let Some(time) = filter.created_before {
-        query.push(" AND l.created_at < ").push_bind(time.to_string());
-    }
-    if let Some(text) = &filter.text {
-        search::narrow(query, text, &viewpoint.searchable);
-    }
-    query.push(")");
-}
-
 impl Tx<'_> {
     pub async fn insert_lead(&mut self, lead: &Lead) -> Result<()> {
+        let texts = FoldedTexts::of(lead.id, &lead.fields);
         let insert = sqlx::query(concat!(
             "INSERT INTO leads (",
             columns!(leads written),
-            ", id, rev, created_by, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 $21, $22)"
         ));
-        bind_written(insert, lead)
-            .bind(lead.rev)
+        let fields = &lead.fields;
+        insert
+            .bind(lead.id.to_string())
+            .bind(&fields.title)
+            .bind(fields.status.as_str())
+            .bind(&fields.contact_name)
+            .bind(&fields.company)
+            .bind(&fields.email)
+            .bind(&fields.phone)
+            .bind(&fields.source)
+            .bind(fields.value_cents)
+            .bind(&fields.currency)
+            .bind(&fields.description)
+            .bind(&fields.external_id)
+            .bind(json(&fields.custom))
+            .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
             .bind(lead.created_by.id.to_string())
+            .bind(lead.last_activity_at.map(|time| time.to_string()))
+            .bind(lead.version)
+            .bind(lead.rev)
             .bind(lead.created_at.to_string())
+            .bind(lead.updated_at.to_string())
+            .bind(&texts.title)
+            .bind(&texts.company)
             .execute(&mut *self.reader.tx)
             .await?;
-        search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
+        search::save(&mut *self.reader.tx, &texts).await
     }
 
-    /// Updates all mutable columns of a lead and increments its `rev`.
-    pub async fn save_lead(&mut self, lead: &mut Lead) -> Result<()> {
+    /// Updates the columns of a lead that differ from `before`, and increments its `rev`.
+    ///
+    /// SQLite rewrites each index with a column that the statement names, changed or not.
+    pub async fn save_lead(&mut self, before: &Lead, lead: &mut Lead) -> Result<()> {
         walk_step!("save_lead");
-        let update = sqlx::query(concat!(
-            "UPDATE leads SET (",
-            columns!(leads written),
-            ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16), rev = rev + 1
-             WHERE id = $17 RETURNING rev"
-        ));
-        let row = bind_written(update, lead).fetch_one(&mut *self.reader.tx).await?;
+        let texts = search::differ(&before.fields, &lead.fields).then(|| FoldedTexts::of(lead.id, &lead.fields));
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE leads SET rev = rev + 1");
+        push_changes(&mut query, before, lead);
+        if let Some(texts) = &texts {
+            push_change(&mut query, "title_key", &fold(&before.fields.title), &texts.title);
+            let company = before.fields.company.as_deref().map(fold).unwrap_or_default();
+            push_change(&mut query, "company_key", &company, &texts.company);
+        }
+        query.push(" WHERE id = ").push_bind(lead.id.to_string()).push(" RETURNING rev");
+        let row = query.build().fetch_one(&mut *self.reader.tx).await?;
         lead.rev = Columns { table: "leads", row: &row }.integer("rev")?;
-        search::save(&mut *self.reader.tx, lead.id, &lead.fields).await
+        match &texts {
+            Some(texts) => search::save(&mut *self.reader.tx, texts).await,
+            None => Ok(()),
+        }
     }
 
     /// Deletes (hides) the lead or restores it, and increments its `rev`.
@@ -390,30 +188,42 @@ impl Tx<'_> {
     }
 }
 
-/// Binds the columns of `columns!(leads written)`, then the id.
-fn bind_written<'q>(query: WriteQuery<'q>, lead: &'q Lead) -> WriteQuery<'q> {
-    let fields = &lead.fields;
-    query
-        .bind(&fields.title)
-        .bind(fields.status.as_str())
-        .bind(&fields.contact_name)
-        .bind(&fields.company)
-        .bind(&fields.email)
-        .bind(&fields.phone)
-        .bind(&fields.source)
-        .bind(fields.value_cents)
-        .bind(&fields.currency)
-        .bind(&fields.description)
-        .bind(&fields.external_id)
-        .bind(json(&fields.custom))
-        .bind(lead.owner.as_ref().map(|owner| owner.id.to_string()))
-        .bind(lead.last_activity_at.map(|time| time.to_string()))
-        .bind(lead.version)
-        .bind(lead.updated_at.to_string())
-        .bind(lead.id.to_string())
+/// Adds the assignments of the columns that changed.
+fn push_changes(query: &mut QueryBuilder<Sqlite>, before: &Lead, lead: &Lead) {
+    let (old, new) = (&before.fields, &lead.fields);
+    push_change(query, "title", &old.title, &new.title);
+    push_change(query, "status", &old.status.as_str(), &new.status.as_str());
+    push_change(query, "contact_name", &old.contact_name, &new.contact_name);
+    push_change(query, "company", &old.company, &new.company);
+    push_change(query, "email", &old.email, &new.email);
+    push_change(query, "phone", &old.phone, &new.phone);
+    push_change(query, "source", &old.source, &new.source);
+    push_change(query, "value_cents", &old.value_cents, &new.value_cents);
+    push_change(query, "currency", &old.currency, &new.currency);
+    push_change(query, "description", &old.description, &new.description);
+    push_change(query, "external_id", &old.external_id, &new.external_id);
+    if old.custom != new.custom {
+        query.push(", custom = ").push_bind(json(&new.custom));
+    }
+    let owner = |lead: &Lead| lead.owner.as_ref().map(|owner| owner.id.to_string());
+    push_change(query, "owner_id", &owner(before), &owner(lead));
+    let activity = |lead: &Lead| lead.last_activity_at.map(|time| time.to_string());
+    push_change(query, "last_activity_at", &activity(before), &activity(lead));
+    push_change(query, "version", &before.version, &lead.version);
+    push_change(query, "updated_at", &before.updated_at.to_string(), &lead.updated_at.to_string());
 }
 
-fn lead(row: &SqliteRow) -> Result<Lead> {
+/// Adds the assignment of a column, if its value changed.
+fn push_change<T>(query: &mut QueryBuilder<Sqlite>, column: &str, old: &T, new: &T)
+where
+    T: PartialEq + Clone + for<'q> Encode<'q, Sqlite> + Type<Sqlite> + Send + 'static,
+{
+    if old != new {
+        query.push(format_args!(", {column} = ")).push_bind(new.clone());
+    }
+}
+
+pub(crate) fn lead(row: &SqliteRow) -> Result<Lead> {
     let columns = Columns { table: "leads", row };
     let fields = LeadFields {
         title: columns.text("title")?,
@@ -440,22 +250,6 @@ fn lead(row: &SqliteRow) -> Result<Lead> {
         created_at: columns.parsed("created_at")?,
         updated_at: columns.parsed("updated_at")?,
     })
-}
-
-/// Length of the lead's texts that can be long.
-fn long_texts(row: &SqliteRow) -> Result<usize> {
-    let custom: &str = row.try_get("custom")?;
-    let description: Option<&str> = row.try_get("description")?;
-    Ok(custom.len() + description.map_or(0, str::len))
-}
-
-fn position(row: &SqliteRow, key: LeadSortKey) -> Result<LeadPosition> {
-    let columns = Columns { table: "leads", row };
-    let value = match key {
-        LeadSortKey::ValueCents | LeadSortKey::Status => SortValue::Number(columns.integer("sort_key")?),
-        _ => SortValue::Text(columns.text("sort_key")?),
-    };
-    Ok(LeadPosition { key: value, id: columns.parsed("id")? })
 }
 
 fn history_entry(row: &SqliteRow) -> Result<HistoryEntry> {

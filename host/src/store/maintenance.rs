@@ -1,5 +1,5 @@
-//! Maintenance task of the database: empties the write-ahead log, ends reads that stay open, and examines a file that
-//! was found damaged.
+//! Maintenance task of the database: empties the write-ahead log, ends reads that stay open, keeps the trigram index, and
+//! examines a file that was found damaged.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::store::{connection::Opener, error::Result, health::DatabaseHealth, pool::ConnectionPool};
+use crate::store::{connection::Opener, error::Result, health::DatabaseHealth, pool::ConnectionPool, trigram};
 
 const ROUND: Duration = Duration::from_millis(500);
 /// Size up to which the write-ahead log is left alone.
@@ -61,8 +61,12 @@ impl Maintenance {
     ) -> Self {
         let stop = CancellationToken::new();
         let (cut_at, connection, held) = (Instant::now(), None, None);
+        let keeping = stop.clone().run_until_cancelled_owned(trigram::keep(Arc::clone(&readers), Arc::clone(&writer)));
         let work = Work { opener, health, readers, writer, connection, cut_at, held };
-        let task = tokio::spawn(work.run(stop.clone()));
+        let work = work.run(stop.clone());
+        let task = tokio::spawn(async {
+            tokio::join!(work, keeping);
+        });
         Self { stop, task: Some(task).into() }
     }
 

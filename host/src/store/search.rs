@@ -13,6 +13,8 @@ use crate::{
         affected::AffectedRows,
         dialect::{self, push_contains},
         error::Result,
+        transaction::Transaction,
+        trigram,
     },
 };
 
@@ -22,7 +24,7 @@ const BATCH: u32 = 1000;
 const ROWS: usize = 200;
 
 /// Searchable fields: the lead's member, and the column with the folded text.
-pub const SEARCHED: [(&str, &str); 6] = [
+pub(crate) const SEARCHED: [(&str, &str); 6] = [
     ("title", "s.title"),
     ("contactName", "s.contact_name"),
     ("company", "s.company"),
@@ -32,19 +34,19 @@ pub const SEARCHED: [(&str, &str); 6] = [
 ];
 
 /// Folded texts of one lead.
-struct Folded {
+pub(crate) struct FoldedTexts {
     lead: String,
-    title: String,
+    pub(crate) title: String,
     contact_name: String,
-    company: String,
+    pub(crate) company: String,
     email: String,
     phone: String,
     phone_digits: String,
     description: String,
 }
 
-impl Folded {
-    fn of(id: LeadId, fields: &LeadFields) -> Self {
+impl FoldedTexts {
+    pub(crate) fn of(id: LeadId, fields: &LeadFields) -> Self {
         let LeadFields { title, contact_name, company, email, phone, description, .. } = fields;
         Self::from_texts(
             id.to_string(),
@@ -66,16 +68,27 @@ impl Folded {
     }
 }
 
-/// Writes the search row of a lead.
-pub(crate) async fn save<'e>(
-    executor: impl Executor<'e, Database = Sqlite>,
-    id: LeadId,
-    fields: &LeadFields,
-) -> Result<()> {
-    write(executor, &[Folded::of(id, fields)]).await
+/// True if a searched text differs.
+pub(crate) fn differ(before: &LeadFields, after: &LeadFields) -> bool {
+    let texts = |fields: &LeadFields| {
+        let LeadFields { title, contact_name, company, email, phone, description, .. } = fields.clone();
+        (title, contact_name, company, email, phone, description)
+    };
+    texts(before) != texts(after)
 }
 
-async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folded]) -> Result<()> {
+/// Number of leads, roughly: those erased since then count too.
+pub(crate) async fn size(tx: &mut Transaction) -> Result<i64> {
+    let newest = sqlx::query_scalar("SELECT coalesce(max(place), 0) FROM lead_search");
+    Ok(newest.fetch_one(tx).await?)
+}
+
+/// Writes the search row of a lead.
+pub(crate) async fn save<'e>(executor: impl Executor<'e, Database = Sqlite>, texts: &FoldedTexts) -> Result<()> {
+    write(executor, std::slice::from_ref(texts)).await
+}
+
+async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[FoldedTexts]) -> Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO lead_search (lead_id, title, contact_name, company, email, phone, phone_digits, description) ",
     );
@@ -107,7 +120,8 @@ async fn write<'e>(executor: impl Executor<'e, Database = Sqlite>, rows: &[Folde
 /// Restricts a query to leads of which a field contains the text; `searchable` lists the fields that may be searched.
 pub(crate) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &[&'static str]) {
     let (folded, digits) = (fold(text), phone_digits(text));
-    query.push(" AND (FALSE");
+    // Not just the condition, which would let SQLite read `s` before the leads that it is joined to.
+    query.push(" AND coalesce((FALSE");
     for (field, column) in SEARCHED.iter().filter(|(field, _)| searchable.contains(field)) {
         query.push(" OR ");
         push_contains(query, column, folded.clone());
@@ -116,7 +130,7 @@ pub(crate) fn narrow(query: &mut QueryBuilder<Sqlite>, text: &str, searchable: &
             push_contains(query, "s.phone_digits", digits.clone());
         }
     }
-    query.push(")");
+    query.push("), FALSE)");
 }
 
 /// Creates the search rows of leads that have none, or have one from a program with another folding version.
@@ -133,7 +147,13 @@ pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
         if folding == FOLDING {
             break;
         }
-        let done = if target == FOLDING { done } else { String::new() };
+        let done = if target == FOLDING {
+            done
+        } else {
+            // Adding rows afterwards is cheaper than a change of each.
+            trigram::suspend(&mut tx).await?;
+            String::new()
+        };
         let leads = sqlx::query(
             "SELECT id, title, contact_name, company, email, phone, description FROM leads WHERE id > $1
              ORDER BY id LIMIT $2",
@@ -142,9 +162,21 @@ pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
         .bind(BATCH)
         .fetch_all(&mut *tx)
         .await?;
-        let rows = leads.iter().map(Folded::from_row).collect::<Result<Vec<_>>>()?;
+        let rows = leads.iter().map(FoldedTexts::from_row).collect::<Result<Vec<_>>>()?;
         for rows in rows.chunks(ROWS) {
             write(&mut *tx, rows).await?;
+        }
+        if let Some(last) = rows.last() {
+            sqlx::query(
+                "UPDATE leads SET title_key = s.title, company_key = s.company FROM lead_search s
+                 WHERE s.lead_id = leads.id AND leads.id > $1 AND leads.id <= $2
+                   AND (leads.title_key, leads.company_key) <> (s.title, s.company)",
+            )
+            .bind(&done)
+            .bind(&last.lead)
+            .execute(&mut *tx)
+            .await?
+            .any_number();
         }
         if filled == 0 && rows.len() == BATCH as usize {
             info!("building the lead search index");
@@ -158,6 +190,9 @@ pub(crate) async fn fill(connection: &mut SqliteConnection) -> Result<()> {
             .execute(&mut *tx)
             .await?
             .exactly_one("lead_search_state")?;
+        if is_last {
+            trigram::restart(&mut tx).await?;
+        }
         tx.commit().await?;
     }
     if filled > 0 {

@@ -19,7 +19,7 @@ use crate::{
         lead::{LeadFields, LeadStatus},
         time::Timestamp,
     },
-    store::lead::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
+    store::lead_filter::{LeadFilter, LeadSort, LeadSortKey, OwnerFilter},
     transport::http::{
         api::ApiState,
         extract::{

@@ -10,8 +10,16 @@ use syn::{
 use super::graph::{Source, is_for_tests, sources};
 
 /// Files that work on an SQLite file as such, or collect what has no common wording.
-const OF_SQLITE: [&str; 7] =
-    ["connection.rs", "copy.rs", "dialect.rs", "examine.rs", "file_guard.rs", "maintenance.rs", "watch.rs"];
+const OF_SQLITE: [&str; 8] = [
+    "connection.rs",
+    "copy.rs",
+    "dialect.rs",
+    "examine.rs",
+    "file_guard.rs",
+    "maintenance.rs",
+    "trigram.rs",
+    "watch.rs",
+];
 
 /// Words that SQLite alone knows.
 const WORDS: [&str; 29] = [

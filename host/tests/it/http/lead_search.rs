@@ -97,7 +97,8 @@ async fn leads_of_an_older_version_are_indexed_at_startup() {
          SELECT printf('%08x-0000-7000-8000-000000000000', n), 'Ångström ' || n, 'NEW', 'USD', '{}',
              (SELECT created_by FROM leads LIMIT 1), 1, '2026-01-01T00:00:00.000Z', '2026-01-01T00:00:00.000Z' FROM n",
         "DELETE FROM lead_search",
-        "INSERT INTO lead_search SELECT id, 'angstrom', '', '', '', '', '', '' FROM leads
+        "INSERT INTO lead_search (lead_id, title, contact_name, company, email, phone, phone_digits, description)
+         SELECT id, 'angstrom', '', '', '', '', '', '' FROM leads
          WHERE id <= '00000bb8-0000-7000-8000-000000000000'",
         "UPDATE lead_search_state SET folding = 0, done = '00000bb8-0000-7000-8000-000000000000'",
     ] {
