@@ -92,14 +92,12 @@ impl LeadWalk<'_> {
         }
         query.push(format_args!(" AND stage = {}", stage as u8));
         match &self.after {
+            Some(after) if sort != LeadSortKey::Status => self.push_after(query, "", after),
             // Within a stage, the list is in the order of ids.
-            Some(LeadPosition { key, id }) if sort == LeadSortKey::Status => {
-                if *key == SortValue::Number(stage as i64) {
-                    query.push(format_args!(" AND id {} ", self.filter.sort.follows())).push_bind(id.to_string());
-                }
+            Some(LeadPosition { key, id }) if *key == SortValue::Number(stage as i64) => {
+                query.push(format_args!(" AND id {} ", self.filter.sort.follows())).push_bind(id.to_string());
             }
-            Some(after) => self.push_after(query, "", after),
-            None => {}
+            Some(_) | None => {}
         }
         self.push_times(query);
     }

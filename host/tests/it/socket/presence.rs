@@ -197,7 +197,7 @@ async fn a_lost_user_is_listed_until_the_grace_period_ends() {
         admin.event("lead:viewers").await;
         let lost = Instant::now();
         match transport {
-            Transport::WebSocket => drop(sales),
+            Transport::WebSocket | Transport::Upgraded => drop(sales),
             Transport::Polling => sales.lose().await,
         }
         assert_eq!(admin.event("lead:viewers").await, viewers(&app, &lead, &[Role::Admin]));
