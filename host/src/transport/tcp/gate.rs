@@ -327,6 +327,7 @@ mod tests {
         let seed = rand::random();
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
+        let mut went_past = 0;
         for largest in [1, 2, 3, 10, 200, 2000] {
             let (gate, outlet) = (SendGate::<Narrow>::default(), Arc::new(Narrow::default()));
             gate.open(outlet.clone());
@@ -367,9 +368,10 @@ mod tests {
                 texts(frames).into_iter().partition(|text| text.starts_with("42[\"engine"));
             assert_eq!(of_engine, engine_texts);
             assert_eq!(ours, sent_texts);
-            assert!(!ours.is_empty());
             assert_eq!(gate.counts().messages, 60);
+            went_past += ours.len();
         }
+        assert!(went_past > 0);
     }
 
     #[test]
