@@ -8,7 +8,7 @@ use crate::{
     domain::{
         counter::Seq,
         event::{Event, NewEvent, Resets},
-        id::{Epoch, LeadId},
+        id::{Epoch, LeadId, UserId},
         role::Role,
         room::Room,
         time::Timestamp,
@@ -75,6 +75,20 @@ impl Reader {
     pub async fn newest_reset(&mut self, role: Role) -> Result<Seq> {
         let seq = sqlx::query_scalar("SELECT seq FROM delivery_resets WHERE role = $1").bind(role.as_str());
         Ok(seq.fetch_optional(&mut *self.tx).await?.unwrap_or_default())
+    }
+
+    /// Oldest event that is kept, newest event that changed what the user may see, and newest reset line of the role.
+    pub async fn recovery_bounds(&mut self, user: UserId, role: Role) -> Result<(Seq, Seq, Seq)> {
+        let bounds: (Seq, Option<Seq>, Option<Seq>) = sqlx::query_as(
+            "SELECT (SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events), \
+                    (SELECT rights_seq FROM users WHERE id = $1), \
+                    (SELECT seq FROM delivery_resets WHERE role = $2)",
+        )
+        .bind(user.to_string())
+        .bind(role.as_str())
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok((bounds.0, bounds.1.unwrap_or_default(), bounds.2.unwrap_or_default()))
     }
 
     pub async fn event(&mut self, seq: Seq) -> Result<Option<Event>> {

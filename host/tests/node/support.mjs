@@ -201,7 +201,7 @@ export async function lose(socket) {
 /** Sends the last seq in each handshake, as PROTOCOL.md describes. */
 export function resume(socket) {
   socket.onAny((name, event) => {
-    if (name === 'connected' && event.recovered) return;
+    if (name === 'connected' && socket.auth.since !== undefined) return;
     if (event?.seq && event.epoch) Object.assign(socket.auth, { since: event.seq, epoch: event.epoch });
   });
 }

@@ -281,11 +281,8 @@ struct RecoveryRange {
 impl RecoveryRange {
     async fn read(context: &HandshakeContext, user: &User) -> Result<Self, store::Error> {
         let mut reader = context.app.store().read().await?;
-        Ok(Self {
-            oldest: reader.oldest().await?,
-            rights: reader.rights_seq(user.id).await?,
-            reset: reader.newest_reset(user.role).await?,
-        })
+        let (oldest, rights, reset) = reader.recovery_bounds(user.id, user.role).await?;
+        Ok(Self { oldest, rights, reset })
     }
 
     /// Returns true if what follows `since` makes a list right that was right there.
