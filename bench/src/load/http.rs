@@ -93,6 +93,8 @@ impl Channel {
     pub fn readable(&mut self, buffer: &mut [u8], index: usize, answers: &mut Answers) -> Result<()> {
         loop {
             let read = match self.stream.read(buffer) {
+                // Servers close connections on which no request comes for a while.
+                Ok(0) if self.waiting.is_empty() => return Ok(()),
                 Ok(0) => bail!("the server closed an HTTP connection"),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
