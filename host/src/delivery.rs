@@ -64,6 +64,9 @@ pub trait Publisher: Send + Sync + 'static {
     /// log.
     fn begin(&self, seq: Seq);
 
+    /// Announces that everything up to `seq` was handed out.
+    fn end(&self, seq: Seq);
+
     /// Returns the roles of the subscribers of any of the rooms.
     fn roles(&self, rooms: &[Room]) -> Vec<Role>;
 
@@ -143,6 +146,7 @@ impl<P: Publisher> Delivery<P> {
             publisher.reset(*seq, &Resets::Roles(vec![*role]));
         }
         publisher.begin(position);
+        publisher.end(position);
         switches.open();
         Self { store, replay, shaper, publisher, position, switches, is_failing: Arc::default() }
     }
@@ -251,6 +255,7 @@ impl<P: Publisher> Delivery<P> {
         if let Some(whom) = first.event.resets() {
             self.publisher.reset(first.event.seq, &whom);
         }
+        self.publisher.end(last.event.seq);
         run.iter().for_each(|line| self.shaper.show_shadows(&line.event));
     }
 }

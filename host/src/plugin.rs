@@ -240,6 +240,11 @@ impl Plugins {
         self.0.set.load().hidden(role).clone()
     }
 
+    /// Returns true if a plugin shapes payloads of that name, or holds them back.
+    pub fn may_shape(&self, name: &str) -> bool {
+        !self.0.set.load().is_indifferent_to(name)
+    }
+
     /// Reports every plugin that is loaded, refused, disabled or missing.
     pub fn status(&self) -> Vec<PluginStatus> {
         self.0.set.load().views.iter().map(PluginStatus::of).collect()

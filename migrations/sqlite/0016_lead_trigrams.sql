@@ -5,9 +5,13 @@ CREATE VIRTUAL TABLE lead_trigrams USING fts5 (
     text, content = '', columnsize = 0, detail = none, tokenize = 'trigram case_sensitive 1'
 );
 
+-- With the default of 4, a merge that is under way stands still while two or three new segments wait, and does so in
+-- silence.
+INSERT INTO lead_trigrams (lead_trigrams, rank) VALUES ('usermerge', 2);
+
 -- Rows of `lead_search` up to the place `todo` are not in the index yet; the program adds them from the last to the
--- first. `purge` is 1 once a text was erased whose trigrams the
--- index may still contain, and 2 while they are merged out of it.
+-- first. `purge` is 1 once a text was erased whose trigrams the index may still contain, and 2 while they are merged out
+-- of it.
 CREATE TABLE lead_trigrams_state (
     id    INTEGER PRIMARY KEY CHECK (id = 1),
     todo  INTEGER NOT NULL,

@@ -159,14 +159,14 @@ impl App {
     /// checks what `[visibility]` lets the actor see.
     fn concerns_plugins(&self, actor: &Actor, command: &Command) -> bool {
         let plugins = &self.0.plugins;
-        let may_narrow = |role| {
-            [EventName::LeadRead, EventName::ActivityRead].iter().any(|name| plugins.may_narrow(name.as_str(), role))
-        };
+        // Also a plugin that only adds something: where it fails closed, there is no answer, and so no change.
+        let may_shape =
+            [EventName::LeadRead, EventName::ActivityRead].iter().any(|name| plugins.may_shape(name.as_str()));
         // The job that restores a lead does not check who sees it.
         matches!(command, Command::RestoreLead { .. })
             || plugins.guard(command.name())
             || plugins.has_shadow(command.name())
-            || actor.kind.role().is_some_and(may_narrow)
+            || (may_shape && actor.kind.role().is_some())
     }
 
     /// Runs one job of a group commit; `None` when the state differs from `shown`, and then nothing was done.

@@ -100,7 +100,7 @@ impl Store {
             .pragma("wal_autocheckpoint", "0")
             .statement_cache_capacity(PREPARED)
             .pragma("journal_size_limit", maintenance::SMALL_WAL.to_string())
-            // Deleted or overwritten content is erased from the file.
+            // Deleted or overwritten rows are erased from the file. The trigram index leaves that to its merges.
             .pragma("secure_delete", "ON")
             .busy_timeout(LOCK_PATIENCE);
         let open = |source| Error::Open { path: path.to_owned(), source };

@@ -28,7 +28,10 @@ use std::{sync::Arc, time::Duration};
 use axum::middleware;
 use serde_json::json;
 use socketioxide::{ParserConfig, SocketIo, TransportType, handler::ConnectHandler, layer::SocketIoLayer};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +52,7 @@ use crate::{
         socket::{
             conn::{backpressure, sessions::EngineSessions},
             context::{HandshakeContext, SocketContext},
+            members::CHUNK,
             packet::OutgoingPacket,
             presence::{Presence, viewers::Viewers},
             registry::Registry,
@@ -274,13 +278,16 @@ impl Sockets {
         let span = (GAP * count).min(limit.mul_f64(0.7));
         let draining = json!({"retryAfterMs": span.as_millis() as u64});
         let draining = OutgoingPacket::Event(Message::new(EventName::ServerDraining.as_str(), &draining));
-        for client in &clients {
-            client.try_reply(&draining);
+        for some in clients.chunks(CHUNK) {
+            for client in some {
+                client.try_reply(&draining);
+            }
+            yield_now().await;
         }
         // Everything that was acknowledged is in the log; it is sent before the sockets are closed.
         let head = *store.appended().borrow();
         let _ = timeout_at(until, async {
-            while self.registry.position() < head {
+            while self.registry.handed_out() < head {
                 sleep(GAP).await;
             }
         })

@@ -39,12 +39,20 @@ impl Client {
         state.rights = seq.max(state.rights);
     }
 
+    /// Records where the tail was before the handshake read the head. What takes effect with a line between the two is
+    /// not in effect yet: what the client fetches until the tail is there may be outdated.
+    pub(crate) fn note_tail(&self, position: Seq) {
+        let mut state = self.state.lock();
+        state.settled = state.settled.min(position);
+    }
+
     /// Has the writer send a reset at `due`, unless the line is settled already. Nothing newer than the line is sent
     /// before it. `is_own` is for a line about the client's own rights.
     pub(crate) fn owe_reset(&self, line: Seq, is_own: bool, due: Instant) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        if line <= state.settled || state.is_closed {
+        let settled = if is_own { state.settled_own.max(state.settled) } else { state.settled };
+        if line <= settled || state.is_closed {
             return;
         }
         let owed = state.owed.get_or_insert(OwedReset { first: line, line, due, after: Seq::START, reads_on: false });

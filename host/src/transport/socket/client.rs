@@ -106,6 +106,8 @@ pub(crate) struct ClientState {
     pub(crate) rights: Seq,
     /// Line up to which reset lines are settled: by the handshake, or by a reset that was sent.
     pub(crate) settled: Seq,
+    /// The same for lines about the user's own rights, which every read follows at once.
+    pub(crate) settled_own: Seq,
     pub(crate) owed: Option<OwedReset>,
     pub(crate) is_live: bool,
     /// Set when the client was live and could not take an event.
@@ -193,6 +195,7 @@ impl Client {
             learned: cursor,
             rights: Seq::START,
             settled: cursor,
+            settled_own: cursor,
             owed: None,
             is_live: false,
             fell_behind: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{domain::role::Role, transport::socket::client::Client};
 
 /// Number of members that are sent to before other tasks get their turn.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// Some members of a room.
 pub(crate) type MemberChunk = Arc<Vec<Member>>;

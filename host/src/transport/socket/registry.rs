@@ -36,6 +36,8 @@ const OWN_ROOMS: usize = 2;
 pub struct Registry {
     /// Newest line that was, or is just being, handed out.
     position: AtomicSeq,
+    /// Newest line that was handed out to everybody.
+    handed_out: AtomicSeq,
     /// Newest reset line of each role, in the order of [`Role::ALL`], as far as the tail is.
     resets: [AtomicSeq; Role::ALL.len()],
     /// Locked before any client, never while one is locked.
@@ -46,7 +48,8 @@ pub struct Registry {
 
 impl Registry {
     pub(crate) fn new(presence: Arc<Presence>) -> Self {
-        Self { position: AtomicSeq::default(), resets: Default::default(), rooms: RwLock::default(), presence }
+        let (position, handed_out) = (AtomicSeq::default(), AtomicSeq::default());
+        Self { position, handed_out, resets: Default::default(), rooms: RwLock::default(), presence }
     }
 
     /// Returns the newest line that was, or is just being, handed out.
@@ -54,10 +57,21 @@ impl Registry {
         self.position.load()
     }
 
+    /// Returns the newest line that was handed out to everybody.
+    pub(crate) fn handed_out(&self) -> Seq {
+        self.handed_out.load()
+    }
+
     /// Returns the newest line past which events alone do not keep the client's lists right.
     pub(crate) fn reset_line(&self, client: &Client) -> Seq {
         let of_role = self.resets[place(client.user().role)].load();
         of_role.max(client.rights())
+    }
+
+    /// Resets a client that was just added, if the tail has passed a reset line of its role since the handshake.
+    pub(crate) fn reset_newcomer(&self, client: &Client) {
+        let line = self.resets[place(client.user().role)].load();
+        client.owe_reset(line, false, Instant::now());
     }
 
     /// Applies a reset line to one client, which may not have been there when the line was handed out. It is reset at
@@ -186,6 +200,10 @@ impl Publisher for Registry {
         self.position.store(seq);
     }
 
+    fn end(&self, seq: Seq) {
+        self.handed_out.store(seq);
+    }
+
     fn roles(&self, rooms: &[Room]) -> Vec<Role> {
         let index = self.rooms.read();
         let members: Vec<&Members> = rooms.iter().filter_map(|room| index.get(room)).collect();
@@ -195,10 +213,10 @@ impl Publisher for Registry {
 
     async fn publish(&self, lines: Arc<[DeliveredLine]>) {
         walk_step!("publish");
+        lines.iter().for_each(|of| self.presence.note(&of.line.event));
         let mut chunks = Vec::new();
         {
             let index = self.rooms.read();
-            lines.iter().for_each(|of| self.presence.note(&of.line.event));
             // Everybody is in the room of everyone. A client in two other rooms is offered a line twice, and takes it
             // once.
             let rooms = lines.first().map_or(&[][..], |of| &of.line.event.rooms);

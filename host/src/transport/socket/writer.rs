@@ -361,7 +361,6 @@ impl Writer {
         const MAX_WAIT: Duration = Duration::from_millis(100);
         if let Some(engine_session) = &self.engine_session {
             engine_session.room().await;
-            engine_session.note_handed(output.encoded_bytes());
         }
         let mut waits = Backoff::new(MIN_WAIT, MAX_WAIT);
         while let Err(error) = self.try_send(output) {
@@ -372,9 +371,13 @@ impl Writer {
                 SendError::Socket(SocketError::Closed) => return Err(WorkEnd::Closed),
                 SendError::Serialize(error) => {
                     error!("a packet cannot be encoded: {error}");
-                    break;
+                    return Ok(());
                 }
             }
+        }
+        // Not before: what was not handed over never leaves.
+        if let Some(engine_session) = &self.engine_session {
+            engine_session.note_handed(output.encoded_bytes());
         }
         output.count();
         self.breathe().await

@@ -65,8 +65,9 @@ impl EngineFrames {
     /// Follows one write: what was offered, of which the kernel took the first `taken` bytes. `is_web_socket` is set
     /// once a request to switch protocols was granted.
     pub(crate) fn follow(&mut self, offered: &[u8], taken: usize, is_web_socket: bool) {
-        if self.phase == Phase::Http && is_web_socket && offered.starts_with(SWITCHING) {
-            self.phase = Phase::Switching(0);
+        if self.phase == Phase::Http && is_web_socket {
+            // Another response may be ahead of it; nothing is followed then.
+            self.phase = if offered.starts_with(SWITCHING) { Phase::Switching(0) } else { Phase::Shut };
         }
         let mut bytes = &offered[..taken];
         while !bytes.is_empty() {

@@ -31,6 +31,9 @@ struct GateState<S> {
     /// `None` before the connection begins and after its end.
     stream: Option<Arc<S>>,
     engine: EngineFrames,
+    /// Set while the engine waits for the kernel to take what it has. Nothing else goes first then, or a client that
+    /// reads slowly would never be sent its heartbeat.
+    engine_waits: bool,
     /// Rest of a frame that the kernel took in part.
     rest: Bytes,
     /// Number of bytes that the kernel took.
@@ -61,11 +64,13 @@ pub(crate) trait Outlet {
     fn finish(&self) -> Result<()>;
 }
 
-/// Obstacle to a write.
-enum Obstacle<S> {
-    /// The kernel takes nothing now.
-    Kernel(Arc<S>),
-    /// A frame of the engine has not left whole.
+/// Condition of a frame's way out.
+enum WayOut<S> {
+    /// Nothing has to be finished before, but the kernel may take nothing.
+    Clear(Arc<S>),
+    /// The kernel has not taken all of another frame.
+    Blocked(Arc<S>),
+    /// A frame of the engine goes first.
     Engine,
 }
 
@@ -88,7 +93,8 @@ impl Outlet for TcpStream {
 
 impl<S> Default for SendGate<S> {
     fn default() -> Self {
-        let state = GateState { stream: None, engine: EngineFrames::default(), rest: Bytes::new(), sent: 0 };
+        let (engine, rest) = (EngineFrames::default(), Bytes::new());
+        let state = GateState { stream: None, engine, engine_waits: false, rest, sent: 0 };
         Self { state: Mutex::new(state), moved: Notify::new() }
     }
 }
@@ -133,8 +139,9 @@ impl<S: Outlet> SendGate<S> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let stream = state.stream.clone().ok_or_else(|| Error::from(ErrorKind::NotConnected))?;
-        state.push_rest(&stream)?;
-        let taken = stream.try_write(slices)?;
+        let written = state.push_rest(&stream).and_then(|()| stream.try_write(slices));
+        state.engine_waits = written.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        let taken = written?;
         state.sent += taken as u64;
         let mut left = taken;
         for slice in slices {
@@ -156,7 +163,7 @@ impl<S: Outlet> SendGate<S> {
         if !state.rest.is_empty() {
             return Ok(FramesSent { frames: 0, has_rest: true });
         }
-        if !state.engine.is_between_frames() {
+        if !state.engine.is_between_frames() || state.engine_waits {
             return Ok(FramesSent::default());
         }
         let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
@@ -167,8 +174,7 @@ impl<S: Outlet> SendGate<S> {
         let mut taken = match stream.try_write(&slices[..count]) {
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(FramesSent::default()),
-            // The peer is gone; the engine learns of it when it reads.
-            Err(_) => return Err(GateShut),
+            Err(_) => return Err(state.give_up()),
         };
         state.sent += taken as u64;
         let mut sent = FramesSent::default();
@@ -187,30 +193,28 @@ impl<S: Outlet> SendGate<S> {
         Ok(sent)
     }
 
-    /// Finishes the rest of a frame, and waits until another may be written.
+    /// Finishes the rest of a frame, and waits until the kernel may take another.
     pub(crate) async fn ready(&self) -> std::result::Result<(), GateShut> {
         loop {
             let moved = self.moved.notified();
-            match self.obstacle()? {
-                None => return Ok(()),
-                Some(Obstacle::Engine) => moved.await,
-                Some(Obstacle::Kernel(stream)) => {
-                    // The stream is held only until it ends, which the kernel reports here.
-                    stream.writable().await.map_err(|_| GateShut)?;
-                }
+            match self.way_out()? {
+                WayOut::Engine => moved.await,
+                // The stream is held only until it ends, which the kernel reports here.
+                WayOut::Blocked(stream) => stream.writable().await.map_err(|_| GateShut)?,
+                WayOut::Clear(stream) => return stream.writable().await.map_err(|_| GateShut),
             }
         }
     }
 
-    fn obstacle(&self) -> std::result::Result<Option<Obstacle<S>>, GateShut> {
+    fn way_out(&self) -> std::result::Result<WayOut<S>, GateShut> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let stream = state.stream.clone().filter(|_| !state.engine.is_shut()).ok_or(GateShut)?;
         match state.push_rest(&stream) {
-            Ok(()) if state.engine.is_between_frames() => Ok(None),
-            Ok(()) => Ok(Some(Obstacle::Engine)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Some(Obstacle::Kernel(stream))),
-            Err(_) => Err(GateShut),
+            Ok(()) if state.engine.is_between_frames() && !state.engine_waits => Ok(WayOut::Clear(stream)),
+            Ok(()) => Ok(WayOut::Engine),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(WayOut::Blocked(stream)),
+            Err(_) => Err(state.give_up()),
         }
     }
 
@@ -242,6 +246,13 @@ impl<S: Outlet> SendGate<S> {
 }
 
 impl<S: Outlet> GateState<S> {
+    /// Shuts the gate, because the peer is gone. The engine learns of it when it reads or writes.
+    fn give_up(&mut self) -> GateShut {
+        self.engine.shut();
+        self.rest = Bytes::new();
+        GateShut
+    }
+
     fn push_rest(&mut self, stream: &S) -> Result<()> {
         while !self.rest.is_empty() {
             let taken = stream.try_write(&[IoSlice::new(&self.rest)])?;
@@ -258,6 +269,7 @@ impl<S: Outlet> GateState<S> {
 mod tests {
     use std::future::pending;
 
+    use futures_util::FutureExt;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
@@ -273,11 +285,15 @@ mod tests {
     struct NarrowState {
         room: usize,
         taken: Vec<u8>,
+        is_gone: bool,
     }
 
     impl Outlet for Narrow {
         fn try_write(&self, slices: &[IoSlice<'_>]) -> Result<usize> {
             let mut state = self.0.lock();
+            if state.is_gone {
+                return Err(ErrorKind::ConnectionReset.into());
+            }
             let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             let taken = offered.len().min(state.room);
             if taken == 0 && !offered.is_empty() {
@@ -289,7 +305,7 @@ mod tests {
         }
 
         async fn writable(&self) -> Result<()> {
-            pending().await
+            if self.0.lock().room == 0 { pending().await } else { Ok(()) }
         }
 
         fn finish(&self) -> Result<()> {
@@ -360,7 +376,7 @@ mod tests {
                 }
             }
             outlet.0.lock().room = usize::MAX / 2;
-            assert!(gate.obstacle().is_ok_and(|obstacle| obstacle.is_none()), "the rest leaves");
+            assert!(matches!(gate.way_out(), Ok(WayOut::Clear(_))), "the rest leaves");
             let taken = std::mem::take(&mut outlet.0.lock().taken);
             assert_eq!(gate.sent(), taken.len() as u64);
             let frames = taken.strip_prefix(RESPONSE.as_bytes()).expect("the response comes first");
@@ -372,6 +388,60 @@ mod tests {
             went_past += ours.len();
         }
         assert!(went_past > 0);
+    }
+
+    /// Gate between frames, with an outlet without room.
+    fn opened() -> (SendGate<Narrow>, Arc<Narrow>) {
+        let (gate, outlet) = (SendGate::<Narrow>::default(), Arc::new(Narrow::default()));
+        gate.open(outlet.clone());
+        outlet.0.lock().room = RESPONSE.len();
+        write(&gate, &mut RESPONSE.as_bytes());
+        (gate, outlet)
+    }
+
+    #[test]
+    fn who_waits_for_a_full_kernel_waits_whether_it_took_a_part_or_nothing() {
+        let frame = text_frame(&["42[]"]);
+        for room in [0, 1] {
+            let (gate, outlet) = opened();
+            outlet.0.lock().room = room;
+            assert_eq!(gate.send(&[&frame]), Ok(FramesSent { frames: room, has_rest: room > 0 }));
+            assert_eq!(gate.ready().now_or_never(), None, "nothing has room");
+            outlet.0.lock().room = 100;
+            assert_eq!(gate.ready().now_or_never(), Some(Ok(())));
+            assert!(!gate.has_rest());
+        }
+    }
+
+    #[test]
+    fn the_gate_of_a_peer_that_is_gone_is_shut() {
+        let frame = text_frame(&["42[]"]);
+        for room in [0, 1] {
+            let (gate, outlet) = opened();
+            outlet.0.lock().room = room;
+            let _ = gate.send(&[&frame]);
+            outlet.0.lock().is_gone = true;
+            if room == 0 {
+                assert_eq!(gate.send(&[&frame]), Err(GateShut));
+            } else {
+                assert_eq!(gate.ready().now_or_never(), Some(Err(GateShut)));
+            }
+            assert!(gate.is_shut() && !gate.has_rest());
+        }
+    }
+
+    #[test]
+    fn an_engine_that_waits_goes_first() {
+        let (gate, outlet) = opened();
+        let (ping, frame) = (text_frame(&["2"]), text_frame(&["42[]"]));
+        let mut left = &*ping;
+        write(&gate, &mut left);
+        outlet.0.lock().room = 100;
+        assert_eq!(gate.send(&[&frame]), Ok(FramesSent::default()));
+        assert_eq!(gate.ready().now_or_never(), None);
+        write(&gate, &mut left);
+        assert_eq!(gate.ready().now_or_never(), Some(Ok(())));
+        assert_eq!(gate.send(&[&frame]), Ok(FramesSent { frames: 1, has_rest: false }));
     }
 
     #[test]

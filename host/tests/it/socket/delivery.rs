@@ -63,6 +63,8 @@ impl Publisher for Witness {
         self.note(Seen::Begun(seq));
     }
 
+    fn end(&self, _: Seq) {}
+
     fn roles(&self, rooms: &[Room]) -> Vec<Role> {
         if rooms.contains(&Room::Everyone) { vec![Role::Admin, Role::Viewer] } else { Vec::new() }
     }

@@ -98,6 +98,22 @@ fn a_pending_reset_precedes_newer_events_and_loses_no_user_events() {
 }
 
 #[test]
+fn a_switch_that_the_tail_has_yet_to_pass_resets_a_client_whose_handshake_was_ahead_of_it() {
+    let now = Instant::now();
+    // The handshake read the head at 10, when the tail was at 8.
+    let client = client(8);
+    client.note_tail(Seq(8));
+    client.owe_reset(Seq(8), false, now);
+    client.owe_reset(Seq(10), true, now);
+    assert_eq!(client.reset_due(), None, "these were in effect");
+    client.owe_reset(Seq(9), false, now);
+    assert_eq!((client.reset_due(), client.reset_seq(Seq(9))), (Some(now), Seq(10)));
+    client.skip_to(Seq(10));
+    client.owe_reset(Seq(9), false, now);
+    assert_eq!(client.reset_due(), None);
+}
+
+#[test]
 fn rights_changes_apply_once_and_never_from_older_events() {
     let client = client(8);
     let promoted = |at: i64| {

@@ -305,7 +305,7 @@ impl EngineSession {
         }
     }
 
-    /// Records a packet that is about to be handed to socketioxide.
+    /// Records a packet that was handed to socketioxide. It may have left already.
     pub(crate) fn note_handed(&self, bytes: usize) {
         self.window.lock().push(bytes);
         self.more_handed.notify_one();

@@ -20,7 +20,7 @@ pub(crate) struct SendWindow {
 }
 
 impl SendWindow {
-    /// Records a packet that is about to be handed over.
+    /// Records a packet that was handed over.
     pub(crate) fn push(&mut self, bytes: usize) {
         self.queued.push_back(bytes);
         self.bytes += bytes as u64;

@@ -115,8 +115,7 @@ impl LeaseClock {
                 return client.start(|tasks, client| tasks.cut(&client, reason, why));
             }
             LeaseVerdict::Warn(left) => {
-                let is_warned = warn(client);
-                warned = client.lease().filter(|_| is_warned).map(|lease| lease.since).or(warned);
+                warned = warn(client).or(warned);
                 left.min(RETRY)
             }
             LeaseVerdict::Wait(wait) => wait.min(LOOK),
@@ -139,9 +138,9 @@ fn judge(client: &Client, warned: Option<Instant>, now: Timestamp) -> LeaseVerdi
     }
 }
 
-/// Warns a client that its token expires soon; false if its send queue is full.
-fn warn(client: &Client) -> bool {
-    let Some(lease) = client.lease() else { return true };
+/// Warns a client that its token expires soon; returns the lease of which it was warned, unless its send queue is full.
+fn warn(client: &Client) -> Option<Instant> {
+    let lease = client.lease()?;
     let expiring = Message::new(EventName::AuthExpiring.as_str(), &json!({"expiresAt": lease.expires_at}));
-    client.try_reply(&OutgoingPacket::Event(expiring))
+    client.try_reply(&OutgoingPacket::Event(expiring)).then_some(lease.since)
 }

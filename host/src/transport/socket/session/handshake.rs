@@ -109,6 +109,7 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
     }
     let auth = caller.auth()?;
     let token = caller.token(&auth)?;
+    let position = context.shared.registry.position();
     // User and head are read together: whatever changes the user from here on is in the log behind this line.
     let Authenticated { user, credentials, seq: head } = context.auth.authenticate(&token).await?;
     let place = context.users.take(user.id, context.limits.connections_per_user).ok_or(ConnectRefusal::CrowdedUser)?;
@@ -135,6 +136,7 @@ async fn admit(context: Arc<HandshakeContext>, caller: ConnectRequest) -> Result
     });
     let socket = caller.socket;
     let client = Client::new(user, Lease::new(credentials), head, &context.settings);
+    client.note_tail(position);
     client.note_rights(past.rights);
     client.occupy(place);
     if let Some(engine_session) = socket.req_parts().extensions.get::<Arc<EngineSession>>() {
@@ -183,6 +185,7 @@ pub(crate) async fn begin(context: Arc<HandshakeContext>, caller: ConnectRequest
     }
     // A client that is gone by now is closed, and enters no room.
     context.shared.registry.add(&client, [Room::Everyone, Room::User(user)].map(|room| (room, Seq::START)));
+    context.shared.registry.reset_newcomer(&client);
     context.shared.presence.arrive(&client, context.app.now());
     greetings.extend(rejoin(&context, &client).await);
     debug!(%user, socket = %socket.id, client = caller_address(&socket), "a socket connected");
