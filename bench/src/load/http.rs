@@ -117,8 +117,24 @@ impl Channel {
     }
 }
 
+fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    Ok(stream)
+}
+
+/// True if the server has closed a connection.
+fn is_closed(stream: &TcpStream) -> Result<bool> {
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    Ok(!matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock))
+}
+
 /// Blocking client.
 pub struct Client {
+    address: SocketAddr,
     stream: TcpStream,
     token: Option<String>,
     input: Vec<u8>,
@@ -126,15 +142,16 @@ pub struct Client {
 
 impl Client {
     pub fn open(address: SocketAddr, token: Option<&str>) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(Self { stream, token: token.map(str::to_owned), input: Vec::new() })
+        Ok(Self { address, stream: connect(address)?, token: token.map(str::to_owned), input: Vec::new() })
     }
 
     /// Status and body of the answer.
     pub fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
         let body = body.map(Value::to_string);
+        // Servers close connections on which no request comes for a while.
+        if is_closed(&self.stream)? {
+            self.stream = connect(self.address)?;
+        }
         self.stream.write_all(&request(method, path, self.token.as_deref(), body.as_deref()))?;
         let mut buffer = [0; 65_536];
         loop {
