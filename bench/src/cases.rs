@@ -21,7 +21,7 @@ use anyhow::Result;
 
 use crate::{options::Options, peers::Programs, report::Report};
 
-/// What a case needs.
+/// Options of a run, and the programs that it starts.
 pub struct Bench<'a> {
     pub options: &'a Options,
     pub programs: &'a Programs,

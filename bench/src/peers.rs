@@ -65,7 +65,7 @@ pub struct Programs {
     pub events: PathBuf,
 }
 
-/// How to start a server.
+/// Description of a server to be started.
 #[derive(Debug, Clone)]
 pub struct Launch {
     pub kind: Kind,

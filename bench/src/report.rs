@@ -119,7 +119,7 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Report {
     tables: Vec<Table>,
-    /// What a reader of the figures has to know.
+    /// Notes that belong to the figures.
     pub notes: Vec<String>,
 }
 

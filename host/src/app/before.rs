@@ -32,7 +32,7 @@ pub(crate) struct About {
     pub(crate) activity: Option<Activity>,
 }
 
-/// What was read again and is as it was.
+/// Lead that was read again and is as it was.
 #[derive(Default)]
 pub(crate) struct Unchanged {
     /// The lead, unless it is deleted.

@@ -41,7 +41,7 @@ struct CommandJob {
     caller: Principal,
     command: Command,
     once: OnceBy,
-    /// What plugins were asked about.
+    /// Lead and activity that plugins were asked about.
     shown: Option<Arc<About>>,
 }
 

@@ -14,6 +14,7 @@ use crate::{
         visibility::ItemView,
     },
     domain::{actor::Actor, role::Role},
+    store::lead_list::ListRest,
 };
 
 pub const MAX_LIMIT: u32 = 200;
@@ -89,23 +90,13 @@ impl Reading {
 /// Items of a list in its order, each with its position.
 pub(crate) struct Fetched<P, T> {
     pub(crate) items: Vec<(P, T)>,
-    pub(crate) rest: Rest<P>,
-}
-
-/// What follows the items of a read.
-pub(crate) enum Rest<P> {
-    Nothing,
-    /// More, after the last item.
-    More,
-    /// Items after this position. The page ends here, because enough were examined for it.
-    After(P),
+    pub(crate) rest: ListRest<P>,
 }
 
 impl<P, T> Fetched<P, T> {
-    /// Result of a read of at most `limit` items: fewer items are the last.
+    /// Result of a read of at most `limit` items.
     pub(crate) fn of(items: Vec<(P, T)>, limit: u32) -> Self {
-        let rest = if items.len() < limit as usize { Rest::Nothing } else { Rest::More };
-        Self { items, rest }
+        Self { rest: ListRest::of(items.len(), limit), items }
     }
 }
 
@@ -174,9 +165,10 @@ impl PageRequest {
                 examined = Some(position);
             }
             let examined_to = match step.rest {
-                Rest::Nothing => None,
-                Rest::After(position) => Some(position),
-                Rest::More => {
+                ListRest::Nothing => None,
+                // The page ends here, because enough were examined for it.
+                ListRest::After(position) => Some(position),
+                ListRest::More => {
                     tokio::task::yield_now().await;
                     continue;
                 }

@@ -7,7 +7,7 @@ use crate::{
     app::{
         App,
         error::{Error, Result},
-        page::{Fetched, Page, PageRequest, Reading, Rest},
+        page::{Fetched, Page, PageRequest, Reading},
         visibility::ItemView,
     },
     domain::{
@@ -30,7 +30,7 @@ use crate::{
         hold::Hold,
         lead::HistoryEntry,
         lead_filter::{LeadFilter, LeadPosition, OwnerFilter, Viewpoint},
-        lead_list::{ListRead, ListRest},
+        lead_list::ListRead,
         search::SEARCHED,
     },
 };
@@ -85,12 +85,7 @@ impl App {
             let read = ListRead { limit, max_bytes: page.max_bytes, all: is_narrowed };
             let found = self.0.store.read().await?.leads(filter, viewpoint, behind.as_ref(), read).await?;
             let placed = found.leads.into_iter().map(|found| (found.position, (found.lead, found.matches)));
-            let rest = match found.rest {
-                ListRest::Nothing => Rest::Nothing,
-                ListRest::More => Rest::More,
-                ListRest::After(position) => Rest::After(position),
-            };
-            Ok(Fetched { items: placed.collect(), rest })
+            Ok(Fetched { items: placed.collect(), rest: found.rest })
         };
         let show = |(lead, matches): (Lead, bool)| match self.view_lead(actor, &lead)? {
             ItemView::Shown(_) if !matches => Ok(ItemView::Hidden),

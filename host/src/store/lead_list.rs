@@ -36,18 +36,24 @@ pub struct FoundLead {
 pub struct FoundLeads {
     /// In the order of the list.
     pub leads: Vec<FoundLead>,
-    pub rest: ListRest,
+    pub rest: ListRest<LeadPosition>,
 }
 
-/// What follows the leads that were read.
+/// Rest of a list behind the items that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListRest {
-    /// No more leads.
+pub enum ListRest<P> {
     Nothing,
-    /// More, after the last lead that was read.
+    /// More, after the last item that was read.
     More,
-    /// Leads after this position were not examined, because enough were before it.
-    After(LeadPosition),
+    /// Items after this position were not examined, because enough were before it.
+    After(P),
+}
+
+impl<P> ListRest<P> {
+    /// Rest after a read of at most `limit` items that found `count`: fewer are the last.
+    pub fn of(count: usize, limit: u32) -> Self {
+        if count < limit as usize { Self::Nothing } else { Self::More }
+    }
 }
 
 /// Size and kind of a read.
@@ -188,10 +194,9 @@ impl FoundLead {
 }
 
 impl FoundLeads {
-    /// Result of a read of at most `limit` leads: fewer are the last.
+    /// Result of a read of at most `limit` leads.
     fn of(leads: Vec<FoundLead>, limit: u32) -> Self {
-        let rest = if leads.len() < limit as usize { ListRest::Nothing } else { ListRest::More };
-        Self { leads, rest }
+        Self { rest: ListRest::of(leads.len(), limit), leads }
     }
 
     /// Ends the part with the lead at which the long texts reach `max_bytes`.

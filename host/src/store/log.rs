@@ -21,6 +21,13 @@ use crate::{
     },
 };
 
+/// Query for the seq of the oldest event that is kept.
+macro_rules! oldest {
+    () => {
+        "(SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events)"
+    };
+}
+
 impl Reader {
     /// Newest seq.
     pub async fn head(&mut self) -> Result<Seq> {
@@ -55,7 +62,7 @@ impl Reader {
 
     /// Seq of the oldest stored event, or of the first event to come.
     pub async fn oldest(&mut self) -> Result<Seq> {
-        let oldest = sqlx::query_scalar("SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events");
+        let oldest = sqlx::query_scalar(concat!("SELECT ", oldest!()));
         Ok(oldest.fetch_one(&mut *self.tx).await?)
     }
 
@@ -79,11 +86,11 @@ impl Reader {
 
     /// Oldest event that is kept, newest event that changed what the user may see, and newest reset line of the role.
     pub async fn recovery_bounds(&mut self, user: UserId, role: Role) -> Result<(Seq, Seq, Seq)> {
-        let bounds: (Seq, Option<Seq>, Option<Seq>) = sqlx::query_as(
-            "SELECT (SELECT coalesce(min(seq), (SELECT head + 1 FROM log)) FROM events), \
-                    (SELECT rights_seq FROM users WHERE id = $1), \
-                    (SELECT seq FROM delivery_resets WHERE role = $2)",
-        )
+        let bounds: (Seq, Option<Seq>, Option<Seq>) = sqlx::query_as(concat!(
+            "SELECT ",
+            oldest!(),
+            ", (SELECT rights_seq FROM users WHERE id = $1), (SELECT seq FROM delivery_resets WHERE role = $2)"
+        ))
         .bind(user.to_string())
         .bind(role.as_str())
         .fetch_one(&mut *self.tx)

@@ -256,9 +256,9 @@ impl Client {
 impl ClientState {
     /// Judges a line that is being handed out.
     fn judge<'a>(&mut self, event: &Event, slices: &'a [(Role, Arc<Slice>)]) -> Judged<'a> {
-        let awaits = self.awaits(event).is_some();
-        if !self.is_live || !(awaits || self.wants(event)) {
-            let is_personal = event.rooms.iter().all(|room| matches!(room, Room::User(_))) && self.wants(event);
+        let (awaits, wants) = (self.awaits(event).is_some(), self.wants(event));
+        if !self.is_live || !(awaits || wants) {
+            let is_personal = wants && event.rooms.iter().all(|room| matches!(room, Room::User(_)));
             if let Some(owed) = self.owed.as_mut().filter(|owed| is_personal && event.seq > owed.first) {
                 owed.reads_on = true;
             }
@@ -267,7 +267,7 @@ impl ClientState {
         let slice = slices.iter().find(|(shaped, _)| *shaped == self.user.role).map(|(_, slice)| &**slice);
         match slice {
             Some(slice) if awaits && slice.includes(&self.user) => Judged::Falls(Fall::Unjudged),
-            _ if !self.wants(event) => Judged::Nothing,
+            _ if !wants => Judged::Nothing,
             None | Some(Slice::Held(_)) => Judged::Falls(Fall::Held),
             Some(slice) => slice.message_for(&self.user).map_or(Judged::Nothing, Judged::Gets),
         }

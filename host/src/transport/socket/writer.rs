@@ -291,7 +291,8 @@ impl Writer {
                 Ok(FramesSent { frames: 0, .. }) => self.ready(&connection).await?,
                 Ok(_) => {
                     output.count();
-                    return self.breathe().await;
+                    self.breathe().await;
+                    return Ok(());
                 }
                 Err(GateShut) => self.short_way = None,
             }
@@ -380,16 +381,16 @@ impl Writer {
             engine_session.note_handed(output.encoded_bytes());
         }
         output.count();
-        self.breathe().await
+        self.breathe().await;
+        Ok(())
     }
 
     /// Lets other tasks have their turn, now and then.
-    async fn breathe(&mut self) -> Result<(), WorkEnd> {
+    async fn breathe(&mut self) {
         self.sent = self.sent.wrapping_add(1);
         if self.sent.is_multiple_of(YIELD_EVERY) {
             yield_now().await;
         }
-        Ok(())
     }
 
     fn try_send(&self, output: &OutgoingPacket) -> Result<(), SendError> {

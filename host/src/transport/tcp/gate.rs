@@ -11,7 +11,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use rustix::net::{Shutdown, shutdown};
+use rustix::{
+    io::Errno,
+    net::{Shutdown, shutdown},
+};
 use tokio::{net::TcpStream, sync::Notify};
 
 use crate::transport::tcp::engine_frames::{EngineFrames, PacketCounts};
@@ -87,7 +90,11 @@ impl Outlet for TcpStream {
     }
 
     fn finish(&self) -> Result<()> {
-        Ok(shutdown(self, Shutdown::Write)?)
+        match shutdown(self, Shutdown::Write) {
+            // The peer has closed the connection already.
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

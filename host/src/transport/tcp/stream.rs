@@ -13,11 +13,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{Shutdown, shutdown},
-};
-
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -27,7 +22,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::transport::{
     limits::SlotGuard,
-    tcp::{connection::ConnectionHandle, frames::Frames, head::HeadEnd},
+    tcp::{connection::ConnectionHandle, frames::Frames, gate::Outlet, head::HeadEnd},
 };
 
 /// Number of bytes that every request has at least. Until they are there, the timer here runs, because hyper's may
@@ -128,13 +123,9 @@ impl GuardedStream {
     fn poll_stream(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buffer.initialize_unfilled()) {
-                Ok(bytes) => {
-                    buffer.advance(bytes);
-                    return Poll::Ready(Ok(()));
-                }
+            match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                read => return Poll::Ready(read.map(|_| ())),
             }
         }
     }
@@ -220,11 +211,7 @@ impl AsyncWrite for GuardedStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
-        match shutdown(&*self.stream, Shutdown::Write) {
-            // The peer has closed the connection already.
-            Ok(()) | Err(Errno::NOTCONN) => Poll::Ready(Ok(())),
-            Err(error) => Poll::Ready(Err(error.into())),
-        }
+        Poll::Ready(self.stream.finish())
     }
 }
 
